@@ -1,0 +1,104 @@
+"""The `model` section: which servers there are, in which order they are tried, and their limits."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, SecretStr
+
+from understudy.config.section import Names, Seconds, Section
+
+Engine = Literal[
+    "openrouter", "chutes", "nanogpt", "koboldcpp", "llama.cpp", "textgen-webui", "openai"
+]
+
+
+class Deadline(Section):
+    commit_seconds: Seconds = 45
+    """From the accepted request to the first visible text, over all attempts."""
+    total_seconds: Seconds = 180
+    """From the accepted request to the end of the reply."""
+
+
+class Server(Section):
+    """What may be said of any model server."""
+
+    enabled: bool = True
+    base_url: str | None = None
+    """With or without `/v1`; both work."""
+    name: str | None = None
+    """The model; engines that serve just one need none."""
+    fallbacks: Names = ()
+    api_key: SecretStr | None = None
+    api_key_env: str | None = None
+    timeout_seconds: Seconds | None = None
+    """First-token budget: give up on this server when no useful token has come by then."""
+    connect_timeout_seconds: Seconds | None = None
+    idle_timeout_seconds: Seconds | None = None
+    total_timeout_seconds: Seconds | None = None
+    queue_timeout_seconds: Seconds = 2
+    strict_timeout: bool = False
+    """Hold to `timeout_seconds` even as the last candidate."""
+    reasoning: bool = False
+    """The model thinks before it speaks: gives it 45 s to the first token instead of 20."""
+    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    context_length: Annotated[int, Field(ge=256)] | None = None
+    vision: Literal["auto"] | bool = "auto"
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    extra_headers: dict[str, str] = {}
+    extra_body: dict[str, JsonValue] = {}
+
+
+class OpenRouterServer(Server):
+    name: str | None = "meta-llama/llama-4-scout:free"
+    fallbacks: Names = ("meta-llama/llama-3.3-8b-instruct:free", "openrouter/free")
+    api_key_env: str | None = "OPENROUTER_API_KEY"
+    allow_auto_fallback: bool = False
+    provider: dict[str, JsonValue] = {}
+    """OpenRouter's provider preferences, sent as they stand."""
+
+
+class ChutesServer(Server):
+    enabled: bool = False
+    api_key_env: str | None = "CHUTES_API_KEY"
+
+
+class NanoGptServer(Server):
+    enabled: bool = False
+    api_key_env: str | None = "NANOGPT_API_KEY"
+    auth: Literal["bearer", "x-api-key", "none"] = "bearer"
+    mode: Literal["openai_chat", "openai_completions", "plain_generate"] = "openai_chat"
+
+
+class LocalServer(Server):
+    enabled: bool = False
+    engine: Literal["koboldcpp", "llama.cpp", "textgen-webui"] = "koboldcpp"
+    base_url: str | None = "http://127.0.0.1:5001"
+    timeout_seconds: Seconds | None = 8
+    max_tokens: Annotated[int, Field(ge=1)] | None = 300
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 0.9
+    chat_template: str | None = None
+    """For koboldcpp too old for its chat endpoint: the name of a built-in chat template."""
+
+
+class NamedServer(Server):
+    engine: Engine = "openai"
+    preset: str | None = None
+    """For `engine: openai`: a row of known servers, such as `ollama` or `groq`."""
+    provider: dict[str, JsonValue] = {}
+    auth: Literal["bearer", "x-api-key", "none"] = "bearer"
+    mode: Literal["openai_chat", "openai_completions", "plain_generate"] = "openai_chat"
+    chat_template: str | None = None
+
+
+class ModelSettings(Section):
+    provider_order: Names = ("openrouter", "local", "auto")
+    openrouter: OpenRouterServer = OpenRouterServer()
+    chutes: ChutesServer = ChutesServer()
+    nanogpt: NanoGptServer = NanoGptServer()
+    local: LocalServer = LocalServer()
+    servers: dict[str, NamedServer] = {}
+    deadline: Deadline = Deadline()
+    on_content_policy: Literal["stop", "next"] = "stop"
+    max_attempts: Annotated[int, Field(ge=1)] | None = None

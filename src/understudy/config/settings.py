@@ -1,0 +1,191 @@
+"""The whole configuration as one frozen schema; what is not in it does not exist."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from understudy.config.model import ModelSettings
+from understudy.config.section import Chance, Names, Seconds, Section
+
+
+class Vision(Section):
+    enabled: bool = False
+    max_images: Annotated[int, Field(ge=1, le=16)] = 3
+    scopes: frozenset[Literal["mentions", "replies", "general_chat", "batch"]] = frozenset(
+        ("mentions", "replies", "general_chat", "batch")
+    )
+    max_bytes: Annotated[int, Field(ge=1024)] = 10_000_000
+    max_pixels: Annotated[int, Field(ge=1024)] = 40_000_000
+    long_edge: Annotated[int, Field(ge=64, le=4096)] = 1024
+    allow_urls: bool = True
+    allow_hosts: Names = ()
+    """Hosts that may be fetched from although their addresses are not public."""
+    fetch_timeout_seconds: Seconds = 10
+    keep_days: Annotated[int, Field(ge=1)] = 7
+    caption: bool = True
+
+
+class QuietHours(Section):
+    start: str = ""
+    end: str = ""
+    timezone: str = "UTC"
+
+
+class ConversationMode(Section):
+    window_seconds: Annotated[float, Field(ge=0)] = 120
+    max_messages: Annotated[int, Field(ge=0)] = 6
+
+
+class Participation(Section):
+    channels: Names = ()
+    """Where the bot takes part unasked; elsewhere it answers only when it is addressed."""
+    chance: Chance = 0.0
+    channel_chance: dict[str, Chance] = {}
+    cooldown_seconds: Annotated[float, Field(ge=0)] = 60
+    names: Names = ()
+    conversation_mode: ConversationMode = ConversationMode()
+    answer_bots: bool = False
+    max_bot_replies: Annotated[int, Field(ge=1)] = 3
+    quiet_hours: QuietHours = QuietHours()
+    user_per_minute: Annotated[int, Field(ge=1)] = 10
+    channel_per_minute: Annotated[int, Field(ge=1)] = 30
+
+
+class Conversation(Section):
+    persist: bool = True
+    """False keeps only message ids."""
+    history_days: Annotated[int, Field(ge=1)] = 30
+    history_messages: Annotated[int, Field(ge=0)] = 60
+    interval_seconds: Annotated[float, Field(ge=0)] = 5
+    quiet_seconds: Seconds = 1.2
+    long_chunk_quiet_seconds: Seconds = 2.5
+    burst_cap_seconds: Seconds = 8
+    parallel_replies: Annotated[int, Field(ge=1, le=16)] = 2
+    late_answer_minutes: Annotated[float, Field(ge=0, le=55)] = 30
+    max_prompt_tokens: Annotated[int, Field(ge=256)] = 6000
+    """The most a prompt may cost, whatever the model could take."""
+    fallback_marker: bool = False
+    """A discreet mark on replies that did not come from the first candidate."""
+
+
+class Persona(Section):
+    folder: str = "personas"
+    default: str | None = None
+    system_prompt_file: str | None = None
+    name: str = "Understudy"
+    by_channel: dict[str, str] = {}
+    by_guild: dict[str, str] = {}
+
+
+class Offline(Section):
+    """What is said when every provider failed; `{when}` becomes the soonest time known."""
+
+    enabled: bool = True
+    all_rate_limited: str = "I have to catch my breath - ask me again {when}."
+    all_down: str = "I can't reach my thoughts right now. I'll answer as soon as I can."
+    deadline: str = "That took me too long, sorry. I'll try again in a moment."
+    no_capable: str = "I can't look at that right now, sorry."
+    rejected: str = "I can't answer that one, sorry."
+    config: str = "I'm not set up properly at the moment; my operator has been told."
+    budget: str = "I've talked enough for today - back {when}."
+
+
+class Access(Section):
+    servers: Names = ()
+    channels: Names = ()
+    roles: Names = ()
+    users: Names = ()
+
+
+class Discord(Section):
+    enabled: bool = True
+    token: SecretStr | None = None
+    token_env: str = "DISCORD_TOKEN"
+    message_content: bool = True
+    allow: Access = Access()
+    deny: Access = Access()
+    dms: Literal["everyone", "members", "admins", "off"] = "everyone"
+    admins: Names = ()
+    mention_author: bool = False
+    stream_edits: bool = True
+    edit_interval_seconds: Seconds = 1.2
+    first_edit_seconds: Seconds = 1.5
+    first_edit_chars: Annotated[int, Field(ge=1)] = 200
+    max_parts: Annotated[int, Field(ge=1, le=20)] = 5
+    catch_up_minutes: Annotated[float, Field(ge=0)] = 15
+    catch_up_messages: Annotated[int, Field(ge=0, le=100)] = 20
+    controls: bool = True
+
+
+class Web(Section):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8005
+    token: SecretStr | None = None
+    chat_token: SecretStr | None = None
+    allowed_hosts: Names = ()
+
+
+class GatewayKey(Section):
+    name: str
+    sha256: str | None = None
+    env: str | None = None
+    key: SecretStr | None = None
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    requests_per_day: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_day: Annotated[int, Field(ge=1)] | None = None
+
+
+class Gateway(Section):
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8006
+    keys: tuple[GatewayKey, ...] = ()
+    orders: dict[str, Names] = {}
+    cors_origins: Names = ()
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 33_554_432
+    degrade_images: bool = False
+
+
+class UserLimits(Section):
+    requests_per_day: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_day: Annotated[int, Field(ge=1)] | None = None
+    usd_per_day: Annotated[float, Field(gt=0)] | None = None
+
+
+class Limits(Section):
+    daily_usd: Annotated[float, Field(gt=0)] | None = None
+    per_user: UserLimits = UserLimits()
+
+
+class Storage(Section):
+    url: str = "sqlite:///understudy.db"
+    usage_days: Annotated[int, Field(ge=1)] = 400
+
+
+class Logging(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+    prompts: bool = False
+    prompts_folder: str = "prompts"
+
+
+class Debug(Section):
+    error_text: bool = False
+
+
+class Settings(Section):
+    model: ModelSettings = ModelSettings()
+    vision: Vision = Vision()
+    participation: Participation = Participation()
+    conversation: Conversation = Conversation()
+    persona: Persona = Persona()
+    offline: Offline = Offline()
+    discord: Discord = Discord()
+    web: Web = Web()
+    gateway: Gateway = Gateway()
+    limits: Limits = Limits()
+    storage: Storage = Storage()
+    logging: Logging = Logging()
+    debug: Debug = Debug()

@@ -1,0 +1,173 @@
+"""Every exception of the program, grouped by what a caller does about it.
+
+UnderstudyError
+├── ConfigError            tell the operator what to write instead; exit code 2
+├── StorageError           the database cannot be read or written; nothing was lost silently
+├── ImageRefused           leave the image out, tell the person once
+└── ProviderError          one attempt failed; the router decides by `error_class` alone
+    ├── Unreachable        no server there, or it is too slow or broken: try the next
+    ├── RateLimited        it is busy with or tired of us: hold it, try the next
+    ├── Denied             key, credit or model: park it, tell the operator, try the next
+    ├── Rejected           this request is wrong for this model: never resend it there
+    └── BadReply           it answered, but not with a reply: try the next
+"""
+
+from enum import StrEnum
+
+
+class ErrorClass(StrEnum):
+    """What went wrong with an attempt: `error_class` in records, logs and metrics."""
+
+    CONNECT_REFUSED = "connect_refused"
+    DNS = "dns"
+    TLS = "tls"
+    CONNECT_TIMEOUT = "connect_timeout"
+    STALE_CONNECTION = "stale_connection"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    TRUNCATED_STREAM = "truncated_stream"
+    BAD_FRAME = "bad_frame"
+    BAD_BODY = "bad_body"
+    SERVER_ERROR = "server_error"
+    OVERLOADED = "overloaded"
+    LOADING = "loading"
+    RATE_LIMITED = "rate_limited"
+    QUOTA = "quota"
+    AUTH = "auth"
+    MODEL_GONE = "model_gone"
+    UNSUPPORTED_INPUT = "unsupported_input"
+    UNSUPPORTED_PARAM = "unsupported_param"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    CONTEXT_OVERFLOW = "context_overflow"
+    BAD_REQUEST = "bad_request"
+    CONTENT_POLICY = "content_policy"
+    REFUSAL = "refusal"
+    EMPTY_REPLY = "empty_reply"
+    REASONING_EXHAUSTED = "reasoning_exhausted"
+    GARBAGE = "garbage"
+    RESPONSE_TOO_LARGE = "response_too_large"
+    POOL_TIMEOUT = "pool_timeout"
+    QUEUE_TIMEOUT = "queue_timeout"
+    CANCELLED = "cancelled"
+    INTERNAL = "internal"
+
+
+class HoldScope(StrEnum):
+    """What a failure speaks of, and so what a cooldown leaves out."""
+
+    ENDPOINT = "E"
+    KEY = "K"
+    KEY_FREE = "K:free"
+    """Only the key's `:free` models: a daily free limit leaves the paid ones usable."""
+    MODEL = "M"
+    REQUEST = "R"
+
+
+class UnderstudyError(Exception):
+    """Root of everything this program raises on purpose."""
+
+
+class ConfigError(UnderstudyError):
+    """The configuration cannot be used; the text says where and what to write instead."""
+
+
+class StorageError(UnderstudyError):
+    """The database refused; the text says what to do about it."""
+
+
+class ImageRefused(UnderstudyError):
+    """An image was left out; the text is fit for the person who sent it."""
+
+
+class ProviderError(UnderstudyError):
+    """One attempt at one candidate failed.
+
+    `detail` is for operators who asked for it (`debug.error_text`): never shown to people, never
+    logged by default, because servers quote prompts and keys in their errors.
+    """
+
+    def __init__(  # noqa: PLR0913 - facts of one failure, all optional
+        self,
+        error_class: ErrorClass,
+        *,
+        scope: HoldScope | None = None,
+        retry_after_s: float | None = None,
+        http_status: int | None = None,
+        provider_code: str | None = None,
+        n_ctx: int | None = None,
+        affordable_tokens: int | None = None,
+        parameter: str | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(error_class.value)
+        self.error_class = error_class
+        self.scope = scope
+        """Where the adapter knows better than the class's default scope; else `None`."""
+        self.retry_after_s = retry_after_s
+        self.http_status = http_status
+        self.provider_code = provider_code[:64] if provider_code else None
+        self.n_ctx = n_ctx
+        """The context length the server named in a `context_overflow`."""
+        self.affordable_tokens = affordable_tokens
+        """The `max_tokens` that a 402 said it could still pay for."""
+        self.parameter = parameter
+        """The request field that an `unsupported_param` named."""
+        self.detail = detail[:2000]
+
+
+class Unreachable(ProviderError):
+    """No server there, or too slow, or breaking off."""
+
+
+class RateLimited(ProviderError):
+    """The server asks for patience: rate limit, overload or a model still loading."""
+
+
+class Denied(ProviderError):
+    """Key, credit or model: only the operator can mend it."""
+
+
+class Rejected(ProviderError):
+    """This request cannot be served by this model as it stands."""
+
+
+class BadReply(ProviderError):
+    """Something came back, but no usable reply."""
+
+
+_LEAVES: dict[ErrorClass, type[ProviderError]] = {
+    **dict.fromkeys(
+        (ErrorClass.RATE_LIMITED, ErrorClass.OVERLOADED, ErrorClass.LOADING), RateLimited
+    ),
+    **dict.fromkeys((ErrorClass.AUTH, ErrorClass.QUOTA, ErrorClass.MODEL_GONE), Denied),
+    **dict.fromkeys(
+        (
+            ErrorClass.UNSUPPORTED_INPUT,
+            ErrorClass.UNSUPPORTED_PARAM,
+            ErrorClass.PAYLOAD_TOO_LARGE,
+            ErrorClass.CONTEXT_OVERFLOW,
+            ErrorClass.BAD_REQUEST,
+            ErrorClass.CONTENT_POLICY,
+            ErrorClass.REFUSAL,
+        ),
+        Rejected,
+    ),
+    **dict.fromkeys(
+        (
+            ErrorClass.BAD_FRAME,
+            ErrorClass.BAD_BODY,
+            ErrorClass.TRUNCATED_STREAM,
+            ErrorClass.EMPTY_REPLY,
+            ErrorClass.REASONING_EXHAUSTED,
+            ErrorClass.GARBAGE,
+            ErrorClass.RESPONSE_TOO_LARGE,
+        ),
+        BadReply,
+    ),
+}
+
+
+def leaf_of(error_class: ErrorClass) -> type[ProviderError]:
+    """The exception type that carries `error_class`."""
+    return _LEAVES.get(error_class, Unreachable)

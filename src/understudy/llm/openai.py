@@ -1,0 +1,1 @@
+"""any OpenAI-compatible server."""

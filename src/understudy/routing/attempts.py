@@ -1,0 +1,241 @@
+"""What happened: one frozen record per attempt, one per reply, and the route line made of them.
+
+Everything that tells about attempts - logs, metrics, ledger, traces, `/why`, the pages - reads
+these records and nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from understudy.chat import Usage
+from understudy.errors import ErrorClass, HoldScope
+from understudy.llm.client import Phase
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class SkipReason(StrEnum):
+    COOLDOWN = "cooldown"
+    CONTEXT = "context"
+    CAPABILITY = "capability"
+    BUDGET = "budget"
+    DISABLED = "disabled"
+    NO_KEY = "no_key"
+
+
+class AttemptRole(StrEnum):
+    NORMAL = "normal"
+    PROBE = "probe"
+    FORCED = "forced"
+    RESTART = "restart"
+    STALE_RETRY = "stale_retry"
+    PARAM_RETRY = "param_retry"
+    SHRINK_RETRY = "shrink_retry"
+    BACKOFF_RETRY = "backoff_retry"
+
+
+class NextStep(StrEnum):
+    """What the router did after an attempt."""
+
+    FAILOVER = "failover"
+    RETRY = "retry"
+    STOP = "stop"
+    DELIVER = "deliver"
+
+
+class ReplyOutcome(StrEnum):
+    DELIVERED = "delivered"
+    PARTIAL = "partial"
+    OFFLINE = "offline"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+class OfflineReason(StrEnum):
+    ALL_RATE_LIMITED = "all_rate_limited"
+    ALL_DOWN = "all_down"
+    DEADLINE = "deadline"
+    NO_CAPABLE = "no_capable"
+    REJECTED = "rejected"
+    CONFIG = "config"
+    BUDGET = "budget"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChange:
+    """What an attempt did to the cooldown of one scope; states: `closed`, `open`, `half_open`."""
+
+    scope: HoldScope
+    before: str
+    after: str
+    hold_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try of one candidate, or one candidate left out (`outcome` is `skipped`)."""
+
+    ts: float
+    """Wall clock at the start, seconds since the epoch."""
+    request_id: str
+    attempt: int
+    """Counts from 1 within the request, skips included."""
+    of_max: int
+    sink: str
+    provider: str
+    label: str
+    """How people read the candidate: the provider's name, `local/<engine>` for `local`."""
+    engine: str
+    endpoint_host: str
+    key_ref: str | None
+    """The name the key was found under, never anything made from the key."""
+    model_requested: str
+    role: AttemptRole
+    outcome: Outcome
+    phase: Phase
+    next: NextStep
+    model_served: str | None = None
+    upstream_id: str | None = None
+    skip_reason: SkipReason | None = None
+    error_class: ErrorClass | None = None
+    http_status: int | None = None
+    provider_code: str | None = None
+    error_digest: str | None = None
+    error_text: str | None = None
+    """Scrubbed and cut server text; set only with `debug.error_text`."""
+    retry_after_s: float | None = None
+    committed: bool = False
+    visible_chars: int = 0
+    finish_reason: str | None = None
+    t_queue_ms: int = 0
+    t_connect_ms: int | None = None
+    t_headers_ms: int | None = None
+    t_first_output_ms: int | None = None
+    t_first_visible_ms: int | None = None
+    t_total_ms: int = 0
+    budget_ms: int = 0
+    reused_connection: bool = False
+    keepalives: int = 0
+    bad_frames: int = 0
+    max_gap_ms: int = 0
+    usage: Usage | None = None
+    maybe_billed: bool = False
+    """Cut off after the request was sent: the server may still charge for it."""
+    images: int = 0
+    degraded: tuple[str, ...] = ()
+    breaker: BreakerChange | None = None
+    held_until: float | None = None
+    """Wall clock until which the candidate is left out, where this attempt or skip knows it."""
+    config_rev: str = ""
+
+    @property
+    def candidate(self) -> str:
+        return f"{self.provider}/{self.model_requested}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRecord:
+    """How one reply came to be, or did not."""
+
+    ts: float
+    request_id: str
+    sink: str
+    outcome: ReplyOutcome
+    attempts: tuple[AttemptRecord, ...]
+    winner: AttemptRecord | None = None
+    offline_reason: OfflineReason | None = None
+    retry_at: float | None = None
+    """Wall clock of the soonest recovery, where one is known."""
+    t_first_visible_ms: int | None = None
+    t_total_ms: int = 0
+    usage: Usage | None = None
+    """Summed over all attempts; `None` when no attempt knows any."""
+
+
+class AttemptObserver(Protocol):
+    """Told of each record exactly once, right when it is complete. Must not block or raise."""
+
+    def attempt_ended(self, record: AttemptRecord) -> None: ...
+
+    def reply_ended(self, record: ReplyRecord) -> None: ...
+
+
+_WORDS: dict[ErrorClass, str] = {
+    ErrorClass.CONNECT_REFUSED: "not running",
+    ErrorClass.DNS: "address not found",
+    ErrorClass.TLS: "TLS trouble",
+    ErrorClass.CONNECT_TIMEOUT: "no connection",
+    ErrorClass.STALE_CONNECTION: "connection dropped",
+    ErrorClass.FIRST_TOKEN_TIMEOUT: "silent",
+    ErrorClass.IDLE_TIMEOUT: "went silent",
+    ErrorClass.TOTAL_TIMEOUT: "too slow",
+    ErrorClass.TRUNCATED_STREAM: "broke off",
+    ErrorClass.BAD_FRAME: "unreadable",
+    ErrorClass.BAD_BODY: "unreadable",
+    ErrorClass.SERVER_ERROR: "server error",
+    ErrorClass.OVERLOADED: "overloaded",
+    ErrorClass.LOADING: "still loading",
+    ErrorClass.RATE_LIMITED: "rate-limited",
+    ErrorClass.QUOTA: "out of credit",
+    ErrorClass.AUTH: "key refused",
+    ErrorClass.MODEL_GONE: "model gone",
+    ErrorClass.UNSUPPORTED_INPUT: "cannot read this input",
+    ErrorClass.UNSUPPORTED_PARAM: "setting refused",
+    ErrorClass.PAYLOAD_TOO_LARGE: "request too large",
+    ErrorClass.CONTEXT_OVERFLOW: "context too small",
+    ErrorClass.BAD_REQUEST: "refused the request",
+    ErrorClass.CONTENT_POLICY: "content refused",
+    ErrorClass.REFUSAL: "declined",
+    ErrorClass.EMPTY_REPLY: "empty reply",
+    ErrorClass.REASONING_EXHAUSTED: "only thought",
+    ErrorClass.GARBAGE: "garbled",
+    ErrorClass.RESPONSE_TOO_LARGE: "too long",
+    ErrorClass.POOL_TIMEOUT: "no free connection",
+    ErrorClass.QUEUE_TIMEOUT: "busy",
+    ErrorClass.CANCELLED: "stopped",
+    ErrorClass.INTERNAL: "internal error",
+}
+_SKIPS: dict[SkipReason, str] = {
+    SkipReason.COOLDOWN: "resting",
+    SkipReason.CONTEXT: "context too small",
+    SkipReason.CAPABILITY: "cannot see images",
+    SkipReason.BUDGET: "over budget",
+    SkipReason.DISABLED: "off",
+    SkipReason.NO_KEY: "no key",
+}
+
+
+def _verdict(record: AttemptRecord) -> str:
+    if record.outcome is Outcome.OK:
+        return "answered"
+    if record.outcome is Outcome.CANCELLED:
+        return "stopped"
+    if record.skip_reason is not None:
+        return _SKIPS[record.skip_reason]
+    return _WORDS[record.error_class or ErrorClass.INTERNAL]
+
+
+def _figures(record: AttemptRecord) -> str:
+    seconds = f", {record.t_total_ms / 1000:.1f} s"
+    if record.usage is None:
+        return seconds
+    return f"{seconds}, {record.usage.input_tokens}→{record.usage.output_tokens} tokens"
+
+
+def describe_route(attempts: Sequence[AttemptRecord]) -> str:
+    """The story of a reply in one line, for people.
+
+    `rate-limited: openrouter · broke off: chutes · answered: local/koboldcpp, 1.3 s, 412→57 tokens`
+    """
+    return " · ".join(
+        f"{_verdict(a)}: {a.label}{_figures(a) if a.outcome is Outcome.OK else ''}"
+        for a in attempts
+        if a.skip_reason is not SkipReason.DISABLED
+    )
