@@ -68,6 +68,32 @@ class OfflineReason(StrEnum):
     BUDGET = "budget"
 
 
+class CostSource(StrEnum):
+    """Where a cost comes from; only `unknown` goes with no figure at all."""
+
+    REPORTED = "reported"
+    """The server named it with this very reply."""
+    LISTED = "listed"
+    """Tokens times the provider's price list, or the price the operator configured."""
+    UNBILLED = "unbilled"
+    """An engine of the operator's own: 0, because nobody sends a bill for its tokens."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """On whose behalf a reply was made. Only the ledger and limits read it: never logs, metrics
+    or traces."""
+
+    channel: str = ""
+    """`platform:channel id`; empty for the gateway."""
+    user: str = ""
+    """`platform:user id`, or `key:name` for a gateway's key."""
+
+
+NOBODY = Origin()
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerChange:
     """What an attempt did to the cooldown of one scope; states: `closed`, `open`, `half_open`."""
@@ -126,6 +152,9 @@ class AttemptRecord:
     bad_frames: int = 0
     max_gap_ms: int = 0
     usage: Usage | None = None
+    cost_usd: float | None = None
+    """Reported, else from the price list; `None` is unknown, never free."""
+    cost_source: CostSource = CostSource.UNKNOWN
     maybe_billed: bool = False
     """Cut off after the request was sent: the server may still charge for it."""
     images: int = 0
@@ -157,6 +186,13 @@ class ReplyRecord:
     t_total_ms: int = 0
     usage: Usage | None = None
     """Summed over all attempts; `None` when no attempt knows any."""
+    origin: Origin = NOBODY
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What is known of the cost, summed over all attempts; `None` when nothing is."""
+        known = [a.cost_usd for a in self.attempts if a.cost_usd is not None]
+        return sum(known) if known else None
 
 
 class AttemptObserver(Protocol):

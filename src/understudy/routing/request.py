@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from understudy.chat import ChatRequest, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.errors import ErrorClass
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
+from understudy.routing.attempts import NOBODY, AttemptRecord, Origin, ReplyRecord
 
 
 class SinkKind(StrEnum):
@@ -63,6 +63,8 @@ class ReplyRequest:
     kind: SinkKind
     build: BuildPrompt
     """Pure; called anew for each candidate, so that each gets the prompt that fits it."""
+    origin: Origin = NOBODY
+    """Copied into the ReplyRecord, for the ledger and the limits."""
     owns_prompt: bool = True
     """False for the gateway: its clients' prompts are never trimmed."""
     images: int = 0

@@ -1,0 +1,67 @@
+"""What tokens cost, where a server does not name the cost itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from understudy.chat import Usage
+
+UNBILLED_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui"))
+"""Engines people run themselves: their tokens are on nobody's bill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per token, plus what each request costs besides."""
+
+    input_usd: float
+    output_usd: float
+    cache_read_usd: float | None = None
+    """`None`: cached input costs as much as any other."""
+    request_usd: float = 0.0
+
+    @property
+    def free(self) -> bool:
+        return not (self.input_usd or self.output_usd or self.request_usd)
+
+    def cost(self, usage: Usage) -> float:
+        cached = min(usage.cache_read_tokens, usage.input_tokens)
+        cached_usd = self.input_usd if self.cache_read_usd is None else self.cache_read_usd
+        return (
+            (usage.input_tokens - cached) * self.input_usd
+            + cached * cached_usd
+            + usage.output_tokens * self.output_usd
+            + self.request_usd
+        )
+
+
+class PriceBook:
+    """The price lists of all providers, as far as they are known so far.
+
+    Shared by everyone who asks for a price; `learn` replaces a provider's list when it was read.
+    """
+
+    def __init__(self, configured: Mapping[str, Price] | None = None) -> None:
+        self._configured = dict(configured or {})
+        """The operator's own price per provider; wins over every list."""
+        self._lists: dict[str, Mapping[str, Price]] = {}
+
+    def learn(self, provider: str, prices: Mapping[str, Price]) -> None:
+        self._lists[provider] = dict(prices)
+
+    def price(self, provider: str, engine: str, model: str) -> Price | None:
+        """`None` where nobody told. Free variants and engines at home need no list."""
+        if (configured := self._configured.get(provider)) is not None:
+            return configured
+        if engine in UNBILLED_ENGINES or is_free_variant(engine, model):
+            return Price(0.0, 0.0)
+        return self._lists.get(provider, {}).get(model)
+
+    def is_free(self, provider: str, engine: str, model: str) -> bool:
+        """Whether a request is sure to cost nothing; an unknown price is not."""
+        price = self.price(provider, engine, model)
+        return price is not None and price.free
+
+
+def is_free_variant(engine: str, model: str) -> bool:
+    """OpenRouter names what costs nothing: `…:free`, and its router over all of those."""
+    return engine == "openrouter" and (model.endswith(":free") or model == "openrouter/free")

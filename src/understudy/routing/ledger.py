@@ -1,0 +1,100 @@
+"""The usage ledger's two sides: who writes what replies cost, and who reads it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from understudy.routing.attempts import ReplyRecord
+
+
+class Grouping(StrEnum):
+    PROVIDER = "provider"
+    MODEL = "model"
+    """The model that really answered, where the server told; else the one asked for."""
+    USER = "user"
+    CHANNEL = "channel"
+    DAY = "day"
+    """UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What attempts of one group came to. Sums of what is known; `None` where nothing is."""
+
+    key: str
+    replies: int
+    """Attempts whose text was delivered, cut-off ones included."""
+    attempts: int
+    """Tries, however they ended; candidates left out are not counted."""
+    failures: int
+    input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    cache_read_tokens: int | None
+    estimated_tokens: int
+    """How many of the input and output tokens no server reported."""
+    cost_usd: float | None
+    unknown_costs: int
+    """Attempts that used tokens or may have been billed, at a price nobody told."""
+    first_output_ms: float | None
+    """Mean time to the first output of the attempts that had any."""
+    total_ms: float | None
+    """Mean of the attempts that ended well."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePoint:
+    """One provider in one span of time, for plots."""
+
+    start: float
+    """Wall clock."""
+    row: UsageRow
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one user, or everybody, used up."""
+
+    replies: int = 0
+    """Delivered ones; a reply that never came costs its user no request."""
+    tokens: int = 0
+    """Input and output of all attempts, estimated ones included."""
+    usd: float = 0.0
+    """As far as it is known."""
+
+
+class LedgerWriter(Protocol):
+    async def add(self, replies: Sequence[ReplyRecord]) -> None:
+        """Store replies with all their attempts in one transaction; one that is stored already
+        (same `request_id` and `ts`) is left as it is. Raises StorageError, and then stored none.
+        """
+        ...
+
+    async def prune(self, before: float) -> int:
+        """Forget replies that began before `before`; returns how many."""
+        ...
+
+
+class LedgerReader(Protocol):
+    """All times are wall clock; `since` is included, `until` is not."""
+
+    async def usage(self, by: Grouping, since: float, until: float) -> tuple[UsageRow, ...]:
+        """Dearest group first, then most tokens; days in order."""
+        ...
+
+    async def series(self, since: float, until: float, step_s: int) -> tuple[UsagePoint, ...]:
+        """Per provider and span of `step_s` seconds, in order of time; empty spans are absent."""
+        ...
+
+    async def spent(self, since: float) -> dict[str, Spent]:
+        """Per user; whoever has no user counts under the empty name."""
+        ...
+
+    async def reply(self, reply_id: str) -> tuple[ReplyRecord, ...]:
+        """Every run of that reply, oldest first: a late answer is a second run."""
+        ...
+
+    async def recent(self, limit: int) -> tuple[ReplyRecord, ...]:
+        """The newest replies, newest first."""
+        ...
