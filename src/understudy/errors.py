@@ -76,8 +76,25 @@ class StorageError(UnderstudyError):
     """The database refused; the text says what to do about it."""
 
 
+class ImageRefusal(StrEnum):
+    """Why an image was left out: `reason` in the log event."""
+
+    ADDRESS = "address"
+    """It lies at an address that is not public, or on an unusual port."""
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    TOO_MANY_BYTES = "too_many_bytes"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    NOT_AN_IMAGE = "not_an_image"
+    DAMAGED = "damaged"
+
+
 class ImageRefused(UnderstudyError):
     """An image was left out; the text is fit for the person who sent it."""
+
+    def __init__(self, reason: ImageRefusal, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class ProviderError(UnderstudyError):

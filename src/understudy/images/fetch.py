@@ -1,0 +1,124 @@
+"""Fetching an image by its link, once, within limits on time, bytes and redirects."""
+
+import asyncio
+from collections.abc import Collection
+
+import aiohttp
+from yarl import URL
+
+from understudy.errors import ImageRefusal, ImageRefused
+from understudy.images.guard import GuardedResolver, Resolve, check_url, system_resolve
+
+_MAX_REDIRECTS = 4
+_REDIRECTS = {301, 302, 303, 307, 308}
+# Compressed bodies are not asked for: a small answer must not unpack into a large one.
+_HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "Understudy"}
+
+
+class ImageFetcher:
+    """Gets the bytes behind a link from a public address. Owns its HTTP session."""
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        allowed_hosts: Collection[str] = (),
+        resolve: Resolve = system_resolve,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._allowed = frozenset(allowed_hosts)
+        self._resolve = resolve
+        self._session: aiohttp.ClientSession | None = None
+
+    async def fetch(self, link: str) -> bytes:
+        """The body behind `link`; raises ImageRefused with the reason in words."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._preferring_https(link)
+        except TimeoutError:
+            raise ImageRefused(ImageRefusal.TIMEOUT, "it took too long to load") from None
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _preferring_https(self, link: str) -> bytes:
+        try:
+            url = URL(link)
+            check_url(url, self._allowed)
+        except ValueError:
+            raise ImageRefused(ImageRefusal.ADDRESS, "its link cannot be read") from None
+        if url.scheme == "http" and url.port == 80:
+            try:
+                return await self._follow(url.with_scheme("https"))
+            except ImageRefused as refused:
+                if refused.reason is not ImageRefusal.UNREACHABLE:
+                    raise
+        return await self._follow(url)
+
+    async def _follow(self, url: URL) -> bytes:
+        for _ in range(_MAX_REDIRECTS + 1):
+            check_url(url, self._allowed)
+            answer = await self._get(url)
+            if isinstance(answer, bytes):
+                return answer
+            url = answer
+        raise ImageRefused(ImageRefusal.UNREACHABLE, "its link leads in circles")
+
+    async def _get(self, url: URL) -> bytes | URL:
+        try:
+            async with self._http().get(url, allow_redirects=False, headers=_HEADERS) as response:
+                if response.status in _REDIRECTS and "Location" in response.headers:
+                    return url.join(URL(response.headers["Location"]))
+                if response.status != 200:
+                    raise _unreachable(f"its link answers with status {response.status}")
+                return await self._body(response)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            refusal = _refusal_within(error)
+            raise refusal or _unreachable("its link cannot be reached") from None
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        if (response.content_length or 0) > self._max_bytes:
+            raise self._too_large()
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise self._too_large()
+        return bytes(body)
+
+    def _too_large(self) -> ImageRefused:
+        megabytes = self._max_bytes / 1e6
+        return ImageRefused(ImageRefusal.TOO_MANY_BYTES, f"it is larger than {megabytes:g} MB")
+
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=GuardedResolver(self._allowed, self._resolve),
+                    use_dns_cache=False,
+                    force_close=True,
+                    limit=8,
+                ),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # A proxy would resolve names itself, past the guard.
+                trust_env=False,
+            )
+        return self._session
+
+
+def _unreachable(why: str) -> ImageRefused:
+    return ImageRefused(ImageRefusal.UNREACHABLE, why)
+
+
+def _refusal_within(error: BaseException) -> ImageRefused | None:
+    """The guard's refusal where aiohttp wrapped it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ImageRefused):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

@@ -1,0 +1,112 @@
+"""Which addresses images may be fetched from: public ones, or hosts that the operator allowed.
+
+The name is resolved here and the connection goes to an address that was checked, so that a DNS
+answer cannot change between the check and the use.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from understudy.errors import ImageRefusal, ImageRefused
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""(host, port) → addresses as text; raises OSError when there are none."""
+
+# RFC 6052: a NAT64 gateway turns the last 32 bits into an IPv4 address of its own network.
+_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_PORTS = {80, 443}
+
+
+def is_public(address: str) -> bool:
+    """Whether an address can be reached by anybody, in whatever form IPv6 wraps an IPv4 one."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address):
+        inner = _wrapped(ip)
+        if inner is not None:
+            return _is_public(inner)
+    return _is_public(ip)
+
+
+def _is_public(ip: IPv4Address | IPv6Address) -> bool:
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def _wrapped(ip: IPv6Address) -> IPv4Address | None:
+    if any(ip in network for network in _NAT64):
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    if ip.teredo is not None:
+        return ip.teredo[1]
+    return ip.ipv4_mapped or ip.sixtofour
+
+
+def check_url(url: URL, allowed: Collection[str]) -> None:
+    """Refuse what no resolver can make good; raises ImageRefused."""
+    host = url.host
+    if url.scheme not in {"http", "https"} or not host or url.user or url.password:
+        raise _refused("only plain http and https links can be opened")
+    if _is_allowed(host, url.port, allowed):
+        return
+    if url.port not in _PORTS:
+        raise _refused("its link uses an unusual port")
+    if _is_literal(host) and not is_public(host):
+        raise _refused("its link does not point to the public internet")
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _is_allowed(host: str, port: int | None, allowed: Collection[str]) -> bool:
+    return host in allowed or f"{host}:{port}" in allowed
+
+
+def _refused(why: str) -> ImageRefused:
+    return ImageRefused(ImageRefusal.ADDRESS, why)
+
+
+async def system_resolve(host: str, port: int) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+class GuardedResolver(AbstractResolver):
+    """Answers with checked addresses only; aiohttp connects to exactly what it answers."""
+
+    def __init__(self, allowed: Collection[str], resolve: Resolve = system_resolve) -> None:
+        self._allowed = allowed
+        self._resolve = resolve
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family  # both families are asked for and checked
+        addresses = await self._resolve(host, port)
+        if not _is_allowed(host, port, self._allowed) and not all(map(is_public, addresses)):
+            # One private answer among public ones is an attack, not a mishap.
+            raise _refused("its link does not point to the public internet")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in dict.fromkeys(addresses)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,88 @@
+"""Taking in the images of a message at its arrival: fetch, normalise, store, or say why not."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from understudy.chat import ImagePart
+from understudy.conversation.delivery import ImageRef
+from understudy.errors import ImageRefusal, ImageRefused
+from understudy.images.fetch import ImageFetcher
+from understudy.images.normalise import ImageLimits, normalise
+from understudy.images.store import ImageStore
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image as a platform found it: its bytes, or a link to them."""
+
+    name: str
+    data: bytes | None = None
+    url: str | None = None
+    size: int | None = None
+    """In bytes, as the platform claims; saves a fetch that would be refused."""
+    only_if_image: bool = False
+    """A link from the text: what turns out to be no image is passed over without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenImages:
+    refs: tuple[ImageRef, ...] = ()
+    notes: tuple[str, ...] = ()
+    """For the person, one for each image that was left out."""
+
+
+class ImageIntake:
+    """The one door through which image bytes come in. At most two are decoded at once."""
+
+    def __init__(
+        self, fetcher: ImageFetcher, store: ImageStore, limits: ImageLimits, *, max_images: int
+    ) -> None:
+        self._fetcher = fetcher
+        self._store = store
+        self._limits = limits
+        self._max_images = max_images
+        self._decoding = asyncio.Semaphore(2)
+
+    async def take(self, sources: Sequence[ImageSource]) -> TakenImages:
+        """Never raises for an image: each is taken or left out with a note."""
+        chosen = sources[: self._max_images]
+        taken = await asyncio.gather(*(self._take_one(source) for source in chosen))
+        notes = [note for _, note in taken if note]
+        spare = sum(not source.only_if_image for source in sources[self._max_images :])
+        if spare:
+            notes.append(f"I look at {self._max_images} images at a time and left {spare} out.")
+        return TakenImages(tuple(ref for ref, _ in taken if ref), tuple(notes))
+
+    async def aclose(self) -> None:
+        await self._fetcher.aclose()
+
+    async def _take_one(self, source: ImageSource) -> tuple[ImageRef | None, str]:
+        try:
+            image = await self._normalised(source)
+        except ImageRefused as refused:
+            _log.info("image.refused", reason=refused.reason.value)
+            if source.only_if_image:
+                return None, ""
+            return None, f"I couldn't take in {source.name}: {refused}."
+        await self._store.put(image)
+        return (
+            ImageRef(image.digest, image.media_type, image.width, image.height, image.name),
+            "",
+        )
+
+    async def _normalised(self, source: ImageSource) -> ImagePart:
+        if (source.size or 0) > self._limits.max_bytes:
+            raise ImageRefused(
+                ImageRefusal.TOO_MANY_BYTES,
+                f"it is larger than {self._limits.max_bytes / 1e6:g} MB",
+            )
+        data = source.data
+        if data is None:
+            data = await self._fetcher.fetch(source.url or "")
+        async with self._decoding:
+            return await asyncio.to_thread(normalise, data, source.name, self._limits)

@@ -1,0 +1,100 @@
+"""Normalised images on disk, found by content hash, with their captions, until they expire."""
+
+import asyncio
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from understudy.chat import ImagePart
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """What stands beside the bytes of an image."""
+
+    media_type: str
+    width: int
+    height: int
+
+
+class ImageStore:
+    """A folder owned by this program: `ab/abc….bin`, `.json` and, once captioned, `.txt`.
+
+    File times say when an image was last wanted; `expire` removes what nobody wanted for long.
+    """
+
+    def __init__(self, folder: Path, *, keep_s: float, wall: Callable[[], float]) -> None:
+        self._folder = folder
+        self._keep_s = keep_s
+        self._wall = wall
+
+    async def put(self, image: ImagePart) -> None:
+        await asyncio.to_thread(self._put, image)
+
+    async def get(self, digest: str, name: str) -> ImagePart | None:
+        """The image, or `None` once it has expired."""
+        return await asyncio.to_thread(self._get, digest, name)
+
+    async def caption(self, digest: str) -> str | None:
+        return await asyncio.to_thread(self._caption, digest)
+
+    async def put_caption(self, digest: str, caption: str) -> None:
+        await asyncio.to_thread(self._write, self._path(digest, ".txt"), caption.encode())
+
+    async def expire(self) -> int:
+        """Remove what is too old and return how many files went."""
+        return await asyncio.to_thread(self._expire)
+
+    def _path(self, digest: str, suffix: str) -> Path:
+        if not _DIGEST.match(digest):
+            raise ValueError("an image is named by its sha256 in hexadecimal")
+        return self._folder / digest[:2] / f"{digest}{suffix}"
+
+    def _put(self, image: ImagePart) -> None:
+        card = _Card(image.media_type, image.width, image.height)
+        self._write(self._path(image.digest, ".json"), json.dumps(asdict(card)).encode())
+        self._write(self._path(image.digest, ".bin"), image.data)
+
+    def _get(self, digest: str, name: str) -> ImagePart | None:
+        try:
+            card = _Card(**json.loads(self._path(digest, ".json").read_bytes()))
+            data = self._path(digest, ".bin").read_bytes()
+        except FileNotFoundError:
+            return None
+        now = self._wall()
+        for suffix in (".bin", ".json"):
+            os.utime(self._path(digest, suffix), (now, now))
+        return ImagePart(data, card.media_type, card.width, card.height, name, digest)
+
+    def _caption(self, digest: str) -> str | None:
+        try:
+            return self._path(digest, ".txt").read_text()
+        except FileNotFoundError:
+            return None
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Whole or not at all: a reader never meets half a file. Owner-only, like the database."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+        now = self._wall()
+        os.utime(temporary, (now, now))
+        Path(temporary).replace(path)
+
+    def _expire(self) -> int:
+        oldest = self._wall() - self._keep_s
+        old = [
+            path
+            for path in self._folder.glob("??/*")
+            if path.is_file() and path.stat().st_mtime < oldest
+        ]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)

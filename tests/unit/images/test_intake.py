@@ -1,0 +1,72 @@
+"""The one door for image bytes: what is taken in, what is left out and what is said of it."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from understudy.images.fetch import ImageFetcher
+from understudy.images.intake import ImageIntake, ImageSource
+from understudy.images.normalise import ImageLimits
+from understudy.images.store import ImageStore
+
+
+def intake(folder: Path, max_images: int = 3) -> ImageIntake:
+    return ImageIntake(
+        ImageFetcher(timeout_s=1, max_bytes=100_000),
+        ImageStore(folder, keep_s=100, wall=lambda: 1.0),
+        ImageLimits(max_bytes=100_000, max_pixels=1_000_000, long_edge=64),
+        max_images=max_images,
+    )
+
+
+def png(colour: str = "red") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (80, 40), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+async def test_an_image_is_taken_normalised_and_can_be_had_again(tmp_path: Path) -> None:
+    taken = await intake(tmp_path).take([ImageSource("cat.png", data=png())])
+
+    (ref,) = taken.refs
+    assert (ref.name, ref.media_type, ref.width, ref.height) == ("cat.png", "image/jpeg", 64, 32)
+    assert taken.notes == ()
+    assert list(tmp_path.glob(f"??/{ref.digest}.bin"))
+
+
+async def test_one_bad_image_is_noted_and_the_good_one_is_taken(tmp_path: Path) -> None:
+    sources = [ImageSource("page.png", data=b"<html>"), ImageSource("cat.png", data=png())]
+
+    taken = await intake(tmp_path).take(sources)
+
+    assert [ref.name for ref in taken.refs] == ["cat.png"]
+    assert taken.notes == ("I couldn't take in page.png: it is not an image that can be read.",)
+
+
+async def test_a_link_in_the_text_that_is_no_image_is_passed_over_in_silence(
+    tmp_path: Path,
+) -> None:
+    sources = [ImageSource("link", url="http://127.0.0.1/a", only_if_image=True)]
+
+    taken = await intake(tmp_path).take(sources)
+
+    assert taken.refs == ()
+    assert taken.notes == ()
+
+
+async def test_what_is_claimed_too_large_is_not_even_fetched(tmp_path: Path) -> None:
+    sources = [ImageSource("huge.png", url="https://nowhere.invalid/a.png", size=10**9)]
+
+    taken = await intake(tmp_path).take(sources)
+
+    assert taken.notes == ("I couldn't take in huge.png: it is larger than 0.1 MB.",)
+
+
+async def test_images_beyond_the_limit_are_counted_out_loud(tmp_path: Path) -> None:
+    sources = [ImageSource(f"{colour}.png", data=png(colour)) for colour in ("red", "blue", "lime")]
+
+    taken = await intake(tmp_path, max_images=2).take(sources)
+
+    assert [ref.name for ref in taken.refs] == ["red.png", "blue.png"]
+    assert taken.notes == ("I look at 2 images at a time and left 1 out.",)
