@@ -3,6 +3,7 @@
 UnderstudyError
 ├── ConfigError            tell the operator what to write instead; exit code 2
 ├── StorageError           the database cannot be read or written; nothing was lost silently
+├── RequestRefused         a gateway client is told in its own protocol what to change
 ├── ImageRefused           leave the image out, tell the person once
 └── ProviderError          one attempt failed; the router decides by `error_class` alone
     ├── Unreachable        no server there, or it is too slow or broken: try the next
@@ -95,6 +96,26 @@ class ImageRefused(UnderstudyError):
     def __init__(self, reason: ImageRefusal, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class RequestRefused(UnderstudyError):
+    """A gateway client's request is turned away; the text is fit for that client."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        """The member of the request that is at fault."""
+        self.retry_after_s = retry_after_s
 
 
 class ProviderError(UnderstudyError):

@@ -84,6 +84,17 @@ class ReplyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Answering:
+    """Whose text follows: right before the first output of each attempt that yields any."""
+
+    provider: str
+    label: str
+    model: str
+    attempt: int
+    """Its number among the request's attempts, skips included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """Forget all text so far; the next attempt's text replaces it. Only for editable sinks,
     and for them after any attempt that had yielded text."""
@@ -107,4 +118,6 @@ class ReplyEnded:
     degraded: tuple[str, ...] = field(default=())
 
 
-RouterEvent = TextDelta | ReasoningDelta | ToolCallDelta | Restarted | AttemptEnded | ReplyEnded
+RouterEvent = (
+    TextDelta | ReasoningDelta | ToolCallDelta | Answering | Restarted | AttemptEnded | ReplyEnded
+)
