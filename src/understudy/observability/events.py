@@ -1,0 +1,125 @@
+"""The log events of observability: names, levels and flat fields.
+
+An interface: docs/observability.md lists them and tests compare whole events.
+
+A field that has nothing to say is left out. No field holds a prompt, a reply, a key, a user's
+name or id, or a server's own words (`error_text` apart, which is off by default).
+"""
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final
+
+from understudy.chat import Usage
+from understudy.errors import ErrorClass
+from understudy.routing.attempts import (
+    AttemptRecord,
+    BreakerChange,
+    Outcome,
+    ReplyOutcome,
+    ReplyRecord,
+    describe_route,
+)
+
+ATTEMPT: Final = "provider.attempt"
+REPLY: Final = "reply.ended"
+ALERT: Final = "operator.alert"
+LEDGER_BEHIND: Final = "ledger.behind"
+PROMPTS_LOGGED: Final = "prompts.logged"
+LEVEL_CHANGED: Final = "log.level"
+
+Field = str | int | float | bool
+"""What a log field may be."""
+
+_APART = frozenset(("ts", "label", "cost_source", "usage", "breaker", "held_until", "degraded"))
+"""Fields of an AttemptRecord that are not logged as they stand."""
+
+
+def iso(wall: float) -> str:
+    return (
+        datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def attempt_fields(record: AttemptRecord) -> dict[str, Field]:
+    told: dict[str, object] = {"started": iso(record.ts), "candidate": record.candidate}
+    for spec in fields(record):
+        if spec.name not in _APART:
+            told[spec.name] = getattr(record, spec.name)
+    told |= _usage_fields(record.usage, record.cost_usd)
+    if record.cost_usd is not None:
+        told["cost_source"] = record.cost_source
+    if record.degraded:
+        told["degraded"] = ",".join(record.degraded)
+    if record.held_until is not None:
+        told["held_until"] = iso(record.held_until)
+    return _plain(told | _breaker_fields(record.breaker))
+
+
+def reply_fields(record: ReplyRecord) -> dict[str, Field]:
+    winner = record.winner
+    told: dict[str, object] = {
+        "started": iso(record.ts),
+        "request_id": record.request_id,
+        "sink": record.sink,
+        "outcome": record.outcome,
+        "offline_reason": record.offline_reason,
+        "retry_at": None if record.retry_at is None else iso(record.retry_at),
+        "provider": winner.provider if winner else None,
+        "model": (winner.model_served or winner.model_requested) if winner else None,
+        "attempts": sum(a.outcome is not Outcome.SKIPPED for a in record.attempts),
+        "skipped": sum(a.outcome is Outcome.SKIPPED for a in record.attempts),
+        "route": describe_route(record.attempts),
+        "t_first_visible_ms": record.t_first_visible_ms,
+        "t_total_ms": record.t_total_ms,
+    }
+    return _plain(told | _usage_fields(record.usage, record.cost_usd))
+
+
+def attempt_level(record: AttemptRecord) -> str:
+    """`error` only for our own bugs: a sick server is what the router is for."""
+    if record.error_class is ErrorClass.INTERNAL:
+        return "error"
+    if record.outcome is Outcome.SKIPPED:
+        return "debug"
+    return "warning" if record.outcome is Outcome.ERROR else "info"
+
+
+def reply_level(record: ReplyRecord) -> str:
+    quiet = record.outcome in (ReplyOutcome.DELIVERED, ReplyOutcome.CANCELLED)
+    return "info" if quiet else "warning"
+
+
+def _usage_fields(usage: Usage | None, cost_usd: float | None) -> dict[str, object]:
+    if usage is None:
+        return {"cost_usd": cost_usd}
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "usage_source": usage.source,
+        "cost_usd": cost_usd,
+    }
+
+
+def _breaker_fields(change: BreakerChange | None) -> dict[str, object]:
+    if change is None:
+        return {}
+    return {
+        "breaker_scope": change.scope,
+        "breaker_before": change.before,
+        "breaker_after": change.after,
+        "breaker_hold_s": change.hold_s,
+    }
+
+
+def _plain(told: dict[str, object]) -> dict[str, Field]:
+    plain: dict[str, Field] = {}
+    for name, value in told.items():
+        member = value.value if isinstance(value, Enum) else value
+        if isinstance(member, str | int | float):
+            plain[name] = member
+    return plain

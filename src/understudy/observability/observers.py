@@ -1,0 +1,39 @@
+"""Who is told of records: the log, and everyone else who wants to know, one after the other."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from understudy.observability import events
+from understudy.routing.attempts import AttemptObserver, AttemptRecord, ReplyRecord
+
+
+class LogObserver:
+    """One log event per attempt and one per reply."""
+
+    def __init__(self) -> None:
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("understudy.routing")
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        self._tell(events.attempt_level(record), events.ATTEMPT, events.attempt_fields(record))
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        self._tell(events.reply_level(record), events.REPLY, events.reply_fields(record))
+
+    def _tell(self, level: str, event: str, told: dict[str, events.Field]) -> None:
+        getattr(self._log, level)(event, **told)
+
+
+class Observers:
+    """Passes each record on to all, in order."""
+
+    def __init__(self, observers: Sequence[AttemptObserver]) -> None:
+        self._observers = tuple(observers)
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        for observer in self._observers:
+            observer.attempt_ended(record)
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        for observer in self._observers:
+            observer.reply_ended(record)
