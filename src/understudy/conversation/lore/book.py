@@ -1,0 +1,120 @@
+"""A lorebook: background facts that enter a prompt when their keywords appear."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+
+
+class Logic(IntEnum):
+    """How secondary keys join in. The numbers are those of World Info files."""
+
+    AND_ANY = 0
+    NOT_ALL = 1
+    NOT_ANY = 2
+    AND_ALL = 3
+
+
+class Slot(IntEnum):
+    """Where in the prompt an entry stands. The numbers are those of World Info files."""
+
+    BEFORE_CHAR = 0
+    AFTER_CHAR = 1
+    NOTE_TOP = 2
+    NOTE_BOTTOM = 3
+    AT_DEPTH = 4
+    BEFORE_EXAMPLES = 5
+    AFTER_EXAMPLES = 6
+    OUTLET = 7
+    PERSONALITY = 8
+    SCENARIO = 9
+
+
+@dataclass(frozen=True, slots=True)
+class CharacterFilter:
+    names: frozenset[str]
+    tags: frozenset[str]
+    exclude: bool
+
+    def admits(self, name: str, tags: frozenset[str]) -> bool:
+        """An empty filter admits everybody."""
+        if not self.names and not self.tags:
+            return True
+        return (name in self.names or bool(self.tags & tags)) is not self.exclude
+
+
+@dataclass(frozen=True, slots=True)
+class Decorated:
+    """What `@@name` lines at the start of an entry's content ask for (card format V3)."""
+
+    forced: bool | None = None
+    """`@@activate` and `@@dont_activate`."""
+    only_after: int = 0
+    """Assistant messages that must have been."""
+    only_every: int = 0
+    keep_after_match: bool = False
+    stop_after_match: bool = False
+    extra_keys: tuple[str, ...] = ()
+    exclude_keys: tuple[str, ...] = ()
+    greeting: int | None = None
+    not_when_full: bool = False
+    """`@@ignore_on_max_context`: the first to go when the context is short."""
+    replaces: frozenset[str] = frozenset()
+    """Card prompts this entry switches off: `system_prompt`, `post_history_instructions`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One fact with the conditions of its appearance; defaults are those of World Info."""
+
+    uid: str
+    title: str = ""
+    keys: tuple[str, ...] = ()
+    secondary: tuple[str, ...] = ()
+    logic: Logic = Logic.AND_ANY
+    content: str = ""
+    constant: bool = False
+    enabled: bool = True
+    order: int = 100
+    """Higher stands later in the prompt and goes earlier through the budget."""
+    slot: Slot = Slot.BEFORE_CHAR
+    depth: int = 4
+    """For AT_DEPTH: messages counted from the end; 0 is after the last one."""
+    depth_from_start: bool = False
+    role: Role = "system"
+    outlet: str = ""
+    probability: float = 100.0
+    scan_depth: int | None = None
+    case_sensitive: bool | None = None
+    whole_words: bool | None = None
+    group_scoring: bool | None = None
+    exclude_recursion: bool = False
+    prevent_recursion: bool = False
+    delay_until_recursion: int = 0
+    groups: tuple[str, ...] = ()
+    group_override: bool = False
+    group_weight: int = 100
+    sticky: int = 0
+    cooldown: int = 0
+    delay: int = 0
+    ignore_budget: bool = False
+    also_match: frozenset[str] = frozenset()
+    """Card texts scanned besides the messages: `description`, `personality`, `scenario`, …"""
+    triggers: frozenset[str] = frozenset()
+    filter: CharacterFilter | None = None
+    regex_keys: bool = False
+    """Every key is a pattern (V3 `use_regex`); else only `/pattern/flags` is."""
+    decorated: Decorated = field(default_factory=Decorated)
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    id: str
+    name: str
+    entries: tuple[Entry, ...]
+    scan_depth: int | None = None
+    token_budget: int | None = None
+    recursive: bool | None = None
+    notes: tuple[str, ...] = ()
+    """What had to be mended while reading the file, for the operator."""

@@ -1,0 +1,56 @@
+"""Timed effects of entries in one conversation, counted in messages: sticky and cooldown."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from understudy.conversation.lore.book import Book, Entry
+
+_FOR_EVER = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Counts of messages in the conversation, all inclusive."""
+
+    since: int
+    sticky_until: int
+    cooldown_until: int
+
+
+Effects = Mapping[str, Effect]
+
+
+def effect_key(book: Book, entry: Entry) -> str:
+    """Names the entry with its content, so that editing it clears its effects."""
+    digest = hashlib.sha256(entry.content.encode()).hexdigest()[:12]
+    return f"{book.id}/{entry.uid}/{digest}"
+
+
+def current(effects: Effects, message_count: int) -> dict[str, Effect]:
+    """The effects that still hold. One that began at or after this count belongs to a reply that
+    was deleted or is being made again, and is gone."""
+    return {
+        key: effect
+        for key, effect in effects.items()
+        if effect.since < message_count
+        and message_count <= max(effect.sticky_until, effect.cooldown_until)
+    }
+
+
+def is_sticky(effect: Effect | None, message_count: int) -> bool:
+    return effect is not None and message_count <= effect.sticky_until
+
+
+def is_cooling(effect: Effect | None, message_count: int) -> bool:
+    return effect is not None and effect.sticky_until < message_count <= effect.cooldown_until
+
+
+def started(entry: Entry, message_count: int) -> Effect | None:
+    """What an activation sets going, if anything."""
+    sticky = _FOR_EVER if entry.decorated.keep_after_match else entry.sticky
+    cooldown = _FOR_EVER if entry.decorated.stop_after_match else entry.cooldown
+    if not sticky and not cooldown:
+        return None
+    ends = message_count + sticky
+    return Effect(message_count, ends, ends + cooldown if cooldown else 0)

@@ -1,0 +1,59 @@
+"""Inclusion groups: of entries that exclude each other, one is taken per pass."""
+
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import Protocol, TypeVar
+
+from understudy.conversation.lore.book import Entry
+from understudy.conversation.lore.matching import Hit
+
+
+class Grouped(Protocol):
+    """What the choice looks at; sorted sticky first, then by falling order."""
+
+    @property
+    def entry(self) -> Entry: ...
+
+    @property
+    def hit(self) -> Hit | None: ...
+
+
+_G = TypeVar("_G", bound=Grouped)
+
+
+def pick_from_groups(
+    wanted: Sequence[_G], *, taken: Collection[str], scoring: bool, random: Random
+) -> list[_G]:
+    """Those of `wanted` that their groups let in; `taken` groups have an active entry already."""
+    kept = list(wanted)
+    for group in dict.fromkeys(name for w in wanted for name in w.entry.groups):
+        members = [w for w in kept if group in w.entry.groups]
+        winners = _winners(members, taken=group in taken, scoring=scoring, random=random)
+        kept = [w for w in kept if w not in members or w in winners]
+    return kept
+
+
+def _winners(members: list[_G], *, taken: bool, scoring: bool, random: Random) -> list[_G]:
+    sticky = [m for m in members if m.hit is None and m.entry.sticky]
+    if sticky:
+        return sticky
+    if taken:
+        return []
+    members = _best_scored(members, scoring=scoring)
+    if len(members) < 2:
+        return members
+    overriding = [m for m in members if m.entry.group_override]
+    if overriding:
+        return [max(overriding, key=lambda m: m.entry.order)]
+    return random.choices(members, [m.entry.group_weight for m in members])
+
+
+def _best_scored(members: list[_G], *, scoring: bool) -> list[_G]:
+    def scored(member: _G) -> bool:
+        own = member.entry.group_scoring
+        return scoring if own is None else own
+
+    if not any(map(scored, members)):
+        return members
+    best = max(m.hit.score if m.hit else 0 for m in members)
+    return [m for m in members if not scored(m) or (m.hit and m.hit.score == best)]

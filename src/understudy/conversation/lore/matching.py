@@ -1,0 +1,197 @@
+"""Which keys of a book occur in a text: fast for thousands of entries, safe for hostile patterns.
+
+Plain keys are looked up as substrings first and judged by word boundaries only when found. Word
+boundaries follow Unicode, so that a Cyrillic key does not match inside a longer word (the
+reference implementation's do, because JavaScript's word characters are ASCII).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+
+from understudy.conversation.lore.book import Entry, Logic
+
+_PATTERN_TIMEOUT_S = 0.05
+_MAX_TIMEOUTS = 3
+_MAX_PATTERN = 2000
+_SLASHED = re.compile(r"/((?:[^/\\]|\\.)+)/([gimsuy]*)\Z", re.DOTALL)
+# Scripts written without spaces have no word boundaries to look for.
+_SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+
+
+@dataclass(frozen=True, slots=True)
+class MatchSettings:
+    case_sensitive: bool = False
+    whole_words: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """How an entry matched."""
+
+    key: str
+    score: int
+    """Keys found, by the counting that inclusion groups use."""
+
+
+class Patterns:
+    """Regular expressions of users, each search within 50 ms; one that runs into the limit
+    three times is not tried again."""
+
+    def __init__(self) -> None:
+        self._timeouts: Counter[str] = Counter()
+
+    def found(self, pattern: "regex.Pattern[str]", text: str) -> bool:
+        if self._timeouts[pattern.pattern] >= _MAX_TIMEOUTS:
+            return False
+        try:
+            return pattern.search(text, timeout=_PATTERN_TIMEOUT_S) is not None
+        except TimeoutError:
+            self._timeouts[pattern.pattern] += 1
+            return False
+
+    @property
+    def given_up(self) -> tuple[str, ...]:
+        return tuple(p for p, count in self._timeouts.items() if count >= _MAX_TIMEOUTS)
+
+
+@lru_cache(maxsize=8192)
+def compiled(key: str, *, bare: bool = False) -> "regex.Pattern[str] | None":
+    """The pattern in `/pattern/flags` (or in all of a `bare` key); `None` is plain text."""
+    if bare:
+        body, flags = key, ""
+    else:
+        slashed = _SLASHED.match(key)
+        if slashed is None:
+            return None
+        body, flags = slashed[1].replace("\\/", "/"), slashed[2]
+    if len(body) > _MAX_PATTERN:
+        return None
+    options = regex.V0
+    for letter, option in (("i", regex.I), ("m", regex.M), ("s", regex.S)):
+        if letter in flags:
+            options |= option
+    try:
+        return regex.compile(body, options)
+    except (regex.error, ValueError, OverflowError, RecursionError):
+        return None
+
+
+class Scanned:
+    """One text, searched for many keys; remembers what it has answered."""
+
+    def __init__(self, text: str, patterns: Patterns) -> None:
+        self._text = text
+        self._lower = text.lower()
+        self._patterns = patterns
+
+    def has(self, key: str, entry: Entry, settings: MatchSettings) -> bool:
+        pattern = compiled(key, bare=entry.regex_keys)
+        if pattern is not None:
+            return self._patterns.found(pattern, self._text)
+        case = _own(entry.case_sensitive, settings.case_sensitive)
+        text, wanted = (self._text, key) if case else (self._lower, key.lower())
+        if wanted not in text:
+            return False
+        if not _own(entry.whole_words, settings.whole_words) or not _is_word(wanted):
+            return True
+        return _bounded(wanted, text)
+
+    def may_have(self, key: str) -> bool:
+        """Cheap and never wrongly False: plain keys not even here in any case are out."""
+        return key in self._lower
+
+
+def _own(own: bool | None, common: bool) -> bool:  # noqa: FBT001 - a three-valued setting
+    return common if own is None else own
+
+
+def _is_word(key: str) -> bool:
+    return not any(map(str.isspace, key)) and not _SPACELESS.search(key)
+
+
+def _bounded(word: str, text: str) -> bool:
+    at = text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        before = at == 0 or not _is_word_char(text[at - 1])
+        after = end == len(text) or not _is_word_char(text[end])
+        if before and after:
+            return True
+        at = text.find(word, at + 1)
+    return False
+
+
+def _is_word_char(char: str) -> bool:
+    return char.isalnum() or char == "_"
+
+
+def match(
+    entry: Entry,
+    scanned: Scanned,
+    settings: MatchSettings,
+    expanded: Mapping[str, str] | None = None,
+) -> Hit | None:
+    """Judge an entry's keys; `expanded` maps keys with macros to their text."""
+    hits = [key for key in _keys(entry) if scanned.has(_text(key, expanded), entry, settings)]
+    if not hits:
+        return None
+    if any(
+        scanned.has(_text(key, expanded), entry, settings) for key in entry.decorated.exclude_keys
+    ):
+        return None
+    found = sum(scanned.has(_text(key, expanded), entry, settings) for key in entry.secondary)
+    if entry.secondary and not _joins(entry.logic, found, len(entry.secondary)):
+        return None
+    return Hit(hits[0], len(hits) + _secondary_score(entry.logic, found, len(entry.secondary)))
+
+
+def _keys(entry: Entry) -> Iterable[str]:
+    return (*entry.keys, *entry.decorated.extra_keys)
+
+
+def _text(key: str, expanded: Mapping[str, str] | None) -> str:
+    return expanded.get(key, key) if expanded else key
+
+
+def _joins(logic: Logic, found: int, total: int) -> bool:
+    return {
+        Logic.AND_ANY: found > 0,
+        Logic.AND_ALL: found == total,
+        Logic.NOT_ANY: found == 0,
+        Logic.NOT_ALL: found < total,
+    }[logic]
+
+
+def _secondary_score(logic: Logic, found: int, total: int) -> int:
+    if logic is Logic.AND_ANY:
+        return found
+    if logic is Logic.AND_ALL and found == total:
+        return total
+    return 0
+
+
+class KeyIndex:
+    """Finds the entries that a text could concern without asking each of them."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._by_key: dict[str, list[int]] = {}
+        self._always: list[int] = []
+        for at, entry in enumerate(entries):
+            for key in _keys(entry):
+                if "{{" in key or compiled(key, bare=entry.regex_keys) is not None:
+                    self._always.append(at)
+                else:
+                    self._by_key.setdefault(key.lower(), []).append(at)
+
+    def candidates(self, scanned: Scanned) -> set[int]:
+        """Positions of all entries of which some key may be in the text."""
+        found = set(self._always)
+        may_have = scanned.may_have
+        for key in [key for key in self._by_key if may_have(key)]:
+            found.update(self._by_key[key])
+        return found

@@ -1,0 +1,82 @@
+"""Keys in texts."""
+
+import time
+
+import pytest
+
+from understudy.conversation.lore.book import Entry
+from understudy.conversation.lore.matching import (
+    KeyIndex,
+    MatchSettings,
+    Patterns,
+    Scanned,
+    compiled,
+    match,
+)
+
+
+def found(key: str, text: str, **fields: object) -> bool:
+    entry = Entry("e", keys=(key,), content="x", **fields)  # type: ignore[arg-type]
+    return match(entry, Scanned(text, Patterns()), MatchSettings()) is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("кот", "который час", False),
+        ("кот", "это кот!", True),
+        ("caf", "a café", False),
+        ("café", "the CAFÉ.", True),
+        ("猫", "黒猫がいる", True),
+        ("old king", "the gold kingdom", True),
+        ("king", "king", True),
+        ("king", "kings and kingdoms; king", True),
+        ("", "anything", False),
+    ],
+)
+def test_words_are_judged_as_people_read_them(key: str, text: str, *, expected: bool) -> None:
+    assert (found(key, text) if key else False) is expected
+
+
+def test_case_counts_only_when_asked() -> None:
+    assert found("king", "The KING")
+    assert not found("king", "The KING", case_sensitive=True)
+
+
+def test_a_pattern_has_its_own_flags() -> None:
+    assert found("/k.ng/i", "KONG")
+    assert not found("/k.ng/", "KONG")
+    assert found("/a\\/b\\/c/", "see a/b/c")
+
+
+def test_a_broken_pattern_is_plain_text() -> None:
+    assert compiled("/(/") is None
+    assert found("/(/", "what does /(/ mean", whole_words=False)
+
+
+def test_v3_patterns_need_no_slashes() -> None:
+    assert found("a.b", "axb", regex_keys=True)
+    assert not found("a.b", "axb")
+
+
+def test_a_hostile_pattern_costs_little_and_is_given_up() -> None:
+    patterns = Patterns()
+    entry = Entry("e", keys=("/(a|aa)+$/",), content="x")
+    began = time.perf_counter()
+
+    for _ in range(50):
+        match(entry, Scanned("a" * 200 + "!", patterns), MatchSettings())
+
+    assert time.perf_counter() - began < 2
+    assert patterns.given_up == ("(a|aa)+$",)
+
+
+def test_the_index_misses_no_entry() -> None:
+    entries = [
+        Entry("plain", keys=("King",)),
+        Entry("pattern", keys=("/q.een/i",)),
+        Entry("macro", keys=("{{user}}",)),
+        Entry("other", keys=("rook",)),
+    ]
+
+    assert KeyIndex(entries).candidates(Scanned("the KING", Patterns())) == {0, 1, 2}
