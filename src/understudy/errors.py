@@ -77,6 +77,10 @@ class StorageError(UnderstudyError):
     """The database refused; the text says what to do about it."""
 
 
+class PersonaError(UnderstudyError):
+    """A card, persona or lorebook file cannot be used; the text is fit for whoever sent it."""
+
+
 class ImageRefusal(StrEnum):
     """Why an image was left out: `reason` in the log event."""
 

@@ -31,6 +31,7 @@ from understudy.conversation.lore.scene import (
     Skipped,
     Why,
 )
+from understudy.conversation.macros import hidden_keys
 
 _MAX_STEPS = 12
 
@@ -257,7 +258,7 @@ class _Scan:
         activated = Activated(book, entry, candidate.by, key, step, text, tokens)
         self._active[book.id, entry.uid] = activated
         if not entry.prevent_recursion:
-            self._named.append(text)
+            self._named.append(f"{text}\n{hidden_keys(entry.content)}")
 
     def _leave(self, candidate: Candidate, why: Why) -> None:
         key = candidate.hit.key if candidate.hit else None

@@ -1,0 +1,219 @@
+"""`{{macros}}` in the texts of cards and lorebooks.
+
+They are expanded in those texts only, once, and what a macro yields is never read again: a display
+name or a message that looks like a macro stays what it is.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from random import Random
+
+_MAX_DEPTH = 10
+_MAX_INPUT = 256 * 1024
+_MAX_OUTPUT = 64 * 1024
+_TOKEN = re.compile(r"\\\{\\\{|\\\}\\\}|\{\{|\}\}|<(?:user|bot|char)>", re.IGNORECASE)
+_TRIM = "\x00"
+_TRIMMED = re.compile(r"\s*\x00\s*")
+_ANGLED = {"<user>": "user", "<bot>": "char", "<char>": "char"}
+_LEGACY = re.compile(r"\s*([A-Za-z_]+)\s*(?:::|[:\s])(.*)\Z", re.DOTALL)
+_NAME = re.compile(r"\s*([A-Za-z_]+)\s*\Z")
+_HIDDEN = re.compile(r"\{\{\s*hidden_key\s*:{1,2}([^{}]*)\}\}", re.IGNORECASE)
+_DICE = re.compile(r"\s*(\d{0,3})d?(\d{1,6})\s*([+-]\s*\d{1,6})?\s*\Z", re.IGNORECASE)
+_DROPPED = {"input", "ismobile", "charprefix", "banned", "lastswipeid", "currentswipeid"}
+
+
+@dataclass(frozen=True, slots=True)
+class MacroScene:
+    """What macros can speak of."""
+
+    values: Mapping[str, str]
+    """By lower-case name: `char`, `user`, `description`, `lastmessage`, …"""
+    now: datetime
+    """With its zone; other zones are counted from it."""
+    random: Random
+    """One per reply."""
+    seed: str
+    """Of the conversation: `{{pick}}` chooses the same every time."""
+    outlets: Mapping[str, str] = field(default_factory=dict)
+    greetings: Sequence[str] = ()
+
+
+class _Frame:
+    """An open `{{`: where it began and what has been gathered in it."""
+
+    __slots__ = ("parts", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.parts: list[tuple[str, bool]] = []
+        """(text, whether it stood there literally)"""
+
+
+def expand(text: str, scene: MacroScene) -> str:
+    """`text` with its macros replaced, inner ones first; unknown ones stay as they are."""
+    if len(text) > _MAX_INPUT or not _TOKEN.search(text):
+        return text
+    frames = [_Frame(0)]
+    at = 0
+    for token in _TOKEN.finditer(text):
+        if token.start() > at:
+            frames[-1].parts.append((text[at : token.start()], True))
+        at = token.end()
+        _take(token[0], token.start(), text, frames, scene)
+    frames[-1].parts.append((text[at:], True))
+    while len(frames) > 1:  # opened and never closed: plain text
+        unclosed = frames.pop()
+        frames[-1].parts += [("{{", True), *unclosed.parts]
+    joined = "".join(part for part, _ in frames[0].parts)
+    return _TRIMMED.sub("", joined)[:_MAX_OUTPUT]
+
+
+def hidden_keys(text: str) -> str:
+    """What `{{hidden_key: …}}` says: never in a prompt, but lore may be found by it."""
+    return " ".join(match[1].strip() for match in _HIDDEN.finditer(text[:_MAX_INPUT]))
+
+
+def plain(value: str) -> str:
+    """A name fit to be put into a text that may be expanded: one line, no braces."""
+    return " ".join(value.replace("{{", "").replace("}}", "").replace(_TRIM, "").split())
+
+
+def _take(token: str, start: int, text: str, frames: list[_Frame], scene: MacroScene) -> None:
+    top = frames[-1]
+    if token == "{{":
+        if len(frames) > _MAX_DEPTH:
+            top.parts.append((token, True))
+        else:
+            frames.append(_Frame(start))
+    elif token == "}}":
+        if len(frames) == 1:
+            top.parts.append((token, True))
+        else:
+            frames.pop()
+            raw = text[top.start : start + 2]
+            frames[-1].parts.append(_evaluated(top, raw, scene))
+    elif token.startswith("\\"):
+        top.parts.append((token.replace("\\", ""), False))
+    else:
+        top.parts.append((scene.values.get(_ANGLED[token.lower()], token), False))
+
+
+def _evaluated(frame: _Frame, raw: str, scene: MacroScene) -> tuple[str, bool]:
+    name, arguments = _named(frame)
+    if name == "//":
+        return "", False
+    known = scene.values.get(name)
+    if known is not None and not arguments:
+        return known.replace(_TRIM, ""), False
+    function = _FUNCTIONS.get(name)
+    if function is None:
+        return ("", False) if _is_dropped(name) else (raw, False)
+    try:
+        return function(scene, arguments, raw)[:_MAX_OUTPUT], False
+    except (ValueError, IndexError, OverflowError):
+        return raw, False
+
+
+def _is_dropped(name: str) -> bool:
+    return name in _DROPPED or name.startswith("instruct")
+
+
+def _named(frame: _Frame) -> tuple[str, list[str]]:
+    """The macro's lower-case name and its arguments. Only separators that stand literally in
+    the text separate: a value with `::` in it is one argument."""
+    pieces = [""]
+    for part, literal in frame.parts:
+        first, *rest = part.split("::") if literal else [part]
+        pieces[-1] += first
+        pieces += rest
+    if pieces[0].lstrip().startswith("//"):
+        return "//", []
+    name = _NAME.match(pieces[0])
+    if name is not None:
+        return name[1].lower(), [piece.strip() for piece in pieces[1:]]
+    legacy = _LEGACY.match("::".join(pieces))
+    return (legacy[1].lower(), [legacy[2].strip()]) if legacy else ("", [])
+
+
+_Function = Callable[[MacroScene, list[str], str], str]
+
+
+def _choices(arguments: list[str]) -> list[str]:
+    if len(arguments) > 1:
+        return arguments
+    hidden = arguments[0].replace("\\,", "\x01")
+    return [choice.strip().replace("\x01", ",") for choice in hidden.split(",")]
+
+
+def _random(scene: MacroScene, arguments: list[str], _raw: str) -> str:
+    return scene.random.choice(_choices(arguments))
+
+
+def _pick(scene: MacroScene, arguments: list[str], raw: str) -> str:
+    digest = hashlib.sha256(f"{scene.seed}\n{raw}".encode()).digest()
+    choices = _choices(arguments)
+    return choices[int.from_bytes(digest[:8]) % len(choices)]
+
+
+def _roll(scene: MacroScene, arguments: list[str], _raw: str) -> str:
+    dice = _DICE.match(arguments[0])
+    if dice is None:
+        raise ValueError("no dice")
+    count, sides = int(dice[1] or 1), int(dice[2])
+    if "d" not in arguments[0].lower():  # `{{roll:6}}` is one die of six sides
+        count, sides = 1, int(arguments[0])
+    bonus = int((dice[3] or "0").replace(" ", ""))
+    return str(sum(scene.random.randint(1, sides) for _ in range(count)) + bonus)
+
+
+def _time(scene: MacroScene, arguments: list[str], _raw: str) -> str:
+    return _zoned(scene.now, arguments).strftime("%H:%M")
+
+
+def _zoned(now: datetime, arguments: list[str]) -> datetime:
+    if not arguments:
+        return now
+    hours = float(arguments[0].upper().removeprefix("UTC").replace("_", "") or 0)
+    return now.astimezone(timezone(timedelta(hours=hours)))
+
+
+# The tokens of moment.js, in which cards spell their dates; longest first.
+_MOMENT = {
+    "YYYY": "%Y", "MMMM": "%B", "dddd": "%A", "MMM": "%b", "ddd": "%a", "YY": "%y",
+    "MM": "%m", "DD": "%d", "HH": "%H", "hh": "%I", "mm": "%M", "ss": "%S", "A": "%p",
+}  # fmt: skip
+_MOMENT_TOKEN = re.compile("|".join(_MOMENT))
+
+
+def _datetime_format(scene: MacroScene, arguments: list[str], _raw: str) -> str:
+    wanted = "::".join(arguments).replace("%", "%%")
+    return scene.now.strftime(_MOMENT_TOKEN.sub(lambda token: _MOMENT[token[0]], wanted))
+
+
+def _greeting(scene: MacroScene, arguments: list[str], _raw: str) -> str:
+    return scene.greetings[int(arguments[0]) if arguments else 0]
+
+
+_FUNCTIONS: dict[str, _Function] = {
+    "newline": lambda *_: "\n",
+    "space": lambda *_: " ",
+    "noop": lambda *_: "",
+    "trim": lambda *_: _TRIM,
+    "comment": lambda *_: "",
+    "hidden_key": lambda *_: "",
+    "time": _time,
+    "date": lambda scene, *_: scene.now.strftime("%B %d, %Y").replace(" 0", " "),
+    "weekday": lambda scene, *_: scene.now.strftime("%A"),
+    "isotime": lambda scene, *_: scene.now.strftime("%H:%M"),
+    "isodate": lambda scene, *_: scene.now.strftime("%Y-%m-%d"),
+    "datetimeformat": _datetime_format,
+    "random": _random,
+    "pick": _pick,
+    "roll": _roll,
+    "reverse": lambda _, arguments, __: "::".join(arguments)[::-1],
+    "outlet": lambda scene, arguments, _: scene.outlets.get(arguments[0], ""),
+    "charfirstmessage": _greeting,
+}

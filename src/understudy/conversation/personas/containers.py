@@ -1,0 +1,199 @@
+"""The files that character cards come in: PNG, JSON, YAML and CHARX; read with care, written whole.
+
+Cards come from strangers: every length is bounded before anything is unpacked, and nothing but the
+card's own text is.
+"""
+
+import base64
+import binascii
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from understudy.conversation.personas.card import Card, parse_card
+from understudy.errors import PersonaError
+
+_MIB = 1024 * 1024
+MAX_FILE = 20 * _MIB
+_MAX_TEXT = 8 * _MIB
+_MAX_CHUNKS = 10_000
+_MAX_YAML = _MIB
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+_TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
+_KEYWORDS = ("ccv3", "chara")
+_CARD_JSON = "card.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CardFile:
+    """A card with the file it came in."""
+
+    card: Card
+    container: str
+    """`png`, `charx`, `json` or `yaml`."""
+    file: bytes
+
+
+def read_card(data: bytes, *, book_id: str = "card") -> CardFile:
+    """Find the card in a file of any kind, judged by content; raises PersonaError."""
+    if len(data) > MAX_FILE:
+        raise PersonaError(f"the file is larger than {MAX_FILE // _MIB} MB")
+    if data.startswith(_PNG):
+        return CardFile(parse_card(_from_png(data), book_id=book_id), "png", data)
+    if data.startswith(_ZIP):
+        return CardFile(parse_card(_from_charx(data), book_id=book_id), "charx", data)
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return CardFile(parse_card(data, book_id=book_id), "json", data)
+    return CardFile(parse_card(_from_yaml(data), book_id=book_id), "yaml", data)
+
+
+def export_png(card: Card, picture: bytes) -> bytes:
+    """`picture` (a PNG) with the card in it, in place of any card it carried."""
+    if not picture.startswith(_PNG):
+        raise PersonaError("a card is put into a PNG picture, and this is none")
+    keywords = _KEYWORDS if card.spec == "v3" else ("chara",)
+    text = base64.b64encode(card.source)
+    out = [_PNG]
+    for kind, body in _chunks(picture):
+        if kind == b"IEND":
+            out += [_chunk(b"tEXt", word.encode() + b"\0" + text) for word in keywords]
+        if kind not in _TEXT_CHUNKS or _keyword(body) not in _KEYWORDS:
+            out.append(_chunk(kind, body))
+    return b"".join(out)
+
+
+def export_charx(card: Card, original: bytes | None = None) -> bytes:
+    """A CHARX file with the card, and the assets of `original` where one is given."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr(_CARD_JSON, card.source)
+        if original is not None:
+            with zipfile.ZipFile(io.BytesIO(original)) as source:
+                for member in _members(source):
+                    if member.filename != _CARD_JSON:
+                        target.writestr(member, _bounded_read(source, member))
+    return out.getvalue()
+
+
+def _from_png(data: bytes) -> bytes:
+    found: dict[str, bytes] = {}
+    for kind, body in _chunks(data):
+        if kind in _TEXT_CHUNKS:
+            keyword = _keyword(body)
+            if keyword in _KEYWORDS:
+                found.setdefault(keyword, _text_of(kind, body))
+    text = found.get("ccv3") or found.get("chara")
+    if text is None:
+        raise PersonaError(
+            "the picture carries no character card; chat programs often strip it when they "
+            "shrink pictures, so use the original file"
+        )
+    try:
+        return base64.b64decode(text)
+    except binascii.Error:
+        raise PersonaError("the card in the picture is damaged") from None
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(type, body) of each chunk up to IEND. Checksums are not judged: readers are lenient."""
+    at = len(_PNG)
+    for _ in range(_MAX_CHUNKS):
+        if at + 12 > len(data):
+            raise PersonaError("the picture is cut off")
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        kind = data[at + 4 : at + 8]
+        if at + 12 + length > len(data):
+            raise PersonaError("the picture is cut off")
+        yield kind, data[at + 8 : at + 8 + length]
+        if kind == b"IEND":
+            return
+        at += 12 + length
+    raise PersonaError("the picture has too many parts")
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _keyword(body: bytes) -> str:
+    return body.partition(b"\0")[0][:80].decode("latin-1").lower()
+
+
+def _text_of(kind: bytes, body: bytes) -> bytes:
+    rest = body.partition(b"\0")[2]
+    if kind == b"tEXt":
+        text = rest
+    elif kind == b"zTXt":
+        text = _inflated(rest[1:])
+    else:
+        # iTXt: compression flag, method, language, translated keyword, text
+        flag, after = rest[:1], rest[2:].split(b"\0", 2)
+        text = after[-1] if len(after) == 3 else b""
+        text = _inflated(text) if flag == b"\1" else text
+    if len(text) > _MAX_TEXT:
+        raise PersonaError(f"the card's text is larger than {_MAX_TEXT // _MIB} MB")
+    return text
+
+
+def _inflated(packed: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        return inflater.decompress(packed, _MAX_TEXT + 1)
+    except zlib.error:
+        raise PersonaError("the card in the picture is damaged") from None
+
+
+def _from_charx(data: bytes) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for member in _members(archive):
+                if member.filename == _CARD_JSON:
+                    return _bounded_read(archive, member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError):
+        raise PersonaError("the CHARX file is damaged") from None
+    raise PersonaError("the CHARX file has no card.json")
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    members = archive.infolist()
+    if len(members) > _MAX_CHUNKS:
+        raise PersonaError("the CHARX file has too many parts")
+    for member in members:
+        if member.flag_bits & 0x1:
+            raise PersonaError("the CHARX file is encrypted")
+        if member.filename.startswith(("/", "\\")) or ".." in member.filename.split("/"):
+            raise PersonaError("the CHARX file names a path outside itself")
+    if sum(member.file_size for member in members) > 10 * MAX_FILE:
+        raise PersonaError("the CHARX file unpacks to too much")
+    return members
+
+
+def _bounded_read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    limit = _MAX_TEXT if member.filename == _CARD_JSON else MAX_FILE
+    with archive.open(member) as opened:
+        # Headers can lie about sizes; reading stops at the limit whatever they say.
+        data = opened.read(limit + 1)
+    if len(data) > limit:
+        raise PersonaError(f"{member.filename} in the CHARX file is too large")
+    return data
+
+
+def _from_yaml(data: bytes) -> bytes:
+    if len(data) > _MAX_YAML:
+        raise PersonaError("this is no character card that can be read")
+    try:
+        raw = YAML(typ="safe", pure=True).load(data.decode("utf-8-sig"))
+    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+        raise PersonaError("this is no character card that can be read") from None
+    if not isinstance(raw, dict):
+        raise PersonaError("this is no character card that can be read")
+    texts = {str(key): value for key, value in raw.items() if isinstance(value, str)}
+    return msgspec.json.encode(texts)
