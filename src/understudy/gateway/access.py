@@ -1,0 +1,166 @@
+"""Who may use the gateway: keys, the loopback rule, and what browsers may do."""
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from understudy.config.settings import GatewayKey
+from understudy.errors import ConfigError, RequestRefused
+from understudy.gateway.http import Header
+from understudy.routing.attempts import NOBODY, Origin
+
+_FORWARDED = (
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+    b"via",
+    b"cf-connecting-ip",
+)
+"""Set by reverse proxies: behind one, every stranger seems to come from loopback."""
+
+KEY_PREFIX = "sk-understudy-"
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key as it is shown once, and the entry that goes into the configuration."""
+
+    key: str
+    sha256: str
+
+
+def make_key() -> NewKey:
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    return NewKey(key, hashlib.sha256(key.encode()).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Whoever sent a request: a key of the configuration, or a program on this machine."""
+
+    name: str
+    origin: Origin = NOBODY
+    key: GatewayKey | None = None
+
+
+ON_LOOPBACK = Guest("loopback")
+
+
+def key_user(name: str) -> str:
+    """The name under which the ledger knows a key."""
+    return f"key:{name}"
+
+
+def _digest(key: GatewayKey, environment: Mapping[str, str]) -> bytes:
+    if key.sha256 is not None:
+        try:
+            return bytes.fromhex(key.sha256.removeprefix("sha256:"))
+        except ValueError:
+            raise ConfigError(
+                f"gateway.keys: the sha256 of {key.name!r} is not 64 hexadecimal digits; "
+                "`understudy gateway key` prints a right one"
+            ) from None
+    if key.key is not None:
+        return hashlib.sha256(key.key.get_secret_value().encode()).digest()
+    secret = environment.get(key.env or "", "")
+    if not secret:
+        raise ConfigError(
+            f"gateway.keys: {key.name!r} has no key; set the variable {key.env!r}, "
+            "or give `sha256` as `understudy gateway key` prints it"
+        )
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Access:
+    """Decides who is let in. Raises `ConfigError` when a configured key cannot be known."""
+
+    def __init__(
+        self,
+        keys: Sequence[GatewayKey],
+        cors_origins: Sequence[str] = (),
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._guests = [
+            (_digest(key, environment), Guest(key.name, Origin(user=key_user(key.name)), key))
+            for key in keys
+        ]
+        self._origins = frozenset(origin.rstrip("/").encode() for origin in cors_origins)
+
+    def admit(self, peer: str | None, headers: Mapping[bytes, bytes]) -> Guest:
+        """The guest behind a request; raises `RequestRefused` with 401 or 403."""
+        if self._guests:
+            return self._by_key(headers)
+        if not _is_loopback(peer) or any(name in headers for name in _FORWARDED):
+            raise RequestRefused(
+                401,
+                "key_required",
+                "Without keys this gateway answers only programs on its own machine. "
+                "Add one under gateway.keys; `understudy gateway key` makes it.",
+            )
+        if not _is_loopback_host(headers.get(b"host", b"")):
+            # A page that rebinds its own name to 127.0.0.1 keeps that name in Host.
+            raise RequestRefused(403, "host_refused", "Address this gateway as 127.0.0.1.")
+        if (origin := headers.get(b"origin")) is not None and not self._knows(origin):
+            raise RequestRefused(
+                403,
+                "origin_refused",
+                "Web pages may use this gateway only from gateway.cors_origins.",
+            )
+        return ON_LOOPBACK
+
+    def _by_key(self, headers: Mapping[bytes, bytes]) -> Guest:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            token = headers.get(b"x-api-key", b"")
+        presented = hashlib.sha256(token.strip()).digest()
+        found: Guest | None = None
+        # Every key is compared, so that the time taken tells nothing about which one is near.
+        for digest, guest in self._guests:
+            if hmac.compare_digest(digest, presented):
+                found = guest
+        if found is None:
+            raise RequestRefused(
+                401, "invalid_api_key", "This key is not one of the gateway's keys."
+            )
+        return found
+
+    def _knows(self, origin: bytes) -> bool:
+        return b"*" in self._origins or origin in self._origins
+
+    def cors(self, headers: Mapping[bytes, bytes]) -> list[Header]:
+        """What tells the asking browser that it may read the answer; empty for all others."""
+        origin = headers.get(b"origin")
+        if origin is None or not self._knows(origin):
+            return []
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", b"*"),
+            (b"vary", b"origin"),
+        ]
+
+
+def _is_loopback(peer: str | None) -> bool:
+    try:
+        return peer is not None and _is_loopback_address(peer)
+    except ValueError:
+        return False
+
+
+def _is_loopback_address(text: str) -> bool:
+    if text == "127.0.0.1":
+        return True
+    address = ipaddress.ip_address(text)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def _is_loopback_host(host: bytes) -> bool:
+    text = host.decode("latin-1").lower()
+    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)

@@ -1,0 +1,225 @@
+"""What a client reads: OpenAI's shapes of answers, stream chunks and errors."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from understudy.chat import ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from understudy.errors import RequestRefused
+
+Output = TextDelta | ReasoningDelta | ToolCallDelta
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+_encode = msgspec.json.encode
+
+
+class _Function(msgspec.Struct, omit_defaults=True):
+    arguments: str
+    name: str | None = None
+
+
+class _ToolCall(msgspec.Struct, omit_defaults=True):
+    function: _Function
+    index: int | None = None
+    id: str | None = None
+    type: str | None = None
+
+
+class _Delta(msgspec.Struct, omit_defaults=True):
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _ChunkChoice(msgspec.Struct):
+    delta: _Delta
+    finish_reason: str | None = None
+    index: int = 0
+
+
+class _Message(msgspec.Struct, omit_defaults=True):
+    role: str
+    content: str | None
+    reasoning_content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None
+    index: int = 0
+    logprobs: None = None
+
+
+class _Cached(msgspec.Struct):
+    cached_tokens: int
+
+
+class _Reasoned(msgspec.Struct):
+    reasoning_tokens: int
+
+
+class _Usage(msgspec.Struct, omit_defaults=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: _Cached | None = None
+    completion_tokens_details: _Reasoned | None = None
+    cost: float | None = None
+
+
+class _Error(msgspec.Struct):
+    message: str
+    type: str
+    code: str
+    param: str | None = None
+
+
+class _Model(msgspec.Struct):
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+def model_entry(name: str, created: int) -> bytes:
+    return _encode(_model(name, created))
+
+
+def model_list(names: Iterable[str], created: int) -> bytes:
+    return _encode({"object": "list", "data": [_model(name, created) for name in names]})
+
+
+def _model(name: str, created: int) -> _Model:
+    return _Model(name, "model", created, "understudy")
+
+
+class _Answer(msgspec.Struct, omit_defaults=True):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: Sequence[_Choice | _ChunkChoice]
+    usage: _Usage | None = None
+    error: _Error | None = None
+
+
+_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+def _error_of(refusal: RequestRefused) -> _Error:
+    kind = _KINDS.get(refusal.status, "server_error")
+    return _Error(str(refusal), kind, refusal.code, refusal.param)
+
+
+def error_body(refusal: RequestRefused) -> bytes:
+    return _encode({"error": _error_of(refusal)})
+
+
+def _usage_of(usage: Usage | None) -> _Usage | None:
+    if usage is None:
+        return None
+    return _Usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.input_tokens + usage.output_tokens,
+        _Cached(usage.cache_read_tokens) if usage.cache_read_tokens else None,
+        _Reasoned(usage.reasoning_tokens) if usage.reasoning_tokens else None,
+        usage.cost_usd,
+    )
+
+
+@dataclass(slots=True)
+class _OpenCall:
+    """One tool call while its pieces arrive."""
+
+    id: str | None
+    name: str | None
+    arguments: list[str]
+
+
+def _tool_calls(pieces: Iterable[ToolCallDelta]) -> list[_ToolCall] | None:
+    calls: dict[int, _OpenCall] = {}
+    for piece in pieces:
+        call = calls.setdefault(piece.index, _OpenCall(piece.call_id, piece.name, []))
+        call.arguments.append(piece.arguments)
+    return [
+        _ToolCall(_Function("".join(call.arguments), call.name), id=call.id, type="function")
+        for _, call in sorted(calls.items())
+    ] or None
+
+
+def _frame(payload: bytes) -> bytes:
+    if b"\n" in payload:
+        payload = payload.replace(b"\n", b"\ndata: ")
+    return b"data: %b\n\n" % payload
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What all parts of one answer have in common."""
+
+    id: str
+    created: int
+    model: str
+
+    def whole(
+        self, text: str, outputs: Sequence[Output], finish_reason: str | None, usage: Usage | None
+    ) -> bytes:
+        """The answer in one piece: `text` with the thoughts and tool calls among `outputs`."""
+        thoughts = "".join(o.text for o in outputs if isinstance(o, ReasoningDelta))
+        calls = _tool_calls(o for o in outputs if isinstance(o, ToolCallDelta))
+        content = None if calls and not text else text
+        choice = _Choice(_Message("assistant", content, thoughts or None, calls), finish_reason)
+        return _encode(self._answer("chat.completion", [choice], usage))
+
+    def role(self) -> bytes:
+        return self._chunk(_Delta(role="assistant", content=""))
+
+    def output(self, event: Output) -> bytes:
+        """The frame of one output: as it came from the model's server, or made anew."""
+        if event.raw is not None:
+            return _frame(event.raw)
+        if isinstance(event, TextDelta):
+            return self._chunk(_Delta(content=event.text))
+        if isinstance(event, ReasoningDelta):
+            return self._chunk(_Delta(reasoning_content=event.text))
+        function = _Function(event.arguments, event.name)
+        kind = None if event.call_id is None else "function"
+        return self._chunk(
+            _Delta(tool_calls=[_ToolCall(function, event.index, event.call_id, kind)])
+        )
+
+    def finish(self, reason: str | None) -> bytes:
+        return self._chunk(_Delta(), reason)
+
+    def usage(self, usage: Usage | None) -> bytes:
+        """The chunk that clients get who asked for usage; empty where nothing is known."""
+        if usage is None:
+            return b""
+        return b"data: %b\n\n" % _encode(self._answer("chat.completion.chunk", [], usage))
+
+    def broken(self, refusal: RequestRefused) -> bytes:
+        """The chunk that ends a stream which cannot be made whole any more."""
+        answer = self._answer("chat.completion.chunk", [_ChunkChoice(_Delta(), "error")], None)
+        answer.error = _error_of(refusal)
+        return b"data: %b\n\n" % _encode(answer)
+
+    def _chunk(self, delta: _Delta, reason: str | None = None) -> bytes:
+        answer = self._answer("chat.completion.chunk", [_ChunkChoice(delta, reason)], None)
+        return b"data: %b\n\n" % _encode(answer)
+
+    def _answer(
+        self, kind: str, choices: Sequence[_Choice | _ChunkChoice], usage: Usage | None
+    ) -> _Answer:
+        return _Answer(self.id, kind, self.created, self.model, choices, _usage_of(usage))

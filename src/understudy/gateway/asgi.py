@@ -1,0 +1,243 @@
+"""The gateway as a bare ASGI application: OpenAI's chat protocol straight onto the ModelRouter."""
+
+import functools
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from understudy.config.settings import Gateway as GatewaySettings
+from understudy.errors import RequestRefused
+from understudy.gateway.access import Access, Guest
+from understudy.gateway.answers import error_body, model_entry, model_list
+from understudy.gateway.asking import Ask, read_ask
+from understudy.gateway.http import (
+    JSON,
+    SSE,
+    Header,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    lifespan,
+    read_body,
+)
+from understudy.gateway.limits import KeyLimits
+from understudy.gateway.line import KEEP_ALIVE_S, ClientLine
+from understudy.gateway.names import ModelNames
+from understudy.gateway.refusals import refusal_of
+from understudy.gateway.replying import Events, Form, Why, collect, stream, whole
+from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
+
+_OPENAPI = Path(__file__).with_name("openapi.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where replies come from."""
+
+    reply: Callable[[ReplyRequest], Events]
+    candidates: tuple[str, ...]
+    """`provider/model` of everything in the order; the provider alone where it chooses."""
+    may_spend: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One HTTP request."""
+
+    id: str
+    method: str
+    path: str
+    peer: str | None
+    headers: Mapping[bytes, bytes]
+    always: tuple[Header, ...]
+    """Headers of every answer to it."""
+    receive: Receive
+    send: Send
+
+
+class Gateway:
+    """Serves chat completions and the model list.
+
+    One request is one reply of the router; nothing is retried here. An instance belongs to one
+    configuration: after a reload a new one goes on with the same `limits`, which must be among
+    the router's observers for tokens to be counted.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        source: Source,
+        limits: KeyLimits,
+        *,
+        new_id: Callable[[], str],
+        wall: Callable[[], float] = time.time,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Raises `ConfigError` for a key that cannot be known."""
+        self._settings = settings
+        self._source = source
+        self._access = Access(settings.keys, settings.cors_origins, environment)
+        self._names = ModelNames(source.candidates, settings.orders)
+        self._limits = limits
+        self._new_id = new_id
+        self._wall = wall
+        self._started = int(wall())
+        self._endpoints: dict[str, dict[str, Callable[[_Call], Awaitable[None]]]] = {
+            "/chat/completions": {"POST": self._chat},
+            "/models": {"GET": self._models},
+            "/openapi.json": {"GET": self._document},
+            "/healthz": {"GET": self._health},
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        call_id = self._new_id()
+        peer = scope["client"]
+        always = ((b"x-router-request-id", call_id.encode()), *self._access.cors(headers))
+        call = _Call(
+            id=call_id,
+            method=scope["method"],
+            path=scope["path"],
+            peer=peer[0] if peer else None,
+            headers=headers,
+            always=always,
+            receive=receive,
+            send=send,
+        )
+        try:
+            await self._endpoint(call)(call)
+        except RequestRefused as refusal:
+            await _refuse(call, refusal)
+
+    def _endpoint(self, call: _Call) -> Callable[[_Call], Awaitable[None]]:
+        # Both `…/v1` and the bare address are in use as a base URL.
+        path = call.path.removeprefix("/v1")
+        if path.startswith("/models/"):
+            path = "/models"
+        methods = self._endpoints.get(path)
+        if methods is None:
+            raise RequestRefused(404, "unknown_path", f"There is nothing at {call.path}.")
+        if call.method == "OPTIONS":
+            return _preflight
+        endpoint = methods.get(call.method)
+        if endpoint is None:
+            allowed = ", ".join(methods)
+            raise RequestRefused(405, "method_not_allowed", f"{call.path} takes {allowed}.")
+        return endpoint
+
+    async def _chat(self, call: _Call) -> None:
+        guest = self._access.admit(call.peer, call.headers)
+        body = await read_body(call.headers, call.receive, self._settings.max_body_bytes)
+        if body is None:
+            return
+        ask = read_ask(body)
+        self._count(guest)
+        events = self._source.reply(self._request(call.id, guest, ask))
+        form = Form(call.id, int(self._wall()), ask.include_usage)
+        why = functools.partial(self._why, images=ask.images > 0)
+        if ask.stream:
+            await _streamed(call, events, form, why)
+        else:
+            await _held(call, events, form, why)
+
+    def _request(self, call_id: str, guest: Guest, ask: Ask) -> ReplyRequest:
+        return ReplyRequest(
+            id=call_id,
+            sink="gateway",
+            kind=SinkKind.APPEND_ONLY if ask.stream else SinkKind.HELD,
+            build=ask.build,
+            origin=guest.origin,
+            owns_prompt=False,
+            images=ask.images,
+            tools=ask.tools,
+            order=self._names.order(ask.model),
+            fair_key=guest.name,
+            may_spend=self._source.may_spend,
+        )
+
+    def _count(self, guest: Guest) -> None:
+        if guest.key is None:
+            return
+        wait_s = self._limits.take(guest.key, self._wall())
+        if wait_s is not None:
+            raise RequestRefused(
+                429,
+                "key_limit",
+                f"The key {guest.name!r} has used up what it may use for now.",
+                retry_after_s=wait_s,
+            )
+
+    def _why(self, end: ReplyEnded, *, images: bool) -> RequestRefused:
+        return refusal_of(end, images=images, now=self._wall())
+
+    async def _models(self, call: _Call) -> None:
+        self._access.admit(call.peer, call.headers)
+        names = self._names.all()
+        wanted = unquote(call.path.partition("/models")[2].lstrip("/"))
+        if not wanted:
+            await _send_json(call, model_list(names, self._started))
+        elif wanted in names:
+            await _send_json(call, model_entry(wanted, self._started))
+        else:
+            raise RequestRefused(404, "model_not_found", f"There is no model {wanted!r} here.")
+
+    async def _document(self, call: _Call) -> None:
+        await _send_json(call, _OPENAPI.read_bytes())
+
+    async def _health(self, call: _Call) -> None:
+        await _send_json(call, b'{"status":"ok"}')
+
+
+async def _streamed(call: _Call, events: Events, form: Form, why: Why) -> None:
+    line = ClientLine(call.receive, call.send, [*SSE, *call.always], keep_alive_s=KEEP_ALIVE_S)
+    async with line, aclosing(events):
+        end = await stream(events, form, line, why)
+        if not line.opened:
+            raise why(end)
+
+
+async def _held(call: _Call, events: Events, form: Form, why: Why) -> None:
+    async with ClientLine(call.receive, call.send), aclosing(events):
+        outputs, end = await collect(events)
+        reply = whole(form, outputs, end)
+        if reply is None:
+            raise why(end)
+        await answer(call.send, 200, [JSON, *call.always, *reply.headers], reply.body)
+
+
+async def _send_json(call: _Call, body: bytes) -> None:
+    await answer(call.send, 200, [JSON, *call.always], body)
+
+
+async def _preflight(call: _Call) -> None:
+    """A browser asks whether its page may send a request; without CORS headers it may not."""
+    headers = [
+        *call.always,
+        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
+        (b"access-control-max-age", b"600"),
+    ]
+    await answer(call.send, 204, headers, b"")
+
+
+async def _refuse(call: _Call, refusal: RequestRefused) -> None:
+    headers = [JSON, *call.always]
+    if refusal.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(refusal.retry_after_s)))
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await answer(call.send, refusal.status, headers, error_body(refusal))

@@ -1,0 +1,132 @@
+"""A client's chat request, read once: what the router must know, and the rest as it came.
+
+Only what decides something is looked at. Everything else, inline images above all, stays the
+bytes it arrived as.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from understudy.chat import ChatRequest
+from understudy.errors import RequestRefused
+from understudy.routing.request import Fit, Prompt
+
+IMAGE_TOKENS = 1_400
+"""What a picture of 1024 x 1024 costs most models; the real size stays unread."""
+
+_OURS = ("model", "stream", "stream_options")
+"""The router decides these anew for each candidate: it always streams and asks for usage."""
+_IMAGE_NOTE = {"type": "text", "text": "[an image that this model cannot be shown]"}
+
+
+class _Piece(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class _Turn(msgspec.Struct):
+    role: str
+    content: str | list[_Piece] | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = False
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_name = msgspec.json.Decoder(str | None)
+_flag = msgspec.json.Decoder(bool | None)
+_options = msgspec.json.Decoder(_StreamOptions | None)
+_turns = msgspec.json.Decoder(list[_Turn])
+_messages = msgspec.json.Decoder(list[dict[str, object]])
+_NULL = msgspec.Raw(b"null")
+_encode = msgspec.json.encode
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One chat request of a client."""
+
+    model: str
+    stream: bool
+    include_usage: bool
+    extra: bytes
+    """The request without what the router decides itself."""
+    chars: int
+    """Length of all text, tool definitions included."""
+    images: int
+    tools: bool
+
+    def build(self, fit: Fit) -> Prompt:
+        """The prompt for one candidate; a client's own prompt is never trimmed."""
+        tokens = int(self.chars * fit.tokens_per_char)
+        if self.images and not fit.vision:
+            request = ChatRequest(messages=(), extra=self._without_images())
+            return Prompt(request, tokens, degraded=("images",))
+        tokens += self.images * IMAGE_TOKENS
+        return Prompt(ChatRequest(messages=(), extra=self.extra), tokens, self.images)
+
+    def _without_images(self) -> bytes:
+        members = _members.decode(self.extra)
+        turns = _messages.decode(members["messages"])
+        for turn in turns:
+            content = turn.get("content")
+            if isinstance(content, list):
+                turn["content"] = [_IMAGE_NOTE if _is_image(piece) else piece for piece in content]
+        members["messages"] = msgspec.Raw(_encode(turns))
+        return _encode(members)
+
+
+def _is_image(piece: object) -> bool:
+    return isinstance(piece, dict) and piece.get("type") == "image_url"
+
+
+def read_ask(body: bytes) -> Ask:
+    """Raises `RequestRefused` (400) naming the member that is wrong."""
+    members = _read(_members, body, None)
+    messages = members.get("messages", _NULL)
+    turns = _read(_turns, messages, "messages")
+    if not turns:
+        raise _wrong("messages", "it is empty")
+    chars, images = _measure(turns)
+    tools = members.get("tools", _NULL)
+    options = _read(_options, members.get("stream_options", _NULL), "stream_options")
+    return Ask(
+        model=_read(_name, members.get("model", _NULL), "model") or "",
+        stream=_read(_flag, members.get("stream", _NULL), "stream") is True,
+        include_usage=options is not None and options.include_usage is True,
+        extra=_encode({name: raw for name, raw in members.items() if name not in _OURS}),
+        chars=chars + len(memoryview(tools)),
+        images=images,
+        tools=bytes(tools) not in (b"null", b"[]"),
+    )
+
+
+def _measure(turns: list[_Turn]) -> tuple[int, int]:
+    chars = images = 0
+    for turn in turns:
+        content = turn.content
+        if isinstance(content, str):
+            chars += len(content)
+        elif content is not None:
+            chars += sum(len(piece.text or "") for piece in content)
+            images += sum(piece.type == "image_url" for piece in content)
+    return chars, images
+
+
+def _read(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, param: str | None) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _wrong(param, str(error)) from None
+    except RecursionError:
+        raise _wrong(param, "it is nested too deeply") from None
+
+
+def _wrong(param: str | None, why: str) -> RequestRefused:
+    what = f"`{param}` cannot be read" if param else "The body is not a JSON object"
+    return RequestRefused(400, "invalid_request", f"{what}: {why}", param=param)

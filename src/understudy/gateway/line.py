@@ -1,0 +1,95 @@
+"""The client's end of one answer: what it is sent, and whether it is still there."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from understudy.gateway.answers import KEEP_ALIVE
+from understudy.gateway.http import Header, Receive, Send
+
+KEEP_ALIVE_S = 15.0
+_WATCH_AFTER_S = 0.05
+"""Quick answers are not worth a task that looks out for a client hanging up."""
+
+
+class ClientLine:
+    """An async context manager around one answer.
+
+    When the client hangs up, the body is cancelled and the block ends without an error. A stream
+    that says nothing for `keep_alive_s` is sent a comment: its answer then begins with status 200
+    even if the first word is still to come.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        headers: Sequence[Header] = (),
+        keep_alive_s: float | None = None,
+    ) -> None:
+        self.opened = False
+        self._gone = False
+        self._receive = receive
+        self._send = send
+        self._headers = headers
+        self._keep_alive_s = keep_alive_s
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._task: asyncio.Task[object] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.current_task()
+        self._timer = self._loop.call_later(_WATCH_AFTER_S, self._watch)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> bool:
+        assert self._timer is not None
+        assert self._task is not None
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        if not self._gone:
+            return False
+        # The cancellation was this line's own; one that came from outside stays pending.
+        return self._task.uncancel() == 0 and kind is asyncio.CancelledError
+
+    async def open(self, extra: Iterable[Header] = ()) -> None:
+        """Send the status and headers of a stream, once."""
+        if not self.opened:
+            self.opened = True
+            headers = [*self._headers, *extra]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        self._sent_at = self._loop.time()
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    def _watch(self) -> None:
+        self._watcher = self._loop.create_task(self._watching())
+
+    async def _watching(self) -> None:
+        hung_up = False
+        while not hung_up:
+            try:
+                async with asyncio.timeout_at(self._silent_until()):
+                    hung_up = (await self._receive())["type"] == "http.disconnect"
+            except TimeoutError:
+                await self._keep_alive()
+        self._gone = True
+        assert self._task is not None
+        self._task.cancel()
+
+    def _silent_until(self) -> float | None:
+        return None if self._keep_alive_s is None else self._sent_at + self._keep_alive_s
+
+    async def _keep_alive(self) -> None:
+        until = self._silent_until()
+        if until is not None and self._loop.time() >= until:
+            await self.open()
+            await self.write(KEEP_ALIVE)

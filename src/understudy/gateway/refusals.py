@@ -1,0 +1,88 @@
+"""Why there is no reply, in the words and statuses of the OpenAI protocol."""
+
+import math
+
+from understudy.errors import ErrorClass, RequestRefused
+from understudy.routing.attempts import OfflineReason, ReplyOutcome, ReplyRecord, SkipReason
+from understudy.routing.request import ReplyEnded
+
+_OFFLINE: dict[OfflineReason, tuple[int, str, str]] = {
+    OfflineReason.ALL_RATE_LIMITED: (
+        429,
+        "all_rate_limited",
+        "Every model server asks for patience.",
+    ),
+    OfflineReason.ALL_DOWN: (503, "all_down", "No model server could answer."),
+    OfflineReason.DEADLINE: (504, "deadline", "No model server answered in time."),
+    OfflineReason.NO_CAPABLE: (
+        400,
+        "no_capable_model",
+        "No configured model can take a request like this one.",
+    ),
+    OfflineReason.REJECTED: (403, "rejected", "The model servers refused this request."),
+    OfflineReason.CONFIG: (
+        503,
+        "config",
+        "The keys or credit of the model servers need their operator.",
+    ),
+    OfflineReason.BUDGET: (429, "budget", "The budget for today is spent."),
+}
+
+_REJECTED: dict[ErrorClass, tuple[int, str, str]] = {
+    # A client can mend these, so they are 400 and not the 403 of a refusal on principle.
+    ErrorClass.BAD_REQUEST: (400, "bad_request", "The model servers call this request invalid."),
+    ErrorClass.UNSUPPORTED_PARAM: (
+        400,
+        "unsupported_param",
+        "The model servers refuse one of the request's settings.",
+    ),
+    ErrorClass.UNSUPPORTED_INPUT: (
+        400,
+        "unsupported_input",
+        "No configured model can read this input.",
+    ),
+    ErrorClass.CONTEXT_OVERFLOW: (
+        400,
+        "context_length_exceeded",
+        "The prompt is longer than the context of every usable model.",
+    ),
+    ErrorClass.PAYLOAD_TOO_LARGE: (
+        413,
+        "request_too_large",
+        "The request is larger than the model servers take.",
+    ),
+    ErrorClass.CONTENT_POLICY: (
+        403,
+        "content_policy",
+        "The model server's content policy refused this request.",
+    ),
+}
+
+_NO_VISION = (400, "no_vision_model", "No usable model can see images.")
+
+
+def refusal_of(end: ReplyEnded, *, images: bool, now: float) -> RequestRefused:
+    """What a client is told when its reply never came or broke off; `now` is wall clock."""
+    record = end.record
+    if record.outcome is ReplyOutcome.PARTIAL:
+        code = end.error_class.value if end.error_class else "broke_off"
+        return RequestRefused(502, code, "The model server broke off in the middle of the reply.")
+    status, code, message = _reason(record, end.error_class, images=images)
+    wait_s = None
+    if status in (429, 503) and record.retry_at is not None:
+        wait_s = max(1.0, math.ceil(record.retry_at - now))
+    return RequestRefused(status, code, message, retry_after_s=wait_s)
+
+
+def _reason(
+    record: ReplyRecord, error_class: ErrorClass | None, *, images: bool
+) -> tuple[int, str, str]:
+    reason = record.offline_reason or OfflineReason.ALL_DOWN
+    skips = {attempt.skip_reason for attempt in record.attempts}
+    if reason is OfflineReason.NO_CAPABLE and SkipReason.CONTEXT in skips:
+        return _REJECTED[ErrorClass.CONTEXT_OVERFLOW]
+    if reason is OfflineReason.NO_CAPABLE and images:
+        return _NO_VISION
+    if reason in (OfflineReason.REJECTED, OfflineReason.NO_CAPABLE) and error_class in _REJECTED:
+        return _REJECTED[error_class]
+    return _OFFLINE[reason]
