@@ -42,6 +42,7 @@ _options = msgspec.json.Decoder(_StreamOptions | None)
 _turns = msgspec.json.Decoder(list[_Turn])
 _messages = msgspec.json.Decoder(list[dict[str, object]])
 _NULL = msgspec.Raw(b"null")
+_NO_TOOLS = (b"null", b"[]")
 _encode = msgspec.json.encode
 
 T = TypeVar("T")
@@ -93,16 +94,16 @@ def read_ask(body: bytes) -> Ask:
     if not turns:
         raise _wrong("messages", "it is empty")
     chars, images = _measure(turns)
-    tools = members.get("tools", _NULL)
+    tools = memoryview(members.get("tools", _NULL))
     options = _read(_options, members.get("stream_options", _NULL), "stream_options")
     return Ask(
         model=_read(_name, members.get("model", _NULL), "model") or "",
         stream=_read(_flag, members.get("stream", _NULL), "stream") is True,
         include_usage=options is not None and options.include_usage is True,
         extra=_encode({name: raw for name, raw in members.items() if name not in _OURS}),
-        chars=chars + len(memoryview(tools)),
+        chars=chars + (len(tools) if tools not in _NO_TOOLS else 0),
         images=images,
-        tools=bytes(tools) not in (b"null", b"[]"),
+        tools=tools not in _NO_TOOLS,
     )
 
 

@@ -1,0 +1,104 @@
+import json
+
+import pytest
+
+from understudy.errors import RequestRefused
+from understudy.gateway.asking import IMAGE_TOKENS, read_ask
+from understudy.routing.request import Fit
+
+SAY = [{"role": "user", "content": "hello"}]
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+SEEING = Fit(n_ctx=None, reply_tokens=256, vision=True, tokens_per_char=0.3)
+BLIND = Fit(n_ctx=None, reply_tokens=256, vision=False, tokens_per_char=0.3)
+
+
+def body(**members: object) -> bytes:
+    return json.dumps({"model": "understudy", "messages": SAY, **members}).encode()
+
+
+def test_unknown_members_travel_on_untouched() -> None:
+    ask = read_ask(
+        b'{"model":"m","messages":[{"role":"user","content":"hi"}],'
+        b'"min_p": 1.50e0, "response_format":{"type": "json_object"}, "dry": null}'
+    )
+
+    assert ask.build(SEEING).request.extra == (
+        b'{"messages":[{"role":"user","content":"hi"}],'
+        b'"min_p":1.50e0,"response_format":{"type": "json_object"},"dry":null}'
+    )
+
+
+def test_what_the_router_decides_does_not_travel_on() -> None:
+    ask = read_ask(body(stream=True, stream_options={"include_usage": True}))
+
+    assert set(json.loads(ask.build(SEEING).request.extra)) == {"messages"}
+    assert ask.stream
+    assert ask.include_usage
+
+
+def test_usage_is_for_those_who_ask() -> None:
+    assert not read_ask(body()).include_usage
+    assert not read_ask(body(stream_options=None)).include_usage
+    assert not read_ask(body(stream_options={})).include_usage
+
+
+def test_pictures_are_counted_and_not_looked_at() -> None:
+    text = {"type": "text", "text": "what is this?"}
+    ask = read_ask(body(messages=[{"role": "user", "content": [text, PICTURE, PICTURE]}]))
+
+    prompt = ask.build(SEEING)
+    assert (ask.images, prompt.images) == (2, 2)
+    assert prompt.input_tokens == int(13 * 0.3) + 2 * IMAGE_TOKENS
+    assert b"data:image/png;base64,AAAA" in prompt.request.extra
+
+
+def test_a_model_that_cannot_see_gets_a_note_where_the_picture_was() -> None:
+    ask = read_ask(body(messages=[{"role": "user", "content": [PICTURE], "name": "Ann"}], seed=1))
+
+    prompt = ask.build(BLIND)
+    sent = json.loads(prompt.request.extra)
+    assert prompt.degraded == ("images",)
+    assert prompt.images == 0
+    assert sent["seed"] == 1
+    assert sent["messages"][0]["name"] == "Ann"
+    assert [piece["type"] for piece in sent["messages"][0]["content"]] == ["text"]
+
+
+def test_tools_are_noticed() -> None:
+    assert read_ask(body(tools=[{"type": "function", "function": {"name": "f"}}])).tools
+    assert not read_ask(body(tools=[])).tools
+    assert not read_ask(body(tools=None)).tools
+    assert not read_ask(body()).tools
+
+
+def test_the_model_may_be_left_out() -> None:
+    assert read_ask(json.dumps({"messages": SAY}).encode()).model == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        (b"", None),
+        (b"[]", None),
+        (b"{", None),
+        (b'\xff\xfe{"a":1}', None),
+        (b'{"a":' * 5000, None),
+        (b'{"model":"m"}', "messages"),
+        (body(messages=[]), "messages"),
+        (body(messages="hi"), "messages"),
+        (body(messages=[{"content": "hi"}]), "messages"),
+        (body(messages=[{"role": "user", "content": 5}]), "messages"),
+        (b'{"messages":[{"role":"user","content":"\xff"}]}', "messages"),
+        (body(model=5), "model"),
+        (body(stream="yes"), "stream"),
+        (body(stream_options=[]), "stream_options"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_member_at_fault(
+    wrong: bytes, param: str | None
+) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        read_ask(wrong)
+
+    assert caught.value.status == 400
+    assert caught.value.param == param
