@@ -5,6 +5,7 @@ UnderstudyError
 ├── StorageError           the database cannot be read or written; nothing was lost silently
 ├── RequestRefused         a gateway client is told in its own protocol what to change
 ├── ImageRefused           leave the image out, tell the person once
+├── Undeliverable          the platform takes no reply here: give that reply up
 └── ProviderError          one attempt failed; the router decides by `error_class` alone
     ├── Unreachable        no server there, or it is too slow or broken: try the next
     ├── RateLimited        it is busy with or tired of us: hold it, try the next
@@ -92,6 +93,10 @@ class ImageRefusal(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     NOT_AN_IMAGE = "not_an_image"
     DAMAGED = "damaged"
+
+
+class Undeliverable(UnderstudyError):
+    """A platform refuses a reply for good: the channel is gone, or writing there is forbidden."""
 
 
 class ImageRefused(UnderstudyError):

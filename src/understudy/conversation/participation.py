@@ -1,0 +1,178 @@
+"""Whether the bot answers a message: one pure decision, always with a reason."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from understudy.config.settings import Participation, QuietHours
+from understudy.conversation.delivery import Addressed, Inbound
+from understudy.conversation.inbox import Channel, Decision
+from understudy.conversation.mood import MINUTE_S, ChannelMood, Mood
+
+_BURST_S = 8.0
+"""A burst that addressed the bot takes in its author's next messages for so long at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What people have asked for, where it touches one message."""
+
+    muted_until: float = 0.0
+    opted_out: bool = False
+
+
+def decide(
+    inbound: Inbound,
+    settings: Participation,
+    mood: Mood,
+    standing: Standing,
+    now: float,
+    chance: Callable[[], float],
+) -> Decision:
+    """Whether to answer. The first rule that speaks wins; `chance` gives numbers below 1."""
+    channel = mood.channel(Channel.of(inbound.place))
+    refusal = _refusal(inbound, settings, channel, standing, now)
+    if refusal:
+        return Decision(answer=False, reason=refusal)
+    decision = _wish(inbound, settings, channel, now, chance)
+    if not decision.answer or decision.reason == "burst":
+        return decision
+    if _last_minute(mood.author(inbound), now) >= settings.user_per_minute:
+        return Decision(answer=False, reason="user_rate_limit")
+    if _last_minute(channel.answered, now) >= settings.channel_per_minute:
+        return Decision(answer=False, reason="channel_rate_limit")
+    return decision
+
+
+def _refusal(
+    inbound: Inbound, settings: Participation, mood: ChannelMood, standing: Standing, now: float
+) -> str | None:
+    if standing.opted_out:
+        return "opted_out"
+    if standing.muted_until > now:
+        return "muted"
+    if inbound.author.is_bot:
+        return _bot_refusal(inbound, settings, mood, now)
+    if not inbound.text.strip() and not inbound.images and inbound.addressed is None:
+        return "empty"
+    return None
+
+
+def _bot_refusal(
+    inbound: Inbound, settings: Participation, mood: ChannelMood, now: float
+) -> str | None:
+    if not settings.answer_bots:
+        return "bot"
+    if inbound.addressed is None:
+        return "bot_unaddressed"
+    looping = mood.bots_paused_until > now or mood.bot_replies >= settings.max_bot_replies
+    return "bot_loop" if looping else None
+
+
+def _wish(
+    inbound: Inbound,
+    settings: Participation,
+    channel: ChannelMood,
+    now: float,
+    chance: Callable[[], float],
+) -> Decision:
+    """What the message itself calls for, before limits on how often."""
+    takes_part = _takes_part(inbound, settings)
+    if inbound.addressed in (Addressed.MENTION, Addressed.REPLY, Addressed.DM):
+        return Decision(answer=True, reason=inbound.addressed.value, directed=True)
+    if inbound.addressed is Addressed.NAME and takes_part:
+        return Decision(answer=True, reason=Addressed.NAME.value, directed=True)
+    if now - channel.bursts.get(inbound.author.id, -_BURST_S) < _BURST_S:
+        return Decision(answer=True, reason="burst", directed=True)
+    if not takes_part:
+        return Decision(answer=False, reason="not_addressed")
+    return _unasked(inbound, settings, channel, now, chance)
+
+
+def _unasked(
+    inbound: Inbound,
+    settings: Participation,
+    mood: ChannelMood,
+    now: float,
+    chance: Callable[[], float],
+) -> Decision:
+    """Whether to speak up where nobody turned to the bot."""
+    if inbound.to_others:
+        return Decision(answer=False, reason="to_others")
+    if in_quiet_hours(settings.quiet_hours, now):
+        return Decision(answer=False, reason="quiet_hours")
+    if _in_conversation(inbound, settings, mood, now):
+        return Decision(answer=True, reason="conversation", directed=True)
+    return _by_chance(inbound, settings, mood, now, chance)
+
+
+def _by_chance(
+    inbound: Inbound,
+    settings: Participation,
+    mood: ChannelMood,
+    now: float,
+    chance: Callable[[], float],
+) -> Decision:
+    if mood.general_at is not None and now - mood.general_at < settings.cooldown_seconds:
+        return Decision(answer=False, reason="cooldown")
+    if chance() < _chance_in(inbound, settings.channel_chance, settings.chance):
+        return Decision(answer=True, reason="chance")
+    return Decision(answer=False, reason="chance")
+
+
+def _chance_in(inbound: Inbound, by_channel: Mapping[str, float], default: float) -> float:
+    place = inbound.place
+    for channel_id in (place.channel_id, place.parent_id):
+        if channel_id is not None and channel_id in by_channel:
+            return by_channel[channel_id]
+    return default
+
+
+def _takes_part(inbound: Inbound, settings: Participation) -> bool:
+    place = inbound.place
+    return place.channel_id in settings.channels or (
+        place.parent_id is not None and place.parent_id in settings.channels
+    )
+
+
+def _in_conversation(
+    inbound: Inbound, settings: Participation, mood: ChannelMood, now: float
+) -> bool:
+    mode = settings.conversation_mode
+    return (
+        mood.replied_at is not None
+        and mood.replied_to == inbound.author.id
+        and now - mood.replied_at < mode.window_seconds
+        and mood.followed_up < mode.max_messages
+    )
+
+
+def _last_minute(times: deque[float], now: float) -> int:
+    while times and now - times[0] >= MINUTE_S:
+        times.popleft()
+    return len(times)
+
+
+def in_quiet_hours(hours: QuietHours, now: float) -> bool:
+    """Whether `now` lies between start and end (`HH:MM`), also across midnight."""
+    start, end = _clock(hours.start), _clock(hours.end)
+    if start is None or end is None or start == end:
+        return False
+    local = datetime.fromtimestamp(now, _zone(hours.timezone)).time()
+    return start <= local < end if start < end else local >= start or local < end
+
+
+def _clock(text: str) -> time | None:
+    try:
+        return time.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC

@@ -1,0 +1,92 @@
+"""What people have asked of the bot: mutes, opt-outs and the persona of a channel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from understudy.conversation.delivery import Inbound
+from understudy.conversation.inbox import Channel
+from understudy.conversation.participation import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelWishes:
+    muted_until: float = 0.0
+    persona: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Everything that was asked for, at one moment."""
+
+    channels: Mapping[Channel, ChannelWishes] = field(default_factory=dict)
+    opted_out: frozenset[tuple[str, str]] = frozenset()
+    """(platform, author id)"""
+
+    def standing(self, inbound: Inbound) -> Standing:
+        """What touches this message; a thread is muted with the channel it hangs on."""
+        place = inbound.place
+        ids = [i for i in (place.channel_id, place.parent_id) if i is not None]
+        until = max(self.channel(Channel(place.platform, i)).muted_until for i in ids)
+        return Standing(until, (place.platform, inbound.author.id) in self.opted_out)
+
+    def channel(self, channel: Channel) -> ChannelWishes:
+        return self.channels.get(channel, _NONE)
+
+
+_NONE = ChannelWishes()
+
+
+class PreferenceStore(Protocol):
+    """Keeps wishes. Raises StorageError when the database cannot be used."""
+
+    async def load(self) -> Wishes: ...
+
+    async def set_channel(self, channel: Channel, wishes: ChannelWishes) -> None: ...
+
+    async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None: ...
+
+
+class MemoryPreferences:
+    """Wishes that last as long as the process."""
+
+    def __init__(self) -> None:
+        self._channels: dict[Channel, ChannelWishes] = {}
+        self._out: set[tuple[str, str]] = set()
+
+    async def load(self) -> Wishes:
+        return Wishes(dict(self._channels), frozenset(self._out))
+
+    async def set_channel(self, channel: Channel, wishes: ChannelWishes) -> None:
+        self._channels[channel] = wishes
+
+    async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None:
+        (self._out.add if out else self._out.discard)((platform, author_id))
+
+
+class Preferences:
+    """The wishes at hand, written through to the store; other processes' changes come with
+    `refresh`."""
+
+    def __init__(self, store: PreferenceStore) -> None:
+        self._store = store
+        self.now = Wishes()
+
+    async def refresh(self) -> None:
+        self.now = await self._store.load()
+
+    async def mute(self, channel: Channel, until: float) -> None:
+        """Say nothing in this channel until then; 0 ends it."""
+        before = self.now.channel(channel)
+        await self._store.set_channel(channel, ChannelWishes(until, before.persona))
+        await self.refresh()
+
+    async def choose_persona(self, channel: Channel, key: str | None) -> None:
+        before = self.now.channel(channel)
+        await self._store.set_channel(channel, ChannelWishes(before.muted_until, key))
+        await self.refresh()
+
+    async def opt_out(self, platform: str, author_id: str, *, out: bool) -> None:
+        """Neither read nor answer this person's messages, or do so again."""
+        await self._store.set_opt_out(platform, author_id, out=out)
+        await self.refresh()

@@ -1,0 +1,183 @@
+"""The prompt of one reply, built anew for each candidate so that it fits each.
+
+What stays longest: the system text, then what is being answered, then the newest history.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from understudy.chat import ChatRequest, ImagePart, Message, Part, Role, TextPart
+from understudy.conversation.delivery import Author, ImageRef
+from understudy.conversation.inbox import Line
+from understudy.conversation.speakers import safe_name, speaker_names, spoken
+from understudy.conversation.token_budget import (
+    IMAGE_TOKENS,
+    MESSAGE_TOKENS,
+    prompt_budget,
+    text_tokens,
+)
+from understudy.routing.request import Fit, Prompt
+
+_CURRENT_LEAST_TOKENS = 64
+_CUT_MARK = "\n[…]\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Depicted:
+    """Images as one candidate can take them."""
+
+    parts: tuple[Part, ...]
+    degraded: bool = False
+    """Whether an image of the current batch had to be put into words."""
+
+
+Depict = Callable[[Sequence[ImageRef], Fit, bool], Depicted]
+"""(images of one message, candidate, whether the message is being answered now)"""
+
+
+def in_words(images: Sequence[ImageRef], _fit: Fit, _current: bool) -> Depicted:  # noqa: FBT001
+    """Every image as a placeholder: how a bot without vision speaks of them."""
+    return Depicted(tuple(TextPart(f"[image: {safe_name(image.name)}]") for image in images))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """All that a prompt is made of."""
+
+    system: str
+    bot_name: str
+    lines: tuple[Line, ...]
+    """In order; the last one is being answered."""
+    current: frozenset[int]
+    """The `seq`s of the lines that are being answered."""
+    shared: bool
+    """Whether several people can speak here, so that lines need names."""
+    most_tokens: int
+    depict: Depict = in_words
+
+    @property
+    def authors(self) -> tuple[Author, ...]:
+        return tuple(line.author for line in self.lines if line.role == "user")
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    role: Role
+    parts: tuple[Part, ...]
+    tokens: int
+    images: int
+    degraded: bool
+
+
+def build_prompt(source: PromptSource, fit: Fit) -> Prompt:
+    """The request for one candidate, with its estimated cost."""
+    budget = prompt_budget(fit, source.most_tokens)
+    system_tokens = text_tokens(source.system, fit.tokens_per_char) + MESSAGE_TOKENS
+    room = max(budget - system_tokens, _CURRENT_LEAST_TOKENS)
+    turns = _turns(source, fit, room)
+    system = Message("system", (TextPart(source.system),))
+    return Prompt(
+        request=ChatRequest(messages=(system, *_merged(turns))),
+        input_tokens=system_tokens + sum(turn.tokens for turn in turns),
+        images=sum(turn.images for turn in turns),
+        degraded=("images",) if any(turn.degraded for turn in turns) else (),
+    )
+
+
+def _turns(source: PromptSource, fit: Fit, room: int) -> list[_Turn]:
+    """What is being answered, and as much of the newest history as there is room for."""
+    names = speaker_names(source.authors, source.bot_name) if source.shared else {}
+    turns = {line.seq: _turn(line, source, fit, names) for line in source.lines}
+    kept = {seq: turns[seq] for seq in source.current if seq in turns}
+    if sum(turn.tokens for turn in kept.values()) > room:
+        return _shortened([kept[seq] for seq in turns if seq in kept], fit, room)
+    left = room - sum(turn.tokens for turn in kept.values())
+    for line in reversed(source.lines):
+        if line.seq in kept:
+            continue
+        left -= turns[line.seq].tokens
+        if left < 0:
+            break
+        kept[line.seq] = turns[line.seq]
+    ordered = [turns[line.seq] for line in source.lines if line.seq in kept]
+    # Some chat templates refuse a conversation that the assistant begins.
+    start = next(i for i, turn in enumerate(ordered) if turn.role == "user")
+    return ordered[start:]
+
+
+def _turn(line: Line, source: PromptSource, fit: Fit, names: dict[str, str]) -> _Turn:
+    text = line.text
+    if line.role == "user" and source.shared:
+        text = spoken(names[line.author.id], line.text)
+    shown = Depicted(())
+    if line.images:
+        shown = source.depict(line.images, fit, line.seq in source.current)
+    return _measured(line.role, (TextPart(text), *shown.parts), fit, degraded=shown.degraded)
+
+
+def _measured(role: Role, parts: tuple[Part, ...], fit: Fit, *, degraded: bool) -> _Turn:
+    images = sum(isinstance(part, ImagePart) for part in parts)
+    words = sum(text_tokens(p.text, fit.tokens_per_char) for p in parts if isinstance(p, TextPart))
+    tokens = words + images * IMAGE_TOKENS + MESSAGE_TOKENS
+    return _Turn(role, parts, tokens, images, degraded)
+
+
+def _shortened(turns: Sequence[_Turn], fit: Fit, room: int) -> list[_Turn]:
+    """Too long by itself: the newest messages that fit whole, and of the next one its two ends."""
+    kept: list[_Turn] = []
+    for turn in reversed(turns):
+        if turn.tokens > room:
+            if room > MESSAGE_TOKENS + _CURRENT_LEAST_TOKENS // 2:
+                kept.append(_cut_turn(turn, fit, room))
+            break
+        kept.append(turn)
+        room -= turn.tokens
+    return kept[::-1]
+
+
+def _cut_turn(turn: _Turn, fit: Fit, room: int) -> _Turn:
+    pictures = tuple(part for part in turn.parts if not isinstance(part, TextPart))
+    text = "\n".join(part.text for part in turn.parts if isinstance(part, TextPart))
+    spare = room - MESSAGE_TOKENS - len(pictures) * IMAGE_TOKENS
+    if spare < _CURRENT_LEAST_TOKENS // 2:
+        cut = TextPart(_two_ends(text, fit, room - MESSAGE_TOKENS))
+        return _measured(turn.role, (cut,), fit, degraded=bool(pictures))
+    cut = TextPart(_two_ends(text, fit, spare))
+    return _measured(turn.role, (cut, *pictures), fit, degraded=turn.degraded)
+
+
+def _two_ends(text: str, fit: Fit, tokens: int) -> str:
+    spare = tokens - text_tokens(_CUT_MARK, fit.tokens_per_char)
+    keep = len(text)
+    while keep > 1:
+        head, tail = text[: keep // 2], text[len(text) - keep // 2 :]
+        if text_tokens(head, fit.tokens_per_char) + text_tokens(tail, fit.tokens_per_char) < spare:
+            return f"{head}{_CUT_MARK}{tail}"
+        keep = keep * 9 // 10
+    return _CUT_MARK
+
+
+def _merged(turns: Sequence[_Turn]) -> list[Message]:
+    """Neighbours of one role in one message: many chat templates insist on taking turns."""
+    messages: list[Message] = []
+    for turn in turns:
+        if messages and messages[-1].role == turn.role:
+            parts = (*messages.pop().parts, TextPart("\n"), *turn.parts)
+        else:
+            parts = turn.parts
+        messages.append(Message(turn.role, _joined(parts)))
+    return messages
+
+
+def _joined(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Neighbouring texts as one part, because many servers take only one."""
+    joined: list[Part] = []
+    for part in parts:
+        if isinstance(part, TextPart) and joined and isinstance(joined[-1], TextPart):
+            before = joined.pop()
+            assert isinstance(before, TextPart)
+            gap = "" if before.text.endswith("\n") or part.text.startswith("\n") else " "
+            joined.append(TextPart(before.text + gap + part.text))
+        else:
+            joined.append(part)
+    return tuple(joined)

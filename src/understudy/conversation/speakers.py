@@ -1,0 +1,72 @@
+"""Names of speakers, made safe: nobody can write a line that seems to come from somebody else.
+
+In a channel with several people a message becomes `Name: text`. Only such a line starts at the
+left edge; further lines of a message are indented, so a line break cannot imitate a speaker.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from understudy.conversation.delivery import Author
+
+_NAME_CHARS = 32
+_ROLE_WORDS = {"system", "assistant", "user", "developer", "tool", "human", "ai", "bot", "model"}
+_INDENT = "  "
+
+
+def safe_name(name: str) -> str:
+    """A display name on one line, without colons, control or invisible characters."""
+    plain = unicodedata.normalize("NFKC", name)
+    kept = "".join(c if _visible(c) else " " for c in plain).replace(":", " ")
+    return " ".join(kept.split())[:_NAME_CHARS].strip() or "Someone"
+
+
+def speaker_names(authors: Iterable[Author], bot_name: str) -> dict[str, str]:
+    """Author id → the name in the transcript. A name that somebody else, the bot or a role of the
+    chat format has already gets a mark made from the id, which stays the same."""
+    names: dict[str, str] = {}
+    wanted: dict[str, set[str]] = {}
+    for author in authors:
+        names[author.id] = safe_name(author.name)
+        wanted.setdefault(_folded(names[author.id]), set()).add(author.id)
+    taken = _ROLE_WORDS | {_folded(bot_name)}
+    return {
+        author_id: f"{name}#{_mark(author_id)}"
+        if _folded(name) in taken or len(wanted[_folded(name)]) > 1
+        else name
+        for author_id, name in names.items()
+    }
+
+
+def spoken(name: str, text: str) -> str:
+    """One message of the transcript."""
+    return f"{name}: {indented(text)}"
+
+
+def indented(text: str) -> str:
+    return f"\n{_INDENT}".join(text.splitlines())
+
+
+def own_words(text: str, bot_name: str, names: Mapping[str, str]) -> str:
+    """The bot's own part of what a model wrote: without its name in front, and cut where the
+    model goes on to speak for somebody else."""
+    words = re.sub(rf"\A\s*{re.escape(bot_name)}\s*:\s*", "", text, flags=re.IGNORECASE)
+    others = "|".join(re.escape(name) for name in sorted(names.values(), key=len, reverse=True))
+    if others:
+        words = re.split(rf"\n(?:{others}):\s", words, maxsplit=1)[0]
+    return words.rstrip()
+
+
+def _folded(name: str) -> str:
+    return name.casefold()
+
+
+def _mark(author_id: str) -> str:
+    return hashlib.blake2s(author_id.encode(), digest_size=2).hexdigest()
+
+
+def _visible(character: str) -> bool:
+    # C: control, format and surrogates; Z: separators, line separators among them.
+    return unicodedata.category(character)[0] not in "CZ"

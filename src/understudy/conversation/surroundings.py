@@ -1,0 +1,47 @@
+"""What a conversation needs from outside, handed in so that tests can bring their own."""
+
+import base64
+import random
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from understudy.config.settings import Settings
+from understudy.conversation.inbox import InboxStore
+from understudy.conversation.persona import Personas
+from understudy.conversation.preferences import Preferences
+from understudy.conversation.prompt import Depict, in_words
+from understudy.routing.request import ReplyRequest, RouterEvent
+
+
+def new_id() -> str:
+    """12 letters and digits that a person can read out."""
+    return base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
+
+
+def _unlimited(_user: str) -> float | None:
+    return None
+
+
+def _solvent() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    store: InboxStore
+    preferences: Preferences
+    reply: Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]
+    """The ModelRouter's `reply`, of the configuration of this moment."""
+    settings: Callable[[], Settings]
+    personas: Callable[[], Personas]
+    depict: Depict = in_words
+    may_spend: Callable[[], bool] = _solvent
+    """False once the day's money is spent."""
+    limited_until: Callable[[str], float | None] = _unlimited
+    """Until when a user (`platform:id`) has used up what one user may have; None if not."""
+    now: Callable[[], float] = time.time
+    """Wall clock."""
+    chance: Callable[[], float] = random.random
+    new_id: Callable[[], str] = new_id
