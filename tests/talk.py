@@ -1,0 +1,220 @@
+"""A conversation without models or platforms: a scripted model router and a platform that
+remembers what it was told to show."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from records import answered, failed, reply
+from understudy.chat import TextDelta
+from understudy.config.settings import Conversation, Participation, Settings
+from understudy.conversation.delivery import (
+    Addressed,
+    Author,
+    Inbound,
+    OfflineNotice,
+    Place,
+    Reply,
+    ReplyTask,
+)
+from understudy.conversation.inbox import InboxStore
+from understudy.conversation.memory_inbox import MemoryInbox
+from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.persona import Personas
+from understudy.conversation.preferences import MemoryPreferences, Preferences
+from understudy.conversation.surroundings import Surroundings
+from understudy.errors import ErrorClass
+from understudy.routing.attempts import OfflineReason, ReplyRecord
+from understudy.routing.request import (
+    AttemptEnded,
+    Fit,
+    Prompt,
+    ReplyEnded,
+    ReplyRequest,
+    RouterEvent,
+)
+
+FIT = Fit(n_ctx=8192, reply_tokens=300, vision=False, tokens_per_char=0.3)
+ANN, BOB = Author("1", "Ann"), Author("2", "Bob")
+WEB = Place("web", "c1", private=True)
+LOUNGE = Place("discord", "lounge", guild_id="g1")
+QUICK = Conversation(
+    quiet_seconds=0.02, long_chunk_quiet_seconds=0.02, burst_cap_seconds=1, interval_seconds=0.02
+)
+
+
+def message(
+    message_id: str, text: str = "hello", author: Author = ANN, place: Place = WEB, **fields: object
+) -> Inbound:
+    base: dict[str, object] = {
+        "message_id": message_id,
+        "place": place,
+        "author": author,
+        "text": text,
+        "sent_at": 1000.0,
+        "addressed": Addressed.DM if place.private else Addressed.MENTION,
+    }
+    return Inbound(**(base | fields))  # type: ignore[arg-type]
+
+
+def offline_record(reason: OfflineReason, retry_at: float | None = None) -> ReplyRecord:
+    attempt = failed("openrouter", ErrorClass.RATE_LIMITED)
+    return reply(attempt, offline_reason=reason, retry_at=retry_at)
+
+
+@dataclass
+class Models:
+    """Plays the ModelRouter: says each word of the next line of the script, then ends."""
+
+    script: list[str | ReplyRecord] = field(default_factory=list)
+    """What the next replies say, or how they fail; "echo" once it is used up."""
+    prompts: list[Prompt] = field(default_factory=list)
+    requests: list[ReplyRequest] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """While it is not set, replies hang after their first word."""
+    speaking: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+        self.requests.append(request)
+        self.prompts.append(request.build(FIT))
+        line = self.script.pop(0) if self.script else "echo"
+        if isinstance(line, ReplyRecord):
+            for attempt in line.attempts:
+                yield AttemptEnded(attempt)
+            yield ReplyEnded(replace(line, request_id=request.id))
+            return
+        try:
+            for word in line.split(" "):
+                yield TextDelta(word + " ")
+                self.speaking.set()
+                await self.gate.wait()
+        finally:
+            self.closed += 1
+        record = reply(answered(request_id=request.id), request_id=request.id)
+        yield ReplyEnded(record, line, "stop")
+
+
+class Screen:
+    """A delivery that keeps what was shown."""
+
+    def __init__(self, task: ReplyTask, platform: "Platform") -> None:
+        self.task = task
+        self.platform = platform
+        self.text = ""
+        self.closed = False
+
+    async def earlier(self) -> tuple[str, ...]:
+        return self.platform.earlier
+
+    def shown(self) -> bool:
+        return self.platform.shows_at_once and bool(self.text)
+
+    async def write(self, text: str) -> None:
+        self.text = text
+
+    async def finish(self, reply: Reply) -> tuple[str, ...]:
+        if self.platform.trouble:
+            raise self.platform.trouble.pop(0)
+        self.platform.said.append((self.task, reply))
+        self.platform.changed.set()
+        return (f"bot-{reply.id}",)
+
+    async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
+        self.platform.notices.append((self.task, notice))
+        self.platform.changed.set()
+        return (f"off-{notice.reply_id}",) if notice.text else ()
+
+    async def withdraw(self) -> None:
+        self.platform.withdrawn.append(self.task)
+        self.platform.changed.set()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Platform:
+    """Opens screens and remembers what became of them."""
+
+    def __init__(self) -> None:
+        self.screens: list[Screen] = []
+        self.said: list[tuple[ReplyTask, Reply]] = []
+        self.notices: list[tuple[ReplyTask, OfflineNotice]] = []
+        self.withdrawn: list[ReplyTask] = []
+        self.earlier: tuple[str, ...] = ()
+        self.trouble: list[Exception] = []
+        self.shows_at_once = True
+        self.changed = asyncio.Event()
+
+    def open(self, task: ReplyTask) -> Screen:
+        self.screens.append(Screen(task, self))
+        return self.screens[-1]
+
+    @property
+    def texts(self) -> list[str]:
+        return [reply.text for _, reply in self.said]
+
+    async def until(self, happened: Callable[[], object]) -> None:
+        """Wait until something is true, looking again after each thing shown."""
+        async with asyncio.timeout(10):
+            while not happened():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class Clock:
+    """A wall clock that tests can set."""
+
+    def __init__(self, at: float = 1000.0) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def settings(**fields: object) -> Settings:
+    base: dict[str, object] = {
+        "conversation": QUICK,
+        "participation": Participation(channels=("lounge",)),
+    }
+    return Settings(**(base | fields))  # type: ignore[arg-type]
+
+
+def surroundings(models: Models, store: InboxStore | None = None, **fields: object) -> Surroundings:
+    conf = fields.pop("settings", settings())
+    assert isinstance(conf, Settings)
+    base: dict[str, object] = {
+        "store": store or MemoryInbox(),
+        "preferences": Preferences(MemoryPreferences()),
+        "reply": models.reply,
+        "settings": lambda: conf,
+        "personas": lambda: Personas.load(conf.persona, Path("nowhere")),
+    }
+    return Surroundings(**(base | fields))  # type: ignore[arg-type]
+
+
+class Talk:
+    """The whole conversation room with its two ends in the hands of a test."""
+
+    def __init__(self, store: InboxStore | None = None, **fields: object) -> None:
+        self.models = Models()
+        self.platform = Platform()
+        self.out = surroundings(self.models, store, **fields)
+        self.router = MessageRouter(self.out)
+        for name in ("web", "discord"):
+            self.router.register(name, self.platform.open)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.models.gate.set()
+        await self.router.aclose(grace_s=2)
+
+    async def hear(self, count: int) -> None:
+        await self.platform.until(lambda: len(self.platform.said) >= count)

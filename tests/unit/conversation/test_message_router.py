@@ -1,0 +1,232 @@
+"""The conversation room from a message to its reply, with everything in memory."""
+
+from dataclasses import replace
+
+from talk import ANN, BOB, LOUNGE, WEB, Talk, message, offline_record, settings
+from understudy.config.settings import Conversation
+from understudy.conversation.delivery import Addressed
+from understudy.conversation.inbox import Channel
+from understudy.errors import Undeliverable
+from understudy.routing.attempts import OfflineReason
+
+
+async def test_a_message_gets_its_reply() -> None:
+    async with Talk() as talk:
+        talk.models.script = ["Good evening."]
+        await talk.router.receive(message("m1"))
+        await talk.hear(1)
+
+    task, reply = talk.platform.said[0]
+    assert (task.trigger_id, reply.text) == ("m1", "Good evening.")
+    assert talk.platform.screens[0].closed
+
+
+async def test_the_same_message_twice_is_answered_once() -> None:
+    async with Talk() as talk:
+        await talk.router.receive(message("m1"))
+        assert await talk.router.receive(message("m1")) is None
+        await talk.hear(1)
+        await talk.router.receive(message("m2"))
+        await talk.hear(2)
+
+    assert [task.trigger_id for task, _ in talk.platform.said] == ["m1", "m2"]
+
+
+async def test_a_reply_is_part_of_the_next_prompt() -> None:
+    async with Talk() as talk:
+        talk.models.script = ["I am Understudy.", "As I said."]
+        await talk.router.receive(message("m1", "who are you?"))
+        await talk.hear(1)
+        await talk.router.receive(message("m2", "who?"))
+        await talk.hear(2)
+
+    roles = [(m.role, m.parts[0].text) for m in talk.models.prompts[1].request.messages[1:]]  # type: ignore[union-attr]
+    assert roles == [
+        ("user", "who are you?"),
+        ("assistant", "I am Understudy."),
+        ("user", "who?"),
+    ]
+
+
+async def test_a_burst_of_one_author_is_answered_at_its_last_message() -> None:
+    async with Talk() as talk:
+        await talk.router.receive(message("m1", "hey", place=LOUNGE))
+        await talk.router.receive(message("m2", "how are you", place=LOUNGE, addressed=None))
+        await talk.hear(1)
+
+    (task, _), *more = talk.platform.said
+    assert (task.message_ids, task.trigger_id, more) == (("m1", "m2"), "m2", [])
+
+
+async def test_two_authors_are_answered_at_the_same_time_without_seeing_later_lines() -> None:
+    async with Talk() as talk:
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1", "first", place=LOUNGE))
+        await talk.router.receive(message("m2", "second", BOB, LOUNGE))
+        await talk.models.speaking.wait()
+        talk.models.gate.set()
+        await talk.hear(2)
+
+    first = talk.models.prompts[0].request.messages[-1].parts[0]
+    assert "second" not in str(first)
+    assert {task.author.id for task, _ in talk.platform.said} == {"1", "2"}
+
+
+async def test_a_message_that_comes_while_the_reply_is_made_is_answered_next() -> None:
+    async with Talk() as talk:
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        await talk.router.receive(message("m2"))
+        await talk.router.receive(message("m3"))
+        talk.models.gate.set()
+        await talk.hear(2)
+
+    assert [task.message_ids for task, _ in talk.platform.said] == [("m1",), ("m2", "m3")]
+
+
+async def test_stop_keeps_what_was_said_so_far() -> None:
+    async with Talk() as talk:
+        talk.models.script = ["one two three"]
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        assert talk.router.stop(talk.models.requests[0].id)
+        await talk.hear(1)
+
+    _, reply = talk.platform.said[0]
+    assert (reply.text, reply.stopped, talk.models.closed) == ("one", True, 1)
+
+
+async def test_a_deleted_trigger_takes_its_reply_back() -> None:
+    async with Talk() as talk:
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        await talk.router.deleted("web", "m1")
+        await talk.platform.until(lambda: talk.platform.withdrawn)
+
+    assert talk.platform.said == []
+
+
+async def test_an_edited_trigger_is_answered_anew_while_nothing_is_shown() -> None:
+    async with Talk() as talk:
+        talk.platform.shows_at_once = False
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1", "1+1?"))
+        await talk.models.speaking.wait()
+        await talk.router.edited(message("m1", "2+2?"))
+        talk.models.gate.set()
+        await talk.hear(1)
+
+    assert len(talk.platform.said) == 1
+    assert talk.models.prompts[-1].request.messages[-1].parts[0].text == "2+2?"  # type: ignore[union-attr]
+
+
+async def test_regenerate_replaces_the_reply_and_its_line_in_the_memory() -> None:
+    async with Talk() as talk:
+        talk.models.script = ["bad", "good"]
+        await talk.router.receive(message("m1"))
+        await talk.hear(1)
+        await talk.router.regenerate(talk.platform.said[0][1].id)
+        await talk.hear(2)
+        lines = await talk.router.store.transcript(Channel.of(WEB), 10)
+
+    task, reply = talk.platform.said[1]
+    assert task.replaces == (f"bot-{talk.platform.said[0][1].id}",)
+    assert task.nonce != talk.platform.said[0][0].nonce
+    assert [line.text for line in lines] == ["hello", "good"]
+    assert lines[-1].record == reply.record
+
+
+async def test_when_all_fail_it_says_so_and_answers_late() -> None:
+    async with Talk() as talk:
+        now = talk.out.now()
+        talk.models.script = [offline_record(OfflineReason.ALL_RATE_LIMITED, now), "there you go"]
+        await talk.router.receive(message("m1"))
+        await talk.platform.until(lambda: talk.platform.notices)
+        task, notice = talk.platform.notices[0]
+
+    assert notice.text == "I have to catch my breath - ask me again in a moment."
+    assert notice.retry_at is not None
+    assert task.attempt == 1
+
+
+async def test_a_failed_reply_to_a_bot_is_not_spoken_of() -> None:
+    robot = replace(ANN, is_bot=True)
+    conf = settings(participation={"answer_bots": True})
+    async with Talk(settings=conf) as talk:
+        talk.models.script = [offline_record(OfflineReason.ALL_DOWN)]
+        await talk.router.receive(message("m1", author=robot, place=LOUNGE))
+        await talk.platform.until(lambda: talk.platform.notices)
+
+    (_, notice), *more = talk.platform.notices
+    assert (notice.text, notice.retry_at, more) == ("", None, [])
+
+
+async def test_a_channel_that_refuses_replies_is_given_up() -> None:
+    async with Talk() as talk:
+        talk.platform.trouble = [Undeliverable("gone")]
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        await talk.router.receive(message("m2"))
+        await talk.hear(1)
+        lines = await talk.router.store.transcript(Channel.of(WEB), 10)
+
+    assert [task.trigger_id for task, _ in talk.platform.said] == ["m2"]
+    assert lines[0].state == "failed"
+
+
+async def test_nobody_asked_so_nobody_is_answered() -> None:
+    async with Talk() as talk:
+        decision = await talk.router.receive(message("m1", place=LOUNGE, addressed=None))
+        other = replace(LOUNGE, channel_id="elsewhere")
+        named = await talk.router.receive(message("m2", place=other, addressed=Addressed.NAME))
+
+    assert decision is not None
+    assert (decision.answer, decision.reason) == (False, "chance")
+    assert named is not None
+    assert (named.answer, named.reason) == (False, "not_addressed")
+
+
+async def test_whoever_opted_out_is_neither_read_nor_answered() -> None:
+    async with Talk() as talk:
+        await talk.router.preferences.opt_out("discord", "1", out=True)
+        decision = await talk.router.receive(message("m1", "my secret", place=LOUNGE))
+        lines = await talk.router.store.transcript(Channel.of(LOUNGE), 10)
+
+    assert decision is not None
+    assert (decision.reason, lines) == ("opted_out", ())
+
+
+async def test_a_shutdown_gives_the_batch_to_the_next_process() -> None:
+    first = Talk()
+    first.models.gate.clear()
+    await first.router.receive(message("m1"))
+    await first.models.speaking.wait()
+    await first.router.aclose()
+
+    async with Talk(first.out.store) as second:
+        await second.router.start()
+        await second.hear(1)
+
+    task, _ = second.platform.said[0]
+    assert (task.trigger_id, task.attempt, first.platform.said) == ("m1", 2, [])
+    assert task.nonce == first.platform.screens[0].task.nonce
+
+
+async def test_what_nobody_waits_for_any_more_is_not_answered() -> None:
+    conf = settings(conversation=Conversation(late_answer_minutes=10))
+    first = Talk(settings=conf)
+    first.models.gate.clear()
+    await first.router.receive(message("m1"))
+    await first.models.speaking.wait()
+    await first.router.aclose()
+
+    hour_later = first.out.now() + 3600
+    async with Talk(first.out.store, settings=conf, now=lambda: hour_later) as second:
+        await second.router.start()
+        await second.router.receive(message("m2"))
+        await second.hear(1)
+
+    assert [task.trigger_id for task, _ in second.platform.said] == ["m2"]
