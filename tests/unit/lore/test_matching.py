@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from understudy.conversation.lore.book import Entry
 from understudy.conversation.lore.matching import (
@@ -79,4 +81,24 @@ def test_the_index_misses_no_entry() -> None:
         Entry("other", keys=("rook",)),
     ]
 
-    assert KeyIndex(entries).candidates(Scanned("the KING", Patterns())) == {0, 1, 2}
+    found = KeyIndex(entries).candidates(Scanned("the KING", Patterns()), MatchSettings())
+
+    assert found == {0, 1, 2}
+
+
+@given(
+    st.lists(st.text(alphabet="abкß猫 '", min_size=1, max_size=3), min_size=1, max_size=6),
+    st.text(alphabet="abкß猫 'AB", max_size=20),
+    st.booleans(),
+    st.sampled_from([None, True, False]),
+)
+def test_whatever_matches_is_among_the_candidates(
+    keys: list[str], text: str, common: bool, own: bool | None
+) -> None:
+    entries = [Entry(str(i), keys=(key,), whole_words=own) for i, key in enumerate(keys)]
+    settings = MatchSettings(whole_words=common)
+    scanned = Scanned(text, Patterns())
+
+    matching = {i for i, entry in enumerate(entries) if match(entry, scanned, settings)}
+
+    assert matching <= KeyIndex(entries).candidates(scanned, settings)

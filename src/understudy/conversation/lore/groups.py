@@ -25,12 +25,13 @@ def pick_from_groups(
     wanted: Sequence[_G], *, taken: Collection[str], scoring: bool, random: Random
 ) -> list[_G]:
     """Those of `wanted` that their groups let in; `taken` groups have an active entry already."""
-    kept = list(wanted)
-    for group in dict.fromkeys(name for w in wanted for name in w.entry.groups):
-        members = [w for w in kept if group in w.entry.groups]
+    lost: set[_G] = set()
+    grouped = [w for w in wanted if w.entry.groups]
+    for group in dict.fromkeys(name for w in grouped for name in w.entry.groups):
+        members = [w for w in grouped if group in w.entry.groups and w not in lost]
         winners = _winners(members, taken=group in taken, scoring=scoring, random=random)
-        kept = [w for w in kept if w not in members or w in winners]
-    return kept
+        lost.update(set(members).difference(winners))
+    return [w for w in wanted if w not in lost]
 
 
 def _winners(members: list[_G], *, taken: bool, scoring: bool, random: Random) -> list[_G]:

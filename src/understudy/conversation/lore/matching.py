@@ -19,6 +19,7 @@ _PATTERN_TIMEOUT_S = 0.05
 _MAX_TIMEOUTS = 3
 _MAX_PATTERN = 2000
 _SLASHED = re.compile(r"/((?:[^/\\]|\\.)+)/([gimsuy]*)\Z", re.DOTALL)
+_WORD = re.compile(r"\w+")
 # Scripts written without spaces have no word boundaries to look for.
 _SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
@@ -86,7 +87,8 @@ class Scanned:
 
     def __init__(self, text: str, patterns: Patterns) -> None:
         self._text = text
-        self._lower = text.lower()
+        self.lower = text.lower()
+        self.words = frozenset(_WORD.findall(self.lower))
         self._patterns = patterns
 
     def has(self, key: str, entry: Entry, settings: MatchSettings) -> bool:
@@ -94,16 +96,12 @@ class Scanned:
         if pattern is not None:
             return self._patterns.found(pattern, self._text)
         case = _own(entry.case_sensitive, settings.case_sensitive)
-        text, wanted = (self._text, key) if case else (self._lower, key.lower())
+        text, wanted = (self._text, key) if case else (self.lower, key.lower())
         if wanted not in text:
             return False
         if not _own(entry.whole_words, settings.whole_words) or not _is_word(wanted):
             return True
         return _bounded(wanted, text)
-
-    def may_have(self, key: str) -> bool:
-        """Cheap and never wrongly False: plain keys not even here in any case are out."""
-        return key in self._lower
 
 
 def _own(own: bool | None, common: bool) -> bool:  # noqa: FBT001 - a three-valued setting
@@ -176,22 +174,66 @@ def _secondary_score(logic: Logic, found: int, total: int) -> int:
 
 
 class KeyIndex:
-    """Finds the entries that a text could concern without asking each of them."""
+    """Finds the entries that a text could concern without asking each of them.
+
+    Whole words are looked up by the words of the text, other plain keys by how they begin, so
+    that the work grows with the text and not with the book; patterns and macros always get
+    their turn.
+    """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._by_key: dict[str, list[int]] = {}
+        self._words: dict[str, list[int]] = {}
+        self._pieces = _Pieces()
+        # Single words that are whole or not as the settings say stand in both of these.
+        self._words_by_setting: dict[str, list[int]] = {}
+        self._pieces_by_setting = _Pieces()
         self._always: list[int] = []
         for at, entry in enumerate(entries):
             for key in _keys(entry):
-                if "{{" in key or compiled(key, bare=entry.regex_keys) is not None:
-                    self._always.append(at)
-                else:
-                    self._by_key.setdefault(key.lower(), []).append(at)
+                self._place(key, entry, at)
 
-    def candidates(self, scanned: Scanned) -> set[int]:
+    def candidates(self, scanned: Scanned, settings: MatchSettings) -> set[int]:
         """Positions of all entries of which some key may be in the text."""
         found = set(self._always)
-        may_have = scanned.may_have
-        for key in [key for key in self._by_key if may_have(key)]:
-            found.update(self._by_key[key])
+        found.update(_named(self._words, scanned.words))
+        found.update(self._pieces.within(scanned.lower))
+        if settings.whole_words:
+            found.update(_named(self._words_by_setting, scanned.words))
+        else:
+            found.update(self._pieces_by_setting.within(scanned.lower))
         return found
+
+    def _place(self, key: str, entry: Entry, at: int) -> None:
+        if "{{" in key or compiled(key, bare=entry.regex_keys) is not None:
+            self._always.append(at)
+            return
+        lower = key.lower()
+        single = _WORD.fullmatch(lower) is not None and _is_word(lower)
+        if not single or entry.whole_words is False:
+            self._pieces.add(lower, at)
+        elif entry.whole_words:
+            self._words.setdefault(lower, []).append(at)
+        else:
+            self._words_by_setting.setdefault(lower, []).append(at)
+            self._pieces_by_setting.add(lower, at)
+
+
+class _Pieces:
+    """Texts to be found inside others, by their first three characters."""
+
+    def __init__(self) -> None:
+        self._by_head: dict[str, dict[str, list[int]]] = {}
+
+    def add(self, piece: str, at: int) -> None:
+        self._by_head.setdefault(piece[:3], {}).setdefault(piece, []).append(at)
+
+    def within(self, text: str) -> Iterable[int]:
+        heads = {text[i : i + size] for size in (1, 2, 3) for i in range(len(text))}
+        for head in heads & self._by_head.keys():
+            for piece, places in self._by_head[head].items():
+                if piece in text:
+                    yield from places
+
+
+def _named(index: Mapping[str, list[int]], words: Iterable[str]) -> Iterable[int]:
+    return (at for word in words if word in index for at in index[word])

@@ -36,9 +36,9 @@ from understudy.conversation.macros import hidden_keys
 _MAX_STEPS = 12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """An entry that wants in during one pass."""
+    """An entry that wants in during one pass; compared by identity."""
 
     book: Book
     entry: Entry
@@ -95,6 +95,9 @@ class _Scan:
         self._active: dict[tuple[str, str], Activated] = {}
         self._out: dict[tuple[str, str], Skipped] = {}
         self._named: list[str] = []
+        self._fresh: list[str] = []
+        """What the latest pass added to `_named`."""
+        self._found: dict[int, set[int]] = {}
         self._spent = 0
         self._spent_by_book: dict[str, int] = {}
 
@@ -120,14 +123,16 @@ class _Scan:
             scoring=self._reader.settings.group_scoring,
             random=self._random,
         )
+        admitted = set(kept)
         for candidate in wanted:
-            if candidate not in kept:
+            if candidate not in admitted:
                 self._leave(candidate, Why.GROUP)
         lucky = [candidate for candidate in kept if self._rolls(candidate)]
         before = len(self._named)
         for candidate in sorted(lucky, key=lambda c: (c.by, -c.entry.order)):
             self._admit(candidate, step)
-        return len(self._named) > before
+        self._fresh = self._named[before:]
+        return bool(self._fresh)
 
     def _candidates(self, indexed: IndexedBook, step: int, level: int) -> Iterable[Candidate]:
         recursive = indexed.book.recursive
@@ -141,12 +146,20 @@ class _Scan:
                 yield candidate
         for (depth, also), index, entries in indexed.kinds:
             scanned = self._scanned(indexed.book, depth, also, step)
-            for at in sorted(index.candidates(scanned)):
+            for at in sorted(self._concerned(index, scanned, step)):
                 entry = entries[at]
                 if entry.uid not in seen:
                     candidate = self._through_gates(indexed.book, entry, scanned, (step, level))
                     if candidate is not None:
                         yield candidate
+
+    def _concerned(self, index: KeyIndex, scanned: Scanned, step: int) -> set[int]:
+        """Positions of the entries that the text may name. Text is only ever added, so a later
+        pass looks for what its new part names and keeps what was found before."""
+        known = self._found.setdefault(id(index), set())
+        fresh = Scanned("\n".join(self._fresh), self._reader.patterns) if step else scanned
+        known |= index.candidates(fresh, self._reader.settings.matching)
+        return known
 
     def _sticky(self, indexed: IndexedBook) -> list[Entry]:
         count = self._scene.message_count
@@ -160,7 +173,7 @@ class _Scan:
         if depth is None:
             depth = self._reader.settings.scan_depth if book.scan_depth is None else book.scan_depth
         names = self._reader.settings.include_names
-        recent = self._scene.messages[len(self._scene.messages) - depth :] if depth else ()
+        recent = self._scene.messages[-depth:] if depth else ()
         parts = [f"\x01{m.name}: {m.text}" if names else f"\x01{m.text}" for m in recent[::-1]]
         parts += [self._scene.texts[name] for name in sorted(also) if name in self._scene.texts]
         if step:
