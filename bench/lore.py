@@ -45,7 +45,7 @@ def main() -> None:
     dice = random.Random(1)
     message = " ".join(_word(dice) for _ in range(60))
     settings = LoreSettings()
-    print(f"one message of about 450 characters, three keys an entry, recursion on")
+    print("one message of about 450 characters, three keys an entry, recursion on")
     print(f"{'entries':>8} {'ms':>8} {'µs/entry':>9} {'found':>6}")
     for size in (100, 1_000, 10_000):
         book = _book(size, random.Random(size))
