@@ -14,6 +14,7 @@ from understudy.routing.attempts import (
     ReplyRecord,
     SkipReason,
 )
+from understudy.routing.costs import sum_usage
 
 NOON = 1_790_000_000.0
 """2026-09-21 14:13:20 UTC."""
@@ -95,21 +96,7 @@ def reply(*attempts: AttemptRecord, **fields: object) -> ReplyRecord:
         "winner": winner,
         "t_first_visible_ms": 290 if winner else None,
         "t_total_ms": 1400,
-        "usage": total_usage(attempts),
+        "usage": sum_usage(attempts),
         "origin": Origin("discord:c1", "discord:u1"),
     }
     return ReplyRecord(**(base | fields))  # type: ignore[arg-type]
-
-
-def total_usage(attempts: tuple[AttemptRecord, ...]) -> Usage | None:
-    known = [a.usage for a in attempts if a.usage is not None]
-    if not known:
-        return None
-    return Usage(
-        sum(u.input_tokens for u in known),
-        sum(u.output_tokens for u in known),
-        sum(u.reasoning_tokens for u in known),
-        sum(u.cache_read_tokens for u in known),
-        sum(u.cache_write_tokens for u in known),
-        known[-1].source,
-    )

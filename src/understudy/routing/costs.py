@@ -1,8 +1,10 @@
-"""What one attempt cost, and how sure that is."""
+"""What attempts used and cost, and how sure that is."""
 
-from understudy.chat import Usage
+from collections.abc import Iterable
+
+from understudy.chat import Usage, UsageSource
 from understudy.llm.prices import UNBILLED_ENGINES, Price, PriceBook
-from understudy.routing.attempts import CostSource
+from understudy.routing.attempts import AttemptRecord, CostSource
 
 
 def cost_of(
@@ -28,3 +30,23 @@ def _listed(price: Price | None, usage: Usage | None) -> float | None:
     if usage is None:
         return 0.0 if price.free else None
     return price.cost(usage)
+
+
+_LEAST_SURE = (UsageSource.NONE, UsageSource.ESTIMATED, UsageSource.DERIVED, UsageSource.REPORTED)
+
+
+def sum_usage(attempts: Iterable[AttemptRecord]) -> Usage | None:
+    """The tokens of all attempts together, as sure as the least sure of them."""
+    known = [a.usage for a in attempts if a.usage is not None]
+    if not known:
+        return None
+    costs = [usage.cost_usd for usage in known if usage.cost_usd is not None]
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in known),
+        output_tokens=sum(usage.output_tokens for usage in known),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in known),
+        cache_read_tokens=sum(usage.cache_read_tokens for usage in known),
+        cache_write_tokens=sum(usage.cache_write_tokens for usage in known),
+        source=min((usage.source for usage in known), key=_LEAST_SURE.index),
+        cost_usd=sum(costs) if costs else None,
+    )

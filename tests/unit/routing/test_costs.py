@@ -2,10 +2,12 @@
 
 import pytest
 
-from understudy.chat import Usage
+from records import answered, failed
+from understudy.chat import Usage, UsageSource
+from understudy.errors import ErrorClass
 from understudy.llm.prices import Price, PriceBook
 from understudy.routing.attempts import CostSource
-from understudy.routing.costs import cost_of
+from understudy.routing.costs import cost_of, sum_usage
 
 LIST = {"lab/model": Price(1e-6, 2e-6, cache_read_usd=1e-7)}
 
@@ -84,3 +86,19 @@ def test_only_a_price_known_to_be_nothing_is_free(prices: PriceBook) -> None:
     assert prices.is_free("local", "llama.cpp", "")
     assert not prices.is_free("openrouter", "openrouter", "lab/model")
     assert not prices.is_free("groq", "openai", "anything")
+
+
+def test_a_replys_usage_counts_discarded_attempts_and_is_as_sure_as_the_least_sure() -> None:
+    attempts = (
+        failed("a", ErrorClass.TRUNCATED_STREAM, usage=Usage(10, 3, source=UsageSource.ESTIMATED)),
+        failed("b", ErrorClass.CONNECT_REFUSED),
+        answered("c", usage=Usage(12, 5, reasoning_tokens=2, cost_usd=0.5)),
+    )
+
+    assert sum_usage(attempts) == Usage(
+        22, 8, reasoning_tokens=2, source=UsageSource.ESTIMATED, cost_usd=0.5
+    )
+
+
+def test_a_reply_without_any_known_usage_has_none() -> None:
+    assert sum_usage((failed("b", ErrorClass.CONNECT_REFUSED),)) is None
