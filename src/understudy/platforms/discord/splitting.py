@@ -1,0 +1,174 @@
+"""Cuts a reply into Discord messages: Markdown stays whole, nothing is lost.
+
+Lengths are UTF-16 units: Discord's documents do not say what its limit counts, and these are the
+larger number.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import regex
+
+LIMIT = 2000
+
+# A longer run or info string is more likely decoration than a code fence, and a fence that eats
+# the room of a message could not be opened again.
+_FENCE_LINE = re.compile(r"[ \t]*(`{3,16}|~{3,16})[ \t]*([^`\n]{0,40})(?:\n|\Z)")
+_WHOLE = re.compile(
+    r"<(?:@[!&]?\d+|#\d+|a?:\w+:\d+|t:-?\d+(?::\w)?|/[^\n:>]+:\d+|id:\w+)>"  # mentions and emoji
+    r"|\[[^\]\n]*\]\([^)\s]*\)"  # masked links
+    r"|https?://[^\s<>]+"
+    r"|[^\n`~]?(?:`{3,}|~{3,})"  # a cut in front of it would make it open a fence
+    r"|<[@#:at/i][^\s>]*\Z|\[[^\]\n]*(?:\](?:\([^)\s]*)?)?\Z"  # begun, but ending after the window
+)
+_STYLED = re.compile(
+    r"`[^`\n]+`|\*\*[^*\n]+\*\*|__[^_\n]+__|~~[^~\n]+~~|\|\|(?:(?!\n\n)[^|])+\|\|"
+    r"|(?:`[^`\n]*|\*\*[^*\n]*|\|\|[^|\n]*)\Z"
+)
+_SENTENCE_ENDS = frozenset(".!?:;…。！？")
+_GRAPHEME = regex.compile(r"\X")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    marker: str
+    language: str
+
+    @property
+    def opening(self) -> str:
+        return f"{self.marker}{self.language}\n"
+
+    def closes(self, line: re.Match[str]) -> bool:
+        return line[1][0] == self.marker[0] and len(line[1]) >= len(self.marker) and not line[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A slice of the text, and the fence lines put round it so that it stands alone."""
+
+    start: int
+    end: int
+    opening: str
+    closing: str
+
+
+def units(text: str) -> int:
+    """Length in UTF-16 units."""
+    return len(text) + sum(character > "\uffff" for character in text)
+
+
+def split(text: str, limit: int = LIMIT) -> tuple[str, ...]:
+    """The messages that show `text`, each of 1 to `limit` units and not blank."""
+    return tuple(
+        piece.opening + text[piece.start : piece.end] + piece.closing
+        for piece in pieces(text, limit)
+        if text[piece.start : piece.end].strip()
+    )
+
+
+def pieces(text: str, limit: int = LIMIT) -> Iterator[Piece]:
+    """Slices that follow each other without a gap; `limit` is at least 100."""
+    start, fence = 0, None
+    while start < len(text):
+        opening = fence.opening if fence else ""
+        after = _fence_after(text, start, len(text), fence)
+        closing = _closing(text, len(text), after)
+        if units(opening) + units(text[start:]) + units(closing) <= limit:
+            yield Piece(start, len(text), opening, closing)
+            return
+        end = _cut(text, start, limit - units(opening), fence)
+        fence = _fence_after(text, start, end, fence)
+        yield Piece(start, end, opening, _closing(text, end, fence))
+        start = end
+
+
+def _closing(text: str, end: int, fence: _Fence | None) -> str:
+    if fence is None:
+        return ""
+    return fence.marker if text[:end].endswith("\n") else "\n" + fence.marker
+
+
+def _fence_lines(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
+    at = start if start == 0 or text[start - 1] == "\n" else text.find("\n", start) + 1 or end
+    while at < end:
+        line = _FENCE_LINE.match(text, at)
+        if line is not None:
+            yield line
+        at = text.find("\n", at) + 1 or end
+
+
+def _fence_after(text: str, start: int, end: int, fence: _Fence | None) -> _Fence | None:
+    for line in _fence_lines(text, start, end):
+        if fence is None:
+            fence = _Fence(line[1], line[2].strip())
+        elif fence.closes(line):
+            fence = None
+    return fence
+
+
+def _cut(text: str, start: int, room: int, fence: _Fence | None) -> int:
+    """The best place to end a message that begins at `start` and has `room` units."""
+    lines = tuple(_fence_lines(text, start, start + room))
+    longest = max((len(line[1]) for line in lines), default=len(fence.marker) if fence else 0)
+    reserve = longest + 1 if longest else 0
+    window = _fitting(text, start, room - reserve)
+    whole = _inside(_WHOLE, text, start, window) | _around_fences(lines, fence)
+    styled = _inside(_STYLED, text, start, window)
+    graphemes = _grapheme_ends(text, start, window)
+    half, quarter = start + (window - start) // 2, start + (window - start) // 4
+
+    def tidy(at: int) -> bool:
+        return at not in whole and at not in styled
+
+    tries: tuple[tuple[int, Callable[[int], bool]], ...] = (
+        (half, lambda at: text[at - 1] == "\n" and text[at - 2] == "\n" and tidy(at)),
+        (half, lambda at: text[at - 1] == "\n" and tidy(at)),
+        (half, lambda at: text[at - 1] == " " and text[at - 2] in _SENTENCE_ENDS and tidy(at)),
+        (quarter, lambda at: text[at - 1].isspace() and tidy(at)),
+        (half, lambda at: text[at - 1].isspace() and at not in whole),
+        (start, lambda at: at not in whole and at in graphemes),
+        (start, lambda at: at in graphemes),
+    )
+    for floor, good in tries:
+        found = next((at for at in range(window, floor, -1) if good(at)), None)
+        if found is not None:
+            return found
+    return window
+
+
+def _fitting(text: str, start: int, room: int) -> int:
+    """The furthest end with which `text[start:end]` has at most `room` units."""
+    end = min(len(text), start + room)
+    while units(text[start:end]) > room:
+        end -= (units(text[start:end]) - room + 1) // 2
+    return end
+
+
+def _inside(pattern: re.Pattern[str], text: str, start: int, end: int) -> set[int]:
+    """Places where a cut would break something that `pattern` finds."""
+    return {
+        at
+        for found in pattern.finditer(text, start, end)
+        for at in range(found.start() + 1, found.end())
+    }
+
+
+def _around_fences(lines: tuple[re.Match[str], ...], fence: _Fence | None) -> set[int]:
+    """Places in fence lines, and those that would leave an empty code block behind."""
+    bad: set[int] = set()
+    for line in lines:
+        bad.update(range(line.start() + 1, line.end()))
+        if fence is None:
+            fence = _Fence(line[1], line[2].strip())
+            bad.add(line.end())
+        elif fence.closes(line):
+            fence = None
+            bad.add(line.start())
+    return bad
+
+
+def _grapheme_ends(text: str, start: int, end: int) -> frozenset[int]:
+    # The text ends early for the search, and with it perhaps the last grapheme: none is as long.
+    found = _GRAPHEME.finditer(text, start, end + 64)
+    return frozenset(grapheme.end() for grapheme in found)

@@ -1,0 +1,138 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from understudy.platforms.discord.splitting import pieces, split, units
+
+FENCE = re.compile(r"[ \t]*(`{3,16}|~{3,16})[ \t]*([^`\n]{0,40})")
+
+WORDS = st.sampled_from(
+    [
+        "word",
+        "a",
+        "Sentence.",
+        "**bold text**",
+        "`in line`",
+        "||secret||",
+        "👩‍👩‍👧",
+        "🇩🇪🇫🇷",
+        "é",
+        "<@123456789012345678>",
+        "<:smile:123456789012345678>",
+        "<t:1700000000:R>",
+        "https://example.org/a/long/path?with=query",
+        "[label](https://example.org/x)",
+        "日本語。",
+    ]
+)
+PROSE = st.lists(WORDS, min_size=1, max_size=30).map(" ".join)
+CODE = st.builds(
+    lambda lang, lines, mark: f"{mark}{lang}\n" + "\n".join(lines) + f"\n{mark}",
+    st.sampled_from(["", "python", "c++"]),
+    st.lists(st.text("abc (){}=", min_size=1, max_size=120), min_size=1, max_size=20),
+    st.sampled_from(["```", "````", "~~~"]),
+)
+MARKDOWN = st.lists(PROSE | CODE, min_size=1, max_size=12).map("\n\n".join)
+
+
+def _open_fence(part: str) -> str | None:
+    marker = None
+    for line in part.split("\n"):
+        found = FENCE.fullmatch(line)
+        if found and marker is None:
+            marker = found[1]
+        elif found and marker and line.strip().startswith(marker) and not found[2]:
+            marker = None
+    return marker
+
+
+@settings(max_examples=60, deadline=None)
+@given(MARKDOWN, st.integers(200, 2000))
+def test_parts_fit_stand_alone_and_lose_nothing(text: str, limit: int) -> None:
+    cut = list(pieces(text, limit))
+
+    assert "".join(text[p.start : p.end] for p in cut) == text
+    for part in split(text, limit):
+        assert 1 <= units(part) <= limit
+        assert part.strip()
+        assert _open_fence(part) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=900), st.integers(100, 300))
+def test_any_text_at_all_is_cut_within_the_limit_without_loss(text: str, limit: int) -> None:
+    cut = list(pieces(text, limit))
+
+    assert "".join(text[p.start : p.end] for p in cut) == text
+    assert all(units(part) <= limit for part in split(text, limit))
+
+
+@settings(max_examples=25, deadline=None)
+@given(MARKDOWN)
+def test_fenceless_parts_join_to_the_original(text: str) -> None:
+    text = text.replace("`", "").replace("~", "")
+
+    assert "".join(split(text, 200)) == text
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(WORDS, min_size=60, max_size=200).map(" ".join), st.integers(200, 400))
+def test_mentions_links_and_emoji_are_never_cut(text: str, limit: int) -> None:
+    whole = text.split()
+
+    assert " ".join(split(text, limit)).split() == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PROSE, min_size=8, max_size=14).map("\n\n".join), st.data())
+def test_parts_already_sent_stay_as_they_are_while_text_streams_in(
+    text: str, data: st.DataObject
+) -> None:
+    so_far = data.draw(st.integers(1, len(text)))
+    early, late = split(text[:so_far], 200), split(text, 200)
+
+    assert late[: len(early) - 1] == early[:-1]
+
+
+def test_a_code_block_is_closed_and_opened_again_with_its_language() -> None:
+    code = "\n".join(f"line_{n} = {n}" for n in range(300))
+    parts = split(f"Here:\n\n```python\n{code}\n```\nDone.")
+
+    assert len(parts) == 3
+    assert parts[0].endswith("\n```")
+    assert all(part.startswith("```python\nline_") for part in parts[1:])
+    assert parts[-1].endswith("\n```\nDone.")
+
+
+def test_an_unclosed_fence_is_closed() -> None:
+    assert split("```js\nlet a") == ("```js\nlet a\n```",)
+
+
+def test_a_blank_line_is_the_best_place_to_cut() -> None:
+    first, second = "a " * 600, "b " * 600
+
+    assert split(f"{first}\n\n{second}") == (f"{first}\n\n", second)
+
+
+def test_no_part_is_blank_even_in_a_desert_of_newlines() -> None:
+    assert [p.strip() for p in split("start" + "\n" * 5000 + "end")] == ["start", "end"]
+
+
+@pytest.mark.parametrize("cluster", ["👩‍👩‍👧‍👦", "e\u0301", "👍🏽", "🇩🇪", "각"])
+def test_what_reads_as_one_character_stays_whole(cluster: str) -> None:
+    parts = split(cluster * 400, 103)
+
+    assert "".join(parts) == cluster * 400
+    assert all(part == cluster * (len(part) // len(cluster)) for part in parts)
+
+
+def test_length_counts_utf16_units() -> None:
+    assert [units(part) for part in split("🎭" * 1500)] == [2000, 1000]
+
+
+def test_a_link_longer_than_a_message_is_cut_rather_than_lost() -> None:
+    link = "https://example.org/" + "x" * 3000
+
+    assert "".join(split(link)) == link
