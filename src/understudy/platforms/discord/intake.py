@@ -1,0 +1,171 @@
+"""From a Discord message to the inbox's words: who, where, to whom, and what it says."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import discord
+import structlog
+
+from understudy.config.settings import Discord
+from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
+from understudy.platforms.discord.access import refusal
+from understudy.platforms.discord.reading import attachments_of, is_picture, quote_of, text_of
+
+PLATFORM = "discord"
+
+_log = structlog.get_logger()
+
+# Joins, pins, thread starters and poll results are messages too; only these two are talk.
+_TALK = (discord.MessageType.default, discord.MessageType.reply)
+# PluralKit and Tupperbox repost what people write through webhooks: these are people.
+_PROXIES = frozenset({466378653216014359, 431544605209788416})
+_FETCH_LIMIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImage:
+    """A picture of a message. Its link expires within a day, so it is to be fetched at once."""
+
+    name: str
+    url: str
+    size: int
+    """In bytes, as Discord says."""
+
+
+TakeImages = Callable[
+    [Sequence[FoundImage]], Awaitable[tuple[tuple[ImageRef, ...], tuple[str, ...]]]
+]
+"""Fetches and stores pictures; returns them with notes about those that were left out."""
+IsMember = Callable[[int], Awaitable[bool]]
+"""Whether that user shares a server with the bot."""
+
+
+class Intake:
+    """Reads messages. Raises nothing for what people send; network trouble means less context."""
+
+    def __init__(
+        self,
+        settings: Discord,
+        names: Iterable[str],
+        is_member: IsMember,
+        take_images: TakeImages | None = None,
+    ) -> None:
+        self._settings = settings
+        spoken = "|".join(re.escape(name) for name in names if name.strip())
+        self._name = re.compile(rf"(?<!\w)(?:{spoken})(?!\w)", re.IGNORECASE) if spoken else None
+        self._is_member = is_member
+        self._take_images = take_images
+
+    async def read(self, message: discord.Message, me_id: int) -> Inbound | None:
+        """The message for the inbox, or None when it is none of the bot's business."""
+        if message.type not in _TALK or message.author.id == me_id:
+            return None
+        place, author = place_of(message), author_of(message)
+        if reason := await self._refusal(place, author):
+            _log.debug("discord.refused", channel=place.channel_id, reason=reason)
+            return None
+        replied = await _replied_to(message)
+        addressed = self._addressed(message, me_id, replied)
+        pictures, notes = await self._pictures(message)
+        text = text_of(message, me_id, pictures_taken=self._take_images is not None)
+        return Inbound(
+            message_id=str(message.id),
+            place=place,
+            author=author,
+            text="\n".join([quote_of(replied, me_id), text]) if replied else text,
+            sent_at=message.created_at.timestamp(),
+            addressed=addressed,
+            to_others=addressed is None and _turns_to_others(message, me_id, replied),
+            reply_to=str(replied.id) if replied else None,
+            images=pictures,
+            notes=notes,
+        )
+
+    async def _refusal(self, place: Place, author: Author) -> str | None:
+        asked = place.private and self._settings.dms == "members"
+        member = await self._is_member(int(author.id)) if asked else False
+        return refusal(self._settings, place, author, member=member)
+
+    def _addressed(
+        self, message: discord.Message, me_id: int, replied: discord.Message | None
+    ) -> Addressed | None:
+        if replied is not None and replied.author.id == me_id:
+            return Addressed.REPLY
+        if any(user.id == me_id for user in message.mentions) or _my_role_mentioned(message):
+            return Addressed.MENTION
+        if message.guild is None and place_of(message).private:
+            return Addressed.DM
+        if self._name is not None and self._name.search(message.content):
+            return Addressed.NAME
+        return None
+
+    async def _pictures(
+        self, message: discord.Message
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        found = [
+            FoundImage(attachment.filename, attachment.url, attachment.size)
+            for attachment in attachments_of(message)
+            if is_picture(attachment)
+        ]
+        if self._take_images is None or not found:
+            return (), ()
+        return await self._take_images(found)
+
+
+def place_of(message: discord.Message) -> Place:
+    channel = message.channel
+    guild_id = message.guild.id if message.guild else getattr(channel, "guild_id", None)
+    return Place(
+        platform=PLATFORM,
+        channel_id=str(channel.id),
+        parent_id=str(channel.parent_id) if isinstance(channel, discord.Thread) else None,
+        guild_id=str(guild_id) if guild_id else None,
+        private=guild_id is None,
+        age_restricted=_age_restricted(channel),
+    )
+
+
+def author_of(message: discord.Message) -> Author:
+    author = message.author
+    proxied = message.webhook_id is not None and message.application_id in _PROXIES
+    roles = author.roles if isinstance(author, discord.Member) else ()
+    return Author(
+        id=str(author.id),
+        name=author.display_name,
+        is_bot=(author.bot or message.webhook_id is not None) and not proxied,
+        roles=frozenset(str(role.id) for role in roles),
+    )
+
+
+def _age_restricted(channel: object) -> bool:
+    asked = getattr(channel, "is_nsfw", None)
+    return bool(asked()) if callable(asked) else False
+
+
+def _my_role_mentioned(message: discord.Message) -> bool:
+    """People often pick the bot's role, of the same name, from Discord's list."""
+    mine = message.guild.self_role if message.guild else None
+    return mine is not None and mine in message.role_mentions
+
+
+def _turns_to_others(message: discord.Message, me_id: int, replied: discord.Message | None) -> bool:
+    return replied is not None or any(user.id != me_id for user in message.mentions)
+
+
+async def _replied_to(message: discord.Message) -> discord.Message | None:
+    reference = message.reference
+    if reference is None or message.type is not discord.MessageType.reply:
+        return None
+    if isinstance(reference.resolved, discord.Message):
+        return reference.resolved
+    if reference.resolved is not None or reference.message_id is None:
+        return None
+    try:
+        async with asyncio.timeout(_FETCH_LIMIT_S):
+            return reference.cached_message or await message.channel.fetch_message(
+                reference.message_id
+            )
+    except (discord.HTTPException, TimeoutError):
+        return None

@@ -1,0 +1,217 @@
+from collections.abc import Callable, Sequence
+
+import discord
+import pytest
+
+from discord_double import payloads
+from discord_double.payloads import Json
+from discord_double.world import World
+from understudy.config.settings import Access, Discord
+from understudy.conversation.delivery import Addressed, ImageRef, Inbound
+from understudy.platforms.discord.intake import FoundImage, Intake
+
+Make = Callable[..., discord.Message]
+
+
+async def _never(user_id: int) -> bool:
+    return False
+
+
+async def _read(world: World, message: discord.Message, settings: Discord | None = None) -> Inbound:
+    intake = Intake(settings or Discord(), ["Understudy", "Stu"], _never)
+    inbound = await intake.read(message, int(world.me["id"]))
+    assert inbound is not None
+    return inbound
+
+
+def _at(world: World) -> str:
+    return f"<@{world.me['id']}>"
+
+
+async def test_a_mention_addresses_the_bot_and_its_leading_form_is_taken_off(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    inbound = await _read(world, make(channel, ann, f"{_at(world)}, what is up?"))
+
+    assert inbound.addressed is Addressed.MENTION
+    assert inbound.text == "what is up?"
+    assert inbound.author.name == "Ann"
+    assert inbound.place.guild_id == channel["guild_id"]
+    assert not inbound.place.private
+
+
+async def test_a_reply_to_the_bot_addresses_it_and_quotes_what_it_answers(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    mine = world.write(channel["id"], world.me, "I said\nthis")
+    inbound = await _read(world, make(channel, ann, "really?", reply_to=_ref(mine)))
+
+    assert inbound.addressed is Addressed.REPLY
+    assert inbound.reply_to == mine["id"]
+    assert inbound.text == '[replying to Understudy: "I said this"]\nreally?'
+
+
+async def test_a_reply_to_somebody_else_turns_to_others(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    bob = world.add_user("bob")
+    theirs = world.write(channel["id"], bob, "hello")
+    inbound = await _read(world, make(channel, ann, "hi bob", reply_to=_ref(theirs)))
+
+    assert inbound.addressed is None
+    assert inbound.to_others
+
+
+async def test_a_direct_message_addresses_the_bot(
+    world: World, make: Make, dm: Json, ann: Json
+) -> None:
+    inbound = await _read(world, make(dm, ann, "psst"))
+
+    assert inbound.addressed is Addressed.DM
+    assert inbound.place.private
+    assert inbound.place.guild_id is None
+
+
+@pytest.mark.parametrize(("text", "named"), [("hey STU!", True), ("a study", False)])
+async def test_a_name_alias_addresses_the_bot_as_a_whole_word(
+    world: World, make: Make, channel: Json, ann: Json, text: str, named: bool
+) -> None:
+    inbound = await _read(world, make(channel, ann, text))
+
+    assert (inbound.addressed is Addressed.NAME) is named
+
+
+async def test_everyone_is_not_the_bot(world: World, make: Make, channel: Json, ann: Json) -> None:
+    inbound = await _read(world, make(channel, ann, "@everyone hi", mention_everyone=True))
+
+    assert inbound.addressed is None
+
+
+async def test_tokens_become_what_people_see(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    bob = world.add_user("bob")
+    text = f"<@{bob['id']}> in <#{channel['id']}> <:wave:1234> <t:0:R> <@&77> {_at(world)}"
+    inbound = await _read(world, make(channel, ann, text))
+
+    assert inbound.text == "@Bob in #general :wave: 1970-01-01 00:00 UTC @role @Understudy"
+
+
+async def test_a_forward_is_read_with_its_content_and_attachments(
+    world: World, make: Make, dm: Json, ann: Json
+) -> None:
+    original = world.write(dm["id"], ann, "the news")
+    original["attachments"] = [world.keep_file(dm["id"], "notes.txt", b"x")]
+    reference = {"type": 1, "message_id": original["id"], "channel_id": dm["id"]}
+    message = make(
+        dm, ann, "", message_reference=reference, message_snapshots=[payloads.snapshot_of(original)]
+    )
+
+    assert (await _read(world, message)).text == (
+        "[forwarded message]\nthe news\n[attachment: notes.txt]"
+    )
+
+
+async def test_embeds_polls_stickers_and_attachments_are_read_as_text(
+    world: World, make: Make, dm: Json, ann: Json
+) -> None:
+    embed = {"title": "Title", "description": "Body", "fields": [{"name": "A", "value": "1"}]}
+    message = make(
+        dm,
+        ann,
+        "look",
+        embeds=[embed],
+        sticker_items=[{"id": "5", "name": "Wave", "format_type": 1}],
+        attachments=[world.keep_file(dm["id"], "cat.png", b"x", "image/png")],
+        poll=payloads.poll("Tea?", ["yes", "no"]),
+    )
+
+    assert (await _read(world, message)).text == (
+        "look\n[embed] Title\nBody\nA: 1\n[sticker: Wave]\n[poll] Tea? - yes / no\n[image: cat.png]"
+    )
+
+
+async def test_text_displays_of_components_are_read(
+    world: World, make: Make, dm: Json, ann: Json
+) -> None:
+    shown = {"type": 17, "components": [{"type": 10, "content": "from a card"}]}
+
+    assert (await _read(world, make(dm, ann, "", components=[shown]))).text == "from a card"
+
+
+async def test_an_age_restricted_thread_in_a_channel_is_placed_right(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    channel["nsfw"] = True
+    thread = world.add_thread(channel, "aside")
+    inbound = await _read(world, make(thread, ann, "hm"))
+
+    assert inbound.place.parent_id == channel["id"]
+    assert inbound.place.age_restricted
+
+
+async def test_a_channel_unknown_to_the_cache_works(world: World, make: Make, ann: Json) -> None:
+    hidden = world.add_channel(world.add_guild(), "hidden", known=False)
+    inbound = await _read(world, make(hidden, ann, _at(world)))
+
+    assert inbound.place.channel_id == hidden["id"]
+    assert inbound.place.guild_id == hidden["guild_id"]
+
+
+@pytest.mark.parametrize("kind", [7, 18, 21, 46])
+async def test_system_messages_are_not_talk(
+    world: World, make: Make, channel: Json, ann: Json, kind: int
+) -> None:
+    intake = Intake(Discord(), [], _never)
+    message = make(channel, ann, "text", type=kind)
+
+    assert await intake.read(message, int(world.me["id"])) is None
+
+
+async def test_own_messages_are_not_read(world: World, make: Make, channel: Json) -> None:
+    intake = Intake(Discord(), [], _never)
+
+    assert await intake.read(make(channel, world.me, "me"), int(world.me["id"])) is None
+
+
+async def test_who_has_no_access_is_not_read(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    intake = Intake(Discord(deny=Access(users=(ann["id"],))), [], _never)
+
+    assert await intake.read(make(channel, ann, _at(world)), int(world.me["id"])) is None
+
+
+@pytest.mark.parametrize(("application", "is_bot"), [("466378653216014359", False), ("5", True)])
+async def test_webhooks_are_bots_unless_they_speak_for_people(
+    world: World, make: Make, channel: Json, ann: Json, application: str, is_bot: bool
+) -> None:
+    inbound = await _read(
+        world, make(channel, ann, "hello", webhook_id="99", application_id=application)
+    )
+
+    assert inbound.author.is_bot is is_bot
+
+
+async def test_pictures_are_taken_in_at_arrival_and_then_not_named(
+    world: World, make: Make, dm: Json, ann: Json
+) -> None:
+    asked: list[FoundImage] = []
+
+    async def take(found: Sequence[FoundImage]) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        asked.extend(found)
+        return (ImageRef("d", "image/png", 1, 1, "cat.png"),), ("I left one out.",)
+
+    picture = world.keep_file(dm["id"], "cat.png", b"x", "image/png")
+    message = make(dm, ann, "what is this?", attachments=[picture])
+    inbound = await Intake(Discord(), [], _never, take).read(message, int(world.me["id"]))
+
+    assert inbound is not None
+    assert [image.name for image in asked] == ["cat.png"]
+    assert inbound.images[0].digest == "d"
+    assert inbound.notes == ("I left one out.",)
+    assert inbound.text == "what is this?"
+
+
+def _ref(message: Json) -> Json:
+    return {"message_id": message["id"], "channel_id": message["channel_id"]}
