@@ -231,7 +231,8 @@ class Rest:
                 "X-RateLimit-Reset": f"{time.time() + left_s:.3f}",
                 "X-RateLimit-Bucket": "edits",
             }
-        made = self.world.edit(where["channel"], where["message"], request["body"])
+        given = (request["body"], request["files"])
+        made = self.world.edit(where["channel"], where["message"], *given)
         await self.gateway.dispatch("MESSAGE_UPDATE", made)
         return _reply(made, headers=headers)
 

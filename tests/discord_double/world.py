@@ -193,10 +193,14 @@ class World:
         made = {"id": file_id, "filename": name, "size": len(data), "url": url, "proxy_url": url}
         return {**made, "content_type": content_type} if content_type else made
 
-    def edit(self, channel_id: str, message_id: str, body: Json) -> Json:
+    def edit(
+        self, channel_id: str, message_id: str, body: Json, files: list[tuple[str, bytes]]
+    ) -> Json:
         found = self.message(channel_id, message_id)
         if found["author"]["id"] != self.me["id"]:
             raise Refusal(403, 50005, "Cannot edit a message authored by another user")
+        if "attachments" in body:
+            found["attachments"] = [self.keep_file(channel_id, *file) for file in files]
         if "content" in body:
             self.check_text(body["content"], blank_ok=bool(found["attachments"]))
             found["content"] = body["content"] or ""

@@ -1,0 +1,132 @@
+"""The buttons on a reply: Stop while it is written, then Regenerate and Delete.
+
+Everything a press needs stands in the button's id, so buttons outlive restarts.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import discord
+
+from understudy.platforms.discord.pages import Controls
+
+_PREFIX = "understudy"
+_LOOK_BACK = 30
+
+
+class Press(StrEnum):
+    STOP = "stop"
+    REGENERATE = "again"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonId:
+    press: Press
+    author_id: str
+    """Who was answered: with moderators and admins the only one who may press."""
+    reply_id: str
+
+    def __str__(self) -> str:
+        return f"{_PREFIX}:{self.press}:{self.author_id}:{self.reply_id}"
+
+    @staticmethod
+    def parse(custom_id: str) -> "ButtonId | None":
+        match custom_id.split(":", 3):
+            case [prefix, press, author_id, reply_id] if prefix == _PREFIX and press in set(Press):
+                return ButtonId(Press(press), author_id, reply_id)
+        return None
+
+
+def view_of(controls: Controls, author_id: str, reply_id: str) -> discord.ui.View | None:
+    if controls is Controls.NONE:
+        return None
+    view = discord.ui.View(timeout=None)
+    if controls is Controls.RUNNING:
+        view.add_item(_button("Stop", ButtonId(Press.STOP, author_id, reply_id)))
+    else:
+        view.add_item(_button("Regenerate", ButtonId(Press.REGENERATE, author_id, reply_id)))
+        view.add_item(_button("Delete", ButtonId(Press.DELETE, author_id, reply_id)))
+    # A stopped view is not kept by discord.py; presses are told from their ids instead.
+    view.stop()
+    return view
+
+
+def still_running(message: discord.Message) -> bool:
+    """Whether a message of the bot was left in the middle of its reply."""
+    found = (
+        ButtonId.parse(item.custom_id or "")
+        for row in message.components
+        if isinstance(row, discord.ActionRow)
+        for item in row.children
+        if isinstance(item, discord.Button)
+    )
+    return any(button is not None and button.press is Press.STOP for button in found)
+
+
+def _button(label: str, button: ButtonId) -> discord.ui.Button[discord.ui.View]:
+    return discord.ui.Button(
+        label=label, style=discord.ButtonStyle.secondary, custom_id=str(button)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyControls:
+    """What a press does. Both calls return False when there is no such reply any more."""
+
+    stop: Callable[[str], Awaitable[bool]]
+    regenerate: Callable[[str], Awaitable[bool]]
+    admins: frozenset[str] = frozenset()
+
+    async def pressed(self, interaction: discord.Interaction) -> bool:
+        """Serve a press; False when the interaction is no button of a reply."""
+        button = _button_of(interaction)
+        if button is None or interaction.message is None:
+            return False
+        if not self._may(interaction, button):
+            await interaction.response.send_message(
+                "Only the person I answered, or a moderator, can do that.", ephemeral=True
+            )
+            return True
+        await interaction.response.defer()
+        await self._do(button, interaction.message, interaction)
+        return True
+
+    def _may(self, interaction: discord.Interaction, button: ButtonId) -> bool:
+        user_id = str(interaction.user.id)
+        return (
+            user_id == button.author_id
+            or user_id in self.admins
+            or (interaction.guild_id is not None and interaction.permissions.manage_messages)
+        )
+
+    async def _do(
+        self, button: ButtonId, message: discord.Message, interaction: discord.Interaction
+    ) -> None:
+        if button.press is Press.DELETE:
+            async for part in _parts(message):
+                await part.delete()
+            return
+        act = self.stop if button.press is Press.STOP else self.regenerate
+        if not await act(button.reply_id):
+            await interaction.followup.send("That reply is over and done with.", ephemeral=True)
+
+
+def _button_of(interaction: discord.Interaction) -> ButtonId | None:
+    if interaction.type is not discord.InteractionType.component:
+        return None
+    data = interaction.data
+    return ButtonId.parse(str(data.get("custom_id", "") if data else ""))
+
+
+async def _parts(last: discord.Message) -> AsyncIterator[discord.Message]:
+    """The messages of a reply, from the last to the first, which is the one that replies."""
+    yield last
+    if last.reference is not None:
+        return
+    async for message in last.channel.history(limit=_LOOK_BACK, before=last):
+        if message.author.id == last.author.id:
+            yield message
+            if message.reference is not None:
+                return

@@ -1,0 +1,289 @@
+"""Shows one reply on Discord: streamed by edits, from one writer, never twice."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import discord
+import structlog
+
+from understudy.config.settings import Discord
+from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyTask
+from understudy.errors import Undeliverable
+from understudy.platforms.discord.controls import still_running
+from understudy.platforms.discord.pages import CUT_OFF, Page, finished, in_progress, pointer
+from understudy.platforms.discord.posting import Connected, Post, passing
+from understudy.platforms.discord.typing_sign import TypingSign
+from understudy.routing.attempts import OfflineReason
+
+_log = structlog.get_logger()
+
+Ended = Callable[[OfflineReason | None], None]
+"""Told of each reply that ends: None when it is an answer."""
+
+_OFFLINE_YOUNG_S = 120.0
+"""Up to this age an offline message is edited into the answer instead of being pointed away."""
+_GRACE_S = 3.0
+"""An edit that is cancelled may still be applied and holds up the next ones for long, so a writer
+gets this much time to come back from its last call."""
+
+
+class Deliveries:
+    """Opens deliveries, and knows how many replies are being written in each channel: they share
+    Discord's limit for edits there."""
+
+    def __init__(
+        self,
+        connected: Connected,
+        settings: Callable[[], Discord],
+        ended: Ended = lambda _: None,
+    ) -> None:
+        self._connected = connected
+        self._settings = settings
+        self._ended = ended
+        self._writers: Counter[str] = Counter()
+
+    def open(self, task: ReplyTask) -> Delivery:
+        post = Post(self._connected, task)
+        return DiscordDelivery(post, task, self._settings(), self._writers, self._ended)
+
+
+class DiscordDelivery:
+    def __init__(
+        self,
+        post: Post,
+        task: ReplyTask,
+        settings: Discord,
+        writers: Counter[str],
+        ended: Ended,
+    ) -> None:
+        self._post = post
+        self._ended = ended
+        self._task = task
+        self._settings = settings
+        self._writers = writers
+        self._sent: list[int] = []
+        self._showing: list[Page | None] = []
+        """What each sent message shows; None where that is not known."""
+        self._visible = False
+        self._prepared = False
+        self._offline = [int(message_id) for message_id in task.offline_message_ids]
+        self._text = ""
+        self._changed = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
+        self._typing = TypingSign(post.type)
+        if not self._offline:
+            self._typing.start()
+
+    async def earlier(self) -> tuple[str, ...]:
+        """A reply that still has its Stop button was left half-written: it is written anew."""
+        found = await self._own_answer()
+        if not found or not self._settings.controls or any(still_running(m) for m in found):
+            return ()
+        return tuple(str(message.id) for message in found)
+
+    def shown(self) -> bool:
+        return self._visible
+
+    async def write(self, text: str) -> None:
+        if self._writer is not None and self._writer.done():
+            self._writer.result()
+        self._text = text
+        if not self._settings.stream_edits:
+            return
+        if self._writer is None:
+            self._writers[self._task.place.channel_id] += 1
+            self._writer = asyncio.create_task(self._keep_writing())
+        self._changed.set()
+        if len(text) >= self._settings.first_edit_chars:
+            self._enough.set()
+
+    async def finish(self, reply: Reply) -> tuple[str, ...]:
+        self._ended(None)
+        await self._end_writing()
+        notes = (CUT_OFF, *reply.notes) if reply.partial else reply.notes
+        pages = finished(
+            reply.text, notes, self._settings.max_parts, controls=self._settings.controls
+        )
+        await self._post.insist(lambda: self._show(pages))
+        for surplus in self._sent[len(pages) :]:
+            await self._post.delete(surplus)
+        await self._point_to_answer()
+        return tuple(str(message_id) for message_id in self._sent[: len(pages)])
+
+    async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
+        self._ended(notice.reason)
+        await self._end_writing()
+        if self._sent:
+            return await self._replace_by(notice.text)
+        if self._task.attempt > 1:
+            await self._own_answer()
+        if self._offline or not notice.text:
+            return tuple(str(message_id) for message_id in self._offline)
+        message = await self._post.insist(lambda: self._post.send_offline(notice.text))
+        return (str(message.id),)
+
+    async def withdraw(self) -> None:
+        with suppress(Undeliverable):
+            await self._end_writing()
+        for message_id in self._sent if self._visible else ():
+            await self._post.insist(partial(self._post.delete, message_id))
+
+    async def aclose(self) -> None:
+        await self._typing.stop()
+        writer = self._writer
+        if writer is None:
+            return
+        self._over.set()
+        self._enough.set()
+        self._changed.set()
+        _, unfinished = await asyncio.wait({writer}, timeout=_GRACE_S)
+        for task in unfinished:
+            task.cancel()
+            await asyncio.wait({task})
+        self._forget_writer()
+
+    async def _replace_by(self, text: str) -> tuple[str, ...]:
+        first, *others = self._sent
+        for message_id in others if text else self._sent:
+            await self._post.delete(message_id)
+        if not text:
+            return ()
+        await self._post.insist(lambda: self._post.edit(first, Page(text)))
+        return (str(first),)
+
+    async def _keep_writing(self) -> None:
+        """Latest text wins; trouble on the way is left to the next edit or to the end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._enough.wait(), self._settings.first_edit_seconds)
+        while not self._over.is_set():
+            self._changed.clear()
+            pages = in_progress(
+                self._text, self._settings.max_parts, controls=self._settings.controls
+            )
+            try:
+                await self._show(pages)
+            except Exception as error:
+                if not passing(error):
+                    raise
+                _log.info("discord.edit_skipped", error=type(error).__name__)
+            await self._pause()
+            await self._changed.wait()
+
+    async def _pause(self) -> None:
+        writers = self._writers[self._task.place.channel_id]
+        interval_s = self._settings.edit_interval_seconds * max(1, writers)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), interval_s)
+
+    async def _end_writing(self) -> None:
+        """Lets the writer come back from its last call; raises what ended it before."""
+        writer = self._writer
+        if writer is None:
+            return
+        self._over.set()
+        self._enough.set()
+        self._changed.set()
+        await asyncio.wait({writer})
+        self._forget_writer()
+        writer.result()
+
+    def _forget_writer(self) -> None:
+        if self._writer is None:
+            return
+        self._writers[self._task.place.channel_id] -= 1
+        if not self._writer.cancelled():
+            # Looked at, so that asyncio does not complain of it: whoever needs it has it.
+            self._writer.exception()
+        self._writer = None
+
+    async def _show(self, pages: Sequence[Page]) -> None:
+        """Make the channel show `pages`, with as few calls as that takes."""
+        if not pages:
+            return
+        await self._prepare()
+        for number, page in enumerate(pages):
+            if number < len(self._sent):
+                await self._edit(number, page)
+            else:
+                await self._send(page)
+            self._visible = True
+        await self._typing.stop()
+
+    async def _edit(self, number: int, page: Page) -> None:
+        if self._showing[number] == page:
+            return
+        await self._post.edit(self._sent[number], page)
+        self._showing[number] = page
+
+    async def _send(self, page: Page) -> None:
+        late = bool(self._offline)
+        message = await self._post.send(
+            page, len(self._sent), mention=late or self._settings.mention_author
+        )
+        self._sent.append(message.id)
+        # A remembered nonce brings back a message of an earlier try, with that one's text.
+        same = message.content.strip() == page.content.strip()
+        self._showing.append(page if same else None)
+        if not same:
+            await self._edit(len(self._sent) - 1, page)
+
+    async def _prepare(self) -> None:
+        """Find the messages to go on in: a reply being made anew, a young offline message, or
+        what an earlier try of this batch left behind."""
+        if self._prepared:
+            return
+        found: Sequence[int] = ()
+        if self._task.replaces:
+            found = [int(message_id) for message_id in self._task.replaces]
+        elif self._task.attempt > 1:
+            found = [message.id for message in await self._own_answer()]
+            if not found and await self._offline_is_fresh():
+                found, self._offline = self._offline[-1:], self._offline[:-1]
+        self._sent = list(found)
+        self._showing = [None] * len(found)
+        self._prepared = True
+
+    async def _offline_is_fresh(self) -> bool:
+        if not self._offline:
+            return False
+        born = discord.utils.snowflake_time(self._offline[-1])
+        age_s = (discord.utils.utcnow() - born).total_seconds()
+        return age_s < _OFFLINE_YOUNG_S and await self._post.is_last(self._offline[-1])
+
+    async def _own_answer(self) -> list[discord.Message]:
+        """The bot's reply to the trigger with the parts that follow it. Offline messages are
+        told by their silence; one that was not known yet is remembered."""
+        found: list[discord.Message] = []
+        complete = False
+        async for message in self._post.own_since_trigger():
+            if message.id in self._offline:
+                continue
+            if self._post.answers_trigger(message):
+                if message.flags.suppress_notifications:
+                    self._offline.append(message.id)
+                else:
+                    found.append(message)
+            elif message.reference is None and found and not complete:
+                found.append(message)
+            else:
+                complete = bool(found)
+        return found
+
+    async def _point_to_answer(self) -> None:
+        """The offline messages shrink to a pointer; that this works is not worth a failure."""
+        if not self._sent:
+            return
+        place = self._task.place
+        link = f"https://discord.com/channels/{place.guild_id or '@me'}/{place.channel_id}"
+        page = Page(pointer(f"{link}/{self._sent[0]}"))
+        for message_id in self._offline:
+            try:
+                await self._post.edit(message_id, page)
+            except Exception as error:
+                if not passing(error) and not isinstance(error, discord.DiscordException):
+                    raise
