@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import ipaddress
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,38 +56,31 @@ def key_user(name: str) -> str:
     return f"key:{name}"
 
 
-def _digest(key: GatewayKey, environment: Mapping[str, str]) -> bytes:
-    if key.sha256 is not None:
-        try:
-            return bytes.fromhex(key.sha256.removeprefix("sha256:"))
-        except ValueError:
-            raise ConfigError(
-                f"gateway.keys: the sha256 of {key.name!r} is not 64 hexadecimal digits; "
-                "`understudy gateway key` prints a right one"
-            ) from None
+def _digest(key: GatewayKey) -> bytes:
     if key.key is not None:
         return hashlib.sha256(key.key.get_secret_value().encode()).digest()
-    secret = environment.get(key.env or "", "")
-    if not secret:
+    if key.sha256 is None:
+        # Loading the configuration has put the value of a set variable into `key`.
+        where = f"the variable {key.env!r} is not set" if key.env else "it names none"
         raise ConfigError(
-            f"gateway.keys: {key.name!r} has no key; set the variable {key.env!r}, "
-            "or give `sha256` as `understudy gateway key` prints it"
+            f"gateway.keys: there is no key for {key.name!r}: {where}; "
+            "`understudy gateway key` makes one and prints its entry"
         )
-    return hashlib.sha256(secret.encode()).digest()
+    try:
+        return bytes.fromhex(key.sha256.removeprefix("sha256:"))
+    except ValueError:
+        raise ConfigError(
+            f"gateway.keys: the sha256 of {key.name!r} is not 64 hexadecimal digits; "
+            "`understudy gateway key` prints a right one"
+        ) from None
 
 
 class Access:
     """Decides who is let in. Raises `ConfigError` when a configured key cannot be known."""
 
-    def __init__(
-        self,
-        keys: Sequence[GatewayKey],
-        cors_origins: Sequence[str] = (),
-        environment: Mapping[str, str] = os.environ,
-    ) -> None:
+    def __init__(self, keys: Sequence[GatewayKey], cors_origins: Sequence[str] = ()) -> None:
         self._guests = [
-            (_digest(key, environment), Guest(key.name, Origin(user=key_user(key.name)), key))
-            for key in keys
+            (_digest(key), Guest(key.name, Origin(user=key_user(key.name)), key)) for key in keys
         ]
         self._origins = frozenset(origin.rstrip("/").encode() for origin in cors_origins)
 

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -77,12 +76,11 @@ class Gateway:
         *,
         new_id: Callable[[], str],
         wall: Callable[[], float] = time.time,
-        environment: Mapping[str, str] = os.environ,
     ) -> None:
         """Raises `ConfigError` for a key that cannot be known."""
         self._settings = settings
         self._source = source
-        self._access = Access(settings.keys, settings.cors_origins, environment)
+        self._access = Access(settings.keys, settings.cors_origins)
         self._names = ModelNames(source.candidates, settings.orders)
         self._limits = limits
         self._new_id = new_id
