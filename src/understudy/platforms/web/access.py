@@ -1,0 +1,127 @@
+"""Who may come in: tokens, signed session cookies, one-time login links, free seats on loopback."""
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+
+SESSION_COOKIE = "understudy_session"
+SESSION_S = 30 * 24 * 3600
+LINK_S = 3600
+TRIES_PER_MINUTE = 10
+
+# One of these means somebody stands between us and the person: their address is not the peer's.
+FORWARDING_HEADERS = frozenset(
+    {
+        "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+        "x-forwarded-server", "x-real-ip", "cf-connecting-ip", "true-client-ip",
+        "x-client-ip", "x-cluster-client-ip", "fly-client-ip",
+    }
+)  # fmt: skip
+
+
+class Level(IntEnum):
+    """What a caller may do; each level includes the ones below."""
+
+    STRANGER = 0
+    CHAT = 1
+    OPERATOR = 2
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or host name can only mean this very machine."""
+    if host in ("localhost", "testclient"):
+        return host == "localhost"
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def came_directly(peer: str, headers: Mapping[str, str]) -> bool:
+    """Whether the caller sits at this machine and nothing forwarded the request."""
+    return is_loopback(peer) and FORWARDING_HEADERS.isdisjoint(name.lower() for name in headers)
+
+
+class Access:
+    """Knows the tokens. `clock` is the wall clock; `new_secret` makes login codes."""
+
+    def __init__(
+        self,
+        *,
+        operator_token: str,
+        chat_token: str | None,
+        free_chat: bool,
+        clock: Callable[[], float],
+        new_secret: Callable[[], str] = secrets.token_urlsafe,
+    ) -> None:
+        self._tokens = {Level.OPERATOR: operator_token}
+        if chat_token:
+            self._tokens[Level.CHAT] = chat_token
+        self._free_chat = free_chat and not chat_token
+        self._clock = clock
+        self._new_secret = new_secret
+        self._links: dict[str, float] = {}
+        self._failures: list[float] = []
+
+    def new_link_code(self) -> str:
+        """A code that lets one browser in as operator, once, within the hour."""
+        code = self._new_secret()
+        self._links[code] = self._clock() + LINK_S
+        return code
+
+    def redeem(self, code: str) -> Level:
+        until = self._links.pop(code, 0.0)
+        return Level.OPERATOR if until > self._clock() else Level.STRANGER
+
+    def check_token(self, token: str) -> Level:
+        """What a typed or bearer token admits to."""
+        given = token.encode()
+        admitted = (
+            level
+            for level, known in self._tokens.items()
+            if hmac.compare_digest(given, known.encode())
+        )
+        return max(admitted, default=Level.STRANGER)
+
+    def too_many_tries(self) -> bool:
+        """Whether login has failed so often lately that it pauses for everybody."""
+        now = self._clock()
+        self._failures = [at for at in self._failures if at > now - 60]
+        return len(self._failures) >= TRIES_PER_MINUTE
+
+    def note_failure(self) -> None:
+        self._failures.append(self._clock())
+
+    def session(self, level: Level) -> str:
+        """A cookie value for this level, valid for `SESSION_S` or until its token changes."""
+        until = int(self._clock()) + SESSION_S
+        return f"{level.value}.{until}.{self._signature(level, until)}"
+
+    def level_of(self, peer: str, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Level:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.check_token(token.strip())
+        level = self._session_level(cookies.get(SESSION_COOKIE, ""))
+        if level is Level.STRANGER and self._free_chat and came_directly(peer, headers):
+            return Level.CHAT
+        return level
+
+    def _session_level(self, cookie: str) -> Level:
+        try:
+            number, until, signature = cookie.split(".")
+            level, ends = Level(int(number)), int(until)
+        except ValueError:
+            return Level.STRANGER
+        if level not in self._tokens or ends <= self._clock():
+            return Level.STRANGER
+        good = hmac.compare_digest(signature.encode(), self._signature(level, ends).encode())
+        return level if good else Level.STRANGER
+
+    def _signature(self, level: Level, until: int) -> str:
+        key = self._tokens[level].encode()
+        return hmac.new(key, f"session {level.value} {until}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,190 @@
+// The chat page. The address's #fragment names the conversation, so that a reload finds it again.
+import { call, newId, Stream } from "./api.js";
+import { themeButton } from "./appearance.js";
+import { Chats } from "./chats.js";
+import { Composer } from "./composer.js";
+import { byId } from "./dom.js";
+import { Entries } from "./entries.js";
+
+const { name, operator, vision } = document.body.dataset;
+const scroller = byId("scroll");
+let chat = "";
+let stream = null;
+let follows = true;
+let statusTimer = 0;
+
+const entries = new Entries(byId("log"), { resend: (entry) => post(entry), regenerate });
+const chats = new Chats(byId("chats"), remove);
+const composer = new Composer({ send, stop, say: (text) => say(text, "", 5000), sees: Boolean(vision) });
+
+function say(text, kind = "", forMs = 0) {
+  const status = byId("status");
+  clearTimeout(statusTimer);
+  status.textContent = text;
+  status.className = kind;
+  status.hidden = !text;
+  if (forMs) statusTimer = setTimeout(() => say(""), forMs);
+}
+
+function follow(always = false) {
+  if (always) follows = true;
+  if (follows) scroller.scrollTop = scroller.scrollHeight;
+  byId("down").hidden = follows;
+}
+
+scroller.addEventListener("scroll", () => {
+  follows = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
+  byId("down").hidden = follows;
+});
+
+function redraw() {
+  byId("empty").hidden = entries.size > 0;
+  composer.setWriting(entries.writing.length > 0);
+  const title = chats.title(chat) ?? name;
+  byId("title").textContent = title;
+  document.title = title === name ? name : `${title} · ${name}`;
+}
+
+const handlers = {
+  conversation(data) {
+    const unsent = [...entries.known.values()].filter((entry) => entry.error);
+    entries.clear();
+    for (const entry of [...data.entries, ...unsent]) entries.show(entry, false);
+    document.body.dataset.ready = chat;
+    redraw();
+    follow(true);
+  },
+  entry(entry) {
+    if (entry.kind === "gone") return;
+    const heard = entries.show(entry);
+    if (heard) {
+      byId("announcer").textContent = `${name}: ${heard}`;
+      refreshList();
+    }
+    redraw();
+    follow();
+  },
+  remove({ id }) {
+    entries.remove(id);
+    redraw();
+  },
+};
+
+function connected(isUp) {
+  if (isUp) {
+    clearTimeout(connected.timer);
+    if (byId("status").classList.contains("bad")) say("");
+  } else if (!connected.timer || byId("status").hidden) {
+    clearTimeout(connected.timer);
+    connected.timer = setTimeout(() => say("Connection lost. Reconnecting…", "bad"), 700);
+  }
+}
+
+function open(id) {
+  stream?.close();
+  chat = id;
+  delete document.body.dataset.ready;
+  entries.clear();
+  composer.open(id);
+  stream = new Stream(`/api/chats/${id}/events`, handlers, connected);
+  chats.draw(chat);
+  closeSide();
+  redraw();
+  byId("empty").hidden = true;
+  if (matchMedia("(hover: hover)").matches) composer.text.focus();
+}
+
+function begin() {
+  location.hash = newId();
+}
+
+function send({ text, pictures }) {
+  const images = pictures.map(({ name: file, url }) => ({ name: file, data: url.split(",")[1] }));
+  post({ local: newId(), kind: "user", text, images: pictures, upload: images, at: Date.now() / 1000 });
+}
+
+async function post(entry) {
+  const id = `${chat}.${entry.local}`;
+  entries.show({ ...entry, id, error: "" });
+  redraw();
+  follow(true);
+  try {
+    const path = `/api/chats/${chat}/messages`;
+    const { note } = await call("POST", path, { id: entry.local, text: entry.text, images: entry.upload });
+    if (note) say(note, "", 8000);
+    if (!chats.title(chat)) refreshList();
+  } catch (error) {
+    entries.show({ ...entry, id, error: `Not sent. ${error.message}` });
+    follow();
+  }
+}
+
+function stop() {
+  for (const entry of entries.writing) {
+    call("POST", `/api/chats/${chat}/stop`, { reply: entry.id }).catch((error) => say(error.message, "", 5000));
+  }
+}
+
+function regenerate(reply) {
+  call("POST", `/api/chats/${chat}/regenerate`, { reply }).catch((error) => say(error.message, "", 5000));
+}
+
+async function remove(id) {
+  try {
+    await call("DELETE", `/api/chats/${id}`);
+    await refreshList();
+    if (id === chat) begin();
+  } catch (error) {
+    say(error.message, "", 5000);
+  }
+}
+
+async function refreshList() {
+  await chats.load().catch(() => {});
+  chats.draw(chat);
+  redraw();
+}
+
+function openSide() {
+  byId("side").classList.add("open");
+  byId("veil").hidden = false;
+  byId("menu").setAttribute("aria-expanded", "true");
+}
+
+function closeSide() {
+  byId("side").classList.remove("open");
+  byId("veil").hidden = true;
+  byId("menu").setAttribute("aria-expanded", "false");
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    if (byId("side").classList.contains("open")) closeSide();
+    else stop();
+  } else if (event.key === "/" && !/^(INPUT|TEXTAREA)$/.test(event.target.tagName)) {
+    event.preventDefault();
+    composer.text.focus();
+  }
+});
+byId("new").onclick = begin;
+byId("new-small").onclick = begin;
+byId("menu").onclick = () => (byId("side").classList.contains("open") ? closeSide() : openSide());
+byId("veil").onclick = closeSide;
+byId("down").onclick = () => follow(true);
+byId("operator").hidden = !operator;
+for (const cue of document.querySelectorAll(".cues button")) {
+  cue.onclick = () => send({ text: cue.textContent, pictures: [] });
+}
+themeButton(byId("theme"), byId("theme-name"));
+
+function named() {
+  const id = location.hash.slice(1);
+  return /^[\w-]{8,64}$/.test(id) ? id : "";
+}
+
+addEventListener("hashchange", () => open(named() || newId()));
+
+await chats.load().catch((error) => say(error.message, "bad"));
+const wanted = named() || chats.rows[0]?.id || newId();
+if (named() === wanted) open(wanted);
+else location.replace(`#${wanted}`);

@@ -1,0 +1,277 @@
+"""The chat page's own small API. Conversations belong to one browser: its cookie is part of every
+channel id, so that no id from outside can reach the conversation of another."""
+
+import base64
+import binascii
+import json
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from understudy.chat import ImagePart
+from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.inbox import Channel, Decision, Line, Overview
+from understudy.errors import StorageError
+from understudy.platforms.web.listener import listen
+from understudy.platforms.web.rooms import Rooms
+from understudy.platforms.web.wire import Json, line_entry, overview_row
+
+PLATFORM = "web"
+BROWSER_COOKIE = "understudy_browser"
+MAX_TEXT = 32_000
+MAX_BODY = 48_000_000
+SHOWN_LINES = 400
+
+_TOO_FAST = "That was a lot at once, so this one gets no answer. Give me a minute, please."
+_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+
+class Answers(Protocol):
+    """The message router, as far as the page needs it."""
+
+    async def receive(self, inbound: Inbound, /) -> Decision | None: ...
+
+    def stop(self, reply_id: str, /) -> object: ...
+
+    async def regenerate(self, reply_id: str, /) -> object: ...
+
+
+class Memory(Protocol):
+    """The inbox, as far as the page needs it. All calls may raise StorageError."""
+
+    async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]: ...
+
+    async def transcript(
+        self, channel: Channel, limit: int, before_seq: int | None = None
+    ) -> tuple[Line, ...]: ...
+
+    async def last_reply(self, channel: Channel) -> str | None: ...
+
+    async def delete_channel(self, channel: Channel) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    name: str
+    data: bytes
+
+
+TakeImages = Callable[
+    [Sequence[Upload], str], Awaitable[tuple[tuple[ImageRef, ...], tuple[str, ...]]]
+]
+"""Uploads and the message's text (for links in it) to stored images and notes for the person."""
+
+FindImage = Callable[[str], Awaitable[ImagePart | None]]
+"""A stored image by its digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """Given where vision is on."""
+
+    take: TakeImages
+    find: FindImage
+
+
+class _Refused(Exception):
+    """A request the page should not have made; the text is fit for the person."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def new_browser_id() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def browser_of(request: Request) -> str:
+    browser = request.cookies.get(BROWSER_COOKIE, "")
+    if not _ID.fullmatch(browser):
+        raise _Refused(401, "This page has lost its cookie. Reload it to start anew.")
+    return browser
+
+
+def _chat_of(request: Request) -> str:
+    chat = request.path_params["chat"]
+    if not _ID.fullmatch(chat):
+        raise _Refused(404, "There is no such conversation.")
+    return str(chat)
+
+
+def channel_of(request: Request) -> Channel:
+    return Channel(PLATFORM, f"{browser_of(request)}/{_chat_of(request)}")
+
+
+async def read_json(request: Request, limit: int = MAX_BODY) -> dict[str, object]:
+    """The body as a JSON object, read no further than `limit` bytes."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise _Refused(413, "That is too much at once.")
+    try:
+        fields = json.loads(body)
+    except ValueError:
+        raise _Refused(400, "That was no JSON.") from None
+    if not isinstance(fields, dict):
+        raise _Refused(400, "That was no JSON object.")
+    return fields
+
+
+def _uploads(fields: dict[str, object]) -> list[Upload]:
+    rows = fields.get("images", [])
+    try:
+        return [
+            Upload(str(row["name"])[:120], base64.b64decode(row["data"], validate=True))
+            for row in (rows if isinstance(rows, list) else [])
+        ]
+    except (KeyError, TypeError, binascii.Error, ValueError):
+        raise _Refused(400, "An image did not arrive whole. Try again.") from None
+
+
+def _text(fields: dict[str, object], images: Sequence[Upload]) -> str:
+    text = fields.get("text")
+    if not isinstance(text, str) or not (text.strip() or images):
+        raise _Refused(400, "There is nothing to send.")
+    if len(text) > MAX_TEXT:
+        raise _Refused(413, f"That message is too long: {len(text):,} of {MAX_TEXT:,} characters.")
+    # Lone surrogates are legal in JSON escapes, but neither databases nor models take them.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class ChatApi:
+    """Endpoints under `/api`. Who may call them is decided before."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        memory: Memory,
+        rooms: Rooms,
+        *,
+        clock: Callable[[], float],
+        eyes: Eyes | None = None,
+    ) -> None:
+        self._answers = answers
+        self._memory = memory
+        self._rooms = rooms
+        self._clock = clock
+        self._eyes = eyes
+
+    def routes(self) -> list[Route]:
+        table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
+            ("GET", "/api/chats", self.chats),
+            ("GET", "/api/chats/{chat}/events", self.events),
+            ("POST", "/api/chats/{chat}/messages", self.say),
+            ("POST", "/api/chats/{chat}/stop", self.stop),
+            ("POST", "/api/chats/{chat}/regenerate", self.regenerate),
+            ("DELETE", "/api/chats/{chat}", self.delete),
+            ("GET", "/api/images/{digest}", self.image),
+        )
+        return [Route(path, _answered(call), methods=[method]) for method, path, call in table]
+
+    async def chats(self, request: Request) -> Response:
+        rows = await self._memory.overviews(PLATFORM, browser_of(request))
+        return JSONResponse({"chats": [overview_row(row) for row in rows]})
+
+    async def events(self, request: Request) -> Response:
+        channel = channel_of(request)
+
+        async def past() -> list[Json]:
+            lines = await self._memory.transcript(channel, SHOWN_LINES)
+            return [line_entry(line) for line in lines]
+
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        stream = listen(self._rooms, channel.id, past)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    async def say(self, request: Request) -> Response:
+        browser, channel = browser_of(request), channel_of(request)
+        fields = await read_json(request)
+        sent_id = str(fields.get("id", ""))
+        if not _ID.fullmatch(sent_id):
+            raise _Refused(400, "The message has no usable id.")
+        uploads = _uploads(fields)
+        text = _text(fields, uploads)
+        refs, notes = await self._taken(uploads, text)
+        inbound = Inbound(
+            message_id=f"{_chat_of(request)}.{sent_id}",
+            place=Place(PLATFORM, channel.id, parent_id=browser, private=True),
+            author=Author(browser, "You"),
+            text=text,
+            sent_at=self._clock(),
+            addressed=Addressed.DM,
+            images=refs,
+            notes=notes,
+        )
+        # Shown first: its reply may begin before `receive` returns.
+        self._rooms.said(inbound)
+        try:
+            decision = await self._answers.receive(inbound)
+        except StorageError:
+            self._rooms.unsaid(inbound)
+            raise
+        note = _TOO_FAST if decision is not None and not decision.answer else ""
+        return JSONResponse({"id": inbound.message_id, "note": note}, status_code=202)
+
+    async def stop(self, request: Request) -> Response:
+        channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
+        if reply in self._rooms.writing_in(channel.id):
+            self._answers.stop(reply)
+        return JSONResponse({}, status_code=202)
+
+    async def regenerate(self, request: Request) -> Response:
+        channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
+        if reply != await self._memory.last_reply(channel):
+            raise _Refused(409, "Only the last reply can be made anew.")
+        await self._answers.regenerate(reply)
+        return JSONResponse({}, status_code=202)
+
+    async def delete(self, request: Request) -> Response:
+        channel = channel_of(request)
+        for reply in self._rooms.writing_in(channel.id):
+            self._answers.stop(reply)
+        await self._memory.delete_channel(channel)
+        return JSONResponse({})
+
+    async def image(self, request: Request) -> Response:
+        browser_of(request)
+        digest = str(request.path_params["digest"])
+        known = re.fullmatch(r"[0-9a-f]{64}", digest) and self._eyes
+        image = await self._eyes.find(digest) if known and self._eyes else None
+        if image is None:
+            raise _Refused(404, "That image is no longer kept.")
+        headers = {"Cache-Control": "private, max-age=86400, immutable"}
+        return Response(image.data, media_type=image.media_type, headers=headers)
+
+    async def _taken(
+        self, uploads: Sequence[Upload], text: str
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        if self._eyes is None:
+            note = ("I can't look at images here: vision is switched off.",) if uploads else ()
+            return (), note
+        return await self._eyes.take(uploads, text)
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def _answered(call: Endpoint) -> Endpoint:
+    """Turn what can go wrong into JSON that the page shows as it stands."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await call(request)
+        except _Refused as refused:
+            return JSONResponse({"error": str(refused)}, status_code=refused.status)
+        except StorageError:
+            sorry = "I can't write that down right now, so it was not sent. Try again in a moment."
+            return JSONResponse({"error": sorry}, status_code=503)
+
+    return answered

@@ -1,0 +1,86 @@
+"""What every request and answer must carry: a Host that is ours, an Origin that is ours, and
+headers that keep the page from being framed, sniffed or fed with foreign script."""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from understudy.platforms.web.access import is_loopback
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def host_name(host: str) -> str:
+    """The name or address in a Host header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    return ":" in name or (name.count(".") == 3 and name.replace(".", "").isdigit())
+
+
+def host_is_ours(host: str, allowed: Sequence[str]) -> bool:
+    """Names must be known, or a foreign page could reach this server under a name of its own
+    that resolves here (DNS rebinding). An address cannot be such a name."""
+    name = host_name(host)
+    return is_loopback(name) or _is_address(name) or name in {host.lower() for host in allowed}
+
+
+def origin_is_ours(headers: Headers) -> bool:
+    """Whether a changing request comes from our own page. Programs send neither header."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
+class Guard:
+    """ASGI middleware; refuses with a sentence that says what to change."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str] = ()) -> None:
+        self._app = app
+        self._allowed = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self._app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not host_is_ours(host, self._allowed):
+            return PlainTextResponse(
+                f"This server does not answer to the name {host_name(host)[:80]!r}. "
+                "If it should, add the name to web.allowed_hosts in the configuration.\n",
+                status_code=421,
+            )
+        if scope["method"] not in _SAFE_METHODS and not origin_is_ours(headers):
+            return PlainTextResponse("This request came from another site.\n", status_code=403)
+        return None

@@ -1,0 +1,216 @@
+"""The live side of web conversations: who is looking, what is being written.
+
+A room is where the pages of one conversation and the replies to it meet. Writers only change its
+entries; every listener brings its own page up to date from them, as fast as that page can take it.
+So a slow page never holds up a reply, and nothing queues.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from understudy.conversation.delivery import Inbound, OfflineNotice, Reply, ReplyTask
+from understudy.platforms.web.markdown import blocks, mended
+from understudy.platforms.web.wire import Json, asked_entry, step_of, steps_of
+from understudy.routing.attempts import AttemptRecord, ReplyRecord
+
+ReplyState = Literal["writing", "done", "partial", "stopped", "offline"]
+
+
+@dataclass(slots=True)
+class LiveReply:
+    """A reply as it stands on the page. `revision` is the room's tick of its last change."""
+
+    id: str
+    after: str
+    replaces: tuple[str, ...]
+    at: float
+    state: ReplyState = "writing"
+    text: str = ""
+    steps: list[Json] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    retry_at: float | None = None
+    revision: int = 0
+    _rendered: tuple[int, tuple[str, ...]] = (-1, ())
+
+    def blocks(self) -> tuple[str, ...]:
+        if self._rendered[0] != self.revision:
+            text = mended(self.text) if self.state == "writing" else self.text
+            self._rendered = (self.revision, blocks(text))
+        return self._rendered[1]
+
+    def entry(self) -> Json:
+        """All of it but the blocks, which travel as differences."""
+        return {
+            "id": self.id,
+            "kind": "reply",
+            "after": self.after,
+            "replaces": list(self.replaces),
+            "state": self.state,
+            "text": "" if self.state == "writing" else self.text,
+            "steps": self.steps,
+            "notes": list(self.notes),
+            "retry_at": self.retry_at,
+            "at": self.at,
+        }
+
+
+@dataclass(slots=True)
+class Room:
+    """One conversation with somebody in it."""
+
+    said: list[Json] = field(default_factory=list)
+    """What was asked since the room opened."""
+    replies: dict[str, LiveReply] = field(default_factory=dict)
+    listeners: set[asyncio.Event] = field(default_factory=set)
+    removed: list[str] = field(default_factory=list)
+    """Ids of entries that were withdrawn."""
+    tick: int = 0
+
+    def touch(self, reply: LiveReply) -> None:
+        self.tick += 1
+        reply.revision = self.tick
+        self.changed()
+
+    def changed(self) -> None:
+        for listener in self.listeners:
+            listener.set()
+
+    @property
+    def in_use(self) -> bool:
+        writing = any(reply.state == "writing" for reply in self.replies.values())
+        return bool(self.listeners) or writing
+
+
+class Rooms:
+    """All rooms. Also an AttemptObserver: the page shows each attempt as it ends."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._rooms: dict[str, Room] = {}
+        self._writing: dict[str, tuple[Room, LiveReply]] = {}
+        self.closed = False
+
+    def close(self) -> None:
+        """Let every listener finish; pages then wait for the server to come back."""
+        self.closed = True
+        for room in self._rooms.values():
+            room.changed()
+
+    def room(self, channel_id: str) -> Room:
+        return self._rooms.setdefault(channel_id, Room())
+
+    @contextmanager
+    def listening(self, channel_id: str) -> Iterator[tuple[Room, asyncio.Event]]:
+        """A seat in the room, with the event that is set when it changes."""
+        room, event = self.room(channel_id), asyncio.Event()
+        room.listeners.add(event)
+        try:
+            yield room, event
+        finally:
+            room.listeners.discard(event)
+            self.leave(channel_id)
+
+    def leave(self, channel_id: str) -> None:
+        """Forget the room once nobody is in it; its conversation is in the inbox."""
+        if (room := self._rooms.get(channel_id)) and not room.in_use:
+            del self._rooms[channel_id]
+
+    def said(self, inbound: Inbound) -> None:
+        """Show what a person asked, on every page that shows this conversation."""
+        room = self.room(inbound.place.channel_id)
+        if all(entry["id"] != inbound.message_id for entry in room.said):
+            room.said.append(asked_entry(inbound))
+            room.changed()
+
+    def unsaid(self, inbound: Inbound) -> None:
+        """Take a message back that could not be stored."""
+        room = self.room(inbound.place.channel_id)
+        for entry in room.said:
+            if entry["id"] == inbound.message_id:
+                entry["id"], entry["kind"] = "", "gone"
+        room.removed.append(inbound.message_id)
+        room.changed()
+
+    def open_delivery(self, task: ReplyTask) -> "WebDelivery":
+        """The page's `OpenDelivery`."""
+        room = self.room(task.place.channel_id)
+        for gone in (*task.offline_message_ids, *task.replaces):
+            room.replies.pop(gone, None)
+        replaces = (*task.replaces, *task.offline_message_ids)
+        reply = LiveReply(task.reply_id, task.trigger_id, replaces, self._clock())
+        room.replies[reply.id] = reply
+        self._writing[reply.id] = (room, reply)
+        room.touch(reply)
+        return WebDelivery(self, task.place.channel_id, room, reply)
+
+    def writing_in(self, channel_id: str) -> tuple[str, ...]:
+        room = self._rooms.get(channel_id)
+        return tuple(reply for reply in (room.replies if room else ()) if reply in self._writing)
+
+    def ended(self, channel_id: str, reply_id: str) -> None:
+        self._writing.pop(reply_id, None)
+        self.leave(channel_id)
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        room, reply = self._writing.get(record.request_id, (None, None))
+        step = step_of(record)
+        if room and reply and step:
+            reply.steps = [*reply.steps, step]
+            room.touch(reply)
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        """Nothing to show: the delivery brings the finished reply."""
+
+
+class WebDelivery:
+    """Writes one reply into its room."""
+
+    def __init__(self, rooms: Rooms, channel_id: str, room: Room, reply: LiveReply) -> None:
+        self._rooms = rooms
+        self._channel_id = channel_id
+        self._room = room
+        self._reply = reply
+
+    async def earlier(self) -> tuple[str, ...]:
+        """Nothing outlives the process here: what was shown is gone with the page's stream."""
+        return ()
+
+    def shown(self) -> bool:
+        return bool(self._reply.text)
+
+    async def write(self, text: str) -> None:
+        self._reply.text = text
+        self._touch()
+
+    async def finish(self, reply: Reply) -> tuple[str, ...]:
+        live = self._reply
+        live.text, live.notes = reply.text, reply.notes
+        live.steps = steps_of(reply.record.attempts)
+        live.state = "stopped" if reply.stopped else "partial" if reply.partial else "done"
+        self._touch()
+        return (live.id,)
+
+    async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
+        live = self._reply
+        if not notice.text:
+            return ()
+        live.text, live.retry_at, live.state = notice.text, notice.retry_at, "offline"
+        live.steps = steps_of(notice.record.attempts)
+        self._touch()
+        return (live.id,)
+
+    async def withdraw(self) -> None:
+        self._room.replies.pop(self._reply.id, None)
+        self._room.removed.append(self._reply.id)
+        self._room.changed()
+
+    async def aclose(self) -> None:
+        if self._reply.state == "writing" and self._reply.id in self._room.replies:
+            await self.withdraw()
+        self._rooms.ended(self._channel_id, self._reply.id)
+
+    def _touch(self) -> None:
+        self._room.touch(self._reply)

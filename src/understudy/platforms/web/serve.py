@@ -1,0 +1,80 @@
+"""The site on a socket, inside a loop that somebody else owns."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from understudy.errors import ConfigError
+
+GRACE_S = 3
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals belong to the program, not to one of its servers."""
+        yield
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"{setting}: cannot listen on {host}:{port} ({error.strerror}). "
+            "Is another Understudy running? Choose another port, or 0 for any."
+        ) from error
+    return listener
+
+
+class WebServer:
+    """Runs one ASGI app. Raises ConfigError where the address cannot be had."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, *, setting: str = "web.port") -> None:
+        self._socket = _listen(host, port, setting)
+        self._host = host
+        # The peer's real address decides who comes in free, so no header may change it.
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="web")
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+            await asyncio.sleep(0.01)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()

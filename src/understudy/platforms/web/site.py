@@ -1,0 +1,126 @@
+"""The web site put together: pages, their APIs, and who may reach which of them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from understudy.platforms.web.access import Access, Level, came_directly
+from understudy.platforms.web.chat import BROWSER_COOKIE, new_browser_id
+from understudy.platforms.web.guard import Guard
+from understudy.platforms.web.login import Login, is_https
+from understudy.platforms.web.pages import ASSETS, page
+
+BROWSER_S = 400 * 24 * 3600
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+ReadPage = Callable[[], tuple[bytes, str]]
+"""A page for machines: its bytes and their media type."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteParts:
+    """What the site is made of; the operator's routes come with their own pages."""
+
+    access: Access
+    bot_name: str
+    chat: Sequence[Route]
+    operator: Sequence[Route] = ()
+    for_machines: Sequence[tuple[str, ReadPage]] = ()
+    """Paths that are free on loopback and need the operator's token elsewhere."""
+    ready: Callable[[], bool] = lambda: True
+    allowed_hosts: Sequence[str] = ()
+    vision: bool = False
+
+
+def build_site(parts: SiteParts) -> Starlette:
+    chat = [_admitting(parts.access, Level.CHAT, route) for route in parts.chat]
+    operator = [_admitting(parts.access, Level.OPERATOR, route) for route in parts.operator]
+    machine = [Route(path, _for_machines(parts.access, read)) for path, read in parts.for_machines]
+    routes: list[BaseRoute] = [
+        Route("/", _chat_page(parts)),
+        *Login(parts.access, parts.bot_name).routes(),
+        *chat,
+        *operator,
+        *machine,
+        Route("/healthz", _healthz),
+        Route("/readyz", _readyz(parts.ready)),
+        Mount("/static", StaticFiles(directory=ASSETS)),
+    ]
+    guard = Middleware(Guard, allowed_hosts=tuple(parts.allowed_hosts))
+    return Starlette(routes=routes, middleware=[guard])
+
+
+def level_of(access: Access, request: Request) -> Level:
+    peer = request.client.host if request.client else ""
+    return access.level_of(peer, request.headers, request.cookies)
+
+
+def _admitting(access: Access, needed: Level, route: Route) -> Route:
+    inner: Endpoint = route.endpoint
+    is_api = route.path.startswith("/api/")
+
+    async def admitted(request: Request) -> Response:
+        if level_of(access, request) >= needed:
+            return await inner(request)
+        if is_api:
+            return JSONResponse({"error": "Log in first.", "login": "/login"}, status_code=401)
+        return RedirectResponse("/login", status_code=303)
+
+    methods = sorted(route.methods or {"GET"})
+    return Route(route.path, admitted, methods=methods)
+
+
+def _chat_page(parts: SiteParts) -> Endpoint:
+    async def chat_page(request: Request) -> Response:
+        level = level_of(parts.access, request)
+        if level < Level.CHAT:
+            return RedirectResponse("/login", status_code=303)
+        response = page(
+            "chat",
+            name=parts.bot_name,
+            operator="yes" if level is Level.OPERATOR and parts.operator else "",
+            vision="yes" if parts.vision else "",
+        )
+        response.set_cookie(
+            BROWSER_COOKIE,
+            request.cookies.get(BROWSER_COOKIE) or new_browser_id(),
+            max_age=BROWSER_S,
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=is_https(request),
+        )
+        return response
+
+    return chat_page
+
+
+def _for_machines(access: Access, read: ReadPage) -> Endpoint:
+    async def machine_page(request: Request) -> Response:
+        peer = request.client.host if request.client else ""
+        direct = came_directly(peer, request.headers)
+        if not direct and level_of(access, request) < Level.OPERATOR:
+            return PlainTextResponse("Send web.token as a bearer token.\n", status_code=401)
+        body, media_type = read()
+        return Response(body, media_type=media_type)
+
+    return machine_page
+
+
+async def _healthz(_request: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+def _readyz(ready: Callable[[], bool]) -> Endpoint:
+    async def readyz(_request: Request) -> Response:
+        if ready():
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse("no model server is usable right now\n", status_code=503)
+
+    return readyz

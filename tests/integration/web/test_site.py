@@ -1,0 +1,427 @@
+import asyncio
+import base64
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from starlette.applications import Starlette
+
+from understudy.errors import ConfigError
+from understudy.platforms.web.access import Access
+from understudy.platforms.web.chat import MAX_TEXT, ChatApi
+from understudy.platforms.web.rooms import Rooms
+from understudy.platforms.web.serve import WebServer
+from understudy.platforms.web.site import SiteParts, build_site
+from understudy.routing.attempts import Outcome
+from web_double import BROKE_OFF, RATE_LIMITED, Play, Responder, says
+
+CHAT = "conversation-1"
+
+
+@dataclass(slots=True)
+class Page:
+    """One browser at the site."""
+
+    http: aiohttp.ClientSession
+    url: str
+    responder: Responder
+    rooms: Rooms
+    access: Access
+
+    async def say(self, text: str, *, message: str = "message-1", **more: object) -> int:
+        body = {"id": message, "text": text, **more}
+        async with self.http.post(f"{self.url}/api/chats/{CHAT}/messages", json=body) as answer:
+            return answer.status
+
+    async def post(self, path: str, body: object = None) -> tuple[int, dict[str, object]]:
+        async with self.http.post(f"{self.url}{path}", json=body) as answer:
+            return answer.status, await answer.json()
+
+    async def status(self, path: str, headers: Mapping[str, str] | None = None) -> int:
+        async with self.http.get(
+            f"{self.url}{path}", headers=headers, allow_redirects=False
+        ) as answer:
+            return answer.status
+
+    @asynccontextmanager
+    async def listening(self, chat: str = CHAT) -> "AsyncIterator[Events]":
+        async with self.http.get(f"{self.url}/api/chats/{chat}/events") as answer:
+            assert answer.status == 200
+            yield Events(answer)
+
+
+@dataclass(slots=True)
+class Events:
+    answer: aiohttp.ClientResponse
+
+    async def next(self) -> tuple[str, dict[str, object]]:
+        name = ""
+        async for line in self.answer.content:
+            if line.startswith(b"event: "):
+                name = line[7:].strip().decode()
+            if line.startswith(b"data: "):
+                return name, json.loads(line[6:])
+        raise EOFError
+
+    async def until_state(self, state: str) -> dict[str, object]:
+        """The first update of a reply that is in this state."""
+        while True:
+            name, data = await self.next()
+            if name == "entry" and data.get("state") == state and data["kind"] == "reply":
+                return data
+
+
+@asynccontextmanager
+async def site(*plays: Play, chat_token: str | None = None) -> AsyncIterator[Page]:
+    def clock() -> float:
+        return 1_790_000_000.0
+
+    rooms = Rooms(clock)
+    responder = Responder(list(plays), rooms.open_delivery, rooms)
+    access = Access(operator_token="operator", chat_token=chat_token, free_chat=True, clock=clock)
+    api = ChatApi(responder, responder, rooms, clock=clock)
+    app = build_site(
+        SiteParts(
+            access,
+            "Under<b>study",
+            api.routes(),
+            for_machines=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
+        )
+    )
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with (
+        asyncio.timeout(20),
+        WebServer(app, "127.0.0.1", 0) as server,
+        aiohttp.ClientSession(cookie_jar=jar) as http,
+    ):
+        async with http.get(server.url):
+            pass
+        yield Page(http, server.url, responder, rooms, access)
+        rooms.close()
+        await responder.aclose()
+
+
+async def test_a_reply_streams_and_ends_with_its_route() -> None:
+    play = Play((("openrouter", *RATE_LIMITED, ""), ("local/kobold", Outcome.OK, None, "Hi *you*")))
+    async with site(play) as page, page.listening() as events:
+        assert await events.next() == ("conversation", {"entries": []})
+        assert await page.say("hello") == 202
+        done = await events.until_state("done")
+
+    assert done["text"] == "Hi *you*"
+    steps = done["steps"]
+    assert isinstance(steps, list)
+    assert [(step["verdict"], step["label"]) for step in steps] == [
+        ("rate-limited", "openrouter"),
+        ("answered", "local/kobold"),
+    ]
+    assert steps[1]["figures"] == "1.3 s, 412→57 tokens"
+
+
+async def test_only_the_blocks_that_changed_travel() -> None:
+    play = says("One.\n\nTwo.\n\nThree.", pause_s=0.08)
+    async with site(play) as page, page.listening() as events:
+        await page.say("hello")
+        done = await events.until_state("done")
+
+    assert done["keep"] == 3
+    assert done["blocks"] == []
+
+
+async def test_a_page_that_comes_late_gets_the_text_so_far() -> None:
+    play = Play(says("Half a line").acts, hangs=True)
+    async with site(play) as page:
+        async with page.listening() as events:
+            await page.say("hello")
+            await events.until_state("writing")
+        async with page.listening() as again:
+            name, data = await again.next()
+
+    entries = data["entries"]
+    assert isinstance(entries, list)
+    assert name == "conversation"
+    assert [entry["kind"] for entry in entries] == ["user", "reply"]
+    assert entries[1]["state"] == "writing"
+    assert entries[1]["keep"] == 0
+
+
+async def test_a_reload_restores_the_conversation_from_memory() -> None:
+    async with site(says("Hi there")) as page:
+        async with page.listening() as events:
+            await page.say("hello")
+            await events.until_state("done")
+        async with page.listening() as again:
+            _, data = await again.next()
+        async with page.http.get(f"{page.url}/api/chats") as answer:
+            chats = (await answer.json())["chats"]
+
+    entries = data["entries"]
+    assert isinstance(entries, list)
+    assert [entry["text"] for entry in entries] == ["hello", "Hi there"]
+    assert entries[1]["blocks"] == ["<p>Hi there</p>\n"]
+    assert [(chat["id"], chat["title"]) for chat in chats] == [(CHAT, "hello")]
+
+
+async def test_a_second_provider_replaces_the_text_of_the_first() -> None:
+    acts = (("chutes", *BROKE_OFF, "It was a dark"), ("local", Outcome.OK, None, "Hello instead"))
+    async with site(Play(acts, pause_s=0.08)) as page, page.listening() as events:
+        await page.say("hello")
+        done = await events.until_state("done")
+
+    assert done["text"] == "Hello instead"
+    assert done["blocks"] == [] or done["keep"] == 0
+
+
+async def test_stop_ends_the_reply_with_what_was_said() -> None:
+    play = Play(says("Half a line").acts, hangs=True)
+    async with site(play) as page, page.listening() as events:
+        await page.say("hello")
+        writing = await events.until_state("writing")
+        status, _ = await page.post(f"/api/chats/{CHAT}/stop", {"reply": writing["id"]})
+        stopped = await events.until_state("stopped")
+
+    assert status == 202
+    assert stopped["text"] == "Half a line"
+
+
+async def test_nobody_stops_the_reply_of_another_conversation() -> None:
+    play = Play(says("Half a line").acts, hangs=True)
+    async with site(play) as page, page.listening() as events:
+        await page.say("hello")
+        writing = await events.until_state("writing")
+        await page.post("/api/chats/conversation-2/stop", {"reply": writing["id"]})
+
+        assert not page.responder.tasks[str(writing["id"])].cancelling()
+
+
+async def test_regenerate_puts_a_new_reply_in_place_of_the_last() -> None:
+    async with site(says("First"), says("Second")) as page, page.listening() as events:
+        await page.say("hello")
+        first = await events.until_state("done")
+        status, _ = await page.post(f"/api/chats/{CHAT}/regenerate", {"reply": first["id"]})
+        second = await events.until_state("done")
+
+    assert status == 202
+    assert second["text"] == "Second"
+    assert second["replaces"] == [first["id"]]
+
+
+async def test_only_the_last_reply_is_made_anew() -> None:
+    async with site(says("First")) as page:
+        status, answer = await page.post(f"/api/chats/{CHAT}/regenerate", {"reply": "other"})
+
+    assert status == 409
+    assert "last" in str(answer["error"])
+
+
+async def test_a_message_sent_twice_is_answered_once() -> None:
+    async with site(says("Hi")) as page, page.listening() as events:
+        assert await page.say("hello") == 202
+        assert await page.say("hello") == 202
+        await events.until_state("done")
+
+        assert len(page.responder.inbounds) == 1
+
+
+async def test_a_message_that_cannot_be_stored_is_taken_back_and_said_so() -> None:
+    async with site(says("Hi")) as page:
+        page.responder.broken = True
+        status, answer = await page.post(
+            f"/api/chats/{CHAT}/messages", {"id": "message-1", "text": "hello"}
+        )
+        page.responder.broken = False
+        async with page.listening() as events:
+            assert await events.next() == ("conversation", {"entries": []})
+            assert await page.say("hello") == 202
+            assert (await events.until_state("done"))["text"] == "Hi"
+
+    assert status == 503
+    assert "Try again" in str(answer["error"])
+
+
+async def test_who_writes_too_fast_is_told_so() -> None:
+    async with site(says("Hi")) as page:
+        page.responder.tired = True
+        _, answer = await page.post(
+            f"/api/chats/{CHAT}/messages", {"id": "message-1", "text": "hello"}
+        )
+
+    assert "Give me a minute" in str(answer["note"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"id": "message-1", "text": ""}, 400),
+        ({"id": "message-1", "text": "   "}, 400),
+        ({"id": "message-1", "text": 5}, 400),
+        ({"id": "message-1"}, 400),
+        ({"id": "../../etc", "text": "x"}, 400),
+        ({"id": "message-1", "text": "x" * (MAX_TEXT + 1)}, 413),
+        ({"id": "message-1", "text": "x", "images": [{"name": "a", "data": "%%%"}]}, 400),
+        ({"id": "message-1", "text": "x", "images": [3]}, 400),
+        ([], 400),
+        ("text", 400),
+    ],
+)
+async def test_a_bad_message_is_refused_in_words(body: object, status: int) -> None:
+    async with site(says("Hi")) as page:
+        got, answer = await page.post(f"/api/chats/{CHAT}/messages", body)
+
+        assert got == status
+        assert answer["error"]
+        assert page.responder.inbounds == []
+
+
+async def test_a_lone_surrogate_is_replaced_before_it_reaches_anything() -> None:
+    async with site(says("Hi")) as page:
+        await page.say("a\ud800b")
+
+        assert page.responder.inbounds[0].text == "a\ufffdb"
+
+
+async def test_without_vision_an_image_is_left_out_with_a_note() -> None:
+    picture = {"name": "cat.png", "data": base64.b64encode(b"x").decode()}
+    async with site(says("Hi")) as page:
+        await page.say("look", images=[picture])
+
+        assert page.responder.inbounds[0].images == ()
+        assert "vision" in page.responder.inbounds[0].notes[0]
+
+
+async def test_conversations_of_another_browser_are_out_of_reach() -> None:
+    async with site(says("Hi")) as page:
+        async with page.listening() as events:
+            await page.say("secret")
+            await events.until_state("done")
+        page.http.cookie_jar.clear()
+        assert await page.status(f"/api/chats/{CHAT}/events") == 401
+        assert await page.status("/") == 200
+        async with page.listening() as events:
+            assert await events.next() == ("conversation", {"entries": []})
+
+
+async def test_delete_forgets_the_conversation() -> None:
+    async with site(says("Hi")) as page:
+        async with page.listening() as events:
+            await page.say("hello")
+            await events.until_state("done")
+        async with page.http.delete(f"{page.url}/api/chats/{CHAT}") as answer:
+            assert answer.status == 200
+        async with page.listening() as events:
+            assert await events.next() == ("conversation", {"entries": []})
+
+
+async def test_an_offline_message_shows_who_failed() -> None:
+    play = Play((("openrouter", *RATE_LIMITED, ""),), offline="Ask me again later.")
+    async with site(play) as page, page.listening() as events:
+        await page.say("hello")
+        offline = await events.until_state("offline")
+
+    assert offline["text"] == "Ask me again later."
+    assert "rate-limited" in str(offline["steps"])
+
+
+async def test_every_answer_carries_the_headers_that_protect_it() -> None:
+    async with site(says("Hi")) as page:
+        for path in ("/", "/static/chat.js", "/api/chats", "/nowhere", "/healthz"):
+            async with page.http.get(f"{page.url}{path}") as answer:
+                assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+                assert "unsafe" not in answer.headers["Content-Security-Policy"]
+                assert answer.headers["X-Frame-Options"] == "DENY"
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert "server" not in {name.lower() for name in answer.headers}
+
+
+async def test_a_name_that_is_not_ours_is_not_answered() -> None:
+    async with site(says("Hi")) as page:
+        assert await page.status("/", {"Host": "evil.example"}) == 421
+        assert await page.status("/", {"Host": "localhost:1"}) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_a_change_from_another_site_is_refused(headers: dict[str, str]) -> None:
+    async with site(says("Hi")) as page:
+        body = {"id": "message-1", "text": "x"}
+        url = f"{page.url}/api/chats/{CHAT}/messages"
+        async with page.http.post(url, json=body, headers=headers) as answer:
+            assert answer.status == 403
+        assert page.responder.inbounds == []
+
+
+async def test_a_change_from_our_own_page_is_taken() -> None:
+    async with site(says("Hi")) as page:
+        url = f"{page.url}/api/chats/{CHAT}/messages"
+        headers = {"Origin": page.url, "Sec-Fetch-Site": "same-origin"}
+        body = {"id": "message-1", "text": "x"}
+        async with page.http.post(url, json=body, headers=headers) as answer:
+            assert answer.status == 202
+
+
+async def test_behind_a_proxy_the_chat_asks_for_a_token() -> None:
+    async with site(says("Hi")) as page:
+        forwarded = {"X-Forwarded-For": "203.0.113.9"}
+        assert await page.status("/", forwarded) == 303
+        assert await page.status("/api/chats", forwarded) == 401
+        assert await page.status("/metrics") == 200
+        assert await page.status("/metrics", forwarded) == 401
+        assert (
+            await page.status("/metrics", {**forwarded, "Authorization": "Bearer operator"}) == 200
+        )
+        assert await page.status("/healthz", forwarded) == 200
+
+
+async def test_the_login_link_lets_in_once_with_a_strict_cookie() -> None:
+    async with site(says("Hi"), chat_token="chat") as page:
+        assert await page.status("/") == 303
+        code = page.access.new_link_code()
+        async with page.http.get(f"{page.url}/login?code={code}") as answer:
+            cookie = answer.headers["Set-Cookie"]
+        assert await page.status("/") == 200
+        page.http.cookie_jar.clear()
+        async with page.http.get(f"{page.url}/login?code={code}") as answer:
+            assert "used already" in await answer.text()
+            assert "Set-Cookie" not in answer.headers
+
+    assert "HttpOnly" in cookie
+    assert re.search("samesite=strict", cookie, re.IGNORECASE)
+
+
+async def test_a_typed_token_logs_in_and_a_wrong_one_does_not() -> None:
+    async with site(says("Hi"), chat_token="chat") as page:
+        async with page.http.post(f"{page.url}/login", data={"token": "wrong"}) as answer:
+            assert answer.status == 403
+        async with page.http.post(f"{page.url}/login", data={"token": "chat"}) as answer:
+            assert answer.status == 200
+        assert await page.status("/") == 200
+
+
+async def test_the_name_of_the_bot_is_text_on_the_page() -> None:
+    async with site(says("Hi")) as page, page.http.get(page.url) as answer:
+        text = await answer.text()
+
+    assert "Under&lt;b&gt;study" in text
+    assert "Under<b>" not in text
+
+
+async def test_a_taken_port_says_what_to_do() -> None:
+    async with site(says("Hi")) as page:
+        port = int(page.url.rpartition(":")[2])
+        with pytest.raises(ConfigError, match="Choose another port"):
+            WebServer(build_site_of_nothing(), "127.0.0.1", port)
+
+
+def build_site_of_nothing() -> Starlette:
+    return Starlette()

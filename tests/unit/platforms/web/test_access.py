@@ -1,0 +1,157 @@
+from collections.abc import Mapping
+
+import pytest
+
+from understudy.config.settings import Web
+from understudy.errors import ConfigError
+from understudy.platforms.web.access import (
+    LINK_S,
+    SESSION_COOKIE,
+    SESSION_S,
+    Access,
+    Level,
+    is_loopback,
+)
+from understudy.platforms.web.tokens import check_host, operator_token
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def door(
+    *, chat_token: str | None = None, free_chat: bool = True, clock: Clock | None = None
+) -> Access:
+    return Access(
+        operator_token="operator-token",
+        chat_token=chat_token,
+        free_chat=free_chat,
+        clock=clock or Clock(),
+        new_secret=lambda: "code",
+    )
+
+
+def level(
+    access: Access,
+    *,
+    peer: str = "127.0.0.1",
+    headers: Mapping[str, str] | None = None,
+    cookie: str = "",
+) -> Level:
+    return access.level_of(peer, headers or {}, {SESSION_COOKIE: cookie})
+
+
+def test_the_chat_is_free_for_whoever_sits_at_this_machine() -> None:
+    assert level(door()) is Level.CHAT
+    assert level(door(), peer="::1") is Level.CHAT
+    assert level(door(), peer="192.168.1.9") is Level.STRANGER
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "forwarded", "via", "cf-connecting-ip"])
+def test_a_forwarded_request_is_not_free(header: str) -> None:
+    assert level(door(), headers={header: "127.0.0.1"}) is Level.STRANGER
+
+
+def test_a_chat_token_ends_the_free_seats_and_admits_to_the_chat_alone() -> None:
+    access = door(chat_token="chat-token")
+
+    assert level(access) is Level.STRANGER
+    assert level(access, headers={"authorization": "Bearer chat-token"}) is Level.CHAT
+    assert level(access, headers={"authorization": "bearer operator-token"}) is Level.OPERATOR
+
+
+def test_a_wrong_bearer_token_is_a_stranger_even_on_loopback() -> None:
+    assert level(door(), headers={"authorization": "Bearer wrong"}) is Level.STRANGER
+    assert level(door(), headers={"authorization": "Bearer "}) is Level.STRANGER
+
+
+def test_a_login_link_works_once() -> None:
+    access = door()
+    code = access.new_link_code()
+
+    assert access.redeem(code) is Level.OPERATOR
+    assert access.redeem(code) is Level.STRANGER
+
+
+def test_a_login_link_grows_old() -> None:
+    clock = Clock()
+    access = door(clock=clock)
+    code = access.new_link_code()
+    clock.now += LINK_S
+
+    assert access.redeem(code) is Level.STRANGER
+
+
+def test_a_session_lasts_and_ends() -> None:
+    clock = Clock()
+    access = door(clock=clock, free_chat=False)
+    cookie = access.session(Level.OPERATOR)
+
+    assert level(access, cookie=cookie, peer="10.0.0.9") is Level.OPERATOR
+    clock.now += SESSION_S
+    assert level(access, cookie=cookie, peer="10.0.0.9") is Level.STRANGER
+
+
+def test_a_session_ends_when_its_token_changes() -> None:
+    cookie = door().session(Level.OPERATOR)
+    changed = Access(operator_token="new", chat_token=None, free_chat=False, clock=Clock())
+
+    assert level(changed, cookie=cookie) is Level.STRANGER
+
+
+@pytest.mark.parametrize(
+    "forged", ["", "2", "2.9999999999.", "2.9999999999.00", "9.1.x", "2.x.y", "2.1.é", "a.b.c.d"]
+)
+def test_a_forged_session_is_a_stranger(forged: str) -> None:
+    assert level(door(free_chat=False), cookie=forged) is Level.STRANGER
+
+
+def test_a_chat_session_cannot_be_raised_to_operator() -> None:
+    access = door(chat_token="chat-token", free_chat=False)
+    _, until, signature = access.session(Level.CHAT).split(".")
+
+    assert level(access, cookie=f"2.{until}.{signature}") is Level.STRANGER
+
+
+def test_ten_wrong_tokens_within_a_minute_pause_the_login() -> None:
+    clock = Clock()
+    access = door(clock=clock)
+    for _ in range(10):
+        access.note_failure()
+
+    assert access.too_many_tries()
+    clock.now += 61
+    assert not access.too_many_tries()
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True),
+        ("localhost", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False), ("::", False),
+        ("10.0.0.1", False), ("localhost.evil.example", False), ("", False),
+    ],
+)  # fmt: skip
+def test_loopback_is_only_what_cannot_be_reached_from_outside(host: str, *, local: bool) -> None:
+    assert is_loopback(host) is local
+
+
+def test_a_reachable_host_without_a_token_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ConfigError, match="UNDERSTUDY_WEB_TOKEN"):
+        check_host(Web(host="0.0.0.0"))
+    check_host(Web(host="0.0.0.0", token="t"))  # type: ignore[arg-type]
+    check_host(Web(host="127.0.0.1"))
+
+
+def test_the_token_is_made_once_and_only_its_owner_can_read_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    kept = tmp_path / "web-token"
+
+    first = operator_token(Web(), kept)
+
+    assert len(first) >= 40
+    assert operator_token(Web(), kept) == first
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert operator_token(Web(token="mine"), kept) == "mine"  # type: ignore[arg-type]

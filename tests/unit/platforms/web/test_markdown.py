@@ -1,0 +1,100 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.platforms.web.markdown import blocks, mended
+
+
+def html(text: str) -> str:
+    return "".join(blocks(text))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1))",
+        "[x](JaVaScRiPt:alert(1))",
+        "[x](data:text/html,<script>alert(1)</script>)",
+        "[x](vbscript:x)",
+        "[x](file:///etc/passwd)",
+        "[x](//evil.example)",
+        "<javascript:alert(1)>",
+        "![x](javascript:alert(1))",
+        "![x](https://evil.example/pixel.png)",
+        "![<img src=x onerror=alert(1)>](https://evil.example)",
+        '[x](https://a.example "onmouseover=alert(1)")',
+        "```html\n<script>alert(1)</script>\n```",
+        '```"><script>alert(1)</script>\nx\n```',
+        "| a |\n|:-:|\n| <b onclick=alert(1)>x</b> |",
+        "&lt;script&gt;",
+        "[x]: javascript:alert(1)\n\n[x]",
+    ],
+)
+def test_no_markup_of_a_model_becomes_live(attack: str) -> None:
+    shown = html(attack).lower()
+
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert "<b onclick" not in shown
+    assert 'href="javascript' not in shown
+    assert 'href="data' not in shown
+    assert 'href="//' not in shown
+    assert "style=" not in shown
+
+
+def test_links_open_outside_without_telling_where_from() -> None:
+    assert html("[a](https://a.example/?b=1&c=2)") == (
+        '<p><a href="https://a.example/?b=1&amp;c=2" target="_blank" '
+        'rel="noopener noreferrer nofollow">a</a></p>\n'
+    )
+
+
+def test_an_image_becomes_a_link_with_its_description() -> None:
+    shown = html("![A **cat**](https://a.example/cat.png)")
+
+    assert 'href="https://a.example/cat.png"' in shown
+    assert ">A **cat**</a>" in shown
+
+
+def test_each_top_level_block_stands_alone() -> None:
+    text = "# Title\n\nOne\n\n- a\n- b\n\n```\ncode\n```\n\n---\n\n> quote"
+
+    shown = blocks(text)
+
+    assert [block[:4] for block in shown] == ["<h1>", "<p>O", "<ul>", "<pre", "<hr ", "<blo"]
+
+
+def test_growing_text_leaves_its_finished_blocks_alone() -> None:
+    text = "First paragraph.\n\nSecond **one** here.\n\n1. a\n2. b\n\nThe end."
+
+    for length in range(20, len(text)):
+        assert blocks(mended(text[:length]))[0] == blocks(text)[0]
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "shown"),
+    [
+        ("a **bold", "a **bold**"),
+        ("a **", "a "),
+        ("a *it", "a *it*"),
+        ("a `co", "a `co`"),
+        ("a `", "a "),
+        ("see [the rules](https://a.exa", "see the rules"),
+        ("~~gone", "~~gone~~"),
+        ("whole **bold** text", "whole **bold** text"),
+        ("* item", "* item"),
+        ("```\na * b", "```\na * b"),
+        ("one **open\n\ntwo", "one **open\n\ntwo"),
+    ],
+)
+def test_what_is_being_written_is_closed_for_the_moment(unfinished: str, shown: str) -> None:
+    assert mended(unfinished) == shown
+
+
+@given(st.text(alphabet="ab *_`~[]()!<>|#-\n\"'&:/\\", max_size=200))
+def test_any_text_renders_without_live_markup(text: str) -> None:
+    for block in (*blocks(text), *blocks(mended(text))):
+        assert "<script" not in block
+        assert "<img" not in block
