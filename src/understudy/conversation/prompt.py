@@ -11,8 +11,8 @@ from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
 from understudy.conversation.speakers import safe_name, speaker_names, spoken
 from understudy.conversation.token_budget import (
-    IMAGE_TOKENS,
     MESSAGE_TOKENS,
+    image_tokens,
     prompt_budget,
     text_tokens,
 )
@@ -116,10 +116,10 @@ def _turn(line: Line, source: PromptSource, fit: Fit, names: dict[str, str]) -> 
 
 
 def _measured(role: Role, parts: tuple[Part, ...], fit: Fit, *, degraded: bool) -> _Turn:
-    images = sum(isinstance(part, ImagePart) for part in parts)
+    images = [part for part in parts if isinstance(part, ImagePart)]
+    seen = sum(image_tokens(image.width, image.height) for image in images)
     words = sum(text_tokens(p.text, fit.tokens_per_char) for p in parts if isinstance(p, TextPart))
-    tokens = words + images * IMAGE_TOKENS + MESSAGE_TOKENS
-    return _Turn(role, parts, tokens, images, degraded)
+    return _Turn(role, parts, words + seen + MESSAGE_TOKENS, len(images), degraded)
 
 
 def _shortened(turns: Sequence[_Turn], fit: Fit, room: int) -> list[_Turn]:
@@ -136,9 +136,10 @@ def _shortened(turns: Sequence[_Turn], fit: Fit, room: int) -> list[_Turn]:
 
 
 def _cut_turn(turn: _Turn, fit: Fit, room: int) -> _Turn:
-    pictures = tuple(part for part in turn.parts if not isinstance(part, TextPart))
+    pictures = tuple(part for part in turn.parts if isinstance(part, ImagePart))
     text = "\n".join(part.text for part in turn.parts if isinstance(part, TextPart))
-    spare = room - MESSAGE_TOKENS - len(pictures) * IMAGE_TOKENS
+    seen = sum(image_tokens(picture.width, picture.height) for picture in pictures)
+    spare = room - MESSAGE_TOKENS - seen
     if spare < _CURRENT_LEAST_TOKENS // 2:
         cut = TextPart(_two_ends(text, fit, room - MESSAGE_TOKENS))
         return _measured(turn.role, (cut,), fit, degraded=bool(pictures))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from understudy.conversation.delivery import Author, Inbound, Place
+from understudy.conversation.delivery import Author, ImageRef, Inbound, Place
 from understudy.conversation.inbox import Batch, Channel, Line, MessageState, Stored
 from understudy.conversation.persona import Persona
 from understudy.conversation.prompt import PromptSource, build_prompt
@@ -49,12 +49,17 @@ class Question:
     def origin(self) -> Origin:
         return Origin(f"{self.place.platform}:{self.place.channel_id}", self.user)
 
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        return tuple(i for message in self.batch.messages for i in message.inbound.images)
+
     async def ask(self, shown: Callable[[], bool]) -> ReplyRequest:
         """Read the history up to the batch, and make the request that follows from it."""
         lines = await self._lines()
         shared = not self.place.private
         people = [line.author for line in lines if line.role == "user"]
         self.names = speaker_names(people, self.persona.name) if shared else {}
+        sight = await self.out.look(self.batch.messages, lines)
         source = PromptSource(
             system=self.persona.system(shared=shared),
             bot_name=self.persona.name,
@@ -62,13 +67,14 @@ class Question:
             current=frozenset(message.seq for message in self.batch.messages),
             shared=shared,
             most_tokens=self.out.settings().conversation.max_prompt_tokens,
-            depict=self.out.depict,
+            depict=sight.depict,
         )
         return ReplyRequest(
             id=self.batch.reply_id,
             sink=self.place.platform,
             kind=SinkKind.EDITABLE,
             build=partial(build_prompt, source),
+            images=len(sight.parts),
             origin=self.origin,
             fair_key=self.place.channel_id,
             shown=shown,

@@ -4,14 +4,15 @@ import base64
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from understudy.config.settings import Settings
-from understudy.conversation.inbox import InboxStore
+from understudy.conversation.delivery import ImageRef
+from understudy.conversation.inbox import InboxStore, Line, Stored
 from understudy.conversation.persona import Personas
 from understudy.conversation.preferences import Preferences
-from understudy.conversation.prompt import Depict, in_words
+from understudy.conversation.vision import Sight
 from understudy.routing.request import ReplyRequest, RouterEvent
 
 
@@ -28,6 +29,18 @@ def _solvent() -> bool:
     return True
 
 
+Look = Callable[[Sequence[Stored], Sequence[Line]], Awaitable[Sight]]
+"""(batch, its history) → what is known of their images."""
+
+
+async def _blind(_batch: Sequence[Stored], _lines: Sequence[Line]) -> Sight:
+    return Sight()
+
+
+def _forget(_images: Sequence[ImageRef], _platform: str) -> None:
+    """Nobody captions images."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     store: InboxStore
@@ -36,7 +49,9 @@ class Surroundings:
     """The ModelRouter's `reply`, of the configuration of this moment."""
     settings: Callable[[], Settings]
     personas: Callable[[], Personas]
-    depict: Depict = in_words
+    look: Look = _blind
+    saw: Callable[[Sequence[ImageRef], str], None] = _forget
+    """Told of the images a delivered reply has seen, and its platform: they want captions."""
     may_spend: Callable[[], bool] = _solvent
     """False once the day's money is spent."""
     limited_until: Callable[[str], float | None] = _unlimited

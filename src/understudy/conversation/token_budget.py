@@ -4,8 +4,11 @@ from understudy.routing.request import Fit
 
 MESSAGE_TOKENS = 6
 """What a chat template puts around one message, generously."""
-IMAGE_TOKENS = 1100
-"""One image of 1024 px at the dearest usual rate."""
+_IMAGE_GRID_PX = 28
+_IMAGE_LEAST, _IMAGE_MOST = 260, 4784
+_IMAGE_SAFETY = 1.25
+_IMAGE_FLAT = 1120
+_PIXTRAL_GRID_PX = 16
 _MARGIN = 0.95
 _LEAST_TOKENS = 128
 
@@ -23,3 +26,24 @@ def prompt_budget(fit: Fit, most: int) -> int:
     """How many tokens the whole prompt may cost for this candidate."""
     room = most if fit.n_ctx is None else min(most, int((fit.n_ctx - fit.reply_tokens) * _MARGIN))
     return max(_LEAST_TOKENS, int(room * fit.shrink))
+
+
+def image_tokens(width: int, height: int, model: str = "") -> int:
+    """Tokens of an image, dearer rather than cheaper.
+
+    One token per 28×28 px covers OpenAI's, Claude's, Gemini's and Qwen's ways of counting up to
+    1024 px; Gemini 3 charges 1120 for the smallest; Pixtral counts 16×16 px; models nobody knows
+    get a quarter more.
+    """
+    name = model.lower()
+    if "pixtral" in name:
+        return _grid(width, height, _PIXTRAL_GRID_PX)
+    tokens = min(max(_grid(width, height, _IMAGE_GRID_PX) + 2, _IMAGE_LEAST), _IMAGE_MOST)
+    if "gemini-3" in name:
+        return max(tokens, _IMAGE_FLAT)
+    known = any(family in name for family in ("claude", "gpt-", "gemini-", "qwen"))
+    return tokens if known else int(tokens * _IMAGE_SAFETY)
+
+
+def _grid(width: int, height: int, px: int) -> int:
+    return -(-width // px) * -(-height // px)
