@@ -204,6 +204,14 @@ class Overview:
     last_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Up to where a channel was read."""
+
+    place: Place
+    message_id: str
+
+
 class InboxStore(Protocol):
     """Keeps messages, batches and replies. One object belongs to one running process.
 
@@ -286,8 +294,9 @@ class InboxStore(Protocol):
         """The conversations of one parent (on the web: of one browser), newest first."""
         ...
 
-    async def last_seen(self, channel: Channel) -> str | None:
-        """The newest message id of the channel: from where to catch up after a gap."""
+    async def watermarks(self, platform: str, since: float) -> tuple[Watermark, ...]:
+        """The newest stored message of each channel that had any since then: from where to catch
+        up after a gap."""
         ...
 
     async def reset(self, channel: Channel) -> None:

@@ -18,6 +18,7 @@ from understudy.conversation.inbox import (
     Reclaim,
     Stored,
     Wait,
+    Watermark,
     Work,
     can_retake,
 )
@@ -252,9 +253,13 @@ class MemoryInbox:
             found[channel] = Overview(channel, title[:_TITLE_CHARS], row.stored.arrived_at)
         return tuple(sorted(found.values(), key=lambda o: -o.last_at))
 
-    async def last_seen(self, channel: Channel) -> str | None:
-        ids = [row.stored.inbound.message_id for row in self._in(channel)]
-        return ids[-1] if ids else None
+    async def watermarks(self, platform: str, since: float) -> tuple[Watermark, ...]:
+        newest: dict[Channel, Watermark] = {}
+        for row in self._t.rows.values():
+            seen = row.stored.inbound
+            if seen.place.platform == platform and row.stored.arrived_at >= since:
+                newest[Channel.of(seen.place)] = Watermark(seen.place, seen.message_id)
+        return tuple(newest.values())
 
     async def reset(self, channel: Channel) -> None:
         self._t.reset_at[channel] = self._t.counter
