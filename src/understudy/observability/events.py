@@ -26,6 +26,7 @@ ATTEMPT: Final = "provider.attempt"
 REPLY: Final = "reply.ended"
 ALERT: Final = "operator.alert"
 LEDGER_BEHIND: Final = "ledger.behind"
+LEDGER_LOST: Final = "ledger.lost"
 PROMPTS_LOGGED: Final = "prompts.logged"
 LEVEL_CHANGED: Final = "log.level"
 

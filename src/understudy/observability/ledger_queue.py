@@ -1,0 +1,103 @@
+"""Brings ended replies into the ledger, off the path of the replies themselves."""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from understudy.errors import StorageError
+from understudy.observability import events
+from understudy.routing.attempts import AttemptRecord, ReplyRecord
+from understudy.routing.ledger import LedgerWriter
+
+_BATCH = 200
+_LOG = structlog.get_logger("understudy.ledger")
+
+
+class LedgerQueue:
+    """An observer that stores replies in batches. An async context manager: leaving it stores
+    what is still queued.
+
+    What the ledger holds already, such as a bot reply that was committed with its batch, it leaves
+    as it is; so every reply goes through here, and none is lost when another way fails.
+    While the database refuses, replies wait; past `capacity` the oldest are given up, and said so.
+    """
+
+    def __init__(
+        self, ledger: LedgerWriter, *, capacity: int = 10_000, retry_s: float = 5.0
+    ) -> None:
+        self._ledger = ledger
+        self._capacity = capacity
+        self._retry_s = retry_s
+        self._queue: deque[ReplyRecord] = deque()
+        self._storing: tuple[ReplyRecord, ...] = ()
+        self._news = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._settled = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        """Attempts are stored with their reply."""
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        if len(self._queue) >= self._capacity:
+            self._queue.popleft()
+            _LOG.error(events.LEDGER_LOST, replies=1)
+        self._queue.append(record)
+        self._news.set()
+
+    async def flush(self) -> None:
+        """Wait until all that is queued is stored; for as long as the database refuses."""
+        async with self._settled:
+            await self._settled.wait_for(lambda: not self._queue and not self._storing)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="ledger")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        self._news.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while not self._closing.is_set() or self._queue:
+            await self._news.wait()
+            self._news.clear()
+            while self._queue:
+                if not await self._store() and not await self._may_try_again():
+                    _LOG.error(events.LEDGER_LOST, replies=len(self._queue))
+                    return
+            async with self._settled:
+                self._settled.notify_all()
+
+    async def _store(self) -> bool:
+        self._storing = tuple(self._queue)[:_BATCH]
+        for _ in self._storing:
+            self._queue.popleft()
+        try:
+            await self._ledger.add(self._storing)
+        except StorageError:
+            self._queue.extendleft(reversed(self._storing))
+            _LOG.warning(events.LEDGER_BEHIND, waiting=len(self._queue))
+            return False
+        finally:
+            self._storing = ()
+        return True
+
+    async def _may_try_again(self) -> bool:
+        """After a while; not when the program ends, which gave it its last try."""
+        if self._closing.is_set():
+            return False
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), self._retry_s)
+        return True
