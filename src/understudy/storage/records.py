@@ -1,0 +1,202 @@
+"""Attempt and reply records as rows, both ways: whoever stores or reads records does it here."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from sqlalchemy import ColumnElement, RowMapping, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from understudy.chat import Usage, UsageSource
+from understudy.errors import ErrorClass, HoldScope
+from understudy.llm.client import Phase
+from understudy.routing.attempts import (
+    AttemptRecord,
+    AttemptRole,
+    BreakerChange,
+    CostSource,
+    NextStep,
+    OfflineReason,
+    Origin,
+    Outcome,
+    ReplyOutcome,
+    ReplyRecord,
+    SkipReason,
+)
+from understudy.routing.costs import sum_usage
+from understudy.storage.tables import attempts, replies
+
+_PLAIN = [
+    "ts",
+    "request_id",
+    "attempt",
+    "of_max",
+    "sink",
+    "provider",
+    "label",
+    "engine",
+    "endpoint_host",
+    "key_ref",
+    "model_requested",
+    "model_served",
+    "upstream_id",
+    "http_status",
+    "provider_code",
+    "error_digest",
+    "error_text",
+    "retry_after_s",
+    "committed",
+    "visible_chars",
+    "finish_reason",
+    "t_queue_ms",
+    "t_connect_ms",
+    "t_headers_ms",
+    "t_first_output_ms",
+    "t_first_visible_ms",
+    "t_total_ms",
+    "budget_ms",
+    "reused_connection",
+    "keepalives",
+    "bad_frames",
+    "max_gap_ms",
+    "cost_usd",
+    "maybe_billed",
+    "images",
+    "held_until",
+    "config_rev",
+]
+"""Fields of an AttemptRecord that are columns as they stand."""
+
+
+async def insert_replies(connection: AsyncConnection, records: Iterable[ReplyRecord]) -> None:
+    """Store replies with their attempts; a run that is stored already is left as it is."""
+    for record in records:
+        added = await connection.execute(
+            insert(replies)
+            .values(_reply_row(record))
+            .on_conflict_do_nothing()
+            .returning(replies.c.run)
+        )
+        run = added.scalar_one_or_none()
+        if run is not None and record.attempts:
+            rows = [{"run": run, **_attempt_row(attempt)} for attempt in record.attempts]
+            await connection.execute(attempts.insert(), rows)
+
+
+async def read_replies(
+    connection: AsyncConnection, where: ColumnElement[bool], limit: int | None = None
+) -> tuple[ReplyRecord, ...]:
+    """The newest `limit` runs that satisfy `where` (a condition on `replies`), oldest first."""
+    chosen = select(replies).where(where).order_by(replies.c.ts.desc(), replies.c.run.desc())
+    found = (await connection.execute(chosen.limit(limit))).mappings().all()[::-1]
+    tries: dict[int, list[AttemptRecord]] = {row["run"]: [] for row in found}
+    if tries:
+        rows = await connection.execute(
+            select(attempts)
+            .where(attempts.c.run.in_(tries))
+            .order_by(attempts.c.run, attempts.c.attempt)
+        )
+        for row in rows.mappings():
+            tries[row["run"]].append(_attempt(row))
+    return tuple(_reply(row, tries[row["run"]]) for row in found)
+
+
+def _reply_row(record: ReplyRecord) -> dict[str, object]:
+    return {
+        "request_id": record.request_id,
+        "ts": record.ts,
+        "sink": record.sink,
+        "outcome": record.outcome,
+        "offline_reason": record.offline_reason,
+        "retry_at": record.retry_at,
+        "winner": None if record.winner is None else record.winner.attempt,
+        "t_first_visible_ms": record.t_first_visible_ms,
+        "t_total_ms": record.t_total_ms,
+        "channel": record.origin.channel,
+        "user": record.origin.user,
+    }
+
+
+def _reply(row: RowMapping, tries: Sequence[AttemptRecord]) -> ReplyRecord:
+    reason = row["offline_reason"]
+    return ReplyRecord(
+        ts=row["ts"],
+        request_id=row["request_id"],
+        sink=row["sink"],
+        outcome=ReplyOutcome(row["outcome"]),
+        attempts=tuple(tries),
+        winner=next((a for a in tries if a.attempt == row["winner"]), None),
+        offline_reason=None if reason is None else OfflineReason(reason),
+        retry_at=row["retry_at"],
+        t_first_visible_ms=row["t_first_visible_ms"],
+        t_total_ms=row["t_total_ms"],
+        usage=sum_usage(tries),
+        origin=Origin(row["channel"], row["user"]),
+    )
+
+
+def _attempt_row(record: AttemptRecord) -> dict[str, object]:
+    usage, breaker = record.usage, record.breaker
+    return {name: getattr(record, name) for name in _PLAIN} | {
+        "role": record.role,
+        "outcome": record.outcome,
+        "phase": record.phase,
+        "next": record.next,
+        "skip_reason": record.skip_reason,
+        "error_class": record.error_class,
+        "input_tokens": usage and usage.input_tokens,
+        "output_tokens": usage and usage.output_tokens,
+        "reasoning_tokens": usage and usage.reasoning_tokens,
+        "cache_read_tokens": usage and usage.cache_read_tokens,
+        "cache_write_tokens": usage and usage.cache_write_tokens,
+        "usage_source": usage and usage.source,
+        "reported_cost_usd": usage and usage.cost_usd,
+        "cost_source": record.cost_source,
+        "degraded": msgspec.json.encode(record.degraded).decode(),
+        "breaker_scope": breaker and breaker.scope,
+        "breaker_before": breaker and breaker.before,
+        "breaker_after": breaker and breaker.after,
+        "breaker_hold_s": breaker and breaker.hold_s,
+    }
+
+
+def _attempt(row: RowMapping) -> AttemptRecord:
+    skip, error = row["skip_reason"], row["error_class"]
+    return AttemptRecord(
+        **{name: row[name] for name in _PLAIN},
+        role=AttemptRole(row["role"]),
+        outcome=Outcome(row["outcome"]),
+        phase=Phase(row["phase"]),
+        next=NextStep(row["next"]),
+        skip_reason=None if skip is None else SkipReason(skip),
+        error_class=None if error is None else ErrorClass(error),
+        usage=_usage(row),
+        cost_source=CostSource(row["cost_source"]),
+        degraded=msgspec.json.decode(row["degraded"], type=tuple[str, ...]),
+        breaker=_breaker(row),
+    )
+
+
+def _usage(row: RowMapping) -> Usage | None:
+    if row["usage_source"] is None:
+        return None
+    return Usage(
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+        cache_read_tokens=row["cache_read_tokens"],
+        cache_write_tokens=row["cache_write_tokens"],
+        source=UsageSource(row["usage_source"]),
+        cost_usd=row["reported_cost_usd"],
+    )
+
+
+def _breaker(row: RowMapping) -> BreakerChange | None:
+    if row["breaker_scope"] is None:
+        return None
+    return BreakerChange(
+        HoldScope(row["breaker_scope"]),
+        row["breaker_before"],
+        row["breaker_after"],
+        row["breaker_hold_s"],
+    )

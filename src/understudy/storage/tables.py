@@ -1,0 +1,208 @@
+"""The tables: the inbox and its memory, what people asked for, and the usage ledger.
+
+A changed table needs a migration and a new `HEAD`; a test compares both ways to the same schema.
+Times are wall clock, in seconds since the epoch. No table holds a key, a prompt or an error text
+unless `debug.error_text` asked for the last of these.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+HEAD = "0001"
+"""The newest migration."""
+
+metadata = MetaData()
+
+# Literals on purpose: SQLite uses a partial index only for a query that says the same words.
+FREE = text("state = 'pending' AND batch_id IS NULL")
+"""Messages to answer that no batch has claimed."""
+LIVE = text("state IN ('claimed', 'waiting')")
+"""Batches that are not settled."""
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("channel_id", Text, nullable=False),
+    Column("parent_id", Text),
+    Column("guild_id", Text),
+    Column("private", Boolean, nullable=False),
+    Column("age_restricted", Boolean, nullable=False),
+    Column("author_id", Text, nullable=False),
+    Column("author_name", Text, nullable=False),
+    Column("author_is_bot", Boolean, nullable=False),
+    # NULL: forgotten, never kept, or nothing was said.
+    Column("text", Text),
+    Column("images", Text),
+    Column("notes", Text),
+    Column("addressed", Text),
+    Column("to_others", Boolean, nullable=False),
+    Column("reply_to", Text),
+    Column("sent_at", Float, nullable=False),
+    Column("arrived_at", Float, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("directed", Boolean, nullable=False),
+    Column("batch_id", Text),
+    Column("reply_id", Text),
+    UniqueConstraint("platform", "message_id", name="messages_seen"),
+    Index("messages_lines", "platform", "channel_id", "position", "seq"),
+    Index("messages_of_batch", "batch_id", sqlite_where=text("batch_id IS NOT NULL")),
+    Index("messages_of_reply", "reply_id", sqlite_where=text("reply_id IS NOT NULL")),
+    Index(
+        "messages_of_parent", "platform", "parent_id", sqlite_where=text("parent_id IS NOT NULL")
+    ),
+    Index("messages_free", "platform", "channel_id", "seq", sqlite_where=FREE),
+    Index("messages_old", "arrived_at"),
+)
+"""What people wrote, and what the bot answered (`role` is `assistant`)."""
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("platform", Text, nullable=False),
+    Column("channel_id", Text, nullable=False),
+    Column("reply_id", Text, nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("directed", Boolean, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("lease_until", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("retry_at", Float),
+    Column("offline_ids", Text, nullable=False),
+    Column("replaces", Text, nullable=False),
+    Index("batches_live", "platform", "channel_id", sqlite_where=LIVE),
+    Index("batches_old", "created_at"),
+)
+
+sent = Table(
+    "sent",
+    metadata,
+    Column("platform", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("reply_id", Text, nullable=False),
+    Column("part", Integer, nullable=False),
+    Index("sent_of_reply", "reply_id"),
+)
+"""Which of the platform's messages carry which reply."""
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("platform", Text, primary_key=True),
+    Column("channel_id", Text, primary_key=True),
+    Column("reset_seq", Integer, nullable=False, server_default="0"),
+    Column("muted_until", Float, nullable=False, server_default="0"),
+    Column("persona", Text),
+)
+
+opt_outs = Table(
+    "opt_outs",
+    metadata,
+    Column("platform", Text, primary_key=True),
+    Column("author_id", Text, primary_key=True),
+)
+
+replies = Table(
+    "replies",
+    metadata,
+    Column("run", Integer, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("ts", Float, nullable=False),
+    Column("sink", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("offline_reason", Text),
+    Column("retry_at", Float),
+    # The number of the attempt whose text was delivered.
+    Column("winner", Integer),
+    Column("t_first_visible_ms", Integer),
+    Column("t_total_ms", Integer, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    UniqueConstraint("request_id", "ts", name="replies_once"),
+    Index("replies_by_time", "ts"),
+    Index("replies_by_user", "user", "ts"),
+)
+"""One row per run of a reply: a late answer is a second run."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run", ForeignKey("replies.run", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("ts", Float, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("of_max", Integer, nullable=False),
+    Column("sink", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("endpoint_host", Text, nullable=False),
+    Column("key_ref", Text),
+    Column("model_requested", Text, nullable=False),
+    Column("model_served", Text),
+    Column("upstream_id", Text),
+    Column("role", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("next", Text, nullable=False),
+    Column("skip_reason", Text),
+    Column("error_class", Text),
+    Column("http_status", Integer),
+    Column("provider_code", Text),
+    Column("error_digest", Text),
+    Column("error_text", Text),
+    Column("retry_after_s", Float),
+    Column("committed", Boolean, nullable=False),
+    Column("visible_chars", Integer, nullable=False),
+    Column("finish_reason", Text),
+    Column("t_queue_ms", Integer, nullable=False),
+    Column("t_connect_ms", Integer),
+    Column("t_headers_ms", Integer),
+    Column("t_first_output_ms", Integer),
+    Column("t_first_visible_ms", Integer),
+    Column("t_total_ms", Integer, nullable=False),
+    Column("budget_ms", Integer, nullable=False),
+    Column("reused_connection", Boolean, nullable=False),
+    Column("keepalives", Integer, nullable=False),
+    Column("bad_frames", Integer, nullable=False),
+    Column("max_gap_ms", Integer, nullable=False),
+    # All NULL where the server told nothing and nothing was estimated.
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("reasoning_tokens", Integer),
+    Column("cache_read_tokens", Integer),
+    Column("cache_write_tokens", Integer),
+    Column("usage_source", Text),
+    Column("reported_cost_usd", Float),
+    Column("cost_usd", Float),
+    Column("cost_source", Text, nullable=False),
+    Column("maybe_billed", Boolean, nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("degraded", Text, nullable=False),
+    Column("breaker_scope", Text),
+    Column("breaker_before", Text),
+    Column("breaker_after", Text),
+    Column("breaker_hold_s", Float),
+    Column("held_until", Float),
+    Column("config_rev", Text, nullable=False),
+    Index("attempts_by_time", "ts"),
+)
+"""One row per attempt, skips included."""

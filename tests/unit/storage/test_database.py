@@ -1,0 +1,123 @@
+"""Opening the database file: private, up to date, and clear about what is wrong with it."""
+
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+from records import NOON, answered, attempt, failed, reply, skipped
+from understudy.errors import ErrorClass, HoldScope, StorageError
+from understudy.routing.attempts import BreakerChange, SkipReason
+from understudy.storage.database import Database, database_path
+from understudy.storage.migrate import newest, upgrade
+from understudy.storage.records import insert_replies, read_replies
+from understudy.storage.tables import HEAD, metadata, replies
+
+
+async def test_the_file_and_its_companions_are_for_their_owner_alone(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "data" / "bot.db")
+    async with database.write() as connection:
+        await connection.execute(text("INSERT INTO opt_outs VALUES ('discord', '1')"))
+    modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "data").iterdir()}
+    await database.aclose()
+
+    assert modes
+    assert set(modes.values()) == {0o600}
+
+
+async def test_a_new_file_gets_the_schema_that_the_migrations_lead_to(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "made.db")
+    await database.aclose()
+    migrated = create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
+    with migrated.begin() as connection:
+        upgrade(connection)
+    made = create_engine(f"sqlite:///{tmp_path / 'made.db'}")
+
+    assert newest() == HEAD
+    assert set(inspect(made).get_table_names()) == {*metadata.tables, "alembic_version"}
+    with made.connect() as one, migrated.connect() as other:
+        schema = text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
+        words = [{n: " ".join(s.split()) for n, s in c.execute(schema)} for c in (one, other)]
+    made.dispose()
+    migrated.dispose()
+    assert words[0] == words[1]
+
+
+async def test_an_older_database_is_brought_up_to_date_when_it_is_opened(tmp_path: Path) -> None:
+    old = create_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    with old.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+    old.dispose()
+
+    database = await Database.open(tmp_path / "old.db")
+    async with database.read() as reading:
+        assert (await reading.execute(text("SELECT count(*) FROM messages"))).scalar() == 0
+    await database.aclose()
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with new.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
+    new.dispose()
+
+    with pytest.raises(StorageError, match="install a newer version"):
+        await Database.open(tmp_path / "new.db")
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary, " * 200)
+
+    with pytest.raises(StorageError, match=r"notes\.txt .*move it away"):
+        await Database.open(path)
+
+
+async def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"set storage\.url"):
+        await Database.open(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "nonsense", "postgresql://host/db", "sqlite:///"])
+def test_only_a_sqlite_file_is_taken(url: str) -> None:
+    with pytest.raises(StorageError, match=r"sqlite:///understudy\.db"):
+        database_path(url)
+
+
+def test_the_url_names_the_file() -> None:
+    assert database_path("sqlite:////var/lib/bot.db") == Path("/var/lib/bot.db")
+
+
+async def test_what_fails_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "bot.db")
+    with suppress(RuntimeError):
+        async with database.write() as connection:
+            await connection.execute(text("INSERT INTO opt_outs VALUES ('discord', '1')"))
+            raise RuntimeError
+    async with database.read() as reading:
+        left = (await reading.execute(text("SELECT count(*) FROM opt_outs"))).scalar()
+    await database.aclose()
+
+    assert left == 0
+
+
+async def test_records_come_back_as_they_were_stored_and_only_once(tmp_path: Path) -> None:
+    breaker = BreakerChange(HoldScope.MODEL, "closed", "open", 10.0)
+    stored = reply(
+        skipped("local", SkipReason.NO_KEY),
+        failed("openrouter", ErrorClass.RATE_LIMITED, attempt=2, breaker=breaker, held_until=NOON),
+        answered("chutes", attempt=3, degraded=("images",)),
+    )
+    offline = reply(attempt(request_id="r2"), request_id="r2", winner=None)
+    database = await Database.open(tmp_path / "bot.db")
+    async with database.write() as connection:
+        await insert_replies(connection, (stored, offline))
+        await insert_replies(connection, (stored,))
+    async with database.read() as reading:
+        found = await read_replies(reading, replies.c.request_id == "r1")
+    await database.aclose()
+
+    assert found == (stored,)
