@@ -47,6 +47,8 @@ class ChatRequest:
     temperature: float | None = None
     top_p: float | None = None
     stop: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
+    """Body fields that must not be sent, configured or not: this model's server refuses them."""
     extra: bytes = b""
     """A JSON object whose members go into the upstream body untouched and win over the fields
     above; from the gateway it holds the client's `messages` too."""

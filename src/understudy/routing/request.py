@@ -69,6 +69,8 @@ class ReplyRequest:
     """False for the gateway: its clients' prompts are never trimmed."""
     images: int = 0
     """Images of the current batch: the hard need for vision."""
+    degrade_images: bool = True
+    """When nothing that can see is usable: send the text alone rather than nothing."""
     tools: bool = False
     order: tuple[str, ...] | None = None
     """Provider names or `provider/model` to walk instead of the configured order."""

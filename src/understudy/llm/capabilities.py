@@ -1,0 +1,105 @@
+"""What models accept: facts from four sources, the surest one winning field by field."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+MEMORY_S = 24 * 3600.0
+"""How long something learned from a refusal is believed: models get swapped."""
+USUAL_TOKENS_PER_CHAR = 1 / 3.3
+_LEAST_CHARS = 200
+"""Below this the chat template's own tokens would dominate what is learned."""
+LOUD_ENGINES = frozenset(("openrouter", "chutes", "nanogpt", "llama.cpp", "openai"))
+"""Engines that refuse an image they cannot see; the others answer as if there were none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What one model accepts; `None` is not known."""
+
+    vision: bool | None = None
+    max_images: int | None = None
+    tools: bool | None = None
+    n_ctx: int | None = None
+    """Context length in tokens, prompt and reply together."""
+    body_bytes: int | None = None
+    """The largest request body its server takes."""
+    slots: int | None = None
+    """How many requests its server works on at once."""
+
+    def over(self, other: "Capabilities") -> "Capabilities":
+        """These facts, with those of `other` where these are silent."""
+        gaps = {
+            f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None
+        }
+        return replace(self, **gaps)
+
+
+NOTHING_KNOWN = Capabilities()
+
+
+class ModelKey(NamedTuple):
+    provider: str
+    model: str
+
+
+@dataclass(slots=True)
+class _Lesson:
+    facts: Capabilities
+    until: float
+
+
+class CapabilityBook:
+    """What is known of each model. Precedence: configured, learned, discovered.
+
+    Shared by routers across reloads, so that nothing has to be learned twice; what is configured
+    is passed in with each question and so changes with the configuration.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._learned: dict[ModelKey, _Lesson] = {}
+        self._discovered: dict[ModelKey, Capabilities] = {}
+        self._omit: dict[ModelKey, dict[str, float]] = {}
+        self._tokens_per_char: dict[ModelKey, float] = {}
+
+    def of(self, key: ModelKey, configured: Capabilities = NOTHING_KNOWN) -> Capabilities:
+        known = self._discovered.get(key, NOTHING_KNOWN)
+        lesson = self._learned.get(key)
+        if lesson is not None and self._clock() < lesson.until:
+            known = lesson.facts.over(known)
+        return configured.over(known)
+
+    def learn(self, key: ModelKey, facts: Capabilities) -> None:
+        """Believe for a day what a model's own server said by refusing or accepting."""
+        lesson = self._learned.get(key)
+        now = self._clock()
+        if lesson is not None and now < lesson.until:
+            facts = facts.over(lesson.facts)
+        self._learned[key] = _Lesson(facts, now + MEMORY_S)
+
+    def discover(self, key: ModelKey, facts: Capabilities) -> None:
+        """Take what a probe or a model list told; silence keeps what an earlier one told."""
+        self._discovered[key] = facts.over(self._discovered.get(key, NOTHING_KNOWN))
+
+    def learn_omission(self, key: ModelKey, parameter: str) -> None:
+        self._omit.setdefault(key, {})[parameter] = self._clock() + MEMORY_S
+
+    def omissions(self, key: ModelKey) -> tuple[str, ...]:
+        """Parameters this model's server refuses."""
+        refused = self._omit.get(key)
+        if not refused:
+            return ()
+        now = self._clock()
+        return tuple(name for name, until in refused.items() if now < until)
+
+    def tokens_per_char(self, key: ModelKey) -> float:
+        return self._tokens_per_char.get(key, USUAL_TOKENS_PER_CHAR)
+
+    def learn_tokens(self, key: ModelKey, *, tokens: int, chars: int) -> None:
+        """Draw the estimate half-way to what a server reported for a prompt of `chars`."""
+        if chars < _LEAST_CHARS or tokens <= 0:
+            return
+        seen = min(max(tokens / chars, 0.1), 2.0)
+        known = self._tokens_per_char.get(key)
+        self._tokens_per_char[key] = seen if known is None else (known + seen) / 2

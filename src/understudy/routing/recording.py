@@ -1,0 +1,242 @@
+"""Writes the one record of an attempt, of a candidate left out, and of a reply."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from understudy.chat import Usage, UsageSource
+from understudy.errors import ErrorClass, ProviderError
+from understudy.llm.client import Phase
+from understudy.llm.prices import PriceBook
+from understudy.routing.attempts import (
+    AttemptObserver,
+    AttemptRecord,
+    AttemptRole,
+    BreakerChange,
+    NextStep,
+    OfflineReason,
+    Outcome,
+    ReplyOutcome,
+    ReplyRecord,
+    SkipReason,
+)
+from understudy.routing.candidate import Candidate
+from understudy.routing.costs import cost_of
+from understudy.routing.request import ReplyRequest
+from understudy.routing.running import RunningAttempt
+
+_UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
+Scrub = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Why a candidate was left out."""
+
+    reason: SkipReason
+    error_class: ErrorClass | None = None
+    """What it is resting for."""
+    held_until: float | None = None
+    """Wall clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the router made of an attempt that has ended."""
+
+    next: NextStep
+    committed: bool = False
+    breaker: BreakerChange | None = None
+    held_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """Why nothing was delivered, and when it may be worth another try."""
+
+    reason: OfflineReason
+    retry_at: float | None = None
+    """Wall clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Knows what all records of one request share."""
+
+    request: ReplyRequest
+    of_max: int
+    wall: Callable[[], float]
+    clock: Callable[[], float]
+    prices: PriceBook
+    scrub: Scrub | None
+    """Makes server text fit for records; `None` keeps it out of them altogether."""
+    config_rev: str
+    observers: Sequence[AttemptObserver]
+
+    def skipped(self, candidate: Candidate, skip: Skip, number: int) -> AttemptRecord:
+        record = replace(
+            self._base(candidate, number, self.wall()),
+            skip_reason=skip.reason,
+            error_class=skip.error_class,
+            held_until=skip.held_until,
+        )
+        return self._told(record)
+
+    def reply(
+        self,
+        outcome: ReplyOutcome,
+        attempts: tuple[AttemptRecord, ...],
+        *,
+        started: float,
+        first_visible: float | None,
+        offline: Offline | None,
+    ) -> ReplyRecord:
+        winner = attempts[-1] if outcome is ReplyOutcome.DELIVERED else None
+        took_s = self.clock() - started
+        record = ReplyRecord(
+            ts=self.wall() - took_s,
+            request_id=self.request.id,
+            sink=self.request.sink,
+            outcome=outcome,
+            attempts=attempts,
+            winner=winner,
+            offline_reason=None if offline is None else offline.reason,
+            retry_at=None if offline is None else offline.retry_at,
+            t_first_visible_ms=_since(started, first_visible),
+            t_total_ms=_ms(took_s),
+            usage=summed(attempts),
+            origin=self.request.origin,
+        )
+        for observer in self.observers:
+            observer.reply_ended(record)
+        return record
+
+    def _told(self, record: AttemptRecord) -> AttemptRecord:
+        for observer in self.observers:
+            observer.attempt_ended(record)
+        return record
+
+    def attempted(self, run: RunningAttempt, verdict: Verdict, number: int) -> AttemptRecord:
+        ended = self.clock() if run.ended is None else run.ended
+        candidate, exchange = run.assignment.candidate, run.exchange
+        cost, source = cost_of(
+            self.prices,
+            candidate.provider,
+            candidate.engine,
+            exchange.model_served or candidate.model,
+            exchange.usage,
+        )
+        prompt = run.assignment.prompt
+        base = self._base(candidate, number, self.wall() - (ended - run.started))
+        record = replace(
+            base,
+            role=run.assignment.role,
+            outcome=_outcome(run),
+            phase=exchange.phase,
+            next=verdict.next,
+            model_served=exchange.model_served,
+            upstream_id=exchange.upstream_id,
+            http_status=exchange.http_status,
+            committed=verdict.committed,
+            visible_chars=run.visible_chars,
+            finish_reason=run.finish_reason,
+            t_queue_ms=_ms(run.assignment.queued_s),
+            t_connect_ms=_ms_or_none(exchange.connect_s),
+            t_headers_ms=_ms_or_none(exchange.headers_s),
+            t_first_output_ms=_since(run.started, run.first_output),
+            t_first_visible_ms=_since(run.started, run.first_visible),
+            t_total_ms=_ms(ended - run.started),
+            budget_ms=_ms(run.assignment.budget.first_token_s),
+            reused_connection=exchange.reused_connection,
+            keepalives=exchange.keepalives,
+            bad_frames=exchange.bad_frames,
+            max_gap_ms=_ms(run.max_gap_s),
+            usage=exchange.usage,
+            cost_usd=cost,
+            cost_source=source,
+            maybe_billed=_maybe_billed(run),
+            images=prompt.images,
+            degraded=prompt.degraded,
+            breaker=verdict.breaker,
+            held_until=verdict.held_until,
+        )
+        return self._told(record if run.failure is None else self._failed(record, run.failure))
+
+    def _failed(self, record: AttemptRecord, failure: ProviderError) -> AttemptRecord:
+        detail = failure.detail
+        return replace(
+            record,
+            error_class=failure.error_class,
+            provider_code=failure.provider_code,
+            retry_after_s=failure.retry_after_s,
+            http_status=failure.http_status or record.http_status,
+            error_digest=hashlib.sha256(detail.encode()).hexdigest()[:8] if detail else None,
+            error_text=self.scrub(detail)[:300] if detail and self.scrub is not None else None,
+        )
+
+    def _base(self, candidate: Candidate, number: int, ts: float) -> AttemptRecord:
+        return AttemptRecord(
+            ts=ts,
+            request_id=self.request.id,
+            attempt=number,
+            of_max=self.of_max,
+            sink=self.request.sink,
+            provider=candidate.provider,
+            label=candidate.label,
+            engine=candidate.engine,
+            endpoint_host=candidate.endpoint_host,
+            key_ref=candidate.key_ref,
+            model_requested=candidate.model,
+            role=AttemptRole.NORMAL,
+            outcome=Outcome.SKIPPED,
+            phase=Phase.QUEUE,
+            next=NextStep.FAILOVER,
+            config_rev=self.config_rev,
+        )
+
+
+def summed(attempts: Sequence[AttemptRecord]) -> Usage | None:
+    """The tokens of all attempts, discarded ones included: they are paid for too."""
+    known = [a.usage for a in attempts if a.usage is not None]
+    if not known:
+        return None
+    costs = [u.cost_usd for u in known if u.cost_usd is not None]
+    return Usage(
+        input_tokens=sum(u.input_tokens for u in known),
+        output_tokens=sum(u.output_tokens for u in known),
+        reasoning_tokens=sum(u.reasoning_tokens for u in known),
+        cache_read_tokens=sum(u.cache_read_tokens for u in known),
+        cache_write_tokens=sum(u.cache_write_tokens for u in known),
+        source=max((u.source for u in known), key=list(UsageSource).index),
+        cost_usd=sum(costs) if costs else None,
+    )
+
+
+def _outcome(run: RunningAttempt) -> Outcome:
+    if run.cancelled:
+        return Outcome.CANCELLED
+    return Outcome.OK if run.failure is None else Outcome.ERROR
+
+
+def _maybe_billed(run: RunningAttempt) -> bool:
+    """Cut off after it was sent, and nobody told what it cost."""
+    unfinished = run.cancelled or run.failure is not None
+    answered_by_refusal = (run.exchange.http_status or 200) >= 400
+    return (
+        unfinished
+        and not answered_by_refusal
+        and run.exchange.phase not in _UNSENT
+        and run.exchange.usage is None
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _ms_or_none(seconds: float | None) -> int | None:
+    return None if seconds is None else _ms(seconds)
+
+
+def _since(start: float, moment: float | None) -> int | None:
+    return None if moment is None else _ms(moment - start)

@@ -1,0 +1,148 @@
+"""One attempt while it runs: reads the stream, keeps the time, remembers what came."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from understudy.chat import ChatEvent, Finished, ReasoningDelta, ToolCallDelta
+from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
+from understudy.llm.client import Exchange
+from understudy.routing.attempts import AttemptRole
+from understudy.routing.candidate import Candidate
+from understudy.routing.deadlines import Budget
+from understudy.routing.holdback import Holdback, Output
+from understudy.routing.request import Prompt
+from understudy.routing.watch import Watch
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one attempt is to do."""
+
+    candidate: Candidate
+    role: AttemptRole
+    prompt: Prompt
+    budget: Budget
+    queued_s: float = 0.0
+
+
+class RunningAttempt:
+    """One HTTP request to one candidate. Everything mutable about an attempt is in here."""
+
+    def __init__(
+        self, assignment: Assignment, holdback: Holdback, clock: Callable[[], float]
+    ) -> None:
+        self.assignment = assignment
+        self.exchange = Exchange()
+        self.failure: ProviderError | None = None
+        """Why it failed; `None` once it has finished well."""
+        self.finish_reason: str | None = None
+        self.tool_calls = False
+        self.cancelled = False
+        self.yielded = False
+        """Whether any output was let through to the sink."""
+        self.started = clock()
+        self.ended: float | None = None
+        self.first_output: float | None = None
+        self.first_visible: float | None = None
+        self.max_gap_s = 0.0
+        self._last_useful = self.started
+        self._clock = clock
+        self._holdback = holdback
+        self._texts: list[str] = []
+        self._thought = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    @property
+    def error_class(self) -> ErrorClass | None:
+        return None if self.failure is None else self.failure.error_class
+
+    @property
+    def visible_chars(self) -> int:
+        return sum(map(len, self._texts))
+
+    async def events(self) -> AsyncGenerator[Output, None]:
+        """Yield what the sink may have; afterwards `failure` tells how it ended.
+
+        Closing or cancelling it closes the connection.
+        """
+        try:
+            async with contextlib.aclosing(self._reading()) as outputs:
+                async for output in outputs:
+                    yield output
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled = True
+            raise
+        except ProviderError as error:
+            self.failure = error
+        except Exception as error:  # noqa: BLE001 - a bug in one engine's client must not end the reply
+            _log.error("router.internal_error", error=type(error).__name__, exc_info=True)
+            self.failure = Unreachable(ErrorClass.INTERNAL)
+        finally:
+            self.ended = self._clock()
+
+    async def _reading(self) -> AsyncGenerator[Output, None]:
+        client, model = self.assignment.candidate.client, self.assignment.candidate.model
+        stream = client.stream(self.assignment.prompt.request, model, self.exchange)
+        async with contextlib.aclosing(stream):
+            with Watch(self.assignment.budget, self._clock, self.started) as watch:
+                async for event in stream:
+                    released = self._take(event, watch)
+                    if released:
+                        watch.pause()
+                        for output in released:
+                            yield output
+                        watch.resume(self._clock())
+                    if self.finish_reason is not None:
+                        break
+        for output in self._concluded():
+            yield output
+
+    def _take(self, event: ChatEvent, watch: Watch) -> tuple[Output, ...] | list[Output]:
+        if isinstance(event, Finished):
+            self.finish_reason = event.reason
+            return ()
+        visible = self._remember(event)
+        if visible is None:
+            return ()
+        now = self._clock()
+        watch.useful(now, visible=visible)
+        self._mark(now, visible=visible)
+        return self._holdback.take(event)
+
+    def _remember(self, event: Output) -> bool | None:
+        """Whether the event can be seen; `None` when it is no output at all."""
+        if isinstance(event, ToolCallDelta):
+            self.tool_calls = True
+            return True
+        if not event.text:
+            return None
+        if isinstance(event, ReasoningDelta):
+            self._thought = True
+            return False
+        self._texts.append(event.text)
+        return self.first_visible is not None or not event.text.isspace()
+
+    def _mark(self, now: float, *, visible: bool) -> None:
+        if self.first_output is None:
+            self.first_output = now
+        if visible and self.first_visible is None:
+            self.first_visible = now
+        self.max_gap_s = max(self.max_gap_s, now - self._last_useful)
+        self._last_useful = now
+
+    def _concluded(self) -> list[Output]:
+        if self.finish_reason is None:
+            raise BadReply(ErrorClass.TRUNCATED_STREAM)
+        if self.first_visible is None:
+            exhausted = self._thought and self.finish_reason == "length"
+            raise BadReply(ErrorClass.REASONING_EXHAUSTED if exhausted else ErrorClass.EMPTY_REPLY)
+        return self._holdback.release()

@@ -1,0 +1,122 @@
+"""Short words for tests of the router: candidates, requests, and what came of them."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from understudy.chat import ChatRequest, Message, TextDelta, TextPart
+from understudy.llm.scripted import Script, ScriptedClient
+from understudy.routing.attempts import AttemptRecord, ReplyRecord
+from understudy.routing.candidate import Candidate
+from understudy.routing.request import (
+    Fit,
+    Prompt,
+    ReplyEnded,
+    ReplyRequest,
+    Restarted,
+    RouterEvent,
+    SinkKind,
+)
+from understudy.routing.router import Instruments, ModelRouter, RouterRules
+
+
+def candidate(name: str, *scripts: Script, **fields: object) -> Candidate:
+    """`name` is the provider, or provider/model."""
+    provider, _, model = name.partition("/")
+    base: dict[str, object] = {
+        "provider": provider,
+        "model": model or "m",
+        "label": provider,
+        "engine": "openai",
+        "client": ScriptedClient(scripts),
+        "endpoint": f"http://{provider}.test",
+        "endpoint_host": f"{provider}.test",
+    }
+    return Candidate(**(base | fields))  # type: ignore[arg-type]
+
+
+def calls(one: Candidate) -> int:
+    assert isinstance(one.client, ScriptedClient)
+    return len(one.client.calls)
+
+
+def left_open(one: Candidate) -> int:
+    assert isinstance(one.client, ScriptedClient)
+    return sum(not call.ended for call in one.client.calls)
+
+
+def hello(_fit: Fit) -> Prompt:
+    request = ChatRequest((Message("user", (TextPart("hello"),)),), max_tokens=100)
+    return Prompt(request, input_tokens=10)
+
+
+def wanted(kind: SinkKind = SinkKind.EDITABLE, **fields: object) -> ReplyRequest:
+    base: dict[str, object] = {"id": "r1", "sink": "web", "kind": kind, "build": hello}
+    return ReplyRequest(**(base | fields))  # type: ignore[arg-type]
+
+
+@dataclass
+class Observed:
+    """Keeps every record it is told of."""
+
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    replies: list[ReplyRecord] = field(default_factory=list)
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        self.attempts.append(record)
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        self.replies.append(record)
+
+
+@dataclass
+class Seen:
+    """What a sink saw of one reply."""
+
+    events: list[RouterEvent]
+    took_s: float
+
+    @property
+    def end(self) -> ReplyEnded:
+        last = self.events[-1]
+        assert isinstance(last, ReplyEnded)
+        return last
+
+    @property
+    def screen(self) -> str:
+        """The text as a sink that obeys the events shows it."""
+        text = ""
+        for event in self.events:
+            if isinstance(event, Restarted):
+                text = ""
+            elif isinstance(event, TextDelta):
+                text += event.text
+        return text
+
+    @property
+    def story(self) -> list[str]:
+        """`provider outcome-or-class` per attempt."""
+        return [
+            f"{a.provider} {a.skip_reason or a.error_class or a.outcome}"
+            for a in self.end.record.attempts
+        ]
+
+
+def router(
+    candidates: Sequence[Candidate], rules: RouterRules | None = None, *observers: Observed
+) -> ModelRouter:
+    loop = asyncio.get_running_loop()
+    tools = Instruments(
+        clock=loop.time, wall=lambda: 1e9 + loop.time(), random=Random(7), observers=observers
+    )
+    return ModelRouter(candidates, rules, instruments=tools)
+
+
+async def reply(model_router: ModelRouter, request: ReplyRequest | None = None) -> Seen:
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    async with contextlib.aclosing(model_router.reply(request or wanted())) as events:
+        seen = [event async for event in events]
+    return Seen(seen, loop.time() - start)
