@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from understudy.config.section import Names, Seconds, Section
+from understudy.config.section import Name, Names, Seconds, Section
 
 Engine = Literal[
     "openrouter", "chutes", "nanogpt", "koboldcpp", "llama.cpp", "textgen-webui", "openai"
@@ -23,12 +23,14 @@ class Server(Section):
 
     enabled: bool = True
     base_url: str | None = None
-    """With or without `/v1`; both work."""
-    name: str | None = None
+    """`None` is the engine's own address, where it has one. With or without `/v1`; both work."""
+    name: Name | None = None
     """The model; engines that serve just one need none."""
     fallbacks: Names = ()
     api_key: SecretStr | None = None
+    """The key itself. Loading fills it from `api_key_env` where the file does not give one."""
     api_key_env: str | None = None
+    """Where the key was looked for; `None` once loaded when the file itself gives the key."""
     timeout_seconds: Seconds | None = None
     """First-token budget: give up on this server when no useful token has come by then."""
     connect_timeout_seconds: Seconds | None = None
@@ -50,7 +52,7 @@ class Server(Section):
 
 
 class OpenRouterServer(Server):
-    name: str | None = "meta-llama/llama-4-scout:free"
+    name: Name | None = "meta-llama/llama-4-scout:free"
     fallbacks: Names = ("meta-llama/llama-3.3-8b-instruct:free", "openrouter/free")
     api_key_env: str | None = "OPENROUTER_API_KEY"
     allow_auto_fallback: bool = False
@@ -101,4 +103,8 @@ class ModelSettings(Section):
     servers: dict[str, NamedServer] = {}
     deadline: Deadline = Deadline()
     on_content_policy: Literal["stop", "next"] = "stop"
+    keep_partial_chars: Annotated[int, Field(ge=0)] = 600
+    """A reply that breaks off after a whole sentence and at least so much text stays as it is,
+    instead of starting again; 0 always starts again."""
     max_attempts: Annotated[int, Field(ge=1)] | None = None
+    """Per reply; `None` is the number of candidates and two more."""

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from understudy.config.model import ModelSettings
-from understudy.config.section import Chance, Names, Seconds, Section
+from understudy.config.section import Chance, Name, Names, Seconds, Section
 
 
 class Vision(Section):
@@ -40,7 +40,7 @@ class Participation(Section):
     channels: Names = ()
     """Where the bot takes part unasked; elsewhere it answers only when it is addressed."""
     chance: Chance = 0.0
-    channel_chance: dict[str, Chance] = {}
+    channel_chance: dict[Name, Chance] = {}
     cooldown_seconds: Annotated[float, Field(ge=0)] = 60
     names: Names = ()
     conversation_mode: ConversationMode = ConversationMode()
@@ -73,8 +73,8 @@ class Persona(Section):
     default: str | None = None
     system_prompt_file: str | None = None
     name: str = "Understudy"
-    by_channel: dict[str, str] = {}
-    by_guild: dict[str, str] = {}
+    by_channel: dict[Name, str] = {}
+    by_guild: dict[Name, str] = {}
 
 
 class Offline(Section):
@@ -130,6 +130,7 @@ class GatewayKey(Section):
     name: str
     sha256: str | None = None
     env: str | None = None
+    """The variable that holds the key; `None` once it was read from there."""
     key: SecretStr | None = None
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     requests_per_day: Annotated[int, Field(ge=1)] | None = None
@@ -137,12 +138,29 @@ class GatewayKey(Section):
     tokens_per_day: Annotated[int, Field(ge=1)] | None = None
 
 
+def _plain_key(value: object) -> object:
+    return {"name": "unnamed", "key": value} if isinstance(value, str) else value
+
+
+def _no_keys(value: object) -> object:
+    return () if value is None else value
+
+
 class Gateway(Section):
     enabled: bool = False
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8006
-    keys: tuple[GatewayKey, ...] = ()
-    orders: dict[str, Names] = {}
+    keys: Annotated[
+        tuple[
+            Annotated[
+                GatewayKey, BeforeValidator(_plain_key, json_schema_input_type=str | GatewayKey)
+            ],
+            ...,
+        ],
+        BeforeValidator(_no_keys),
+    ] = ()
+    """With none it answers only on loopback."""
+    orders: dict[Name, Names] = {}
     cors_origins: Names = ()
     max_body_bytes: Annotated[int, Field(ge=1024)] = 33_554_432
     degrade_images: bool = False

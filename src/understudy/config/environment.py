@@ -1,0 +1,104 @@
+"""Secrets and switches that come from the environment or a `.env` file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
+
+from understudy.config.mistakes import Mistake, or_list
+from understudy.config.model import ModelSettings, Server
+from understudy.config.settings import Gateway, GatewayKey, Logging, Settings
+from understudy.errors import ConfigError
+
+LEVELS = ("debug", "info", "warning", "error")
+_YES = ("1", "true", "yes", "on")
+_NO = ("0", "false", "no", "off")
+
+
+def read_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are set; the environment itself wins over the folder's `.env`."""
+    file = folder / ".env"
+    try:
+        # Without interpolation a "$" in a key stays a "$".
+        written = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read ({_reason(error)}).") from None
+    merged = {name: value for name, value in written.items() if value}
+    merged.update((name, value) for name, value in environ.items() if value)
+    return {name: value.strip() for name, value in merged.items() if value.strip()}
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or "?" if isinstance(error, OSError) else "it is not UTF-8 text"
+
+
+def with_environment(settings: Settings, env: Mapping[str, str]) -> tuple[Settings, list[Mistake]]:
+    """`settings` with every secret and switch that `env` holds; what the file says wins for
+    secrets, what the environment says wins for `LOG_LEVEL` and `LOG_PROMPTS`."""
+    logging, mistakes = _logging(settings.logging, env)
+    filled = settings.model_copy(
+        update={
+            "model": _model(settings.model, env),
+            "discord": settings.discord.model_copy(
+                update={"token": settings.discord.token or _secret(env, settings.discord.token_env)}
+            ),
+            "web": settings.web.model_copy(
+                update={"token": settings.web.token or _secret(env, "UNDERSTUDY_WEB_TOKEN")}
+            ),
+            "gateway": _gateway(settings.gateway, env),
+            "logging": logging,
+        }
+    )
+    return filled, mistakes
+
+
+def _secret(env: Mapping[str, str], name: str | None) -> SecretStr | None:
+    value = env.get(name) if name else None
+    return SecretStr(value) if value else None
+
+
+def _model(model: ModelSettings, env: Mapping[str, str]) -> ModelSettings:
+    update: dict[str, object] = {
+        name: _keyed(server, env)
+        for name, server in (
+            ("openrouter", model.openrouter),
+            ("chutes", model.chutes),
+            ("nanogpt", model.nanogpt),
+            ("local", model.local),
+        )
+    }
+    update["servers"] = {name: _keyed(server, env) for name, server in model.servers.items()}
+    return model.model_copy(update=update)
+
+
+def _keyed(server: Server, env: Mapping[str, str]) -> Server:
+    if server.api_key is not None:
+        return server.model_copy(update={"api_key_env": None})
+    return server.model_copy(update={"api_key": _secret(env, server.api_key_env)})
+
+
+def _gateway(gateway: Gateway, env: Mapping[str, str]) -> Gateway:
+    keys = tuple(_gateway_key(key, env) for key in gateway.keys)
+    return gateway.model_copy(update={"keys": keys})
+
+
+def _gateway_key(key: GatewayKey, env: Mapping[str, str]) -> GatewayKey:
+    found = _secret(env, key.env)
+    return key if found is None else key.model_copy(update={"key": found, "env": None})
+
+
+def _logging(logging: Logging, env: Mapping[str, str]) -> tuple[Logging, list[Mistake]]:
+    update: dict[str, object] = {}
+    mistakes: list[Mistake] = []
+    level = env.get("LOG_LEVEL", "").lower()
+    if level in LEVELS:
+        update["level"] = level
+    elif level:
+        mistakes.append(Mistake((), f"LOG_LEVEL in the environment should be {or_list(LEVELS)}"))
+    prompts = env.get("LOG_PROMPTS", "").lower()
+    if prompts in _YES or prompts in _NO:
+        update["prompts"] = prompts in _YES
+    elif prompts:
+        mistakes.append(Mistake((), "LOG_PROMPTS in the environment should be 1 or 0"))
+    return logging.model_copy(update=update), mistakes

@@ -1,0 +1,117 @@
+"""The configuration explained: JSON schema, reference table, and the files a newcomer gets.
+
+What each key means is written once, as the comment beside it in `example.yaml`.
+"""
+
+import functools
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+from understudy.config.document import KeyPath, read_document
+from understudy.config.schema import ANY, field_at, known_keys, section_at
+from understudy.config.settings import Settings
+
+_TWINS: dict[str, tuple[KeyPath, ...]] = {
+    "model": (("model", "openrouter"), ("model", "local"), ("model", "nanogpt")),
+    "discord": (("discord", "allow"),),
+}
+"""Sections whose keys mean the same elsewhere under the same first name."""
+
+
+def example_text() -> str:
+    """Every key with its default and a comment."""
+    return _packaged("example.yaml")
+
+
+def write_first_files(folder: Path) -> tuple[Path, ...]:
+    """Write a short `config.yaml` and `.env.example` where they are missing.
+
+    Returns what was written; nothing where the folder is not writable.
+    """
+    written: list[Path] = []
+    for name, source in (("config.yaml", "starter.yaml"), (".env.example", "dotenv.example")):
+        try:
+            with (folder / name).open("x", encoding="utf-8") as file:
+                file.write(_packaged(source))
+        except OSError:
+            continue
+        written.append(folder / name)
+    return tuple(written)
+
+
+def json_schema() -> dict[str, object]:
+    """The schema for editors, each key with its description."""
+    schema = Settings.model_json_schema()
+    places = {Settings.__name__: schema, **schema["$defs"]}
+    for path in known_keys():
+        section = section_at(path[:-1])
+        assert section is not None
+        places[section.__name__]["properties"][path[-1]].setdefault("description", describe(path))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def describe(path: KeyPath) -> str:
+    """What a key means, in a sentence or two for operators."""
+    comments = _comments()
+    same_elsewhere = [(*section, path[-1]) for section in _TWINS.get(path[0], ())]
+    found = (comments.get(key, "") for key in (path, *same_elsewhere))
+    return next((text for text in found if text), "") or _in_examples().get(path[-1], "")
+
+
+def reference_markdown() -> str:
+    """The page `docs/configuration.md`: a table of every key."""
+    parts = [_packaged("reference.md").rstrip()]
+    sections = dict.fromkeys(key[:-1] for key in known_keys())
+    for section in sections:
+        title = ".".join(section).replace(f".{ANY}", ".<name>") or "The sections"
+        rows = [_row(key) for key in known_keys() if key[:-1] == section]
+        text = describe(section) if section and section[-1] != ANY else ""
+        parts.append(f"## {title}\n\n{text}".rstrip())
+        parts.append("\n".join(["| key | default | meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(path: KeyPath) -> str:
+    field = field_at(path)
+    if field.is_required():
+        value = "required"
+    elif section_at(path) is not None:
+        value = "a section, below"
+    else:
+        value = f"`{_shown(field.default)}`"
+    return f"| `{path[-1]}` | {value} | {describe(path).replace('|', '&#124;')} |"
+
+
+def _shown(value: object) -> str:
+    plain = sorted(value) if isinstance(value, frozenset) else value
+    return json.dumps(plain, ensure_ascii=False)
+
+
+def _packaged(name: str) -> str:
+    return resources.files("understudy.config").joinpath(name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _comments() -> dict[KeyPath, str]:
+    text = example_text()
+    rows = text.splitlines()
+    return {path: _above(rows, line) for path, line in read_document(text).lines.items()}
+
+
+def _above(rows: list[str], line: int) -> str:
+    words: list[str] = []
+    for row in reversed(rows[: line - 1]):
+        if not row.strip().startswith("#"):
+            break
+        words.insert(0, row.strip().removeprefix("#"))
+    # What is indented further is an example, not part of the explanation.
+    return " ".join(word.strip() for word in words if not word.startswith("   "))
+
+
+@functools.cache
+def _in_examples() -> dict[str, str]:
+    """Keys that stand only in commented examples, with the remark behind them."""
+    found = re.findall(r"^\s*#\s+(?:- )?(\w+): .*#\s+(.+)$", example_text(), re.MULTILINE)
+    return dict(found)

@@ -1,0 +1,154 @@
+"""What must hold between keys, beyond the type of each."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from understudy.config.document import KeyPath
+from understudy.config.mistakes import Mistake, nearest, or_list
+from understudy.config.model import ModelSettings, Server
+from understudy.config.settings import Settings
+
+BUILT_IN = ("openrouter", "chutes", "nanogpt", "local", "auto")
+_SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_HOSTED = ("openrouter", "chutes", "nanogpt")
+
+
+def broken_rules(settings: Settings) -> Iterator[Mistake]:
+    """Every rule that `settings` breaks."""
+    for rule in _RULES:
+        yield from rule(settings)
+
+
+def conflicts(settings: Settings) -> Iterator[Mistake]:
+    """What is allowed but cannot work as written; only of numbers the operator wrote."""
+    model = settings.model
+    if "commit_seconds" not in model.deadline.model_fields_set:
+        return
+    for path, server in servers(model):
+        written = server.timeout_seconds if "timeout_seconds" in server.model_fields_set else None
+        if written is not None and written > model.deadline.commit_seconds:
+            yield Mistake(
+                (*path, "timeout_seconds"),
+                f"{written:g} s can never be used up: model.deadline.commit_seconds ends the wait "
+                f"after {model.deadline.commit_seconds:g} s",
+            )
+
+
+def servers(model: ModelSettings) -> Iterator[tuple[KeyPath, Server]]:
+    """Every provider with the path of its section."""
+    built_in: Mapping[str, Server] = {
+        "openrouter": model.openrouter,
+        "chutes": model.chutes,
+        "nanogpt": model.nanogpt,
+        "local": model.local,
+    }
+    for name, server in built_in.items():
+        yield ("model", name), server
+    for name, server in model.servers.items():
+        yield ("model", "servers", name), server
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _order_names_exist(settings: Settings) -> Iterator[Mistake]:
+    known = (*BUILT_IN, *settings.model.servers)
+    orders: dict[KeyPath, tuple[str, ...]] = {
+        ("model", "provider_order"): settings.model.provider_order
+    }
+    for name, order in settings.gateway.orders.items():
+        orders[("gateway", "orders", name)] = order
+    for path, order in orders.items():
+        for index, entry in enumerate(order):
+            is_model = path[0] == "gateway" and "/" in entry
+            provider = entry.partition("/")[0] if is_model else entry
+            if provider not in known:
+                close = nearest(provider, known)
+                yield Mistake(
+                    (*path, str(index)),
+                    f"did you mean '{close}'?"
+                    if close
+                    else f"no provider of this name; there are {or_list(known)}",
+                )
+            elif entry in order[:index]:
+                yield Mistake((*path, str(index)), f"'{entry}' stands here twice")
+
+
+def _order_is_not_empty(settings: Settings) -> Iterator[Mistake]:
+    if not settings.model.provider_order:
+        yield Mistake(("model", "provider_order"), "needs at least one provider")
+
+
+def _server_names_are_usable(settings: Settings) -> Iterator[Mistake]:
+    for name in settings.model.servers:
+        path = ("model", "servers", name)
+        if name in BUILT_IN:
+            yield Mistake(path, "this name is taken; choose another one")
+        elif not _SERVER_NAME.fullmatch(name):
+            yield Mistake(path, "a name is made of letters, digits, '-', '_' and '.'")
+
+
+def _servers_have_an_address(settings: Settings) -> Iterator[Mistake]:
+    for name, server in settings.model.servers.items():
+        if server.base_url is None and server.preset is None and server.engine not in _HOSTED:
+            yield Mistake(("model", "servers", name), "needs a base_url")
+
+
+def _addresses_are_urls(settings: Settings) -> Iterator[Mistake]:
+    for path, server in servers(settings.model):
+        url = server.base_url
+        if url is not None and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
+            yield Mistake(
+                (*path, "base_url"), "should look like http://127.0.0.1:5001 (http or https)"
+            )
+
+
+def _deadlines_nest(settings: Settings) -> Iterator[Mistake]:
+    deadline = settings.model.deadline
+    if deadline.commit_seconds > deadline.total_seconds:
+        yield Mistake(
+            ("model", "deadline", "commit_seconds"),
+            f"is longer than model.deadline.total_seconds ({deadline.total_seconds:g})",
+        )
+
+
+def _open_doors_have_locks(settings: Settings) -> Iterator[Mistake]:
+    web, gateway = settings.web, settings.gateway
+    if web.enabled and web.token is None and not is_loopback(web.host):
+        yield Mistake(
+            ("web", "host"),
+            "other machines could use the page: set web.token (or UNDERSTUDY_WEB_TOKEN), "
+            "or use 127.0.0.1",
+        )
+    if gateway.enabled and not gateway.keys and not is_loopback(gateway.host):
+        yield Mistake(
+            ("gateway", "host"),
+            "other machines could use the gateway: add gateway.keys, or use 127.0.0.1",
+        )
+
+
+def _gateway_keys_have_one_source(settings: Settings) -> Iterator[Mistake]:
+    for index, key in enumerate(settings.gateway.keys):
+        path = ("gateway", "keys", str(index))
+        if sum(source is not None for source in (key.sha256, key.env, key.key)) != 1:
+            yield Mistake(path, "needs exactly one of sha256, env or key")
+        elif key.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", key.sha256):
+            yield Mistake((*path, "sha256"), "should be the 64 digits of `understudy gateway key`")
+
+
+_RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
+    _order_names_exist,
+    _order_is_not_empty,
+    _server_names_are_usable,
+    _servers_have_an_address,
+    _addresses_are_urls,
+    _deadlines_nest,
+    _open_doors_have_locks,
+    _gateway_keys_have_one_source,
+)
