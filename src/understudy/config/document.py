@@ -11,6 +11,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 KeyPath = tuple[str, ...]
 
 _MAX_KEYS = 20_000
+_MAX_DEPTH = 40
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -72,7 +73,7 @@ def _positions(root: Node) -> tuple[dict[KeyPath, int], tuple[tuple[KeyPath, int
         for child, line, below, is_merge in _children(path, node):
             seen += 1
             # Aliases of aliases can stand for more keys than there is memory.
-            if seen > _MAX_KEYS:
+            if seen > _MAX_KEYS or len(path) > _MAX_DEPTH:
                 raise Unreadable("more keys than a configuration can have", line)
             waiting.append((child, below, merged or is_merge))
             if is_merge:
