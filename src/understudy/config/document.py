@@ -50,7 +50,8 @@ def read_document(text: str) -> Document:
         raise Unreadable("a character that YAML does not allow") from None
     except RecursionError:
         raise Unreadable("nested too deeply") from None
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError):
+        # What the library lets through of scalars that only look like numbers or dates.
         raise Unreadable("a value that YAML cannot read; put it in quotes") from None
 
 
