@@ -1,0 +1,201 @@
+"""Prometheus series about attempts and replies.
+
+Labels come from the configuration and from our own enumerations only: never a user, a channel, a
+client's model name or a server's words, so their number is bounded by the configuration.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from understudy.chat import Usage, UsageSource
+from understudy.observability.semconv import provider_name
+from understudy.routing.attempts import AttemptRecord, Outcome, ReplyRecord
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+DURATIONS: Final = tuple(0.01 * 2**power for power in range(14))
+"""Seconds, 0.01 to 81.92: the buckets of the GenAI conventions."""
+CLOSED, HALF_OPEN, OPEN = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a candidate stands right now."""
+
+    candidate: str
+    states: Mapping[str, int] = field(default_factory=dict)
+    """Per scope (`E`, `K`, `M`...): `CLOSED`, `HALF_OPEN` or `OPEN`."""
+    open_seconds: float = 0.0
+    """How long it was left out for any reason, since the start."""
+    inflight: int = 0
+
+
+ReadStandings = Callable[[], Iterable[Standing]]
+
+
+def _nothing() -> tuple[Standing, ...]:
+    return ()
+
+
+class Metrics:
+    """An observer that counts, and the page it is read from."""
+
+    def __init__(self, standings: ReadStandings = _nothing) -> None:
+        registry = self.registry = CollectorRegistry()
+        registry.register(_Standings(standings))
+        self._attempts = Counter(
+            "router_attempts",
+            "Attempts that have ended, skips excluded",
+            ("candidate", "outcome", "error_class", "role"),
+            registry=registry,
+        )
+        self._skips = Counter(
+            "router_skips", "Candidates left out", ("candidate", "reason"), registry=registry
+        )
+        self._requests = Counter(
+            "router_requests", "Replies that have ended", ("sink", "outcome"), registry=registry
+        )
+        self._failovers = Counter(
+            "router_failovers",
+            "Times a candidate took over from one that failed",
+            ("from", "to", "error_class"),
+            registry=registry,
+        )
+        self._first_visible = Histogram(
+            "router_time_to_first_visible_seconds",
+            "From the accepted request to the first visible text",
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self._idle_gap = Histogram(
+            "router_idle_gap_seconds",
+            "Longest silence of each attempt",
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self._queue = Histogram(
+            "router_queue_seconds",
+            "Wait for a free place at the candidate",
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self._cost = Counter(
+            "router_cost_usd", "Cost as far as it is known, in US dollars", registry=registry
+        )
+        self._estimated = Counter(
+            "router_tokens_estimated", "Tokens that no server reported", registry=registry
+        )
+        self._genai = _GenAiSeries(registry)
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        if record.outcome is Outcome.SKIPPED:
+            self._skips.labels(record.candidate, record.skip_reason or "").inc()
+            return
+        self._attempts.labels(
+            record.candidate, record.outcome, record.error_class or "", record.role
+        ).inc()
+        self._idle_gap.observe(record.max_gap_ms / 1000)
+        self._queue.observe(record.t_queue_ms / 1000)
+        self._cost.inc(record.cost_usd or 0.0)
+        usage = record.usage
+        if usage is not None and usage.source is UsageSource.ESTIMATED:
+            self._estimated.inc(usage.input_tokens + usage.output_tokens)
+        self._genai.attempt_ended(record)
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        self._requests.labels(record.sink, record.outcome).inc()
+        if record.t_first_visible_ms is not None:
+            self._first_visible.observe(record.t_first_visible_ms / 1000)
+        tried = [a for a in record.attempts if a.outcome is not Outcome.SKIPPED]
+        for before, after in pairwise(tried):
+            if before.outcome is Outcome.ERROR and before.candidate != after.candidate:
+                self._failovers.labels(
+                    before.candidate, after.candidate, before.error_class or ""
+                ).inc()
+
+    def page(self) -> tuple[bytes, str]:
+        """What `/metrics` answers, and its media type."""
+        return generate_latest(self.registry), CONTENT_TYPE
+
+
+class _GenAiSeries:
+    """The GenAI conventions' own series, as Prometheus spells them; once per attempt."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        who = ("gen_ai_provider_name", "gen_ai_request_model")
+        self._duration = Histogram(
+            "gen_ai_client_inference_duration_seconds",
+            "From sending an attempt to its end",
+            (*who, "error_type"),
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self._first_chunk = Histogram(
+            "gen_ai_client_inference_time_to_first_chunk_seconds",
+            "From sending an attempt to its first output",
+            who,
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self._tokens = {
+            read: Counter(
+                f"gen_ai_client_inference_usage_{kind}_tokens",
+                f"{kind.replace('_', ' ').capitalize()} tokens, discarded replies included",
+                (*who, "gen_ai_token_modality"),
+                registry=registry,
+            )
+            for kind, read in _TOKENS.items()
+        }
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        who = (provider_name(record.engine), record.model_requested)
+        self._duration.labels(*who, record.error_class or "").observe(record.t_total_ms / 1000)
+        if record.t_first_output_ms is not None:
+            self._first_chunk.labels(*who).observe(record.t_first_output_ms / 1000)
+        modality = "text" if record.usage is not None and not record.images else "unknown"
+        for read, counter in self._tokens.items():
+            counter.labels(*who, modality).inc(read(record.usage) if record.usage else 0)
+
+
+_TOKENS: dict[str, Callable[[Usage], int]] = {
+    "input": lambda usage: usage.input_tokens,
+    "output": lambda usage: usage.output_tokens,
+    "reasoning_output": lambda usage: usage.reasoning_tokens,
+    "cache_read_input": lambda usage: usage.cache_read_tokens,
+    "cache_write_input": lambda usage: usage.cache_write_tokens,
+}
+
+
+class _Standings(Collector):
+    """Reads how the candidates stand when it is asked, so that it is never stale."""
+
+    def __init__(self, read: ReadStandings) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        state = GaugeMetricFamily(
+            "router_candidate_state",
+            "0 closed, 1 half-open, 2 open",
+            labels=("candidate", "scope"),
+        )
+        inflight = GaugeMetricFamily(
+            "router_inflight", "Attempts running now", labels=("candidate",)
+        )
+        open_seconds = 0.0
+        for standing in self._read():
+            for scope, value in standing.states.items():
+                state.add_metric((standing.candidate, scope), value)
+            inflight.add_metric((standing.candidate,), standing.inflight)
+            open_seconds += standing.open_seconds
+        yield state
+        yield inflight
+        yield CounterMetricFamily(
+            "router_open_seconds",
+            "Seconds that candidates were left out, summed over candidates",
+            value=open_seconds,
+        )
