@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import cast
 
 from understudy.gateway.asgi import Gateway
-from understudy.gateway.http import Header, Scope
+from understudy.gateway.http import Header
 
 LOCAL = {"host": "127.0.0.1:8006"}
 
@@ -65,7 +65,7 @@ class Client:
             return {"type": "http.disconnect"}
 
         pairs: list[Header] = [(k.encode(), v.encode()) for k, v in headers.items()]
-        scope: Scope = {
+        scope: dict[str, object] = {
             "type": "http",
             "method": method,
             "path": path,
@@ -75,7 +75,7 @@ class Client:
         await self.gateway(scope, receive, self._send)
         return self.answer
 
-    async def _send(self, message: dict[str, object]) -> None:
+    async def _send(self, message: MutableMapping[str, object]) -> None:
         if message["type"] == "http.response.start":
             self.answer.status = cast("int", message["status"])
             headers = cast("list[Header]", message["headers"])

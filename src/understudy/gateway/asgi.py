@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from starlette.types import Receive, Scope, Send
+
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.errors import RequestRefused
 from understudy.gateway.access import Access, Guest
@@ -18,9 +20,6 @@ from understudy.gateway.http import (
     JSON,
     SSE,
     Header,
-    Receive,
-    Scope,
-    Send,
     answer,
     lifespan,
     read_body,
@@ -161,6 +160,7 @@ class Gateway:
             origin=guest.origin,
             owns_prompt=False,
             images=ask.images,
+            degrade_images=self._settings.degrade_images,
             tools=ask.tools,
             order=self._names.order(ask.model),
             fair_key=guest.name,

@@ -1,26 +1,13 @@
 """The little HTTP the gateway needs: a request's head, its body, an answer in one piece."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import NotRequired, TypedDict
+from collections.abc import Mapping
+
+from starlette.types import Receive, Send
 
 from understudy.errors import RequestRefused
 
 Header = tuple[bytes, bytes]
 
-
-class Scope(TypedDict):
-    """The part of an ASGI scope that is read here."""
-
-    type: str
-    method: NotRequired[str]
-    path: NotRequired[str]
-    scheme: NotRequired[str]
-    headers: NotRequired[Iterable[Header]]
-    client: NotRequired[tuple[str, int] | None]
-
-
-Receive = Callable[[], Awaitable[Mapping[str, object]]]
-Send = Callable[[dict[str, object]], Awaitable[None]]
 
 JSON: Header = (b"content-type", b"application/json")
 SSE: tuple[Header, ...] = (
@@ -46,8 +33,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        part = message.get("body", b"")
-        assert isinstance(part, bytes)
+        part: bytes = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise _too_large(limit)

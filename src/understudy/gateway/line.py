@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
+from starlette.types import Receive, Send
+
 from understudy.gateway.answers import KEEP_ALIVE
-from understudy.gateway.http import Header, Receive, Send
+from understudy.gateway.http import Header
 
 KEEP_ALIVE_S = 15.0
 _WATCH_AFTER_S = 0.05

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import MutableMapping
 
 from understudy.gateway.line import ClientLine
 
@@ -9,7 +10,7 @@ async def never() -> dict[str, object]:
 
 
 async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
-    sent: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+    sent: asyncio.Queue[MutableMapping[str, object]] = asyncio.Queue()
 
     async with asyncio.timeout(5):
         async with ClientLine(never, sent.put, [(b"a", b"b")], keep_alive_s=0.01) as line:
@@ -21,7 +22,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
 
 
 async def test_headers_are_sent_once() -> None:
-    sent: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+    sent: asyncio.Queue[MutableMapping[str, object]] = asyncio.Queue()
 
     async with ClientLine(never, sent.put) as line:
         await line.open([(b"a", b"b")])
