@@ -29,6 +29,8 @@ class Capabilities:
 
     def over(self, other: "Capabilities") -> "Capabilities":
         """These facts, with those of `other` where these are silent."""
+        if NOTHING_KNOWN in (self, other):
+            return other if self == NOTHING_KNOWN else self
         gaps = {
             f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None
         }

@@ -38,8 +38,8 @@ _LEAST_SURE = (UsageSource.NONE, UsageSource.ESTIMATED, UsageSource.DERIVED, Usa
 def sum_usage(attempts: Iterable[AttemptRecord]) -> Usage | None:
     """The tokens of all attempts together, as sure as the least sure of them."""
     known = [a.usage for a in attempts if a.usage is not None]
-    if not known:
-        return None
+    if len(known) < 2:
+        return known[0] if known else None
     costs = [usage.cost_usd for usage in known if usage.cost_usd is not None]
     return Usage(
         input_tokens=sum(usage.input_tokens for usage in known),

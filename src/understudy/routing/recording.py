@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
-from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
 from understudy.llm.prices import PriceBook
@@ -21,7 +21,7 @@ from understudy.routing.attempts import (
     SkipReason,
 )
 from understudy.routing.candidate import Candidate
-from understudy.routing.costs import cost_of
+from understudy.routing.costs import cost_of, sum_usage
 from understudy.routing.request import ReplyRequest
 from understudy.routing.running import RunningAttempt
 
@@ -59,6 +59,22 @@ class Offline:
     """Wall clock."""
 
 
+class _Common(TypedDict):
+    """What an attempt's record and that of a candidate left out both tell."""
+
+    request_id: str
+    attempt: int
+    of_max: int
+    sink: str
+    provider: str
+    label: str
+    engine: str
+    endpoint_host: str
+    key_ref: str | None
+    model_requested: str
+    config_rev: str
+
+
 @dataclass(frozen=True, slots=True)
 class Recorder:
     """Knows what all records of one request share."""
@@ -74,8 +90,13 @@ class Recorder:
     observers: Sequence[AttemptObserver]
 
     def skipped(self, candidate: Candidate, skip: Skip, number: int) -> AttemptRecord:
-        record = replace(
-            self._base(candidate, number, self.wall()),
+        record = AttemptRecord(
+            **self._common(candidate, number),
+            ts=self.wall(),
+            role=AttemptRole.NORMAL,
+            outcome=Outcome.SKIPPED,
+            phase=Phase.QUEUE,
+            next=NextStep.FAILOVER,
             skip_reason=skip.reason,
             error_class=skip.error_class,
             held_until=skip.held_until,
@@ -104,7 +125,7 @@ class Recorder:
             retry_at=None if offline is None else offline.retry_at,
             t_first_visible_ms=_since(started, first_visible),
             t_total_ms=_ms(took_s),
-            usage=summed(attempts),
+            usage=sum_usage(attempts),
             origin=self.request.origin,
         )
         for observer in self.observers:
@@ -127,9 +148,9 @@ class Recorder:
             exchange.usage,
         )
         prompt = run.assignment.prompt
-        base = self._base(candidate, number, self.wall() - (ended - run.started))
-        record = replace(
-            base,
+        record = AttemptRecord(
+            **self._common(candidate, number),
+            ts=self.wall() - (ended - run.started),
             role=run.assignment.role,
             outcome=_outcome(run),
             phase=exchange.phase,
@@ -174,42 +195,20 @@ class Recorder:
             error_text=self.scrub(detail)[:300] if detail and self.scrub is not None else None,
         )
 
-    def _base(self, candidate: Candidate, number: int, ts: float) -> AttemptRecord:
-        return AttemptRecord(
-            ts=ts,
-            request_id=self.request.id,
-            attempt=number,
-            of_max=self.of_max,
-            sink=self.request.sink,
-            provider=candidate.provider,
-            label=candidate.label,
-            engine=candidate.engine,
-            endpoint_host=candidate.endpoint_host,
-            key_ref=candidate.key_ref,
-            model_requested=candidate.model,
-            role=AttemptRole.NORMAL,
-            outcome=Outcome.SKIPPED,
-            phase=Phase.QUEUE,
-            next=NextStep.FAILOVER,
-            config_rev=self.config_rev,
-        )
-
-
-def summed(attempts: Sequence[AttemptRecord]) -> Usage | None:
-    """The tokens of all attempts, discarded ones included: they are paid for too."""
-    known = [a.usage for a in attempts if a.usage is not None]
-    if not known:
-        return None
-    costs = [u.cost_usd for u in known if u.cost_usd is not None]
-    return Usage(
-        input_tokens=sum(u.input_tokens for u in known),
-        output_tokens=sum(u.output_tokens for u in known),
-        reasoning_tokens=sum(u.reasoning_tokens for u in known),
-        cache_read_tokens=sum(u.cache_read_tokens for u in known),
-        cache_write_tokens=sum(u.cache_write_tokens for u in known),
-        source=max((u.source for u in known), key=list(UsageSource).index),
-        cost_usd=sum(costs) if costs else None,
-    )
+    def _common(self, candidate: Candidate, number: int) -> _Common:
+        return {
+            "request_id": self.request.id,
+            "attempt": number,
+            "of_max": self.of_max,
+            "sink": self.request.sink,
+            "provider": candidate.provider,
+            "label": candidate.label,
+            "engine": candidate.engine,
+            "endpoint_host": candidate.endpoint_host,
+            "key_ref": candidate.key_ref,
+            "model_requested": candidate.model,
+            "config_rev": self.config_rev,
+        }
 
 
 def _outcome(run: RunningAttempt) -> Outcome:
