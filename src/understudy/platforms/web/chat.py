@@ -3,7 +3,6 @@ channel id, so that no id from outside can reach the conversation of another."""
 
 import base64
 import binascii
-import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +17,7 @@ from understudy.chat import ImagePart
 from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.errors import StorageError
+from understudy.platforms.web.api import Refused, answered, read_json
 from understudy.platforms.web.listener import listen
 from understudy.platforms.web.rooms import Rooms
 from understudy.platforms.web.wire import Json, line_entry, overview_row
@@ -25,10 +25,10 @@ from understudy.platforms.web.wire import Json, line_entry, overview_row
 PLATFORM = "web"
 BROWSER_COOKIE = "understudy_browser"
 MAX_TEXT = 32_000
-MAX_BODY = 48_000_000
 SHOWN_LINES = 400
 
 _TOO_FAST = "That was a lot at once, so this one gets no answer. Give me a minute, please."
+_NOT_STORED = "I can't write that down right now, so it was not sent. Try again in a moment."
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -79,14 +79,6 @@ class Eyes:
     find: FindImage
 
 
-class _Refused(Exception):
-    """A request the page should not have made; the text is fit for the person."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def new_browser_id() -> str:
     return secrets.token_urlsafe(24)
 
@@ -94,35 +86,19 @@ def new_browser_id() -> str:
 def browser_of(request: Request) -> str:
     browser = request.cookies.get(BROWSER_COOKIE, "")
     if not _ID.fullmatch(browser):
-        raise _Refused(401, "This page has lost its cookie. Reload it to start anew.")
+        raise Refused(401, "This page has lost its cookie. Reload it to start anew.")
     return browser
 
 
 def _chat_of(request: Request) -> str:
     chat = request.path_params["chat"]
     if not _ID.fullmatch(chat):
-        raise _Refused(404, "There is no such conversation.")
+        raise Refused(404, "There is no such conversation.")
     return str(chat)
 
 
 def channel_of(request: Request) -> Channel:
     return Channel(PLATFORM, f"{browser_of(request)}/{_chat_of(request)}")
-
-
-async def read_json(request: Request, limit: int = MAX_BODY) -> dict[str, object]:
-    """The body as a JSON object, read no further than `limit` bytes."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise _Refused(413, "That is too much at once.")
-    try:
-        fields = json.loads(body)
-    except ValueError:
-        raise _Refused(400, "That was no JSON.") from None
-    if not isinstance(fields, dict):
-        raise _Refused(400, "That was no JSON object.")
-    return fields
 
 
 def _uploads(fields: dict[str, object]) -> list[Upload]:
@@ -133,15 +109,15 @@ def _uploads(fields: dict[str, object]) -> list[Upload]:
             for row in (rows if isinstance(rows, list) else [])
         ]
     except (KeyError, TypeError, binascii.Error, ValueError):
-        raise _Refused(400, "An image did not arrive whole. Try again.") from None
+        raise Refused(400, "An image did not arrive whole. Try again.") from None
 
 
 def _text(fields: dict[str, object], images: Sequence[Upload]) -> str:
     text = fields.get("text")
     if not isinstance(text, str) or not (text.strip() or images):
-        raise _Refused(400, "There is nothing to send.")
+        raise Refused(400, "There is nothing to send.")
     if len(text) > MAX_TEXT:
-        raise _Refused(413, f"That message is too long: {len(text):,} of {MAX_TEXT:,} characters.")
+        raise Refused(413, f"That message is too long: {len(text):,} of {MAX_TEXT:,} characters.")
     # Lone surrogates are legal in JSON escapes, but neither databases nor models take them.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -174,7 +150,7 @@ class ChatApi:
             ("DELETE", "/api/chats/{chat}", self.delete),
             ("GET", "/api/images/{digest}", self.image),
         )
-        return [Route(path, _answered(call), methods=[method]) for method, path, call in table]
+        return [Route(path, answered(call), methods=[method]) for method, path, call in table]
 
     async def chats(self, request: Request) -> Response:
         rows = await self._memory.overviews(PLATFORM, browser_of(request))
@@ -196,7 +172,7 @@ class ChatApi:
         fields = await read_json(request)
         sent_id = str(fields.get("id", ""))
         if not _ID.fullmatch(sent_id):
-            raise _Refused(400, "The message has no usable id.")
+            raise Refused(400, "The message has no usable id.")
         uploads = _uploads(fields)
         text = _text(fields, uploads)
         refs, notes = await self._taken(uploads, text)
@@ -216,7 +192,7 @@ class ChatApi:
             decision = await self._answers.receive(inbound)
         except StorageError:
             self._rooms.unsaid(inbound)
-            raise
+            raise Refused(503, _NOT_STORED) from None
         note = _TOO_FAST if decision is not None and not decision.answer else ""
         return JSONResponse({"id": inbound.message_id, "note": note}, status_code=202)
 
@@ -229,7 +205,7 @@ class ChatApi:
     async def regenerate(self, request: Request) -> Response:
         channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
         if reply != await self._memory.last_reply(channel):
-            raise _Refused(409, "Only the last reply can be made anew.")
+            raise Refused(409, "Only the last reply can be made anew.")
         await self._answers.regenerate(reply)
         return JSONResponse({}, status_code=202)
 
@@ -246,7 +222,7 @@ class ChatApi:
         known = re.fullmatch(r"[0-9a-f]{64}", digest) and self._eyes
         image = await self._eyes.find(digest) if known and self._eyes else None
         if image is None:
-            raise _Refused(404, "That image is no longer kept.")
+            raise Refused(404, "That image is no longer kept.")
         headers = {"Cache-Control": "private, max-age=86400, immutable"}
         return Response(image.data, media_type=image.media_type, headers=headers)
 
@@ -257,21 +233,3 @@ class ChatApi:
             note = ("I can't look at images here: vision is switched off.",) if uploads else ()
             return (), note
         return await self._eyes.take(uploads, text)
-
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def _answered(call: Endpoint) -> Endpoint:
-    """Turn what can go wrong into JSON that the page shows as it stands."""
-
-    async def answered(request: Request) -> Response:
-        try:
-            return await call(request)
-        except _Refused as refused:
-            return JSONResponse({"error": str(refused)}, status_code=refused.status)
-        except StorageError:
-            sorry = "I can't write that down right now, so it was not sent. Try again in a moment."
-            return JSONResponse({"error": sorry}, status_code=503)
-
-    return answered

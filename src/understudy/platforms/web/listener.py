@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from understudy.errors import StorageError
 from understudy.platforms.web.rooms import LiveReply, Room, Rooms
 from understudy.platforms.web.wire import Json
 
@@ -86,7 +87,11 @@ async def listen(rooms: Rooms, channel_id: str, past: PastEntries) -> AsyncItera
     """The event stream of one page. Ends only when the server closes or the page leaves."""
     with rooms.listening(channel_id) as (room, changed):
         page = PageState(room)
-        remembered = await past()
+        try:
+            remembered = await past()
+        except StorageError:
+            yield event("trouble", {"error": "The conversation cannot be read right now."})
+            return
         changed.clear()
         yield event("conversation", page.whole(remembered))
         while not rooms.closed:

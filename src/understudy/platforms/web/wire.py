@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from understudy.conversation.delivery import ImageRef, Inbound
 from understudy.conversation.inbox import Line, MessageState, Overview
 from understudy.platforms.web.markdown import blocks
-from understudy.routing.attempts import AttemptRecord, Outcome, describe_route
+from understudy.routing.attempts import AttemptRecord, Outcome, ReplyRecord, describe_route
 
 Json = dict[str, object]
 
@@ -79,4 +79,54 @@ def overview_row(overview: Overview) -> Json:
         "id": overview.channel.id.rpartition("/")[2],
         "title": overview.title or "New conversation",
         "at": overview.last_at,
+    }
+
+
+def attempt_row(attempt: AttemptRecord) -> Json:
+    """One attempt with its figures, for the operator."""
+    usage = attempt.usage
+    return {
+        "ts": attempt.ts,
+        "reply": attempt.request_id,
+        "attempt": attempt.attempt,
+        "sink": attempt.sink,
+        "provider": attempt.provider,
+        "label": attempt.label,
+        "model": attempt.model_served or attempt.model_requested,
+        "role": attempt.role.value,
+        "outcome": attempt.outcome.value,
+        "verdict": (step_of(attempt) or {}).get("verdict", "off"),
+        "error_class": attempt.error_class.value if attempt.error_class else None,
+        "http_status": attempt.http_status,
+        "phase": attempt.phase.value,
+        "next": attempt.next.value,
+        "queue_ms": attempt.t_queue_ms,
+        "headers_ms": attempt.t_headers_ms,
+        "first_ms": attempt.t_first_output_ms,
+        "total_ms": attempt.t_total_ms,
+        "budget_ms": attempt.budget_ms,
+        "input_tokens": usage.input_tokens if usage else None,
+        "output_tokens": usage.output_tokens if usage else None,
+        "cost_usd": attempt.cost_usd,
+        "maybe_billed": attempt.maybe_billed,
+        "held_until": attempt.held_until,
+        "hold_scope": attempt.breaker.scope.value if attempt.breaker else None,
+    }
+
+
+def reply_row(reply: ReplyRecord) -> Json:
+    """One reply with its route; its attempts come as rows of their own."""
+    return {
+        "ts": reply.ts,
+        "reply": reply.request_id,
+        "sink": reply.sink,
+        "outcome": reply.outcome.value,
+        "offline_reason": reply.offline_reason.value if reply.offline_reason else None,
+        "route": describe_route(reply.attempts),
+        "steps": steps_of(reply.attempts),
+        "first_visible_ms": reply.t_first_visible_ms,
+        "total_ms": reply.t_total_ms,
+        "input_tokens": reply.usage.input_tokens if reply.usage else None,
+        "output_tokens": reply.usage.output_tokens if reply.usage else None,
+        "cost_usd": reply.cost_usd,
     }

@@ -64,6 +64,9 @@ const handlers = {
     redraw();
     follow();
   },
+  trouble({ error }) {
+    say(error, "bad");
+  },
   remove({ id }) {
     entries.remove(id);
     redraw();

@@ -1,0 +1,52 @@
+"""What the pages' own APIs share: reading JSON with a limit, and refusing in words."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from understudy.errors import StorageError
+
+MAX_BODY = 48_000_000
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Refused(Exception):
+    """A request the page should not have made; the text is fit for the person."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def read_json(request: Request, limit: int = MAX_BODY) -> dict[str, object]:
+    """The body as a JSON object, read no further than `limit` bytes."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise Refused(413, "That is too much at once.")
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "That was no JSON.") from None
+    if not isinstance(fields, dict):
+        raise Refused(400, "That was no JSON object.")
+    return fields
+
+
+def answered(call: Endpoint) -> Endpoint:
+    """Turn what can go wrong into JSON that the page shows as it stands."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await call(request)
+        except Refused as refused:
+            return JSONResponse({"error": str(refused)}, status_code=refused.status)
+        except StorageError:
+            sorry = "The database does not answer right now. Try again in a moment."
+            return JSONResponse({"error": sorry}, status_code=503)
+
+    return answer

@@ -1,0 +1,59 @@
+"""Attempts and replies as they happen, for the operator's page."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from understudy.platforms.web.wire import Json, attempt_row, reply_row
+from understudy.routing.attempts import AttemptRecord, ReplyRecord
+
+KEPT = 200
+
+
+class Feed:
+    """The last attempts, numbered, so that each page takes up where it left off."""
+
+    def __init__(self) -> None:
+        self._rows: deque[Json] = deque(maxlen=KEPT)
+        self._count = 0
+        self._listeners: set[asyncio.Event] = set()
+        self.closed = False
+
+    @property
+    def count(self) -> int:
+        """How many rows there ever were: the number to go on after."""
+        return self._count
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        self._add("attempt", attempt_row(record))
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        self._add("reply", reply_row(record))
+
+    def since(self, number: int) -> list[Json]:
+        """The kept rows after that number, oldest first."""
+        fresh = min(self._count - number, len(self._rows))
+        return list(self._rows)[len(self._rows) - fresh :] if fresh > 0 else []
+
+    @contextmanager
+    def listening(self) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._listeners.add(event)
+        try:
+            yield event
+        finally:
+            self._listeners.discard(event)
+
+    def close(self) -> None:
+        self.closed = True
+        self._wake()
+
+    def _add(self, kind: str, row: Json) -> None:
+        self._count += 1
+        self._rows.append({"kind": kind, "number": self._count, **row})
+        self._wake()
+
+    def _wake(self) -> None:
+        for listener in self._listeners:
+            listener.set()

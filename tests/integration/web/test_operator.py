@@ -1,0 +1,159 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import aiohttp
+import pytest
+
+from operator_double import Board, failed, reply
+from understudy.errors import ErrorClass
+from understudy.platforms.web.access import Access
+from understudy.platforms.web.operator import CandidateView, OperatorPages
+from understudy.platforms.web.serve import WebServer
+from understudy.platforms.web.site import SiteParts, build_site
+from web_double import attempt
+
+NOW = 1_790_000_000.0
+LOCAL = CandidateView("local", "local/koboldcpp", "", "koboldcpp", "usable")
+OPERATOR = {"Authorization": "Bearer operator"}
+
+
+@dataclass(slots=True)
+class Desk:
+    http: aiohttp.ClientSession
+    url: str
+    board: Board
+
+    async def get(self, path: str) -> tuple[int, dict[str, object]]:
+        async with self.http.get(f"{self.url}{path}") as answer:
+            return answer.status, await answer.json()
+
+    async def post(self, path: str, body: object) -> tuple[int, dict[str, object]]:
+        async with self.http.post(f"{self.url}{path}", json=body) as answer:
+            return answer.status, await answer.json()
+
+    async def events(self) -> AsyncIterator[tuple[str, dict[str, object]]]:
+        async with self.http.get(f"{self.url}/api/operator/events") as answer:
+            name = ""
+            async for line in answer.content:
+                if line.startswith(b"event: "):
+                    name = line[7:].strip().decode()
+                elif line.startswith(b"data: "):
+                    yield name, json.loads(line[6:])
+
+
+@asynccontextmanager
+async def desk() -> AsyncIterator[Desk]:
+    board = Board([LOCAL])
+    access = Access(operator_token="operator", chat_token=None, free_chat=True, clock=lambda: NOW)
+    pages = OperatorPages(board.desk(lambda: NOW))
+    app = build_site(SiteParts(access, "Understudy", (), pages.routes()))
+    async with (
+        asyncio.timeout(20),
+        WebServer(app, "127.0.0.1", 0) as server,
+        aiohttp.ClientSession(headers=OPERATOR) as http,
+    ):
+        yield Desk(http, server.url, board)
+        board.feed.close()
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/operator/events", "/api/operator/usage", "/api/operator/replies/x"]
+)
+async def test_even_on_loopback_the_operators_pages_need_the_token(path: str) -> None:
+    async with desk() as at, aiohttp.ClientSession() as stranger:
+        async with stranger.get(f"{at.url}{path}") as answer:
+            assert answer.status == 401
+        async with stranger.get(f"{at.url}/operator", allow_redirects=False) as answer:
+            assert answer.headers["Location"] == "/login"
+
+
+async def test_a_failing_provider_is_told_at_once() -> None:
+    async with desk() as at:
+        events = at.events()
+        assert (await anext(events))[0] == "start"
+        assert (await anext(events))[1]["level"] == "info"
+        loop = asyncio.get_running_loop()
+        at.board.candidates[0] = replace(LOCAL, state="resting", reason="silent", until=NOW + 10)
+        at.board.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.FIRST_TOKEN_TIMEOUT))
+        began = loop.time()
+        name, row = await anext(events)
+        board = await anext(events)
+
+    assert loop.time() - began < 1
+    assert (name, row["verdict"], row["outcome"]) == ("row", "silent", "error")
+    assert board[0] == "board"
+    assert "resting" in str(board[1]["candidates"])
+
+
+async def test_a_cooldown_that_ends_by_itself_changes_the_board() -> None:
+    async with desk() as at:
+        events = at.events()
+        await anext(events)
+        await anext(events)
+        at.board.candidates[0] = replace(LOCAL, state="probing")
+        name, data = await anext(events)
+
+    assert name == "board"
+    assert "probing" in str(data["candidates"])
+
+
+async def test_usage_comes_per_provider_and_span() -> None:
+    async with desk() as at:
+        at.board.ledger.replies = [reply("r1", NOW - 60, attempt("local/koboldcpp", ts=NOW - 60))]
+        status, hour = await at.get("/api/operator/usage?span=hour")
+        _, month = await at.get("/api/operator/usage?span=month")
+        bad, refusal = await at.get("/api/operator/usage?span=year")
+
+    assert status == 200
+    series = hour["series"]
+    assert isinstance(series, dict)
+    assert series["local"][0]["tokens"] == 412 + 57
+    assert series["local"][0]["cost"] is None
+    assert month["step"] == 86_400
+    assert bad == 400
+    assert "month" in str(refusal["error"])
+
+
+async def test_a_reply_is_found_by_its_id_with_every_attempt() -> None:
+    async with desk() as at:
+        first = failed("openrouter", NOW, ErrorClass.RATE_LIMITED)
+        second = attempt("local/koboldcpp", ts=NOW + 0.04)
+        at.board.ledger.replies = [reply("r1", NOW, first, second)]
+        status, found = await at.get("/api/operator/replies/r1")
+        missing, refusal = await at.get("/api/operator/replies/nope")
+
+    runs = found["runs"]
+    assert isinstance(runs, list)
+    assert status == 200
+    assert [row["verdict"] for row in runs[0]["attempts"]] == ["rate-limited", "answered"]
+    assert missing == 404
+    assert refusal["error"]
+
+
+async def test_the_switches_do_what_they_say() -> None:
+    async with desk() as at:
+        assert (await at.post("/api/operator/level", {"level": "debug"}))[0] == 200
+        assert (await at.post("/api/operator/level", {"level": "loud"}))[0] == 400
+        assert (await at.post("/api/operator/reset", {"provider": "local"}))[0] == 200
+        assert (await at.post("/api/operator/reset", {}))[0] == 200
+        assert (await at.post("/api/operator/reset", {"provider": "nobody"}))[0] == 404
+        assert (await at.post("/api/operator/reload", {}))[0] == 200
+        at.board.broken_config = True
+        status, refusal = await at.post("/api/operator/reload", {})
+
+    assert at.board.level == "debug"
+    assert at.board.resets == ["local", None]
+    assert status == 409
+    assert "line 3" in str(refusal["error"])
+
+
+async def test_a_page_that_comes_later_gets_the_last_attempts() -> None:
+    async with desk() as at:
+        at.board.ledger.replies = [reply("r1", NOW, attempt("local/koboldcpp", ts=NOW))]
+        events = at.events()
+        names = [(await anext(events))[0] for _ in range(3)]
+
+    assert names == ["start", "row", "board"]

@@ -1,0 +1,106 @@
+"""What stands behind the operator's page in its tests: a ledger in memory and a board to change."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from understudy.errors import ConfigError, ErrorClass
+from understudy.platforms.web.feed import Feed
+from understudy.platforms.web.operator import CandidateView, Desk, Switches
+from understudy.routing.attempts import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
+from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
+from web_double import attempt
+
+
+def reply(reply_id: str, ts: float, *attempts: AttemptRecord) -> ReplyRecord:
+    won = attempts[-1].outcome is Outcome.OK
+    outcome = ReplyOutcome.DELIVERED if won else ReplyOutcome.OFFLINE
+    return ReplyRecord(
+        ts=ts,
+        request_id=reply_id,
+        sink="web",
+        outcome=outcome,
+        attempts=attempts,
+        winner=attempts[-1] if won else None,
+        t_first_visible_ms=420 if won else None,
+        t_total_ms=1400,
+        usage=attempts[-1].usage,
+    )
+
+
+def failed(label: str, ts: float, error: ErrorClass) -> AttemptRecord:
+    return attempt(label, Outcome.ERROR, error, ts=ts)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Answers from a list of replies."""
+
+    replies: list[ReplyRecord] = field(default_factory=list)
+
+    async def usage(self, by: Grouping, since: float, until: float) -> tuple[UsageRow, ...]:
+        return ()
+
+    async def series(self, since: float, until: float, step_s: int) -> tuple[UsagePoint, ...]:
+        groups: dict[tuple[float, str], list[AttemptRecord]] = {}
+        for one in self.replies:
+            for tried in one.attempts:
+                if since <= tried.ts < until:
+                    start = since + (tried.ts - since) // step_s * step_s
+                    groups.setdefault((start, tried.provider), []).append(tried)
+        return tuple(
+            UsagePoint(start, _row(name, tried)) for (start, name), tried in groups.items()
+        )
+
+    async def spent(self, since: float) -> dict[str, Spent]:
+        return {}
+
+    async def reply(self, reply_id: str) -> tuple[ReplyRecord, ...]:
+        return tuple(one for one in self.replies if one.request_id == reply_id)
+
+    async def recent(self, limit: int) -> tuple[ReplyRecord, ...]:
+        return tuple(self.replies[-limit:][::-1])
+
+
+def _row(provider: str, tried: list[AttemptRecord]) -> UsageRow:
+    used = [one.usage for one in tried if one.usage]
+    costs = [one.cost_usd for one in tried if one.cost_usd is not None]
+    firsts = [one.t_first_output_ms for one in tried if one.t_first_output_ms is not None]
+    return UsageRow(
+        key=provider,
+        replies=sum(one.outcome is Outcome.OK for one in tried),
+        attempts=len(tried),
+        failures=sum(one.outcome is Outcome.ERROR for one in tried),
+        input_tokens=sum(usage.input_tokens for usage in used) if used else None,
+        output_tokens=sum(usage.output_tokens for usage in used) if used else None,
+        reasoning_tokens=None,
+        cache_read_tokens=None,
+        estimated_tokens=0,
+        cost_usd=sum(costs) if costs else None,
+        unknown_costs=0,
+        first_output_ms=sum(firsts) / len(firsts) if firsts else None,
+        total_ms=None,
+    )
+
+
+@dataclass(slots=True)
+class Board:
+    """The switches' other end: remembers what was pressed."""
+
+    candidates: list[CandidateView]
+    ledger: Ledger = field(default_factory=Ledger)
+    feed: Feed = field(default_factory=Feed)
+    level: str = "info"
+    resets: list[str | None] = field(default_factory=list)
+    broken_config: bool = False
+
+    async def reload(self) -> str:
+        if self.broken_config:
+            raise ConfigError("config.yaml line 3: model.provider_ordr is not known")
+        return "The configuration was read again."
+
+    def set_level(self, level: str) -> None:
+        self.level = level
+
+    def desk(self, clock: Callable[[], float]) -> Desk:
+        switches = Switches(self.reload, self.resets.append, lambda: self.level, self.set_level)
+        return Desk(lambda: self.candidates, self.ledger, self.feed, switches, clock, "Understudy")
