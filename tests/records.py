@@ -20,7 +20,7 @@ NOON = 1_790_000_000.0
 """2026-09-21 14:13:20 UTC."""
 
 
-def attempt(provider: str = "openrouter", **fields: object) -> AttemptRecord:
+def attempt(provider: str = "openrouter", /, **fields: object) -> AttemptRecord:
     base: dict[str, object] = {
         "ts": NOON,
         "request_id": "r1",
@@ -44,7 +44,7 @@ def attempt(provider: str = "openrouter", **fields: object) -> AttemptRecord:
     return AttemptRecord(**(base | fields))  # type: ignore[arg-type]
 
 
-def answered(provider: str = "openrouter", **fields: object) -> AttemptRecord:
+def answered(provider: str = "openrouter", /, **fields: object) -> AttemptRecord:
     base: dict[str, object] = {
         "model_served": "lab/model-2026",
         "http_status": 200,

@@ -65,10 +65,9 @@ class Spent:
 
 
 class LedgerWriter(Protocol):
-    async def add(self, replies: Sequence[ReplyRecord]) -> None:
-        """Store replies with all their attempts in one transaction; one that is stored already
-        (same `request_id` and `ts`) is left as it is. Raises StorageError, and then stored none.
-        """
+    async def add(self, ended: Sequence[ReplyRecord]) -> None:
+        """Store replies with all their attempts in one transaction; what is stored already is left
+        as it is. Raises StorageError, and then stored none."""
         ...
 
     async def prune(self, before: float) -> int:

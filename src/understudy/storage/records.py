@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, RowMapping, select
+from sqlalchemy import ColumnElement, RowMapping, and_, or_, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -69,18 +69,34 @@ _PLAIN = [
 
 
 async def insert_replies(connection: AsyncConnection, records: Iterable[ReplyRecord]) -> None:
-    """Store replies with their attempts; a run that is stored already is left as it is."""
+    """Store replies with their attempts; what is stored already is left as it is.
+
+    Two records may tell of the same run: the router's, and the conversation's when it broke off.
+    The first is kept, and attempts that only the second knows are added to it.
+    """
     for record in records:
-        added = await connection.execute(
-            insert(replies)
-            .values(_reply_row(record))
-            .on_conflict_do_nothing()
-            .returning(replies.c.run)
-        )
-        run = added.scalar_one_or_none()
-        if run is not None and record.attempts:
+        run = await _run_of(connection, record)
+        if record.attempts:
             rows = [{"run": run, **_attempt_row(attempt)} for attempt in record.attempts]
-            await connection.execute(attempts.insert(), rows)
+            await connection.execute(insert(attempts).on_conflict_do_nothing(), rows)
+
+
+async def _run_of(connection: AsyncConnection, record: ReplyRecord) -> int:
+    known = and_(replies.c.request_id == record.request_id, replies.c.ts == record.ts)
+    for attempt in record.attempts[:1]:
+        shared = select(attempts.c.run).where(
+            attempts.c.ts == attempt.ts,
+            attempts.c.request_id == record.request_id,
+            attempts.c.attempt == attempt.attempt,
+        )
+        known = or_(known, replies.c.run.in_(shared))
+    found = await connection.execute(select(replies.c.run).where(known).limit(1))
+    run: int | None = found.scalar_one_or_none()
+    if run is not None:
+        return run
+    new = insert(replies).values(_reply_row(record)).returning(replies.c.run)
+    made: int = (await connection.execute(new)).scalar_one()
+    return made
 
 
 async def read_replies(

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from records import answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
-from understudy.observability.observers import LogObserver, Observers
+from understudy.observability.log_observer import LogObserver
 from understudy.routing.attempts import (
     AttemptRecord,
     BreakerChange,
@@ -202,23 +202,3 @@ def test_an_offline_reply_tells_its_reason_and_when_to_expect_better() -> None:
 )
 def test_the_level_tells_whether_anyone_need_look(record: AttemptRecord, level: str) -> None:
     assert logged(record)["log_level"] == level
-
-
-def test_every_observer_is_told_of_every_record_in_order() -> None:
-    told: list[str] = []
-
-    class Noting:
-        def __init__(self, name: str) -> None:
-            self._name = name
-
-        def attempt_ended(self, record: AttemptRecord) -> None:
-            told.append(f"{self._name} attempt")
-
-        def reply_ended(self, record: ReplyRecord) -> None:
-            told.append(f"{self._name} reply")
-
-    observers = Observers((Noting("a"), Noting("b")))
-    observers.attempt_ended(answered())
-    observers.reply_ended(reply(answered()))
-
-    assert told == ["a attempt", "b attempt", "a reply", "b reply"]

@@ -19,12 +19,12 @@ class Shelf:
         self.calls = 0
         self._refusals = refusals
 
-    async def add(self, replies: Sequence[ReplyRecord]) -> None:
+    async def add(self, ended: Sequence[ReplyRecord]) -> None:
         self.calls += 1
         await asyncio.sleep(0)
         if self.calls <= self._refusals:
             raise StorageError("the disk is full")
-        self.stored.extend(replies)
+        self.stored.extend(ended)
 
     async def prune(self, before: float) -> int:
         return 0

@@ -1,11 +1,9 @@
-"""Who is told of records: the log, and everyone else who wants to know, one after the other."""
-
-from collections.abc import Sequence
+"""Tells the log of every attempt and every reply."""
 
 import structlog
 
 from understudy.observability import events
-from understudy.routing.attempts import AttemptObserver, AttemptRecord, ReplyRecord
+from understudy.routing.attempts import AttemptRecord, ReplyRecord
 
 
 class LogObserver:
@@ -22,18 +20,3 @@ class LogObserver:
 
     def _tell(self, level: str, event: str, told: dict[str, events.Field]) -> None:
         getattr(self._log, level)(event, **told)
-
-
-class Observers:
-    """Passes each record on to all, in order."""
-
-    def __init__(self, observers: Sequence[AttemptObserver]) -> None:
-        self._observers = tuple(observers)
-
-    def attempt_ended(self, record: AttemptRecord) -> None:
-        for observer in self._observers:
-            observer.attempt_ended(record)
-
-    def reply_ended(self, record: ReplyRecord) -> None:
-        for observer in self._observers:
-            observer.reply_ended(record)

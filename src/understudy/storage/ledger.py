@@ -1,0 +1,141 @@
+"""The usage ledger in the database: replies with their attempts, and sums over them."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Integer,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    true,
+)
+
+from understudy.routing.attempts import Outcome, ReplyOutcome, ReplyRecord
+from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
+from understudy.storage.database import Database
+from understudy.storage.records import insert_replies, read_replies
+from understudy.storage.tables import attempts, replies
+
+_DAY_S = 86_400
+_SHOWN = (ReplyOutcome.DELIVERED.value, ReplyOutcome.PARTIAL.value)
+
+_a, _r = attempts.c, replies.c
+_delivered = and_(_r.winner == _a.attempt, _r.outcome.in_(_SHOWN))
+_tokens = func.coalesce(_a.input_tokens, 0) + func.coalesce(_a.output_tokens, 0)
+_cost_unknown = and_(
+    _a.cost_usd.is_(None),
+    or_(_a.input_tokens.is_not(None), _a.maybe_billed, _a.outcome == Outcome.OK),
+)
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))
+
+
+_SUMS = {
+    "replies": _count(_delivered),
+    "attempts": func.count(),
+    "failures": _count(_a.outcome == Outcome.ERROR),
+    "input_tokens": func.sum(_a.input_tokens),
+    "output_tokens": func.sum(_a.output_tokens),
+    "reasoning_tokens": func.sum(_a.reasoning_tokens),
+    "cache_read_tokens": func.sum(_a.cache_read_tokens),
+    "estimated_tokens": func.sum(case((_a.usage_source == "estimated", _tokens), else_=0)),
+    "cost_usd": func.sum(_a.cost_usd),
+    "unknown_costs": _count(_cost_unknown),
+    "first_output_ms": func.avg(_a.t_first_output_ms),
+    "total_ms": func.avg(case((_a.outcome == Outcome.OK, _a.t_total_ms))),
+}
+"""By the field of UsageRow they fill."""
+
+_KEYS: dict[Grouping, ColumnElement[str]] = {
+    Grouping.PROVIDER: _a.provider,
+    Grouping.MODEL: func.coalesce(_a.model_served, _a.model_requested),
+    Grouping.USER: _r.user,
+    Grouping.CHANNEL: _r.channel,
+    Grouping.DAY: func.date(_a.ts, "unixepoch"),
+}
+
+
+class Ledger:
+    """Implements both sides of `routing/ledger.py`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, ended: Sequence[ReplyRecord]) -> None:
+        async with self._database.write() as connection:
+            await insert_replies(connection, ended)
+
+    async def prune(self, before: float) -> int:
+        async with self._database.write() as connection:
+            gone = await connection.execute(delete(replies).where(_r.ts < before))
+            return gone.rowcount
+
+    async def usage(self, by: Grouping, since: float, until: float) -> tuple[UsageRow, ...]:
+        key = _KEYS[by]
+        rows = await self._rows(_summed(since, until).add_columns(key.label("key")).group_by(key))
+        order = _in_time if by is Grouping.DAY else _dearest_first
+        return tuple(sorted(map(_usage_row, rows), key=order))
+
+    async def series(self, since: float, until: float, step_s: int) -> tuple[UsagePoint, ...]:
+        span = cast(_a.ts / step_s, Integer)
+        keys = (_a.provider.label("key"), span.label("span"))
+        query = _summed(since, until).add_columns(*keys).group_by(span, _a.provider)
+        rows = await self._rows(query.order_by(span, _a.provider))
+        return tuple(UsagePoint(float(row["span"] * step_s), _usage_row(row)) for row in rows)
+
+    async def spent(self, since: float) -> dict[str, Spent]:
+        query = (
+            select(
+                _r.user,
+                func.sum(_tokens).label("tokens"),
+                func.sum(_a.cost_usd).label("usd"),
+                _count(_delivered).label("replies"),
+            )
+            .join_from(replies, attempts)
+            .where(_r.ts >= since)
+            .group_by(_r.user)
+        )
+        return {
+            row["user"]: Spent(row["replies"], row["tokens"], row["usd"] or 0.0)
+            for row in await self._rows(query)
+        }
+
+    async def reply(self, reply_id: str) -> tuple[ReplyRecord, ...]:
+        async with self._database.read() as connection:
+            return await read_replies(connection, _r.request_id == reply_id)
+
+    async def recent(self, limit: int) -> tuple[ReplyRecord, ...]:
+        async with self._database.read() as connection:
+            return (await read_replies(connection, true(), limit))[::-1]
+
+    async def _rows(self, query: Executable) -> Sequence[RowMapping]:
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).mappings().all()
+
+
+def _summed(since: float, until: float) -> Select[*tuple[object, ...]]:
+    columns = [expression.label(field) for field, expression in _SUMS.items()]
+    tried = and_(_a.ts >= since, _a.ts < until, _a.outcome != Outcome.SKIPPED)
+    return select(*columns).join_from(attempts, replies).where(tried)
+
+
+def _usage_row(row: RowMapping) -> UsageRow:
+    return UsageRow(key=row["key"] or "", **{field: row[field] for field in _SUMS})
+
+
+def _in_time(row: UsageRow) -> tuple[float, int, str]:
+    return (0.0, 0, row.key)
+
+
+def _dearest_first(row: UsageRow) -> tuple[float, int, str]:
+    return (-(row.cost_usd or 0.0), -((row.input_tokens or 0) + (row.output_tokens or 0)), row.key)
