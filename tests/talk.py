@@ -4,7 +4,6 @@ remembers what it was told to show."""
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Self
 
 from records import answered, failed, reply
@@ -22,7 +21,7 @@ from understudy.conversation.delivery import (
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.memory_inbox import MemoryInbox
 from understudy.conversation.message_router import MessageRouter
-from understudy.conversation.persona import Personas
+from understudy.conversation.persona import Library, Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences
 from understudy.conversation.surroundings import Surroundings
 from understudy.errors import ErrorClass
@@ -193,7 +192,7 @@ def surroundings(models: Models, store: InboxStore | None = None, **fields: obje
         "preferences": Preferences(MemoryPreferences()),
         "reply": models.reply,
         "settings": lambda: conf,
-        "personas": lambda: Personas.load(conf.persona, Path("nowhere")),
+        "personas": lambda: Personas(conf.persona, Library()),
     }
     return Surroundings(**(base | fields))  # type: ignore[arg-type]
 

@@ -68,13 +68,32 @@ class Conversation(Section):
     """A discreet mark on replies that did not come from the first candidate."""
 
 
+class Lore(Section):
+    folder: str = "lorebooks"
+    books: Names = ()
+    by_channel: dict[Name, Names] = {}
+    by_guild: dict[Name, Names] = {}
+    scan_depth: Annotated[int, Field(ge=0, le=1000)] = 2
+    recursive: bool = True
+    include_names: bool = True
+    case_sensitive: bool = False
+    whole_words: bool = True
+    group_scoring: bool = False
+    budget_percent: Annotated[float, Field(ge=0, le=100)] = 25
+    budget_tokens: Annotated[int, Field(ge=1)] | None = None
+    placement: Literal["classic", "cache_friendly"] = "classic"
+
+
 class Persona(Section):
     folder: str = "personas"
     default: str | None = None
+    guard_file: str | None = None
     system_prompt_file: str | None = None
+    cards_replace_style: bool = True
     name: str = "Understudy"
     by_channel: dict[Name, str] = {}
     by_guild: dict[Name, str] = {}
+    lore: Lore = Lore()
 
 
 class Offline(Section):

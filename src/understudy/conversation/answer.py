@@ -190,6 +190,8 @@ class Answer:
         # The observers keep the record of a stopped reply: this one lacks the attempt cut off.
         record = None if reply.stopped else reply.record
         await self._settle(Ending(BatchState.ANSWERED, sent, record))
+        with suppress(StorageError):
+            await self.question.answered()
         self._out.saw(self.question.images, self.question.place.platform)
         author_id = self.question.trigger.author.id
         self._mood.replied(self.channel, author_id, self._out.now(), directed=self.batch.directed)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from understudy.chat import ChatRequest, ImagePart, Message, Part, Role, TextPart
 from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
+from understudy.conversation.lore.placement import Insert
 from understudy.conversation.speakers import safe_name, speaker_names, spoken
+from understudy.conversation.staging import Staging
 from understudy.conversation.token_budget import (
     MESSAGE_TOKENS,
     image_tokens,
@@ -44,7 +46,8 @@ def in_words(images: Sequence[ImageRef], _fit: Fit, _current: bool) -> Depicted:
 class PromptSource:
     """All that a prompt is made of."""
 
-    system: str
+    stage: Callable[[Fit], Staging]
+    """Everything but the conversation, for one candidate."""
     bot_name: str
     lines: tuple[Line, ...]
     """In order; the last one is being answered."""
@@ -71,17 +74,53 @@ class _Turn:
 
 def build_prompt(source: PromptSource, fit: Fit) -> Prompt:
     """The request for one candidate, with its estimated cost."""
-    budget = prompt_budget(fit, source.most_tokens)
-    system_tokens = text_tokens(source.system, fit.tokens_per_char) + MESSAGE_TOKENS
-    room = max(budget - system_tokens, _CURRENT_LEAST_TOKENS)
-    turns = _turns(source, fit, room)
-    system = Message("system", (TextPart(source.system),))
+    staging = source.stage(fit)
+    inserts = tuple((insert.depth, _inserted(insert, fit)) for insert in staging.inserts)
+    last = [_said("user", f"[{staging.last}]", fit)] if staging.last else []
+    system = _said("system", staging.system, fit)
+    fixed = [system, *last, *(turn for _, turn in inserts)]
+    room = prompt_budget(fit, source.most_tokens) - sum(turn.tokens for turn in fixed)
+    turns = _turns(source, fit, max(room, _CURRENT_LEAST_TOKENS))
+    room -= sum(turn.tokens for turn in turns)
+    system = _with_examples(system, staging.examples, fit, room)
+    said = [system, *_among(turns, inserts), *last]
     return Prompt(
-        request=ChatRequest(messages=(system, *_merged(turns))),
-        input_tokens=system_tokens + sum(turn.tokens for turn in turns),
+        request=ChatRequest(messages=tuple(_merged(said))),
+        input_tokens=sum(turn.tokens for turn in said),
         images=sum(turn.images for turn in turns),
         degraded=("images",) if any(turn.degraded for turn in turns) else (),
     )
+
+
+def _said(role: Role, text: str, fit: Fit) -> _Turn:
+    return _measured(role, (TextPart(text),), fit, degraded=False)
+
+
+def _inserted(insert: Insert, fit: Fit) -> _Turn:
+    """Many chat templates refuse a system message in the middle: it goes in brackets."""
+    if insert.role == "system":
+        return _said("user", f"[{insert.text}]", fit)
+    return _said(insert.role, insert.text, fit)
+
+
+def _among(turns: Sequence[_Turn], inserts: Sequence[tuple[int, _Turn]]) -> list[_Turn]:
+    """The turns with each insert at its depth; one deeper than the history stands before it."""
+    placed = list(turns)
+    for depth, insert in sorted(inserts, key=lambda item: -item[0]):
+        placed.insert(max(0, len(turns) - depth) + len(placed) - len(turns), insert)
+    return placed
+
+
+def _with_examples(system: _Turn, examples: Sequence[str], fit: Fit, room: int) -> _Turn:
+    """As many whole blocks of example dialogue as there is room for."""
+    text = "".join(part.text for part in system.parts if isinstance(part, TextPart))
+    for example in examples:
+        block = f"\n\nExample dialogue:\n{example}"
+        room -= text_tokens(block, fit.tokens_per_char)
+        if room < 0:
+            break
+        text += block
+    return _said("system", text, fit)
 
 
 def _turns(source: PromptSource, fit: Fit, room: int) -> list[_Turn]:

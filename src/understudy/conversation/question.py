@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 
 from understudy.conversation.delivery import Author, ImageRef, Inbound, Place
 from understudy.conversation.inbox import Batch, Channel, Line, MessageState, Stored
+from understudy.conversation.lore.effects import Kept
+from understudy.conversation.lore.scene import Spoken
 from understudy.conversation.persona import Persona
 from understudy.conversation.prompt import PromptSource, build_prompt
-from understudy.conversation.speakers import own_words, speaker_names
+from understudy.conversation.speakers import own_words, safe_name, speaker_names
+from understudy.conversation.staging import Moment, Stage
 from understudy.conversation.surroundings import Surroundings
 from understudy.routing.attempts import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
@@ -23,6 +27,7 @@ class Question:
     out: Surroundings
     persona: Persona
     names: dict[str, str] = field(default_factory=dict)
+    stage: Stage | None = None
 
     @staticmethod
     def of(batch: Batch, out: Surroundings) -> "Question":
@@ -60,8 +65,9 @@ class Question:
         people = [line.author for line in lines if line.role == "user"]
         self.names = speaker_names(people, self.persona.name) if shared else {}
         sight = await self.out.look(self.batch.messages, lines)
+        self.stage = await self._stage(lines)
         source = PromptSource(
-            system=self.persona.system(shared=shared),
+            stage=self.stage.set,
             bot_name=self.persona.name,
             lines=lines,
             current=frozenset(message.seq for message in self.batch.messages),
@@ -80,7 +86,7 @@ class Question:
             shown=shown,
             may_spend=self.out.may_spend,
             last_user_text=self.trigger.text,
-            previous_reply=next((x.text for x in reversed(lines) if x.role == "assistant"), ""),
+            previous_reply=_last(lines, "assistant"),
         )
 
     def own_words(self, text: str) -> str:
@@ -97,6 +103,38 @@ class Question:
             notes.append(f"answered by {winner.label}")
         return tuple(dict.fromkeys(notes))
 
+    async def answered(self) -> None:
+        """The reply stands: what its lore set going goes on from here."""
+        if self.stage is not None and self.stage.lore_set_going is not None:
+            effects, count = self.stage.lore_set_going
+            kept = Kept(effects, count, self.batch.messages[-1].seq)
+            await self.out.effects.keep_effects(self.place.platform, self.place.channel_id, kept)
+
+    async def _stage(self, lines: tuple[Line, ...]) -> Stage:
+        personas = self.out.personas()
+        place = self.place
+        part = personas.part(self.persona, place)
+        kept = Kept()
+        if part.books:
+            kept = await self.out.effects.effects(place.platform, place.channel_id)
+        moment = Moment(
+            lines=tuple(Spoken(safe_name(x.author.name), x.text) for x in lines),
+            last_from={
+                "user": _last(lines, "user"),
+                "char": _last(lines, "assistant"),
+            },
+            user=self.trigger.author.name,
+            group=tuple(dict.fromkeys(x.author.name for x in lines if x.role == "user")),
+            now=datetime.fromtimestamp(self.out.now(), UTC),
+            seed=self.batch.reply_id,
+            conversation=f"{place.platform}:{place.channel_id}",
+            message_count=kept.message_count + sum(x.seq > kept.last_seq for x in lines),
+            reply_count=sum(x.role == "assistant" for x in lines),
+            effects=kept.effects,
+        )
+        most = self.out.settings().conversation.max_prompt_tokens
+        return Stage(part, moment, personas.rules, self.out.patterns, most)
+
     async def _lines(self) -> tuple[Line, ...]:
         limit = self.out.settings().conversation.history_messages + len(self.batch.messages)
         last = self.batch.messages[-1].seq
@@ -104,6 +142,10 @@ class Question:
         known = {line.seq for line in history}
         missed = (line_of(m) for m in self.batch.messages if m.seq not in known)
         return tuple(sorted((*missed, *history), key=lambda x: (x.position, x.seq)))
+
+
+def _last(lines: tuple[Line, ...], role: str) -> str:
+    return next((x.text for x in reversed(lines) if x.role == role), "")
 
 
 def line_of(stored: Stored) -> Line:

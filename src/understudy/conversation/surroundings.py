@@ -5,11 +5,13 @@ import random
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import ImageRef
 from understudy.conversation.inbox import InboxStore, Line, Stored
+from understudy.conversation.lore.effects import EffectStore, MemoryEffects
+from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.persona import Personas
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.vision import Sight
@@ -49,6 +51,9 @@ class Surroundings:
     """The ModelRouter's `reply`, of the configuration of this moment."""
     settings: Callable[[], Settings]
     personas: Callable[[], Personas]
+    effects: EffectStore = field(default_factory=MemoryEffects)
+    """What entries of lorebooks have set going in each conversation."""
+    patterns: Patterns = field(default_factory=Patterns)
     look: Look = _blind
     saw: Callable[[Sequence[ImageRef], str], None] = _forget
     """Told of the images a delivered reply has seen, and its platform: they want captions."""

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from understudy.conversation.lore.book import Book, Entry
 
@@ -19,6 +20,37 @@ class Effect:
 
 
 Effects = Mapping[str, Effect]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What one conversation keeps for its lore."""
+
+    effects: Effects = field(default_factory=dict)
+    message_count: int = 0
+    """All messages there have been, up to the one stored as `last_seq`."""
+    last_seq: int = 0
+
+
+class EffectStore(Protocol):
+    """Keeps the effects of each conversation; raises StorageError when it cannot."""
+
+    async def effects(self, platform: str, channel_id: str) -> Kept: ...
+
+    async def keep_effects(self, platform: str, channel_id: str, kept: Kept) -> None: ...
+
+
+class MemoryEffects:
+    """Effects that last as long as the process."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], Kept] = {}
+
+    async def effects(self, platform: str, channel_id: str) -> Kept:
+        return self._kept.get((platform, channel_id), Kept())
+
+    async def keep_effects(self, platform: str, channel_id: str, kept: Kept) -> None:
+        self._kept[platform, channel_id] = kept
 
 
 def effect_key(book: Book, entry: Entry) -> str:

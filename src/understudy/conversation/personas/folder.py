@@ -1,0 +1,209 @@
+"""Reading personas and lorebooks from the operator's folders. Blocking; done at start and reload.
+
+A persona is a text file (`pirate.md`), a character card (`bessie.png`, `.json`, `.charx`), or a
+folder with a `persona.yaml` that names its files.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from understudy.config.settings import Persona as PersonaSettings
+from understudy.conversation.loose import Fields
+from understudy.conversation.lore.book import Book
+from understudy.conversation.lore.formats import parse_book
+from understudy.conversation.lore.scan import IndexedBook
+from understudy.conversation.persona import BUILT_IN_GUARD, BUILT_IN_STYLE, Library, Persona
+from understudy.conversation.personas.containers import MAX_FILE, CardFile, read_card
+from understudy.errors import ConfigError, PersonaError
+
+_TEXTS = (".md", ".txt")
+_CARDS = (".png", ".json", ".charx")
+_SHEET = "persona.yaml"
+
+
+def load_library(settings: PersonaSettings, folder: Path) -> Library:
+    """Read everything that `settings` names, relative to `folder`.
+
+    Raises ConfigError, with all that is wrong, where a file cannot be used or is named and missing.
+    """
+    mistakes: list[str] = []
+    style, guard = BUILT_IN_STYLE, BUILT_IN_GUARD
+    if settings.system_prompt_file is not None:
+        style = _noted(mistakes, folder / settings.system_prompt_file) or style
+    if settings.guard_file is not None:
+        guard = _noted(mistakes, folder / settings.guard_file) or guard
+    books = dict(_books(folder / settings.lore.folder, mistakes))
+    base = style.replace("{name}", "{{char}}")
+    personas = dict(_personas(folder / settings.folder, base, books, mistakes))
+    mistakes += _missing(settings, personas, books, folder)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    indexed = {name: IndexedBook(book) for name, book in books.items()}
+    return Library(style, guard, personas, indexed)
+
+
+def _noted(mistakes: list[str], path: Path) -> str:
+    try:
+        return _text(path)
+    except PersonaError as error:
+        mistakes.append(str(error))
+        return ""
+
+
+def _missing(
+    settings: PersonaSettings, personas: dict[str, Persona], books: dict[str, Book], folder: Path
+) -> Iterator[str]:
+    wanted = {settings.default, *settings.by_channel.values(), *settings.by_guild.values()}
+    for key in sorted(wanted - {None, *personas}, key=str):
+        there = ", ".join(sorted(personas)) or "none"
+        yield (
+            f"persona {key!r} is named in the configuration, but {folder / settings.folder} has no "
+            f"{key}.md, {key}.png or folder of that name; there are: {there}"
+        )
+    lore = settings.lore
+    named = {
+        *lore.books,
+        *(b for names in (*lore.by_channel.values(), *lore.by_guild.values()) for b in names),
+    }
+    for name in sorted(named - set(books)):
+        there = ", ".join(sorted(books)) or "none"
+        yield (
+            f"lorebook {name!r} is named in the configuration, but there is no {name}.json in "
+            f"{folder / lore.folder}; there are: {there}"
+        )
+
+
+def _books(folder: Path, mistakes: list[str]) -> Iterator[tuple[str, Book]]:
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".json", ".png"):
+            try:
+                yield path.stem, read_book(path)
+            except PersonaError as error:
+                mistakes.append(str(error))
+
+
+def read_book(path: Path) -> Book:
+    """A lorebook file, or the book inside a card."""
+    data = _bytes(path)
+    if path.suffix == ".json":
+        try:
+            book = parse_book(msgspec.json.decode(data), book_id=path.stem, name=path.stem)
+        except (msgspec.DecodeError, RecursionError):
+            raise PersonaError(f"{path}: not valid JSON") from None
+    else:
+        book = _card(path, data).card.book
+    if book is None:
+        raise PersonaError(f"{path}: there is no lorebook in it")
+    return book
+
+
+def _personas(
+    folder: Path, base: str, books: dict[str, Book], mistakes: list[str]
+) -> Iterator[tuple[str, Persona]]:
+    for path in sorted(folder.glob("*")):
+        try:
+            if (path / _SHEET).is_file():
+                yield path.name, _from_sheet(path, base, books)
+            elif path.suffix in _TEXTS:
+                name = path.stem.replace("_", " ").title()
+                yield path.stem, Persona(path.stem, name, _text(path))
+            elif path.suffix in _CARDS:
+                yield path.stem, from_card(path.stem, _card(path, _bytes(path)), base)
+        except PersonaError as error:
+            mistakes.append(str(error))
+
+
+def from_card(key: str, file: CardFile, style: str) -> Persona:
+    """A persona that is nothing but its card."""
+    card = file.card
+    return Persona(
+        key,
+        card.spoken_name,
+        style.replace("{{char}}", card.spoken_name),
+        card=card,
+        books=(IndexedBook(card.book),) if card.book is not None else (),
+        picture=file.file if file.container == "png" else None,
+    )
+
+
+def _from_sheet(folder: Path, base: str, books: dict[str, Book]) -> Persona:
+    path = folder / _SHEET
+    notes: list[str] = []
+    sheet = Fields(_yaml(path), notes, _SHEET)
+    style = _named_text(folder, sheet, "system_prompt")
+    card_name = sheet.text("card")
+    if card_name:
+        persona = from_card(
+            folder.name, _card(folder / card_name, _inside(folder, card_name)), base
+        )
+        persona = replace(persona, style=style or persona.style)
+    else:
+        persona = Persona(folder.name, folder.name.replace("_", " ").title(), style)
+        if not style:
+            raise PersonaError(f"{path}: it needs a card or a system_prompt file")
+    own_books = [_own_book(folder, name, books) for name in sheet.texts("lorebooks")]
+    if notes:
+        raise PersonaError(f"{path}: {notes[0]}")
+    return replace(
+        persona,
+        name=sheet.text("name") or persona.name,
+        restricted_style=_named_text(folder, sheet, "age_restricted_prompt"),
+        aliases=sheet.texts("aliases"),
+        books=(*persona.books, *(IndexedBook(book) for book in own_books)),
+        wears_name=sheet.flag("wears_name"),
+    )
+
+
+def _own_book(folder: Path, name: str, books: dict[str, Book]) -> Book:
+    if name in books:
+        return books[name]
+    _inside(folder, name)
+    return read_book(folder / name)
+
+
+def _named_text(folder: Path, sheet: Fields, key: str) -> str:
+    name = sheet.text(key)
+    return _inside(folder, name).decode("utf-8", "replace").strip() if name else ""
+
+
+def _inside(folder: Path, name: str) -> bytes:
+    """A file that a sheet names; it cannot point out of its folder."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise PersonaError(f"{folder / _SHEET}: {name!r} lies outside the persona's folder")
+    return _bytes(path)
+
+
+def _yaml(path: Path) -> object:
+    try:
+        return YAML(typ="safe", pure=True).load(_text(path))
+    except (YAMLError, ValueError, RecursionError):
+        raise PersonaError(f"{path}: not valid YAML") from None
+
+
+def _card(path: Path, data: bytes) -> CardFile:
+    try:
+        return read_card(data, book_id=f"{path.stem}'s own")
+    except PersonaError as error:
+        raise PersonaError(f"{path}: {error}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return _bytes(path).decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise PersonaError(f"{path}: not a UTF-8 text") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise PersonaError(f"{path}: larger than {MAX_FILE // 1024**2} MB")
+        return path.read_bytes()
+    except OSError as error:
+        raise PersonaError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,276 @@
+"""Setting the stage for one candidate: guard, persona, character card and lore as prompt text.
+
+The operator's guard stands first and nothing can replace it. A card's own system prompt replaces
+only the operator's style, where the operator lets it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+
+from understudy.conversation.lore.book import Book, Slot
+from understudy.conversation.lore.effects import Effects
+from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.lore.placement import Insert, Placed
+from understudy.conversation.lore.scan import IndexedBook, Reader, scan
+from understudy.conversation.lore.scene import (
+    Budget,
+    Lore,
+    LoreSettings,
+    Scene,
+    Spoken,
+)
+from understudy.conversation.macros import MacroScene, expand, plain
+from understudy.conversation.personas.card import Card
+from understudy.conversation.token_budget import text_tokens
+from understudy.routing.request import Fit
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Everything of a prompt but the conversation itself."""
+
+    system: str
+    examples: tuple[str, ...] = ()
+    """Blocks of example dialogue, the first to go where room is short."""
+    inserts: tuple[Insert, ...] = ()
+    last: str = ""
+    """Stands after the conversation."""
+    lore: Lore = field(default_factory=lambda: Lore((), (), {}))
+
+
+@dataclass(frozen=True, slots=True)
+class LoreRules:
+    """How lore is looked for and how much room it gets."""
+
+    scan: LoreSettings = field(default_factory=LoreSettings)
+    budget_percent: float = 25.0
+    """Of the context."""
+    budget_cap: int | None = None
+    cache_friendly: bool = False
+    """Entries that come and go stand late, so that local engines can keep what they have read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The conversation as macros and lore see it."""
+
+    lines: tuple[Spoken, ...]
+    """Newest last."""
+    last_from: Mapping[str, str]
+    """`user` and `char`: what each said last."""
+    user: str
+    """Display name of whoever is being answered."""
+    group: tuple[str, ...]
+    now: datetime
+    seed: str
+    """Of this reply: every candidate sees the same dice."""
+    conversation: str
+    """What stays the same from reply to reply: `{{pick}}` chooses by it."""
+    message_count: int
+    reply_count: int
+    effects: Effects = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Who the bot plays: the fixed texts of one persona at one place."""
+
+    name: str
+    guard: str
+    style: str
+    card: Card | None = None
+    books: tuple[IndexedBook, ...] = ()
+    card_may_replace_style: bool = True
+
+
+class Stage:
+    """Builds the staging of one reply, anew for each candidate."""
+
+    def __init__(
+        self, part: Part, moment: Moment, rules: LoreRules, patterns: Patterns, most_tokens: int
+    ) -> None:
+        self._part = part
+        self._moment = moment
+        self._rules = rules
+        self._patterns = patterns
+        self._most_tokens = most_tokens
+        self.latest: Staging | None = None
+        """The last one set: that of the candidate which answered, once one has."""
+
+    @property
+    def lore_set_going(self) -> tuple[Effects, int] | None:
+        """The effects of the latest staging and the count of messages they begin at; None where
+        there is no lore."""
+        if self.latest is None or not self._part.books:
+            return None
+        return self.latest.lore.effects, self._moment.message_count
+
+    def set(self, fit: Fit) -> Staging:
+        """The staging that fits this candidate."""
+        self.latest = self._set(fit)
+        return self.latest
+
+    def _set(self, fit: Fit) -> Staging:
+        macros = self._macros(fit)
+        lore = self._lore(fit, macros)
+        placed = Placed(
+            lore.activated,
+            len(self._moment.lines),
+            cache_friendly=self._rules.cache_friendly,
+        )
+        scene = MacroScene(
+            macros.values,
+            macros.now,
+            macros.random,
+            macros.seed,
+            placed.outlets,
+            macros.greetings,
+        )
+        blocks = [self._part.guard, *self._character(placed, lore, scene)]
+        return Staging(
+            system="\n\n".join(block for block in blocks if block.strip()),
+            examples=self._examples(scene),
+            inserts=placed.inserts(self._note(scene)),
+            last=self._last(lore, scene),
+            lore=lore,
+        )
+
+    def _character(self, placed: Placed, lore: Lore, scene: MacroScene) -> list[str]:
+        card = self._part.card
+        before, after = placed.at(Slot.BEFORE_CHAR), placed.at(Slot.AFTER_CHAR)
+        around_examples = placed.at(Slot.BEFORE_EXAMPLES), placed.at(Slot.AFTER_EXAMPLES)
+        if card is None:
+            return [self._part.style, before, after, *around_examples]
+        personality = f"{self._part.name}'s personality: {expand(card.personality, scene)}"
+        scenario = f"Scenario: {expand(card.scenario, scene)}"
+        return [
+            self._style(card, lore, scene),
+            before,
+            expand(card.description, scene),
+            personality if card.personality.strip() else "",
+            placed.at(Slot.PERSONALITY),
+            scenario if card.scenario.strip() else "",
+            placed.at(Slot.SCENARIO),
+            after,
+            *around_examples,
+        ]
+
+    def _style(self, card: Card, lore: Lore, scene: MacroScene) -> str:
+        if self._replaces(card.system_prompt, "system_prompt", lore):
+            return expand(card.system_prompt, scene)
+        return self._part.style
+
+    def _last(self, lore: Lore, scene: MacroScene) -> str:
+        card = self._part.card
+        if card is None or not self._replaces(card.post_history, "post_history_instructions", lore):
+            return ""
+        values = {**scene.values, "original": ""}
+        return expand(card.post_history, _with_values(scene, values))
+
+    def _replaces(self, text: str, what: str, lore: Lore) -> bool:
+        switched_off = any(what in a.entry.decorated.replaces for a in lore.activated)
+        return bool(text.strip()) and self._part.card_may_replace_style and not switched_off
+
+    def _note(self, scene: MacroScene) -> Insert | None:
+        card = self._part.card
+        if card is None or card.depth_note is None:
+            return None
+        note = card.depth_note
+        return Insert(note.depth, note.role, expand(note.text, scene))
+
+    def _examples(self, scene: MacroScene) -> tuple[str, ...]:
+        if self._part.card is None:
+            return ()
+        blocks = self._part.card.examples.split("<START>")
+        return tuple(expand(block, scene).strip() for block in blocks if block.strip())
+
+    def _lore(self, fit: Fit, macros: MacroScene) -> Lore:
+        if not self._part.books:
+            return Lore((), (), self._moment.effects)
+        card = self._part.card
+        scene = Scene(
+            messages=self._moment.lines,
+            message_count=self._moment.message_count,
+            seed=self._moment.seed,
+            reply_count=self._moment.reply_count,
+            texts=_scannable(card),
+            character=self._part.name,
+            tags=card.tags if card else frozenset(),
+        )
+
+        def count(text: str) -> int:
+            return text_tokens(text, fit.tokens_per_char)
+
+        budget = Budget(self._lore_tokens(fit), count)
+        reader = Reader(self._rules.scan, budget, self._patterns, lambda text: expand(text, macros))
+        return scan(self._part.books, scene, reader, self._moment.effects)
+
+    def _lore_tokens(self, fit: Fit) -> int:
+        context = min(fit.n_ctx or self._most_tokens, self._most_tokens)
+        share = max(1, round(context * self._rules.budget_percent / 100))
+        return share if self._rules.budget_cap is None else min(share, self._rules.budget_cap)
+
+    def _macros(self, fit: Fit) -> MacroScene:
+        moment, card = self._moment, self._part.card
+        values = {
+            "char": self._part.name,
+            "user": plain(moment.user),
+            "original": self._part.style,
+            "group": ", ".join(map(plain, moment.group)),
+            "groupnotmuted": ", ".join(map(plain, moment.group)),
+            "charifnotgroup": self._part.name,
+            "notchar": plain(moment.user),
+            "lastmessage": moment.lines[-1].text if moment.lines else "",
+            "lastusermessage": moment.last_from.get("user", ""),
+            "lastcharmessage": moment.last_from.get("char", ""),
+            "maxcontexttokens": str(fit.n_ctx or self._most_tokens),
+            "maxprompt": str(self._most_tokens),
+            "maxresponsetokens": str(fit.reply_tokens),
+        }
+        return MacroScene(
+            values={**values, **_card_values(card)},
+            now=moment.now,
+            random=Random(moment.seed),  # noqa: S311 - dice, not secrets
+            seed=moment.conversation,
+            greetings=(card.greeting, *card.alternate_greetings) if card else (),
+        )
+
+
+def _with_values(scene: MacroScene, values: Mapping[str, str]) -> MacroScene:
+    return MacroScene(values, scene.now, scene.random, scene.seed, scene.outlets, scene.greetings)
+
+
+def _card_values(card: Card | None) -> dict[str, str]:
+    if card is None:
+        return {}
+    return {
+        "description": card.description,
+        "personality": card.personality,
+        "scenario": card.scenario,
+        "persona": "",
+        "mesexamples": card.examples,
+        "charprompt": card.system_prompt,
+        "charinstruction": card.post_history,
+        "chardepthprompt": card.depth_note.text if card.depth_note else "",
+        "charversion": card.version,
+    }
+
+
+def _scannable(card: Card | None) -> dict[str, str]:
+    if card is None:
+        return {}
+    return {
+        "description": card.description,
+        "personality": card.personality,
+        "scenario": card.scenario,
+        "creator_notes": card.creator_notes,
+        "depth_prompt": card.depth_note.text if card.depth_note else "",
+    }
+
+
+def books_of(card: Card | None, books: Sequence[Book]) -> tuple[IndexedBook, ...]:
+    """The card's own book first, then the others; each is indexed once."""
+    own = (card.book,) if card is not None and card.book is not None else ()
+    return tuple(IndexedBook(book) for book in (*own, *books))
