@@ -77,7 +77,7 @@ class Captioner:
             kind=SinkKind.HELD,
             build=lambda fit: _prompt(part, fit),
             # A blind candidate could only make something up, so none may stand in.
-            owns_prompt=False,
+            degrade_images=False,
             images=1,
             fair_key="captions",
         )
@@ -101,6 +101,7 @@ def _prompt(part: ImagePart, fit: Fit) -> Prompt:
         request=ChatRequest(
             messages=(Message("user", (TextPart(_ASK), part)),), max_tokens=_CAPTION_TOKENS
         ),
-        input_tokens=text_tokens(_ASK, fit.tokens_per_char) + image_tokens(part.width, part.height),
+        input_tokens=text_tokens(_ASK, fit.tokens_per_char)
+        + image_tokens(part.width, part.height, fit.model),
         images=1,
     )

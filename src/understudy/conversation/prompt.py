@@ -156,7 +156,7 @@ def _turn(line: Line, source: PromptSource, fit: Fit, names: dict[str, str]) -> 
 
 def _measured(role: Role, parts: tuple[Part, ...], fit: Fit, *, degraded: bool) -> _Turn:
     images = [part for part in parts if isinstance(part, ImagePart)]
-    seen = sum(image_tokens(image.width, image.height) for image in images)
+    seen = sum(image_tokens(image.width, image.height, fit.model) for image in images)
     words = sum(text_tokens(p.text, fit.tokens_per_char) for p in parts if isinstance(p, TextPart))
     return _Turn(role, parts, words + seen + MESSAGE_TOKENS, len(images), degraded)
 
@@ -177,7 +177,7 @@ def _shortened(turns: Sequence[_Turn], fit: Fit, room: int) -> list[_Turn]:
 def _cut_turn(turn: _Turn, fit: Fit, room: int) -> _Turn:
     pictures = tuple(part for part in turn.parts if isinstance(part, ImagePart))
     text = "\n".join(part.text for part in turn.parts if isinstance(part, TextPart))
-    seen = sum(image_tokens(picture.width, picture.height) for picture in pictures)
+    seen = sum(image_tokens(picture.width, picture.height, fit.model) for picture in pictures)
     spare = room - MESSAGE_TOKENS - seen
     if spare < _CURRENT_LEAST_TOKENS // 2:
         cut = TextPart(_two_ends(text, fit, room - MESSAGE_TOKENS))

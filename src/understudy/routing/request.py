@@ -32,6 +32,8 @@ class Fit:
     """Learned from this model's reported usage; conservative before that."""
     shrink: float = 1.0
     """Below 1 after the server called the prompt too long."""
+    model: str = ""
+    """Its name: model families count images differently."""
 
 
 @dataclass(frozen=True, slots=True)

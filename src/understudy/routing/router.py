@@ -135,7 +135,11 @@ class ModelRouter:
         known = self.book.of(candidate.key, candidate.capabilities)
         vision = known.vision if known.vision is not None else not candidate.blind
         fit = Fit(
-            known.n_ctx, candidate.reply_tokens, vision, self.book.tokens_per_char(candidate.key)
+            known.n_ctx,
+            candidate.reply_tokens,
+            vision,
+            self.book.tokens_per_char(candidate.key),
+            model=candidate.model,
         )
         spend = budget(
             candidate.limits,
