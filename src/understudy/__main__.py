@@ -1,10 +1,18 @@
 """`python -m understudy`."""
 
+import sys
+
 
 def main() -> None:
-    from understudy.cli.main import app
+    if sys.argv[1:] == ["--version"]:
+        # Before anything is imported that is not needed for it.
+        from importlib.metadata import version
 
-    app()
+        sys.stdout.write(f"understudy {version('understudy')}\n")
+        return
+    from understudy.cli.main import run
+
+    run()
 
 
 if __name__ == "__main__":

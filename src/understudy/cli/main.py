@@ -1,5 +1,53 @@
-"""The command line: one file per command, registered here."""
+"""The command line: one file per command, imported only when that command is asked for."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+from understudy.errors import UnderstudyError
+
+COMMANDS = ("config", "gateway")
+"""Each has a file here, with a function of its name, or with `app` for commands below it."""
+
+EXIT_CONFIG = 2
+EXIT_OFFLINE = 3
+
+
+def build(words: list[str]) -> typer.Typer:
+    """The command line for `words`: the one command they name, or all, for help and mistakes."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        callback=_understudy,
+    )
+    named = next((word for word in words if not word.startswith("-")), None)
+    for name in (named,) if named in COMMANDS else COMMANDS:
+        module = import_module(f"understudy.cli.{name}")
+        if isinstance(below := getattr(module, "app", None), typer.Typer):
+            app.add_typer(below, name=name)
+        else:
+            function: Callable[..., None] = getattr(module, name)
+            app.command(name)(function)
+    return app
+
+
+def _understudy(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,  # noqa: FBT002
+) -> None:
+    """A chat bot for Discord and the web that never misses a line."""
+    # `--version` alone is answered before this is imported; beside a command it changes nothing.
+
+
+def run() -> None:
+    """Run the command line; what is wrong becomes one sentence and an exit code."""
+    try:
+        build(sys.argv[1:])()
+    except UnderstudyError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_CONFIG)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -100,6 +100,12 @@ def _servers_have_an_address(settings: Settings) -> Iterator[Mistake]:
             yield Mistake(("model", "servers", name), "needs a base_url")
 
 
+def _hosted_servers_name_a_model(settings: Settings) -> Iterator[Mistake]:
+    for path, server in servers(settings.model):
+        if path[-1] in _HOSTED and server.enabled and server.name is None:
+            yield Mistake(path, "is enabled but names no model; add `name`")
+
+
 def _addresses_are_urls(settings: Settings) -> Iterator[Mistake]:
     for path, server in servers(settings.model):
         url = server.base_url
@@ -147,6 +153,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _order_is_not_empty,
     _server_names_are_usable,
     _servers_have_an_address,
+    _hosted_servers_name_a_model,
     _addresses_are_urls,
     _deadlines_nest,
     _open_doors_have_locks,

@@ -1,0 +1,53 @@
+"""`understudy config`: check, show and explain the configuration."""
+
+import json
+
+import typer
+
+from understudy.cli.options import ConfigFile, load
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def config() -> None:
+    """Check, show and explain the configuration."""
+
+
+@app.command()
+def check(config: ConfigFile = None) -> None:
+    """Say whether the configuration can be used; every mistake with its line."""
+    loaded = load(config)
+    typer.echo(f"{loaded.path} is fine." if loaded.path else "No config.yaml: defaults apply.")
+
+
+@app.command()
+def show(config: ConfigFile = None) -> None:
+    """Print what is in force: every setting, secrets masked, and how waiting is shared out."""
+    from understudy.config.show import as_yaml, masked
+
+    typer.echo(as_yaml(masked(load(config).settings)), nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema, for editors."""
+    from understudy.config.reference import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def example() -> None:
+    """Print a configuration with every setting, its default and what it does."""
+    from understudy.config.reference import example_text
+
+    typer.echo(example_text(), nl=False)
+
+
+@app.command()
+def reference() -> None:
+    """Print the same as a page of documentation."""
+    from understudy.config.reference import reference_markdown
+
+    typer.echo(reference_markdown(), nl=False)

@@ -1,0 +1,42 @@
+"""Options that commands share, and how a command begins."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from understudy.config.load import Config
+    from understudy.observability.logs import Logs
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The configuration.", show_default="config.yaml"),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show all log lines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load(path: Path | None) -> "Config":
+    """The configuration of this command; raises ConfigError."""
+    from understudy.config.load import load_config
+
+    config = load_config(path, os.environ)
+    for warning in config.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    return config
+
+
+def logs_for(config: "Config", *, verbose: bool, in_dialogue: bool) -> "Logs":
+    """Set up logging. Where a person reads the replies on a terminal, only warnings come between
+    them, unless they asked for more."""
+    from understudy.observability.logs import Logs
+
+    logging = config.settings.logging
+    if verbose:
+        logging = logging.model_copy(update={"level": "debug"})
+    elif in_dialogue and sys.stderr.isatty() and logging.level in ("debug", "info"):
+        logging = logging.model_copy(update={"level": "warning"})
+    return Logs(logging, sys.stderr)

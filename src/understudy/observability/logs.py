@@ -1,0 +1,138 @@
+"""Sets up structlog: lines for people on a terminal, JSON lines otherwise, always to one stream."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, TextIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from understudy.config.settings import Logging
+
+Level = Literal["debug", "info", "warning", "error"]
+_LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class Logs:
+    """The process's logging. Made once; what it changes is global, as logging is."""
+
+    def __init__(self, settings: Logging, stream: TextIO) -> None:
+        self._stream = stream
+        self._held: list[str] | None = None
+        self._level = settings.level
+        console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
+        self._processors = (
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            _exceptions_without_words,
+            _for_people(stream) if console else _as_json,
+        )
+        self._apply()
+        _adopt_other_libraries()
+
+    @property
+    def level(self) -> Level:
+        return self._level
+
+    def set_level(self, level: Level) -> None:
+        """Takes effect at once, for every logger there is."""
+        self._level = level
+        self._apply()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep lines back, so that none goes through a line that is being written elsewhere."""
+        outer, self._held = self._held, self._held if self._held is not None else []
+        try:
+            yield
+        finally:
+            if outer is None:
+                waiting, self._held = self._held, None
+                for line in waiting:
+                    self.write(line)
+
+    def write(self, line: str) -> None:
+        if self._held is not None:
+            self._held.append(line)
+            return
+        self._stream.write(line)
+        self._stream.flush()
+
+    def _apply(self) -> None:
+        structlog.configure(
+            processors=list(self._processors),
+            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[self._level]),
+            logger_factory=lambda *_: _Line(self),
+            # Loggers that remembered their set-up would miss a change of level.
+            cache_logger_on_first_use=False,
+        )
+
+
+class _Line:
+    """What structlog writes to."""
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+
+    def msg(self, message: str) -> None:
+        self._logs.write(message + "\n")
+
+    debug = info = warning = warn = error = exception = critical = fatal = msg
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    head = {"ts": event.pop("ts"), "level": event.pop("level"), "event": event.pop("event")}
+    return _encode({**head, **event}).decode()
+
+
+def _for_people(stream: TextIO) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(), timestamp_key="ts", pad_event_to=20, sort_keys=False
+    )
+
+
+def _exceptions_without_words(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say where an exception came from. What it says may quote a prompt or a key."""
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()[1]
+    elif isinstance(info, tuple):
+        info = info[1]
+    if isinstance(info, BaseException):
+        frames = traceback.extract_tb(info.__traceback__)[-8:]
+        event["exception"] = type(info).__name__
+        event["stack"] = " < ".join(
+            f"{frame.name} {frame.filename.rpartition('/')[2]}:{frame.lineno}"
+            for frame in reversed(frames)
+        )
+    return event
+
+
+class _ToStructlog(logging.Handler):
+    """Warnings of other libraries in the same form: who warns, and the warning's template.
+
+    Not its arguments: they may hold what people wrote.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        template = record.msg if isinstance(record.msg, str) and record.args else "-"
+        structlog.get_logger().log(
+            _LEVELS[level],
+            "library.warning",
+            library=record.name,
+            said=template,
+            exc_info=record.exc_info,
+        )
+
+
+def _adopt_other_libraries() -> None:
+    root = logging.getLogger()
+    root.handlers = [_ToStructlog()]
+    root.setLevel(logging.WARNING)

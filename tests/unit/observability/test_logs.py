@@ -1,0 +1,87 @@
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from understudy.config.settings import Logging
+from understudy.observability.logs import Logs
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    before, handlers = structlog.get_config(), logging.getLogger().handlers
+    yield
+    logging.getLogger().handlers = handlers
+    structlog.configure(**before)
+
+
+def test_off_a_terminal_each_event_is_one_json_line() -> None:
+    out = io.StringIO()
+    Logs(Logging(), out)
+
+    structlog.get_logger("any").info("provider.attempt", provider="local", seconds=1.5)
+
+    line = json.loads(out.getvalue())
+    assert line.pop("ts")
+    assert line == {
+        "level": "info",
+        "event": "provider.attempt",
+        "provider": "local",
+        "seconds": 1.5,
+    }
+
+
+def test_the_level_can_be_changed_while_loggers_are_in_use() -> None:
+    out = io.StringIO()
+    logs, log = Logs(Logging(), out), structlog.get_logger()
+
+    log.debug("unseen")
+    logs.set_level("debug")
+    log.debug("seen")
+    logs.set_level("error")
+    log.warning("unseen")
+
+    assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["seen"]
+
+
+def test_lines_that_come_while_they_are_held_back_appear_afterwards_in_order() -> None:
+    out = io.StringIO()
+    logs, log = Logs(Logging(format="console"), out), structlog.get_logger()
+
+    with logs.held():
+        log.info("one")
+        with logs.held():
+            log.info("two")
+        assert out.getvalue() == ""
+
+    assert out.getvalue().index("one") < out.getvalue().index("two")
+
+
+def test_an_exception_is_logged_without_what_it_says() -> None:
+    out = io.StringIO()
+    Logs(Logging(), out)
+
+    try:
+        raise ValueError("a prompt")
+    except ValueError:
+        structlog.get_logger().exception("task.failed")
+
+    line = json.loads(out.getvalue())
+    assert line["exception"] == "ValueError"
+    assert "test_logs.py" in line["stack"]
+    assert "a prompt" not in out.getvalue()
+
+
+def test_warnings_of_libraries_come_without_their_arguments() -> None:
+    out = io.StringIO()
+    Logs(Logging(), out)
+
+    logging.getLogger("aiohttp").info("too fine")
+    logging.getLogger("aiohttp").warning("cannot read %s", "a prompt")
+
+    (line,) = map(json.loads, out.getvalue().splitlines())
+    assert (line["event"], line["library"]) == ("library.warning", "aiohttp")
+    assert line["said"] == "cannot read %s"
