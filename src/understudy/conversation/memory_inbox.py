@@ -169,6 +169,8 @@ class MemoryInbox:
         if reply is None or reply.replaced:
             return None
         row = self._t.batches[reply.batch_id]
+        if row.batch.state in (BatchState.CLAIMED, BatchState.WAITING):
+            return None
         row.owner = self._owner
         return self._move(
             row,
@@ -179,6 +181,7 @@ class MemoryInbox:
                 state=BatchState.CLAIMED,
                 attempt=1,
                 lease_until=claim.lease_until,
+                retry_at=None,
                 offline_message_ids=(),
                 replaces=reply.message_ids,
             ),

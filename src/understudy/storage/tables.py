@@ -29,6 +29,7 @@ FREE = text("state = 'pending' AND batch_id IS NULL")
 """Messages to answer that no batch has claimed."""
 LIVE = text("state IN ('claimed', 'waiting')")
 """Batches that are not settled."""
+SETTLED = text("state NOT IN ('claimed', 'waiting')")
 
 messages = Table(
     "messages",

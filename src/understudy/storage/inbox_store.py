@@ -1,0 +1,327 @@
+"""The inbox in the database: who saw what, who works on it, and what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, or_, select, union, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from understudy.conversation.delivery import Inbound
+from understudy.conversation.inbox import (
+    MESSAGE_STATE,
+    Batch,
+    BatchState,
+    Channel,
+    Claim,
+    Decision,
+    Ending,
+    MessageState,
+    Reclaim,
+    Sent,
+    Stored,
+    Wait,
+    Work,
+)
+from understudy.storage import rows
+from understudy.storage.database import Database
+from understudy.storage.keepsake import Keepsake, Words
+from understudy.storage.memory_store import SqlMemory
+from understudy.storage.records import insert_replies
+from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages, sent
+
+_NEXT_SEQ = select(func.coalesce(func.max(messages.c.seq), 0) + 1).scalar_subquery()
+_UNSAID = {"text": None, "images": None, "notes": None, "author_name": ""}
+
+
+class SqlInbox(SqlMemory):
+    """One process's InboxStore; `owner` is unique among the processes that run."""
+
+    def __init__(self, database: Database, owner: str, *, persist: bool = True) -> None:
+        super().__init__(database, None if persist else Keepsake())
+        self._owner = owner
+
+    async def give_up_leases(self) -> None:
+        """At start: what an earlier process of this name had claimed can be retaken at once."""
+        mine = and_(batches.c.owner == self._owner, batches.c.state == BatchState.CLAIMED)
+        async with self._db.write() as connection:
+            await connection.execute(update(batches).where(mine).values(lease_until=0.0))
+
+    async def add(self, inbound: Inbound, decision: Decision, now: float) -> bool:
+        row = rows.message_row(inbound, decision, now)
+        if self._keepsake is not None:
+            row |= _UNSAID
+        statement = insert(messages).values(seq=_NEXT_SEQ, position=_NEXT_SEQ, **row)
+        async with self._db.write() as connection:
+            added = await connection.execute(
+                statement.on_conflict_do_nothing(index_elements=["platform", "message_id"])
+            )
+        new = added.rowcount == 1
+        if new and self._keepsake is not None:
+            words = Words(inbound.author.name, inbound.text, inbound.images, inbound.notes)
+            self._keepsake[inbound.place.platform, inbound.message_id] = words
+        return new
+
+    async def work(self, channel: Channel) -> Work:
+        here = (messages.c.platform == channel.platform, messages.c.channel_id == channel.id)
+        free = select(messages).where(*here, FREE).order_by(messages.c.seq)
+        live = select(batches).where(
+            batches.c.platform == channel.platform, batches.c.channel_id == channel.id, LIVE
+        )
+        async with self._db.read() as connection:
+            waiting = (await connection.execute(free)).mappings().all()
+            found = (await connection.execute(live)).mappings().all()
+            members = await self._members(connection, [row["id"] for row in found])
+        return Work(
+            self._known(waiting), tuple(rows.batch(row, members[row["id"]]) for row in found)
+        )
+
+    async def claim(self, claim: Claim, now: float) -> Batch | None:
+        async with self._db.write() as connection:
+            taken = await connection.execute(
+                update(messages)
+                .where(messages.c.seq.in_(claim.seqs), FREE)
+                .values(state=MessageState.CLAIMED, batch_id=claim.batch_id)
+            )
+            if not claim.seqs or taken.rowcount != len(claim.seqs):
+                await connection.rollback()
+                return None
+            place = select(messages.c.platform, messages.c.channel_id).where(
+                messages.c.seq == claim.seqs[0]
+            )
+            platform, channel_id = (await connection.execute(place)).one()
+            await connection.execute(
+                insert(batches).values(
+                    id=claim.batch_id,
+                    platform=platform,
+                    channel_id=channel_id,
+                    reply_id=claim.reply_id,
+                    nonce=claim.nonce,
+                    state=BatchState.CLAIMED,
+                    directed=claim.directed,
+                    owner=self._owner,
+                    attempt=1,
+                    lease_until=claim.lease_until,
+                    created_at=now,
+                    offline_ids="[]",
+                    replaces="[]",
+                )
+            )
+            return await self._batch(connection, claim.batch_id)
+
+    async def retake(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
+        crashed = and_(batches.c.state == BatchState.CLAIMED, batches.c.lease_until <= now)
+        due = and_(
+            batches.c.state == BatchState.WAITING, func.coalesce(batches.c.retry_at, 0) <= now
+        )
+        async with self._db.write() as connection:
+            moved = await self._move(
+                connection,
+                and_(batches.c.id == batch_id, or_(crashed, due)),
+                BatchState.CLAIMED,
+                owner=self._owner,
+                attempt=batches.c.attempt + 1,
+                lease_until=lease_until,
+            )
+            return await self._batch(connection, batch_id) if moved else None
+
+    async def renew(self, batch_id: str, lease_until: float) -> bool:
+        async with self._db.write() as connection:
+            renewed = await connection.execute(
+                update(batches).where(self._mine(batch_id)).values(lease_until=lease_until)
+            )
+        return renewed.rowcount == 1
+
+    async def release(self, batch_id: str) -> None:
+        await self.renew(batch_id, 0.0)
+
+    async def postpone(self, batch_id: str, wait: Wait) -> bool:
+        async with self._db.write() as connection:
+            moved = await self._move(
+                connection,
+                self._mine(batch_id),
+                BatchState.WAITING,
+                retry_at=wait.retry_at,
+                offline_ids=rows.packed(wait.offline_message_ids),
+            )
+            if moved and wait.record is not None:
+                await insert_replies(connection, (wait.record,))
+        return moved is not None
+
+    async def settle(self, batch_id: str, ending: Ending, now: float) -> bool:
+        async with self._db.write() as connection:
+            moved = await self._move(connection, self._mine(batch_id), ending.state)
+            if moved is None:
+                return False
+            if ending.sent is not None:
+                await self._add_reply(connection, moved, ending.sent, now)
+            if ending.record is not None:
+                await insert_replies(connection, (ending.record,))
+        return True
+
+    async def reopen(self, reply_id: str, claim: Reclaim) -> Batch | None:
+        shown = select(sent.c.message_id).where(sent.c.reply_id == reply_id).order_by(sent.c.part)
+        batch_id = select(messages.c.batch_id).where(messages.c.reply_id == reply_id)
+        async with self._db.write() as connection:
+            replaces = tuple((await connection.scalars(shown)).all())
+            moved = await self._move(
+                connection,
+                and_(batches.c.id == batch_id.scalar_subquery(), SETTLED),
+                BatchState.CLAIMED,
+                reply_id=claim.reply_id,
+                nonce=claim.nonce,
+                owner=self._owner,
+                attempt=1,
+                lease_until=claim.lease_until,
+                retry_at=None,
+                offline_ids="[]",
+                replaces=rows.packed(replaces),
+            )
+            return await self._batch(connection, moved["id"]) if moved else None
+
+    async def unfinished(self, now: float, orphaned_before: float) -> tuple[Channel, ...]:
+        due = or_(
+            and_(batches.c.state == BatchState.CLAIMED, batches.c.lease_until <= now),
+            and_(batches.c.state == BatchState.WAITING, batches.c.retry_at <= now),
+        )
+        left = select(batches.c.platform, batches.c.channel_id).where(LIVE, due)
+        orphans = (
+            select(messages.c.platform, messages.c.channel_id)
+            .where(FREE, messages.c.arrived_at < orphaned_before)
+            # Nearly every message is old, but hardly any is free.
+            .with_hint(messages, "INDEXED BY messages_free", "sqlite")
+        )
+        async with self._db.read() as connection:
+            found = (await connection.execute(union(left, orphans))).all()
+        return tuple(Channel(platform, channel_id) for platform, channel_id in found)
+
+    async def edit(self, inbound: Inbound) -> str | None:
+        platform = inbound.place.platform
+        words = self._keepsake and self._keepsake[platform, inbound.message_id]
+        if self._keepsake is not None and words:
+            self._keepsake[platform, inbound.message_id] = replace(words, text=inbound.text)
+        async with self._db.write() as connection:
+            await connection.execute(
+                update(messages)
+                .where(_is(platform, inbound.message_id), messages.c.text.is_not(None))
+                .values(text=inbound.text, notes=rows.packed(inbound.notes))
+            )
+            return await self._live_batch(connection, platform, inbound.message_id)
+
+    async def delete(self, platform: str, message_id: str) -> str | None:
+        await self._forget(_is(platform, message_id), replies_too=False)
+        async with self._db.read() as connection:
+            return await self._live_batch(connection, platform, message_id)
+
+    def _mine(self, batch_id: str) -> ColumnElement[bool]:
+        return and_(
+            batches.c.id == batch_id,
+            batches.c.owner == self._owner,
+            batches.c.state == BatchState.CLAIMED,
+        )
+
+    async def _move(
+        self,
+        connection: AsyncConnection,
+        where: ColumnElement[bool],
+        state: BatchState,
+        **values: object,
+    ) -> RowMapping | None:
+        """Move a batch and its messages to a state; None when `where` finds no batch."""
+        moved = await connection.execute(
+            update(batches).where(where).values(state=state, **values).returning(batches)
+        )
+        row: RowMapping | None = moved.mappings().one_or_none()
+        if row is not None:
+            await connection.execute(
+                update(messages)
+                .where(messages.c.batch_id == row["id"], messages.c.role == "user")
+                .values(state=MESSAGE_STATE[state])
+            )
+        return row
+
+    async def _add_reply(
+        self, connection: AsyncConnection, batch: RowMapping, reply: Sent, now: float
+    ) -> None:
+        """Remember the reply right after what it answers, in place of an earlier one."""
+        own = and_(messages.c.batch_id == batch["id"], messages.c.role == "assistant")
+        await connection.execute(delete(messages).where(own))
+        answered = select(func.max(messages.c.seq)).where(messages.c.batch_id == batch["id"])
+        position = await connection.scalar(answered)
+        row = rows.reply_row(batch, reply, position or 0, now)
+        if self._keepsake is not None:
+            words = Words(reply.author.name, reply.text)
+            self._keepsake[batch["platform"], f"reply:{batch['reply_id']}"] = words
+            row |= _UNSAID
+        await connection.execute(insert(messages).values(seq=_NEXT_SEQ, **row))
+        parts = [
+            {
+                "platform": batch["platform"],
+                "message_id": message_id,
+                "reply_id": batch["reply_id"],
+                "part": part,
+            }
+            for part, message_id in enumerate(reply.message_ids)
+        ]
+        if parts:
+            statement = insert(sent)
+            newer = {"reply_id": statement.excluded.reply_id, "part": statement.excluded.part}
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["platform", "message_id"], set_=newer
+                ),
+                parts,
+            )
+
+    async def _batch(self, connection: AsyncConnection, batch_id: str) -> Batch:
+        found = await connection.execute(select(batches).where(batches.c.id == batch_id))
+        members = await self._members(connection, [batch_id])
+        return rows.batch(found.mappings().one(), members[batch_id])
+
+    async def _members(
+        self, connection: AsyncConnection, batch_ids: Sequence[str]
+    ) -> dict[str, list[Stored]]:
+        members: dict[str, list[Stored]] = {batch_id: [] for batch_id in batch_ids}
+        if batch_ids:
+            chosen = (
+                select(messages)
+                .where(messages.c.batch_id.in_(batch_ids), messages.c.role == "user")
+                .order_by(messages.c.seq)
+            )
+            for row in (await connection.execute(chosen)).mappings():
+                members[row["batch_id"]] += self._known((row,))
+        return members
+
+    def _known(self, found: Sequence[RowMapping]) -> tuple[Stored, ...]:
+        """The rows as messages, without those whose words were forgotten."""
+        if self._keepsake is None:
+            return tuple(rows.stored(row) for row in found if row["text"] is not None)
+        kept = []
+        for row in found:
+            words = self._keepsake[row["platform"], row["message_id"]]
+            if words is not None:
+                message = rows.stored(row)
+                author = replace(message.inbound.author, name=words.name)
+                inbound = replace(
+                    message.inbound,
+                    author=author,
+                    text=words.text,
+                    images=words.images,
+                    notes=words.notes,
+                )
+                kept.append(replace(message, inbound=inbound))
+        return tuple(kept)
+
+    async def _live_batch(
+        self, connection: AsyncConnection, platform: str, message_id: str
+    ) -> str | None:
+        found: str | None = await connection.scalar(
+            select(batches.c.id)
+            .join(messages, messages.c.batch_id == batches.c.id)
+            .where(_is(platform, message_id), batches.c.state.in_(("claimed", "waiting")))
+        )
+        return found
+
+
+def _is(platform: str, message_id: str) -> ColumnElement[bool]:
+    return and_(messages.c.platform == platform, messages.c.message_id == message_id)

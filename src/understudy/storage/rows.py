@@ -1,0 +1,152 @@
+"""Messages, batches and lines as rows, both ways."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from sqlalchemy import RowMapping
+
+from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.inbox import (
+    Batch,
+    BatchState,
+    Decision,
+    Line,
+    MessageState,
+    Sent,
+    Stored,
+)
+from understudy.routing.attempts import ReplyRecord
+
+
+def message_row(inbound: Inbound, decision: Decision, now: float) -> dict[str, object]:
+    """All columns but `seq` and `position`."""
+    at, author = inbound.place, inbound.author
+    return {
+        "role": "user",
+        "platform": at.platform,
+        "message_id": inbound.message_id,
+        "channel_id": at.channel_id,
+        "parent_id": at.parent_id,
+        "guild_id": at.guild_id,
+        "private": at.private,
+        "age_restricted": at.age_restricted,
+        "author_id": author.id,
+        "author_name": author.name,
+        "author_is_bot": author.is_bot,
+        "text": inbound.text,
+        "images": packed(inbound.images) if inbound.images else None,
+        "notes": packed(inbound.notes) if inbound.notes else None,
+        "addressed": inbound.addressed,
+        "to_others": inbound.to_others,
+        "reply_to": inbound.reply_to,
+        "sent_at": inbound.sent_at,
+        "arrived_at": now,
+        "state": MessageState.PENDING if decision.answer else MessageState.IGNORED,
+        "directed": decision.directed,
+    }
+
+
+def reply_row(batch_row: RowMapping, sent: Sent, position: int, now: float) -> dict[str, object]:
+    """The bot's own line; its `reply_to` holds the id under which the platform shows it."""
+    return {
+        "position": position,
+        "role": "assistant",
+        "platform": batch_row["platform"],
+        "message_id": f"reply:{batch_row['reply_id']}",
+        "channel_id": batch_row["channel_id"],
+        "private": False,
+        "age_restricted": False,
+        "author_id": sent.author.id,
+        "author_name": sent.author.name,
+        "author_is_bot": True,
+        "text": sent.text,
+        "to_others": False,
+        "reply_to": next(iter(sent.message_ids), None),
+        "sent_at": now,
+        "arrived_at": now,
+        "state": MessageState.ANSWERED,
+        "directed": False,
+        "batch_id": batch_row["id"],
+        "reply_id": batch_row["reply_id"],
+    }
+
+
+def stored(row: RowMapping) -> Stored:
+    return Stored(row["seq"], _inbound(row), row["arrived_at"], bool(row["directed"]))
+
+
+def line(row: RowMapping, record: ReplyRecord | None = None) -> Line:
+    role: Literal["user", "assistant"] = "user" if row["role"] == "user" else "assistant"
+    return Line(
+        seq=row["seq"],
+        position=row["position"],
+        role=role,
+        message_id=row["message_id"] if role == "user" else row["reply_to"] or "",
+        author=_author(row),
+        text=row["text"] or "",
+        at=row["sent_at"],
+        images=_images(row),
+        state=MessageState(row["state"]),
+        reply_id=row["reply_id"],
+        record=record,
+    )
+
+
+def batch(row: RowMapping, messages: Sequence[Stored]) -> Batch:
+    return Batch(
+        id=row["id"],
+        reply_id=row["reply_id"],
+        nonce=row["nonce"],
+        state=BatchState(row["state"]),
+        directed=bool(row["directed"]),
+        messages=tuple(messages),
+        attempt=row["attempt"],
+        lease_until=row["lease_until"],
+        created_at=row["created_at"],
+        retry_at=row["retry_at"],
+        offline_message_ids=unpacked(row["offline_ids"]),
+        replaces=unpacked(row["replaces"]),
+    )
+
+
+def place(row: RowMapping) -> Place:
+    return Place(
+        platform=row["platform"],
+        channel_id=row["channel_id"],
+        parent_id=row["parent_id"],
+        guild_id=row["guild_id"],
+        private=bool(row["private"]),
+        age_restricted=bool(row["age_restricted"]),
+    )
+
+
+def packed(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def unpacked(text: str | None) -> tuple[str, ...]:
+    return msgspec.json.decode(text, type=tuple[str, ...]) if text else ()
+
+
+def _inbound(row: RowMapping) -> Inbound:
+    return Inbound(
+        message_id=row["message_id"],
+        place=place(row),
+        author=_author(row),
+        text=row["text"] or "",
+        sent_at=row["sent_at"],
+        addressed=None if row["addressed"] is None else Addressed(row["addressed"]),
+        to_others=bool(row["to_others"]),
+        reply_to=row["reply_to"],
+        images=_images(row),
+        notes=unpacked(row["notes"]),
+    )
+
+
+def _author(row: RowMapping) -> Author:
+    return Author(row["author_id"], row["author_name"], is_bot=bool(row["author_is_bot"]))
+
+
+def _images(row: RowMapping) -> tuple[ImageRef, ...]:
+    return msgspec.json.decode(row["images"], type=tuple[ImageRef, ...]) if row["images"] else ()

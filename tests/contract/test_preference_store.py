@@ -1,0 +1,61 @@
+"""What every store of people's wishes must do."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from talk import ANN, LOUNGE, message
+from understudy.conversation.inbox import Channel
+from understudy.conversation.participation import Standing
+from understudy.conversation.preferences import (
+    ChannelWishes,
+    MemoryPreferences,
+    Preferences,
+    PreferenceStore,
+    Wishes,
+)
+from understudy.storage.database import Database
+from understudy.storage.preference_store import SqlPreferences
+
+HERE = Channel.of(LOUNGE)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[PreferenceStore]:
+    if request.param == "memory":
+        yield MemoryPreferences()
+        return
+    database = await Database.open(tmp_path / "bot.db")
+    yield SqlPreferences(database)
+    await database.aclose()
+
+
+async def test_nothing_is_asked_for_at_first(store: PreferenceStore) -> None:
+    assert await store.load() == Wishes()
+
+
+async def test_wishes_are_kept_until_they_change(store: PreferenceStore) -> None:
+    await store.set_channel(HERE, ChannelWishes(50.0, "pirate"))
+    await store.set_channel(HERE, ChannelWishes(90.0, "pirate"))
+    await store.set_opt_out("discord", "1", out=True)
+    await store.set_opt_out("discord", "1", out=True)
+    await store.set_opt_out("discord", "2", out=True)
+    await store.set_opt_out("discord", "2", out=False)
+
+    wishes = await store.load()
+    assert wishes.channel(HERE) == ChannelWishes(90.0, "pirate")
+    assert wishes.opted_out == {("discord", "1")}
+
+
+async def test_each_wish_leaves_the_others_as_they_are(store: PreferenceStore) -> None:
+    preferences = Preferences(store)
+    await preferences.mute(HERE, 500.0)
+    await preferences.choose_persona(HERE, "pirate")
+    await preferences.opt_out("discord", ANN.id, out=True)
+
+    assert preferences.now.channel(HERE) == ChannelWishes(500.0, "pirate")
+    assert preferences.now.standing(message("m1", place=LOUNGE)) == Standing(500.0, opted_out=True)
+    await preferences.mute(HERE, 0)
+    await preferences.opt_out("discord", ANN.id, out=False)
+    assert preferences.now.standing(message("m1", place=LOUNGE)) == Standing()

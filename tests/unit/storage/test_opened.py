@@ -1,0 +1,63 @@
+"""Processes that share a database, one after the other and at the same time."""
+
+from pathlib import Path
+
+from talk import WEB, message
+from understudy.conversation.inbox import Channel, Claim, Decision
+from understudy.storage.instance import take_instance
+from understudy.storage.opened import open_storage
+
+ANSWER = Decision(answer=True, reason="dm", directed=True)
+HERE = Channel.of(WEB)
+
+
+async def claim_one(path: Path) -> str:
+    async with open_storage(path, persist=True) as opened:
+        await opened.inbox.add(message("m1"), ANSWER, 100.0)
+        (waiting,) = (await opened.inbox.work(HERE)).waiting
+        batch = await opened.inbox.claim(
+            Claim("b1", "r1", "n1", (waiting.seq,), True, 130.0), 100.0
+        )
+    assert batch is not None
+    return batch.id
+
+
+async def test_what_an_earlier_process_had_claimed_can_be_retaken_at_once(tmp_path: Path) -> None:
+    batch_id = await claim_one(tmp_path / "bot.db")
+
+    async with open_storage(tmp_path / "bot.db", persist=True) as opened:
+        assert await opened.inbox.retake(batch_id, 140.0, now=101.0) is not None
+
+
+async def test_what_another_process_still_holds_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "bot.db"
+    async with open_storage(path, persist=True) as first:
+        await first.inbox.add(message("m1"), ANSWER, 100.0)
+        (waiting,) = (await first.inbox.work(HERE)).waiting
+        await first.inbox.claim(Claim("b1", "r1", "n1", (waiting.seq,), True, 130.0), 100.0)
+        async with open_storage(path, persist=True) as second:
+            assert await second.inbox.retake("b1", 140.0, now=101.0) is None
+        assert await first.inbox.renew("b1", 150.0)
+
+
+def test_processes_are_told_apart_and_a_number_is_given_again_when_it_is_free(
+    tmp_path: Path,
+) -> None:
+    first, second = take_instance(tmp_path / "bot.db"), take_instance(tmp_path / "bot.db")
+    first.close()
+    third = take_instance(tmp_path / "bot.db")
+    second.close()
+    third.close()
+
+    assert (first.name, second.name, third.name) == ("instance1", "instance2", "instance1")
+
+
+async def test_with_persist_off_nothing_that_was_said_reaches_the_disk(tmp_path: Path) -> None:
+    async with open_storage(tmp_path / "bot.db", persist=False) as opened:
+        await opened.inbox.add(message("m1", "canary-in-the-mine"), ANSWER, 100.0)
+        assert (await opened.inbox.history(HERE, 99, 5))[0].text == "canary-in-the-mine"
+        written = b"".join(f.read_bytes() for f in tmp_path.iterdir())
+
+    assert b"m1" in written
+    assert b"canary" not in written
+    assert b"Ann" not in written
