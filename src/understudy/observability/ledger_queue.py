@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -24,17 +25,25 @@ class LedgerQueue:
     What the ledger holds already, such as a bot reply that was committed with its batch, it leaves
     as it is; so every reply goes through here, and none is lost when another way fails.
     While the database refuses, replies wait; past `capacity` the oldest are given up, and said so.
+    A transaction costs as much as fifty rows in it, so replies are gathered for `gather_s` first.
     """
 
     def __init__(
-        self, ledger: LedgerWriter, *, capacity: int = 10_000, retry_s: float = 5.0
+        self,
+        ledger: LedgerWriter,
+        *,
+        capacity: int = 10_000,
+        retry_s: float = 5.0,
+        gather_s: float = 0.5,
     ) -> None:
         self._ledger = ledger
         self._capacity = capacity
         self._retry_s = retry_s
+        self._gather_s = gather_s
         self._queue: deque[ReplyRecord] = deque()
         self._storing: tuple[ReplyRecord, ...] = ()
         self._news = asyncio.Event()
+        self._enough = asyncio.Event()
         self._closing = asyncio.Event()
         self._settled = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -48,9 +57,12 @@ class LedgerQueue:
             _LOG.error(events.LEDGER_LOST, replies=1)
         self._queue.append(record)
         self._news.set()
+        if len(self._queue) >= _BATCH:
+            self._enough.set()
 
     async def flush(self) -> None:
         """Wait until all that is queued is stored; for as long as the database refuses."""
+        self._enough.set()
         async with self._settled:
             await self._settled.wait_for(lambda: not self._queue and not self._storing)
 
@@ -66,13 +78,17 @@ class LedgerQueue:
     ) -> None:
         self._closing.set()
         self._news.set()
+        self._enough.set()
         if self._task is not None:
             await self._task
 
     async def _run(self) -> None:
         while not self._closing.is_set() or self._queue:
             await self._news.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._enough.wait(), self._gather_s)
             self._news.clear()
+            self._enough.clear()
             while self._queue:
                 if not await self._store() and not await self._may_try_again():
                     _LOG.error(events.LEDGER_LOST, replies=len(self._queue))
@@ -81,7 +97,7 @@ class LedgerQueue:
                 self._settled.notify_all()
 
     async def _store(self) -> bool:
-        self._storing = tuple(self._queue)[:_BATCH]
+        self._storing = tuple(islice(self._queue, _BATCH))
         for _ in self._storing:
             self._queue.popleft()
         try:

@@ -74,11 +74,38 @@ async def insert_replies(connection: AsyncConnection, records: Iterable[ReplyRec
     Two records may tell of the same run: the router's, and the conversation's when it broke off.
     The first is kept, and attempts that only the second knows are added to it.
     """
+    records = tuple(records)
+    seen = set(await _runs_by_id(connection, records))
+    # Nearly all are new, and those go in together: a statement each would cost many times more.
+    fresh: list[ReplyRecord] = []
+    again: list[ReplyRecord] = []
     for record in records:
-        run = await _run_of(connection, record)
-        if record.attempts:
-            rows = [{"run": run, **_attempt_row(attempt)} for attempt in record.attempts]
-            await connection.execute(insert(attempts).on_conflict_do_nothing(), rows)
+        (again if record.request_id in seen else fresh).append(record)
+        seen.add(record.request_id)
+    if fresh:
+        await connection.execute(insert(replies), [_reply_row(record) for record in fresh])
+        runs = await _runs_by_id(connection, fresh)
+        await _insert_attempts(connection, [(runs[r.request_id], r) for r in fresh])
+    for record in again:
+        await _insert_attempts(connection, [(await _run_of(connection, record), record)])
+
+
+async def _runs_by_id(
+    connection: AsyncConnection, records: Iterable[ReplyRecord]
+) -> dict[str, int]:
+    ids = {record.request_id for record in records}
+    found = await connection.execute(
+        select(replies.c.request_id, replies.c.run).where(replies.c.request_id.in_(ids))
+    )
+    return {row[0]: row[1] for row in found}
+
+
+async def _insert_attempts(
+    connection: AsyncConnection, runs: Iterable[tuple[int, ReplyRecord]]
+) -> None:
+    rows = [_attempt_row(attempt, run) for run, record in runs for attempt in record.attempts]
+    if rows:
+        await connection.execute(insert(attempts).on_conflict_do_nothing(), rows)
 
 
 async def _run_of(connection: AsyncConnection, record: ReplyRecord) -> int:
@@ -151,9 +178,10 @@ def _reply(row: RowMapping, tries: Sequence[AttemptRecord]) -> ReplyRecord:
     )
 
 
-def _attempt_row(record: AttemptRecord) -> dict[str, object]:
+def _attempt_row(record: AttemptRecord, run: int) -> dict[str, object]:
     usage, breaker = record.usage, record.breaker
     return {name: getattr(record, name) for name in _PLAIN} | {
+        "run": run,
         "role": record.role,
         "outcome": record.outcome,
         "phase": record.phase,

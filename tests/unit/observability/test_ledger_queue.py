@@ -45,6 +45,18 @@ async def test_replies_are_stored_in_order_and_in_few_transactions() -> None:
         assert shelf.calls <= 2
 
 
+async def test_replies_that_end_within_a_moment_share_a_transaction() -> None:
+    shelf = Shelf()
+    async with LedgerQueue(shelf, gather_s=0.05) as queue:
+        for number in range(5):
+            queue.reply_ended(made(number))
+            await asyncio.sleep(0)
+        await queue.flush()
+
+    assert len(shelf.stored) == 5
+    assert shelf.calls == 1
+
+
 async def test_what_is_still_queued_is_stored_at_shutdown() -> None:
     shelf = Shelf()
     async with LedgerQueue(shelf) as queue:
