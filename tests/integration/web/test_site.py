@@ -1,108 +1,15 @@
-import asyncio
 import base64
-import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
-import aiohttp
 import pytest
 from starlette.applications import Starlette
 
 from understudy.errors import ConfigError
-from understudy.platforms.web.access import Access
-from understudy.platforms.web.chat import MAX_TEXT, ChatApi
-from understudy.platforms.web.rooms import Rooms
+from understudy.platforms.web.chat import MAX_TEXT
 from understudy.platforms.web.serve import WebServer
-from understudy.platforms.web.site import SiteParts, build_site
 from understudy.routing.attempts import Outcome
-from web_double import BROKE_OFF, RATE_LIMITED, Play, Responder, says
-
-CHAT = "conversation-1"
-
-
-@dataclass(slots=True)
-class Page:
-    """One browser at the site."""
-
-    http: aiohttp.ClientSession
-    url: str
-    responder: Responder
-    rooms: Rooms
-    access: Access
-
-    async def say(self, text: str, *, message: str = "message-1", **more: object) -> int:
-        body = {"id": message, "text": text, **more}
-        async with self.http.post(f"{self.url}/api/chats/{CHAT}/messages", json=body) as answer:
-            return answer.status
-
-    async def post(self, path: str, body: object = None) -> tuple[int, dict[str, object]]:
-        async with self.http.post(f"{self.url}{path}", json=body) as answer:
-            return answer.status, await answer.json()
-
-    async def status(self, path: str, headers: Mapping[str, str] | None = None) -> int:
-        async with self.http.get(
-            f"{self.url}{path}", headers=headers, allow_redirects=False
-        ) as answer:
-            return answer.status
-
-    @asynccontextmanager
-    async def listening(self, chat: str = CHAT) -> "AsyncIterator[Events]":
-        async with self.http.get(f"{self.url}/api/chats/{chat}/events") as answer:
-            assert answer.status == 200
-            yield Events(answer)
-
-
-@dataclass(slots=True)
-class Events:
-    answer: aiohttp.ClientResponse
-
-    async def next(self) -> tuple[str, dict[str, object]]:
-        name = ""
-        async for line in self.answer.content:
-            if line.startswith(b"event: "):
-                name = line[7:].strip().decode()
-            if line.startswith(b"data: "):
-                return name, json.loads(line[6:])
-        raise EOFError
-
-    async def until_state(self, state: str) -> dict[str, object]:
-        """The first update of a reply that is in this state."""
-        while True:
-            name, data = await self.next()
-            if name == "entry" and data.get("state") == state and data["kind"] == "reply":
-                return data
-
-
-@asynccontextmanager
-async def site(*plays: Play, chat_token: str | None = None) -> AsyncIterator[Page]:
-    def clock() -> float:
-        return 1_790_000_000.0
-
-    rooms = Rooms(clock)
-    responder = Responder(list(plays), rooms.open_delivery, rooms)
-    access = Access(operator_token="operator", chat_token=chat_token, free_chat=True, clock=clock)
-    api = ChatApi(responder, responder, rooms, clock=clock)
-    app = build_site(
-        SiteParts(
-            access,
-            "Under<b>study",
-            api.routes(),
-            for_machines=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
-        )
-    )
-    jar = aiohttp.CookieJar(unsafe=True)
-    async with (
-        asyncio.timeout(20),
-        WebServer(app, "127.0.0.1", 0) as server,
-        aiohttp.ClientSession(cookie_jar=jar) as http,
-    ):
-        async with http.get(server.url):
-            pass
-        yield Page(http, server.url, responder, rooms, access)
-        rooms.close()
-        await responder.aclose()
+from web_double import BROKE_OFF, RATE_LIMITED, Play, says
+from web_site import CHAT, site
 
 
 async def test_a_reply_streams_and_ends_with_its_route() -> None:
@@ -386,7 +293,7 @@ async def test_behind_a_proxy_the_chat_asks_for_a_token() -> None:
 async def test_the_login_link_lets_in_once_with_a_strict_cookie() -> None:
     async with site(says("Hi"), chat_token="chat") as page:
         assert await page.status("/") == 303
-        code = page.access.new_link_code()
+        code = page.stand.access.new_link_code()
         async with page.http.get(f"{page.url}/login?code={code}") as answer:
             cookie = answer.headers["Set-Cookie"]
         assert await page.status("/") == 200

@@ -118,6 +118,7 @@ async function post(entry) {
     if (!chats.title(chat)) refreshList();
   } catch (error) {
     entries.show({ ...entry, id, error: `Not sent. ${error.message}` });
+    redraw();
     follow();
   }
 }

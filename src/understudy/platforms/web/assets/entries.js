@@ -30,6 +30,7 @@ export class Entries {
   get size() { return this.known.size; }
 
   remove(id) {
+    if (this.known.get(id)?.error) return; // not sent, but still on the person's screen
     this.known.get(id)?.element.remove();
     this.known.delete(id);
     this.markLast();

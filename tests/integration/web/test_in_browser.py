@@ -1,0 +1,278 @@
+"""The pages as a person meets them, in a real browser."""
+
+from dataclasses import replace
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from operator_double import failed, reply
+from understudy.errors import ErrorClass
+from understudy.routing.attempts import Outcome
+from web_double import BROKE_OFF, RATE_LIMITED, Play, attempt, says
+from web_site import LOCAL, NOW, Stand, stand
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
+
+FAILOVER = Play(
+    (
+        ("openrouter", *RATE_LIMITED, ""),
+        ("chutes", *BROKE_OFF, "It was a dark and"),
+        ("local/koboldcpp", Outcome.OK, None, "A voice from the **wings**."),
+    ),
+    pause_s=0.02,
+)
+
+
+async def opened(profile: BrowserContext, at: Stand) -> Page:
+    page = await profile.new_page()
+    await page.goto(at.url)
+    await page.wait_for_selector("body[data-ready]")
+    return page
+
+
+async def say(page: Page, text: str) -> None:
+    await page.fill("#text", text)
+    await page.keyboard.press("Enter")
+
+
+async def test_a_failed_over_reply_shows_its_route_and_only_the_last_text(
+    profile: BrowserContext,
+) -> None:
+    async with stand(FAILOVER) as at:
+        page = await opened(profile, at)
+        await say(page, "Who is there?")
+
+        done = page.locator(".reply[data-state=done]")
+        await expect(done.locator(".prose")).to_have_text("A voice from the wings.")
+        await expect(done.locator(".prose strong")).to_have_text("wings")
+        await expect(done.locator(".route li")).to_have_text(
+            [
+                "rate-limited:openrouter",
+                "broke off:chutes",
+                "answered:local/koboldcpp· 1.3 s, 412→57 tokens",
+            ]
+        )
+        await expect(page.locator("#announcer")).to_have_text("Understudy: A voice from the wings.")
+
+
+async def test_a_reload_keeps_the_conversation_and_new_begins_another(
+    profile: BrowserContext,
+) -> None:
+    async with stand(says("Hello yourself")) as at:
+        page = await opened(profile, at)
+        await say(page, "Hello")
+        await page.wait_for_selector(".reply[data-state=done]")
+        await page.reload()
+
+        await expect(page.locator(".bubble")).to_have_text("Hello")
+        await expect(page.locator(".prose")).to_have_text("Hello yourself")
+        await page.click("#new")
+        await expect(page.locator("#empty")).to_be_visible()
+        await page.click("#chats a")
+        await expect(page.locator(".prose")).to_have_text("Hello yourself")
+
+
+async def test_delete_asks_once_more_and_then_forgets(profile: BrowserContext) -> None:
+    async with stand(says("Hello yourself")) as at:
+        page = await opened(profile, at)
+        await say(page, "Hello")
+        await page.wait_for_selector(".reply[data-state=done]")
+        remove = page.locator(".chat-row button")
+        await remove.click()
+        await expect(remove).to_have_text("Delete?")
+        assert at.responder.lines
+        await remove.click()
+
+        await expect(page.locator(".chat-row")).to_have_count(0)
+        await expect(page.locator("#empty")).to_be_visible()
+        assert not at.responder.lines
+
+
+async def test_escape_stops_the_reply_and_keeps_what_was_said(profile: BrowserContext) -> None:
+    play = Play(says("Half a line").acts, hangs=True)
+    async with stand(play) as at:
+        page = await opened(profile, at)
+        await say(page, "Hello")
+        await expect(page.locator(".reply[data-state=writing] .prose")).to_have_text("Half a line")
+        await expect(page.locator("#send")).to_have_attribute("aria-label", "Stop the reply")
+        await page.keyboard.press("Escape")
+
+        stopped = page.locator(".reply[data-state=stopped]")
+        await expect(stopped.locator(".prose")).to_have_text("Half a line")
+        await expect(page.locator("#send")).to_be_disabled()
+
+
+async def test_regenerate_replaces_the_reply_in_its_place(profile: BrowserContext) -> None:
+    async with stand(says("First"), says("Second")) as at:
+        page = await opened(profile, at)
+        await say(page, "Hello")
+        await page.click(".regenerate")
+
+        await expect(page.locator(".reply .prose")).to_have_text("Second")
+        await expect(page.locator(".reply")).to_have_count(1)
+
+
+async def test_no_words_of_a_model_or_a_person_run_as_script(profile: BrowserContext) -> None:
+    attack = (
+        "<script>window.owned=1</script> <img src=x onerror=window.owned=1> "
+        "[a](javascript:window.owned=1) ![b](https://evil.example/p.png) "
+        "<a href='javascript:window.owned=1'>c</a>\n\n```x\"><script>window.owned=1</script>\n```"
+    )
+    async with stand(says(attack)) as at:
+        page = await opened(profile, at)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await say(page, attack)
+        await page.wait_for_selector(".reply[data-state=done]")
+        await page.reload()
+        await page.wait_for_selector(".reply[data-state=done]")
+
+        assert await page.evaluate("() => window.owned") is None
+        assert await page.locator(".prose script, .prose img, .bubble *").count() == 0
+        assert all(url.startswith(at.url) for url in asked)
+        assert "<script>" in await page.locator(".bubble").inner_text()
+
+
+async def test_a_message_that_was_not_sent_can_be_sent_again(profile: BrowserContext) -> None:
+    async with stand(says("Better late")) as at:
+        page = await opened(profile, at)
+        at.responder.broken = True
+        await say(page, "Hello")
+        await expect(page.locator(".note.bad")).to_contain_text("Not sent")
+        at.responder.broken = False
+        await page.click(".note.bad button")
+
+        await expect(page.locator(".reply .prose")).to_have_text("Better late")
+        await expect(page.locator(".user")).to_have_count(1)
+        await expect(page.locator(".note.bad")).to_have_count(0)
+
+
+async def test_enter_sends_and_shift_enter_makes_a_line(profile: BrowserContext) -> None:
+    async with stand(says("Yes")) as at:
+        page = await opened(profile, at)
+        await page.keyboard.type("one")
+        await page.keyboard.press("Shift+Enter")
+        await page.keyboard.type("two")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(".reply[data-state=done]")
+
+        assert at.responder.inbounds[0].text == "one\ntwo"
+
+
+async def test_a_phone_shows_everything_without_sideways_scrolling(profile: BrowserContext) -> None:
+    wide = "| a | b |\n|--|--|\n| " + "long " * 30 + "| x |\n\n```\n" + "code " * 60 + "\n```"
+    async with stand(says(wide)) as at:
+        page = await opened(profile, at)
+        await page.set_viewport_size({"width": 360, "height": 640})
+        await say(page, "https://example.org/" + "very" * 40)
+        await page.wait_for_selector(".reply[data-state=done]")
+
+        assert await page.evaluate("() => document.documentElement.scrollWidth") == 360
+        await expect(page.locator("#side")).to_be_hidden()
+        await page.click("#menu")
+        await expect(page.locator("#new")).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#side")).to_be_hidden()
+
+
+async def test_the_theme_follows_the_system_until_one_is_chosen(profile: BrowserContext) -> None:
+    colour = "() => getComputedStyle(document.body).backgroundColor"
+    async with stand(says("Yes")) as at:
+        page = await opened(profile, at)
+        light = await page.evaluate(colour)
+        await page.emulate_media(color_scheme="dark")
+        dark = await page.evaluate(colour)
+        await page.click("#theme")
+
+        assert light != dark
+        assert await page.evaluate(colour) == light
+        await page.reload()
+        assert await page.evaluate(colour) == light
+
+
+async def test_a_lost_connection_is_told_and_mended(profile: BrowserContext) -> None:
+    async with stand(says("Back again")) as at:
+        page = await opened(profile, at)
+        await profile.set_offline(offline=True)
+        await say(page, "Hello?")
+        await expect(page.locator(".note.bad")).to_contain_text("cannot be reached")
+        await profile.set_offline(offline=False)
+        await page.click(".note.bad button")
+
+        await expect(page.locator(".reply .prose")).to_have_text("Back again")
+
+
+async def test_who_has_no_token_stands_at_the_stage_door(profile: BrowserContext) -> None:
+    async with stand(says("Welcome"), chat_token="open sesame") as at:
+        page = await profile.new_page()
+        await page.goto(at.url)
+        await page.fill("#token", "wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".message")).to_have_text("That token is not known here.")
+        await page.fill("#token", "open sesame")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("body[data-ready]")
+        await expect(page.locator("#operator")).to_be_hidden()
+        await page.goto(f"{at.url}/operator")
+        await expect(page).to_have_url(f"{at.url}/login")
+
+
+async def operators_page(profile: BrowserContext, at: Stand) -> Page:
+    page = await profile.new_page()
+    await page.goto(f"{at.url}/login?code={at.access.new_link_code()}")
+    await page.wait_for_selector("body[data-ready]")
+    await page.click("#operator")
+    await page.wait_for_selector(".plot")
+    return page
+
+
+async def test_the_operator_sees_a_failing_provider_within_a_second(
+    profile: BrowserContext,
+) -> None:
+    async with stand(says("Yes")) as at:
+        page = await operators_page(profile, at)
+        await expect(page.locator("#cast li")).to_have_attribute("data-state", "usable")
+        at.board.candidates[0] = replace(LOCAL, state="resting", reason="silent", until=NOW + 61)
+        at.board.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.FIRST_TOKEN_TIMEOUT))
+
+        resting = page.locator("#cast li[data-state=resting] .how")
+        await expect(resting).to_contain_text("silent · back in", timeout=1000)
+        await expect(page.locator("#live tbody .what")).to_have_text("silent", timeout=1000)
+        await page.locator("#cast li button").click()
+        await expect(page.locator("#status")).to_contain_text("may be tried again")
+        assert at.board.resets == ["local"]
+
+
+async def test_plots_are_drawn_with_data_and_without(profile: BrowserContext) -> None:
+    async with stand(says("Yes")) as at:
+        page = await operators_page(profile, at)
+        await expect(page.locator(".plot .none")).to_have_count(4)
+        first = failed("openrouter", NOW - 60, ErrorClass.RATE_LIMITED)
+        second = replace(
+            attempt("local/koboldcpp", ts=NOW - 59), cost_usd=0.5, t_first_output_ms=300
+        )
+        at.board.ledger.replies = [reply("r1", NOW - 60, first, second)]
+        await page.click("[data-span=day]")
+
+        await expect(page.locator(".plot .none")).to_have_count(0)
+        await expect(page.locator("[data-plot=tokens] output")).to_have_text("469 in all")
+        await expect(page.locator("[data-plot=cost] output")).to_have_text("$0.50 in all")
+        await expect(page.locator("[data-plot=failures] .bar")).not_to_have_count(0)
+        await expect(page.locator("[data-plot=latency] .dot")).to_have_count(1)
+
+
+async def test_a_reply_id_tells_its_story_as_a_timeline(profile: BrowserContext) -> None:
+    async with stand(says("Yes")) as at:
+        first = failed("openrouter", NOW, ErrorClass.RATE_LIMITED)
+        second = attempt("local/koboldcpp", ts=NOW + 0.04)
+        at.board.ledger.replies = [reply("r1", NOW, first, second)]
+        page = await operators_page(profile, at)
+        await page.fill("#reply-id", "r1")
+        await page.keyboard.press("Enter")
+
+        await expect(page.locator(".try .name")).to_have_text(
+            ["rate-limited: openrouter", "answered: local/koboldcpp"]
+        )
+        await page.fill("#reply-id", "unknown")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#runs .empty")).to_contain_text("No reply with that id")
