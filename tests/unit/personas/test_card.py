@@ -168,8 +168,8 @@ def test_what_goes_through_a_charx_comes_back_with_its_assets() -> None:
 
 
 def huge_keys() -> bytes:
-    keys = {f"k{i}": "" for i in range(1_000_000)}
-    return packed({"name": "Ann", "description": "x"} | keys)
+    keys = b",".join(b'"k%d":""' % i for i in range(1_000_000))
+    return b'{"name":"Ann","description":"x",' + keys + b"}"
 
 
 HOSTILE = {
@@ -206,6 +206,7 @@ def test_hostile_and_broken_files_are_refused_in_words(data: bytes) -> None:
     assert len(str(caught.value)) > 10
 
 
+@pytest.mark.slow
 def test_a_million_keys_are_survived() -> None:
     assert read_card(huge_keys()).card.name == "Ann"
 

@@ -1,0 +1,145 @@
+"""Personas and lorebooks from the operator's folders."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from understudy.config.settings import Lore
+from understudy.config.settings import Persona as PersonaSettings
+from understudy.conversation.delivery import Place
+from understudy.conversation.persona import Personas
+from understudy.conversation.personas.folder import load_library
+from understudy.errors import ConfigError
+
+CARD = {
+    "spec": "chara_card_v2",
+    "spec_version": "2.0",
+    "data": {
+        "name": "Bessie",
+        "description": "A cow.",
+        "character_book": {"entries": [{"keys": ["barn"], "content": "A red barn."}]},
+    },
+}
+FARM = {"entries": {"0": {"key": ["cow"], "content": "Cows."}}}
+LOUNGE = Place("discord", "lounge", guild_id="g1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    personas, books = tmp_path / "personas", tmp_path / "lorebooks"
+    pirate = personas / "pirate"
+    pirate.mkdir(parents=True)
+    books.mkdir()
+    (personas / "grumpy_cat.md").write_text("You are a cat, and not amused.")
+    (personas / "bessie.json").write_text(json.dumps(CARD))
+    (pirate / "persona.yaml").write_text(
+        "name: Captain Anne\naliases: [Anne, Captain]\nsystem_prompt: talk.md\n"
+        "age_restricted_prompt: rough.md\nlorebooks: [farm]\nwears_name: true\n"
+    )
+    (pirate / "talk.md").write_text("Arr.")
+    (pirate / "rough.md").write_text("ARR!")
+    (books / "farm.json").write_text(json.dumps(FARM))
+    return tmp_path
+
+
+def personas(folder: Path, **settings: object) -> Personas:
+    conf = PersonaSettings(**settings)  # type: ignore[arg-type]
+    return Personas(conf, load_library(conf, folder))
+
+
+def mistakes(folder: Path, **settings: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        personas(folder, **settings)
+    return str(caught.value)
+
+
+def test_texts_cards_and_folders_are_personas(folder: Path) -> None:
+    found = personas(folder)
+
+    assert found.keys == ("bessie", "grumpy_cat", "pirate")
+    cat, bessie, pirate = (found.find(key) for key in ("grumpy_cat", "bessie", "pirate"))
+    assert cat is not None
+    assert (cat.name, cat.style) == ("Grumpy Cat", "You are a cat, and not amused.")
+    assert bessie is not None
+    assert bessie.card is not None
+    assert len(bessie.books) == 1
+    assert pirate is not None
+    assert (pirate.name, pirate.aliases, pirate.wears_name) == (
+        "Captain Anne",
+        ("Anne", "Captain"),
+        True,
+    )
+
+
+def test_without_files_there_is_a_plain_friendly_persona(tmp_path: Path) -> None:
+    found = personas(tmp_path, name="Sam")
+
+    assert found.at(LOUNGE).style.startswith("You are Sam, a friendly member")
+
+
+def test_a_thread_a_channel_and_a_server_each_have_their_say(folder: Path) -> None:
+    found = personas(
+        folder, default="pirate", by_guild={"g1": "bessie"}, by_channel={"lounge": "grumpy_cat"}
+    )
+    thread = Place("discord", "t1", parent_id="lounge", guild_id="g1")
+
+    assert found.at(thread).key == "grumpy_cat"
+    assert found.at(Place("discord", "other", guild_id="g1")).key == "bessie"
+    assert found.at(Place("web", "c", private=True)).key == "pirate"
+    assert found.at(LOUNGE, chosen="pirate").key == "pirate"
+    assert found.at(LOUNGE, chosen="gone").key == "grumpy_cat"
+
+
+def test_age_restricted_channels_get_the_other_prompt(folder: Path) -> None:
+    found = personas(folder)
+    pirate = found.find("pirate")
+    assert pirate is not None
+
+    usual = found.part(pirate, LOUNGE)
+    restricted = found.part(pirate, Place("discord", "x", age_restricted=True))
+
+    assert (usual.style, restricted.style) == ("Arr.", "ARR!")
+
+
+def test_books_of_server_and_channel_add_up_once_each(folder: Path) -> None:
+    lore = Lore(books=("farm",), by_channel={"lounge": ("farm",)}, by_guild={"g1": ("farm",)})
+    found = personas(folder, lore=lore)
+
+    part = found.part(found.at(LOUNGE), LOUNGE)
+
+    assert [book.book.name for book in part.books] == ["farm"]
+
+
+def test_the_operators_guard_replaces_the_built_in_one(folder: Path) -> None:
+    (folder / "rules.md").write_text("House rules.")
+
+    found = personas(folder, guard_file="rules.md")
+
+    assert found.part(found.at(LOUNGE), LOUNGE).guard.startswith("House rules.\n\nSeveral people")
+
+
+def test_everything_wrong_is_said_at_once(folder: Path) -> None:
+    (folder / "personas" / "broken.json").write_text("{")
+    (folder / "lorebooks" / "empty.json").write_text("[]")
+
+    said = mistakes(folder, default="bassie", lore=Lore(books=("barn",)))
+
+    assert "broken.json: the card's text is not valid JSON" in said
+    assert "empty.json: there is no lorebook in it" in said
+    assert "persona 'bassie' is named in the configuration" in said
+    assert "there are: bessie, grumpy_cat, pirate" in said
+    assert "lorebook 'barn' is named in the configuration" in said
+
+
+def test_a_sheet_cannot_name_files_outside_its_folder(folder: Path) -> None:
+    (folder / "secret.md").write_text("secret")
+    (folder / "personas" / "pirate" / "persona.yaml").write_text("system_prompt: ../../secret.md")
+
+    assert "lies outside" in mistakes(folder)
+
+
+def test_a_sheet_without_any_text_is_a_mistake(folder: Path) -> None:
+    (folder / "personas" / "pirate" / "persona.yaml").write_text("name: X")
+
+    assert "needs a card or a system_prompt" in mistakes(folder)
