@@ -73,10 +73,12 @@ def _button(label: str, button: ButtonId) -> discord.ui.Button[discord.ui.View]:
 
 @dataclass(frozen=True, slots=True)
 class ReplyControls:
-    """What a press does. Both calls return False when there is no such reply any more."""
+    """What a press does."""
 
-    stop: Callable[[str], Awaitable[bool]]
-    regenerate: Callable[[str], Awaitable[bool]]
+    stop: Callable[[str], bool]
+    """False when that reply does not run."""
+    regenerate: Callable[[str], Awaitable[str | None]]
+    """None when there is nothing to replace."""
     admins: frozenset[str] = frozenset()
 
     async def pressed(self, interaction: discord.Interaction) -> bool:
@@ -108,8 +110,11 @@ class ReplyControls:
             async for part in _parts(message):
                 await part.delete()
             return
-        act = self.stop if button.press is Press.STOP else self.regenerate
-        if not await act(button.reply_id):
+        if button.press is Press.STOP:
+            done = self.stop(button.reply_id)
+        else:
+            done = await self.regenerate(button.reply_id) is not None
+        if not done:
             await interaction.followup.send("That reply is over and done with.", ephemeral=True)
 
 

@@ -1,0 +1,102 @@
+"""The bot on Discord: keeps a client connected, and opens replies through it."""
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+
+import aiohttp
+import discord
+import structlog
+
+from understudy.config.settings import Discord
+from understudy.conversation.delivery import OpenDelivery
+from understudy.errors import ConfigError
+from understudy.platforms.discord.client import DiscordClient, Parts
+from understudy.platforms.discord.delivery import Deliveries
+from understudy.platforms.discord.invite import BAD_TOKEN, NO_CONTENT_INTENT
+
+_log = structlog.get_logger()
+
+_CONNECT_LIMIT_S = 30.0
+_LONGEST_PAUSE_S = 300.0
+_FATAL_CLOSES = {
+    4004: BAD_TOKEN,
+    4010: "Discord refused the shard number; this is a mistake of mine, please report it.",
+    4011: "Discord wants this bot in more shards; start it again.",
+    4012: "Discord no longer speaks this version of its gateway; update understudy.",
+    4013: "Discord does not know an intent that was asked for; update understudy.",
+    4014: NO_CONTENT_INTENT,
+}
+
+
+class DiscordBot:
+    """`open` is registered with the message router; `run` lasts until it is cancelled."""
+
+    def __init__(self, parts: Parts, token: str) -> None:
+        self._parts = parts
+        self._token = token
+        self._client: DiscordClient | None = None
+        self._up = asyncio.Event()
+        self._deliveries = Deliveries(self.connected, self._settings, parts.presence.ended)
+        # Below this discord.py logs the bodies of requests: what people wrote, and the token.
+        logging.getLogger("discord").setLevel(logging.INFO)
+
+    @property
+    def open(self) -> OpenDelivery:
+        return self._deliveries.open
+
+    async def connected(self) -> discord.Client:
+        """The client, once it is logged in; raises TimeoutError when that takes too long."""
+        async with asyncio.timeout(_CONNECT_LIMIT_S):
+            await self._up.wait()
+        assert self._client is not None
+        return self._client
+
+    async def run(self) -> None:
+        """Stay connected. Raises ConfigError when only the operator can help.
+
+        discord.py mends lost connections by itself, but gives up when the first one fails or an
+        event cannot be read; then a new client is made.
+        """
+        pause_s = self._parts.pace.restart_s
+        while True:
+            started = asyncio.get_running_loop().time()
+            try:
+                await self._run_once()
+            except discord.LoginFailure:
+                raise ConfigError(self._explained(4004)) from None
+            except discord.PrivilegedIntentsRequired:
+                raise ConfigError(self._explained(4014)) from None
+            except discord.ConnectionClosed as closed:
+                if closed.code in _FATAL_CLOSES:
+                    raise ConfigError(self._explained(closed.code)) from None
+                _log.warning("discord.closed", code=closed.code)
+            except Exception as error:  # noqa: BLE001 - the root of this task
+                # Whatever it is, one odd event must not end the bot.
+                _log.exception("discord.client_ended", error=type(error).__name__)
+            if asyncio.get_running_loop().time() - started > _LONGEST_PAUSE_S:
+                pause_s = self._parts.pace.restart_s
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _run_once(self) -> None:
+        client = DiscordClient(self._parts, self._logged_in)
+        try:
+            async with client:
+                await client.start(self._token)
+        finally:
+            self._up.clear()
+            with suppress(aiohttp.ClientError):
+                await client.close()
+
+    def _logged_in(self, client: discord.Client) -> None:
+        assert isinstance(client, DiscordClient)
+        self._client = client
+        self._up.set()
+
+    def _settings(self) -> Discord:
+        return self._parts.settings().discord
+
+    def _explained(self, code: int) -> str:
+        return _FATAL_CLOSES[code].format(name=self._settings().token_env)

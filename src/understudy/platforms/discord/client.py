@@ -1,0 +1,217 @@
+"""The connection to Discord: hands on what happens there, and nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import discord
+import structlog
+
+from understudy.config.settings import Settings
+from understudy.conversation.delivery import Addressed, Inbound, Place
+from understudy.conversation.inbox import Watermark
+from understudy.conversation.message_router import MessageRouter
+from understudy.errors import StorageError
+from understudy.platforms.discord.catch_up import gaps, missed
+from understudy.platforms.discord.commands import build_tree, sync_if_changed
+from understudy.platforms.discord.controls import ReplyControls
+from understudy.platforms.discord.desk import Desk
+from understudy.platforms.discord.intake import PLATFORM, Intake, TakeImages
+from understudy.platforms.discord.invite import invite_link
+from understudy.platforms.discord.presence import Presence
+
+_log = structlog.get_logger()
+
+_WATERMARK_S = 7 * 86_400.0
+"""Channels that were silent for longer have no watermark; the newest of all stands in."""
+_STORE_PAUSES_S = (0.2, 1.0, 4.0)
+_MISSED = (Addressed.MENTION, Addressed.REPLY, Addressed.DM)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Waiting times that Discord asks for; tests need not wait."""
+
+    identify_s: float = 5.0
+    guilds_s: float = 2.0
+    """How long the list of servers may pause before it counts as complete."""
+    restart_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the platform is made of."""
+
+    router: MessageRouter
+    settings: Callable[[], Settings]
+    desk: Desk
+    presence: Presence
+    now: Callable[[], float]
+    """Wall clock."""
+    take_images: TakeImages | None = None
+    pace: Pace = field(default_factory=Pace)
+
+
+class DiscordClient(discord.AutoShardedClient):
+    """Lives as long as one login. `connected` is called once requests can be made."""
+
+    def __init__(self, parts: Parts, connected: Callable[[discord.Client], None]) -> None:
+        intents = discord.Intents(
+            guilds=True, messages=True, typing=True, message_content=_content(parts)
+        )
+        super().__init__(
+            intents=intents,
+            allowed_mentions=discord.AllowedMentions.none(),
+            max_messages=None,
+            chunk_guilds_at_startup=False,
+            guild_ready_timeout=parts.pace.guilds_s,
+        )
+        self._parts = parts
+        self._connected = connected
+        settings = parts.settings().discord
+        self._tree = build_tree(self, parts.desk, frozenset(settings.admins))
+        self._controls = ReplyControls(
+            parts.router.stop, parts.router.regenerate, frozenset(settings.admins)
+        )
+        self._marks: dict[int | None, Sequence[Watermark]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._presence: asyncio.Task[None] | None = None
+
+    async def setup_hook(self) -> None:
+        self._connected(self)
+        if self.application_id is not None:
+            _log.info("discord.invite", link=invite_link(self.application_id))
+        self._own(self._sync())
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await super().close()
+
+    def _own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _sync(self) -> None:
+        try:
+            if await sync_if_changed(self._tree):
+                _log.info("discord.commands_synced")
+        except discord.DiscordException as error:
+            _log.warning("discord.commands_not_synced", error=type(error).__name__)
+
+    async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
+        """Right before a new session: what was read so far, untouched by what it will bring."""
+        since = self._parts.now() - _WATERMARK_S
+        with suppress(StorageError):
+            self._marks[shard_id] = await self._parts.router.store.watermarks(PLATFORM, since)
+        if not initial:
+            await asyncio.sleep(self._parts.pace.identify_s)
+
+    async def on_shard_ready(self, shard_id: int) -> None:
+        _log.info("discord.ready", shard=shard_id, servers=len(self.guilds))
+        self._own(self._catch_up(shard_id))
+
+    async def on_ready(self) -> None:
+        # Each new session starts with the presence of a healthy bot.
+        if self._presence is not None:
+            self._presence.cancel()
+        self._presence = self._own(self._parts.presence.keep_showing(self._show_presence))
+
+    async def on_message(self, message: discord.Message) -> None:
+        inbound = await self._read(message)
+        if inbound is not None:
+            await self._receive(inbound)
+
+    async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
+        # A link preview makes an update too; only a person's edit carries a time.
+        if payload.message.edited_at is None:
+            return
+        inbound = await self._read(payload.message)
+        if inbound is not None:
+            await self._parts.router.edited(inbound)
+
+    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
+        await self._parts.router.deleted(PLATFORM, str(payload.message_id))
+
+    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
+        for message_id in payload.message_ids:
+            await self._parts.router.deleted(PLATFORM, str(message_id))
+
+    async def on_raw_typing(self, payload: discord.RawTypingEvent) -> None:
+        place = Place(PLATFORM, str(payload.channel_id))
+        self._parts.router.typing(place, str(payload.user_id))
+
+    async def on_interaction(self, interaction: discord.Interaction) -> None:
+        await self._controls.pressed(interaction)
+
+    async def on_error(self, event_method: str, /, *_: object, **__: object) -> None:
+        _log.exception("discord.event_failed", event_name=event_method)
+
+    async def _read(self, message: discord.Message) -> Inbound | None:
+        if self.user is None or not _can_answer(message):
+            return None
+        settings = self._parts.settings()
+        names = (*settings.participation.names, settings.persona.name)
+        intake = Intake(settings.discord, names, self._is_member, self._parts.take_images)
+        return await intake.read(message, self.user.id)
+
+    async def _receive(self, inbound: Inbound) -> bool:
+        """Whether the message was new. A database that is busy for a moment is asked again."""
+        for pause_s in _STORE_PAUSES_S:
+            with suppress(StorageError):
+                return await self._parts.router.receive(inbound) is not None
+            await asyncio.sleep(pause_s)
+        return await self._parts.router.receive(inbound) is not None
+
+    async def _is_member(self, user_id: int) -> bool:
+        for guild in self.guilds:
+            with suppress(discord.HTTPException):
+                await guild.fetch_member(user_id)
+                return True
+        return False
+
+    async def _catch_up(self, shard_id: int) -> None:
+        """Once per gap; what was answered before is told by the inbox."""
+        settings = self._parts.settings().discord
+        left = settings.catch_up_messages
+        async for inbound in self._missed(shard_id, settings.catch_up_minutes):
+            if left <= 0:
+                _log.warning("discord.catch_up_full", shard=shard_id)
+                return
+            if await self._receive(inbound):
+                left -= 1
+
+    async def _missed(self, shard_id: int, minutes: float) -> AsyncIterator[Inbound]:
+        marks = self._marks.pop(shard_id, ())
+        mine = [guild for guild in self.guilds if guild.shard_id == shard_id]
+        since = discord.utils.utcnow() - timedelta(minutes=minutes)
+        for gap in gaps(self, marks if minutes else (), mine):
+            async for message in missed(gap, since):
+                inbound = await self._read(message)
+                if inbound is not None and inbound.addressed in _MISSED:
+                    yield inbound
+
+    async def _show_presence(self, presence: Presence) -> None:
+        with suppress(ConnectionError, discord.ConnectionClosed):
+            await self.change_presence(status=presence.status, activity=presence.activity)
+
+
+def _content(parts: Parts) -> bool:
+    return parts.settings().discord.message_content
+
+
+def _can_answer(message: discord.Message) -> bool:
+    """False only where Discord's permissions are known to forbid it."""
+    channel, guild = message.channel, message.guild
+    if guild is None or not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
+        return True
+    may = channel.permissions_for(guild.me)
+    if isinstance(channel, discord.Thread):
+        return may.send_messages_in_threads
+    return may.send_messages

@@ -1,0 +1,39 @@
+"""What the slash commands ask of the rest of the program."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from understudy.conversation.inbox import InboxStore
+from understudy.conversation.preferences import Preferences
+
+PRIVACY = (
+    "I read the messages of channels I can see, to decide whether to answer. I keep them as this "
+    "conversation's memory for {days} days and send the recent ones to the model servers my "
+    "operator has chosen when I answer. `/optout` makes me leave your messages unread, and "
+    "`/forget me` deletes what I have kept of you."
+)
+PRIVACY_UNKEPT = (
+    "I read the messages of channels I can see, to decide whether to answer. I keep only their "
+    "ids, and send the message I answer to the model servers my operator has chosen. `/optout` "
+    "makes me leave your messages unread."
+)
+
+
+async def _unknown(_: str) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The answers are ready to be read by people."""
+
+    store: InboxStore
+    preferences: Preferences
+    why: Callable[[str], Awaitable[str | None]] = _unknown
+    """By reply id: who answered, what failed before, tokens and cost."""
+    providers: Callable[[], str] = lambda: "I do not know my providers."
+    usage: Callable[[str | None], Awaitable[str | None]] = lambda _: _unknown("")
+    """Of one user (`discord:id`), or of everybody."""
+    set_log_level: Callable[[str], None] = lambda _: None
+    """Takes `debug`, `info`, `warning` or `error`."""
+    privacy: Callable[[], str] = lambda: PRIVACY.format(days=30)

@@ -1,0 +1,380 @@
+"""The whole bot over real sockets: what people do on Discord, and what they see."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from discord_double import payloads
+from discord_double.double import DiscordDouble, buttons_of, pings_of
+from discord_double.gateway import GUILD_MESSAGES, MESSAGE_CONTENT
+from discord_double.payloads import Json
+from discord_double.rest import Fault
+from discord_double.stage import QUICK_EDITS, Stage
+from talk import offline_record, settings
+from understudy.config.settings import Participation, Settings
+from understudy.conversation.memory_inbox import MemoryInbox, MemoryTables
+from understudy.errors import ConfigError
+from understudy.platforms.discord.presence import AWAY
+from understudy.routing.attempts import OfflineReason
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def stage(double: DiscordDouble, channel: Json) -> AsyncIterator[Stage]:
+    async with Stage(double) as made:
+        yield made
+
+
+def _discord(**changed: object) -> Settings:
+    return settings(discord=QUICK_EDITS.model_copy(update=changed))
+
+
+async def test_a_mention_is_answered_with_a_reply(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.script = ["Good evening"]
+    asked = await double.say(channel, ann, double.mention("hello"))
+
+    assert (await stage.answer_to(asked))["content"] == "Good evening"
+
+
+async def test_a_reply_to_the_bot_is_answered_without_a_mention(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    mine = double.world.write(channel["id"], double.world.me, "earlier words")
+    reference = {"message_id": mine["id"], "channel_id": channel["id"]}
+    asked = await double.say(channel, ann, "go on", reply_to=reference)
+    await stage.answer_to(asked)
+
+    assert "earlier words" in _last_prompt(stage)
+
+
+async def test_a_reply_whose_parent_discord_left_out_is_fetched(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    mine = double.world.write(channel["id"], double.world.me, "earlier words")
+    reference = {"type": 0, "message_id": mine["id"], "channel_id": channel["id"]}
+    asked = await double.say(channel, ann, "go on", type=19, message_reference=reference)
+    await stage.answer_to(asked)
+
+    assert "earlier words" in _last_prompt(stage)
+
+
+async def test_a_direct_message_is_answered(double: DiscordDouble, stage: Stage, ann: Json) -> None:
+    asked = await double.say(double.world.dm_with(ann), ann, "psst")
+
+    assert (await stage.answer_to(asked))["content"] == "echo"
+
+
+async def test_a_name_is_answered_in_channels_where_the_bot_takes_part(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    part = Participation(channels=(channel["id"],), names=("Stu",))
+    conf = settings(discord=QUICK_EDITS, participation=part)
+    async with Stage(double, settings=conf) as stage:
+        asked = await double.say(channel, ann, "hey Stu!")
+
+        await stage.answer_to(asked)
+
+
+async def test_a_thread_a_forum_post_and_an_unknown_channel_are_answered_in_place(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    guild = double.world.guilds[channel["guild_id"]]
+    forum = double.world.add_channel(guild, "forum", kind=payloads.FORUM, known=False)
+    for place in (
+        double.world.add_thread(channel, "aside"),
+        double.world.add_thread(forum, "post"),
+        double.world.add_channel(guild, "hidden", known=False),
+    ):
+        asked = await double.say(place, ann, double.mention("hi"))
+
+        assert (await stage.answer_to(asked))["channel_id"] == place["id"]
+
+
+async def test_talk_among_people_and_of_bots_is_left_alone(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    robot = double.world.add_user("robot", bot=True)
+    await double.say(channel, ann, "just talking")
+    await double.say(channel, robot, double.mention("beep"))
+    asked = await double.say(channel, ann, double.mention("and you?"))
+    await stage.answer_to(asked)
+
+    assert len(double.sent()) == 1
+
+
+async def test_a_burst_of_one_author_gets_one_answer_to_its_last_message(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    await double.say(channel, ann, double.mention("one"))
+    last = await double.say(channel, ann, double.mention("two"))
+    await stage.answer_to(last)
+
+    assert len(double.sent()) == 1
+    assert "one" in _last_prompt(stage)
+
+
+async def test_an_answer_streams_and_can_be_stopped(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.script = ["word " * 30]
+    stage.models.gate.clear()
+    asked = await double.say(channel, ann, double.mention("talk"))
+    (running,) = await double.until(lambda: double.answers_to(asked))
+    await double.press(running, ann, "Stop")
+    answer = await stage.answer_to(asked)
+
+    assert answer["content"] == "word"
+    assert [b["label"] for b in buttons_of(answer)] == ["Regenerate", "Delete"]
+
+
+async def test_regenerate_replaces_the_answer_and_delete_removes_it(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.script = ["first", "second"]
+    asked = await double.say(channel, ann, double.mention("hello"))
+    await double.press(await stage.answer_to(asked), ann, "Regenerate")
+    await double.until(lambda: [m["content"] for m in double.sent()] == ["second"])
+    await double.press(await stage.answer_to(asked), ann, "Delete")
+
+    await double.until(lambda: double.sent() == [])
+
+
+async def test_only_the_author_or_a_moderator_may_press(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    bob = double.world.add_user("bob")
+    asked = await double.say(channel, ann, double.mention("hello"))
+    answer = await stage.answer_to(asked)
+    refused = await double.press(answer, bob, "Delete")
+    await double.until(lambda: refused.answers)
+
+    assert "moderator" in refused.text
+    assert len(double.sent()) == 1
+    await double.press(answer, bob, "Delete", permissions=str(1 << 13))
+    await double.until(lambda: double.sent() == [])
+
+
+async def test_deleting_the_trigger_takes_the_running_answer_back(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.script = ["word " * 30]
+    stage.models.gate.clear()
+    asked = await double.say(channel, ann, double.mention("talk"))
+    await double.until(lambda: double.answers_to(asked))
+    await double.delete(asked)
+
+    await double.until(lambda: double.sent() == [])
+
+
+async def test_editing_the_trigger_before_anything_is_shown_restarts_the_answer(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    async with Stage(double, settings=_discord(first_edit_seconds=30.0)) as stage:
+        stage.models.gate.clear()
+        asked = await double.say(channel, ann, double.mention("whta is it"))
+        await double.until(lambda: stage.models.requests)
+        await double.edit(asked, double.mention("what is it"))
+        await double.until(lambda: len(stage.models.requests) == 2)
+        stage.models.gate.set()
+        await stage.answer_to(asked)
+
+        assert "what is it" in _last_prompt(stage)
+        assert len(double.sent()) == 1
+
+
+async def test_a_link_preview_is_no_edit(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.gate.clear()
+    asked = await double.say(channel, ann, double.mention("https://example.org"))
+    await double.until(lambda: stage.models.requests)
+    asked["embeds"] = [{"title": "Example"}]
+    await double.gateway.dispatch("MESSAGE_UPDATE", asked)
+    stage.models.gate.set()
+    await stage.answer_to(asked)
+
+    assert len(stage.models.requests) == 1
+
+
+async def test_when_all_fail_the_offline_message_comes_and_the_presence_shows_it(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.script = [offline_record(OfflineReason.ALL_DOWN)]
+    asked = await double.say(channel, ann, double.mention("anyone?"))
+    (notice,) = await double.until(lambda: double.answers_to(asked))
+    await double.until(double.presences)
+
+    assert "can't reach my thoughts" in notice["content"]
+    assert double.presences()[-1]["status"] == "idle"
+    assert double.presences()[-1]["activities"][0]["state"] == AWAY
+    await stage.answer_to(await double.say(channel, ann, double.mention("and now?")))
+    await double.until(lambda: double.presences()[-1]["status"] == "online")
+
+
+async def test_no_reply_can_ping_everyone(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.script = ["@everyone come here " * 10]
+    await stage.answer_to(await double.say(channel, ann, double.mention("shout")))
+
+    writes = [*double.calls("POST", "/messages"), *double.calls("PATCH")]
+    assert all(pings_of(call.body) == set() for call in writes)
+
+
+async def test_a_resume_that_replays_seen_messages_answers_each_once(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    seen = await double.say(channel, ann, double.mention("seen"))
+    await stage.answer_to(seen)
+    double.gateway.replays = 5
+    await double.gateway.drop()
+    missed = await double.say(channel, ann, double.mention("missed"))
+    await stage.answer_to(missed)
+
+    assert len(double.answers_to(seen)) == len(double.answers_to(missed)) == 1
+
+
+async def test_a_message_delivered_twice_is_answered_once(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    double.gateway.doubling.append("MESSAGE_CREATE")
+    asked = await double.say(channel, ann, double.mention("hello"))
+    await stage.answer_to(asked)
+    await stage.answer_to(await double.say(channel, ann, double.mention("again")))
+
+    assert len(double.answers_to(asked)) == 1
+
+
+async def test_after_an_invalid_session_mentions_and_dms_of_the_gap_are_caught_up(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    dm = double.world.dm_with(ann)
+    for place in (channel, dm):
+        await stage.answer_to(await double.say(place, ann, double.mention("before")))
+    answered = len(double.sent())
+    await double.gateway.drop()
+    double.gateway.sessions.clear()
+    asked = double.world.write(channel["id"], ann, double.mention("in the gap"))
+    double.world.write(channel["id"], ann, "just talk")
+    whispered = double.world.write(dm["id"], ann, "in the gap too")
+    await stage.answer_to(asked)
+    await stage.answer_to(whispered)
+
+    assert len(double.sent()) == answered + 2
+
+
+async def test_messages_of_the_gap_older_than_the_limit_are_left(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    ids = [payloads.snowflake(time.time() - age_s) for age_s in (120, 60)]
+    async with Stage(double, settings=_discord(catch_up_minutes=0.5)) as stage:
+        before = await double.say(channel, ann, double.mention("before"), message_id=ids[0])
+        await stage.answer_to(before)
+        await double.gateway.drop()
+        double.gateway.sessions.clear()
+        old = double.world.write(channel["id"], ann, double.mention("gap"), message_id=ids[1])
+        young = double.world.write(channel["id"], ann, double.mention("just now"))
+        await stage.answer_to(young)
+
+        assert double.answers_to(old) == []
+
+
+async def test_a_first_start_catches_nothing_up(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    old = double.world.write(channel["id"], ann, double.mention("long ago"))
+    async with Stage(double) as stage:
+        await stage.answer_to(await double.say(channel, ann, double.mention("hello")))
+
+        assert double.answers_to(old) == []
+
+
+@pytest.mark.parametrize("status", [502, 503])
+async def test_an_error_after_the_effect_does_not_double_the_answer(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json, status: int
+) -> None:
+    double.spoil(Fault("POST", ".*/messages", status, after_effect=True))
+    asked = await double.say(channel, ann, double.mention("hello"))
+    await stage.answer_to(asked)
+
+    assert len(double.answers_to(asked)) == 1
+
+
+async def test_two_bots_on_one_database_answer_each_message_once(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    tables = MemoryTables()
+    one, other = MemoryInbox(tables, "one"), MemoryInbox(tables, "other")
+    async with Stage(double, one) as first, Stage(double, other) as second:
+        asked = [await double.say(channel, ann, double.mention(f"{n}")) for n in range(3)]
+        bob = double.world.add_user("bob")
+        asked.append(await double.say(channel, bob, double.mention("me too")))
+        await first.answer_to(asked[-1])
+        await second.answer_to(asked[2])
+
+        assert [len(double.answers_to(m)) for m in asked] == [0, 0, 1, 1]
+
+
+async def test_an_event_that_cannot_be_read_does_not_end_the_bot(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    bad = payloads.poll("Tea?", ["yes"]) | {"expiry": None}
+    sessions = len(double.gateway.identifies)
+    await double.say(channel, ann, "poll", poll=bad)
+    await double.until(lambda: len(double.gateway.identifies) > sessions)
+    await double.ready()
+
+    await stage.answer_to(await double.say(channel, ann, double.mention("still there?")))
+
+
+async def test_a_missing_content_intent_ends_with_the_portal_steps(double: DiscordDouble) -> None:
+    double.gateway.content_intent_granted = False
+    stage = Stage(double)
+
+    with pytest.raises(
+        ConfigError, match=r"Message Content Intent.*discord.message_content: false"
+    ):
+        await stage.bot.run()
+
+
+async def test_a_bad_token_ends_with_what_to_do(double: DiscordDouble) -> None:
+    double.gateway.token = "another"
+
+    with pytest.raises(ConfigError, match=r"refused the bot token.*DISCORD_TOKEN"):
+        await Stage(double).bot.run()
+
+
+async def test_without_the_content_intent_mentions_are_answered(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    double.gateway.content_intent_granted = False
+    async with Stage(double, settings=_discord(message_content=False)) as stage:
+        asked = await double.say(channel, ann, double.mention("hello"))
+        await stage.answer_to(asked)
+
+        intents = double.gateway.identifies[-1]["intents"]
+        assert intents & GUILD_MESSAGES
+        assert not intents & MESSAGE_CONTENT
+
+
+async def test_a_channel_without_permission_to_write_is_not_listened_to(
+    double: DiscordDouble, ann: Json
+) -> None:
+    guild = double.world.add_guild()
+    guild["roles"][0]["permissions"] = str(1 << 10)
+    closed = double.world.add_channel(guild, "closed")
+    open_ = double.world.add_channel(double.world.add_guild(), "open")
+    async with Stage(double) as stage:
+        await double.say(closed, ann, double.mention("hello"))
+        await stage.answer_to(await double.say(open_, ann, double.mention("hello")))
+
+        assert len(stage.models.requests) == 1
+
+
+def _last_prompt(stage: Stage) -> str:
+    messages = stage.models.prompts[-1].request.messages
+    return "\n".join(getattr(part, "text", "") for m in messages for part in m.parts)
