@@ -1,1 +1,203 @@
-"""koboldcpp."""
+"""koboldcpp: chat through its OpenAI endpoint, aborts by key, figures that must be repaired.
+
+A server too old for the chat endpoint is asked through the native stream, with a prompt made by
+the configured chat template.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import replace
+
+import msgspec
+
+from understudy.chat import ChatEvent, ChatRequest, ImagePart, Usage
+from understudy.errors import ErrorClass, ProviderError
+from understudy.llm.addresses import server_root
+from understudy.llm.chat_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
+from understudy.llm.chat_templates import chat_template
+from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
+from understudy.llm.dialect import Dialect, Wording
+from understudy.llm.openai_wire import Choice, Chunk, encode_body, text_of
+from understudy.llm.probing import ModelList, report_failure
+from understudy.llm.transport import HttpSessions
+
+DIALECT = Dialect(
+    engine="koboldcpp",
+    base_url="http://127.0.0.1:5001/v1",
+    keepalive_s=4.0,
+    # With --parallelrequests a finish may stand in the middle of the stream.
+    finish_grace_s=10.0,
+    max_body_bytes=32_000_000,
+    refuses_images_loudly=False,
+    wordings=(
+        Wording("payload is too big", ErrorClass.PAYLOAD_TOO_LARGE),
+        Wording("error parsing input", ErrorClass.BAD_REQUEST),
+    ),
+)
+
+_FAKE_USAGE = (100, 100)
+"""What versions up to 1.76 report for every reply."""
+_TURN_TOKENS = 8
+_GENERATE = "/api/extra/generate/stream"
+_NATIVE_NAMES = {"max_tokens": "max_length", "stop": "stop_sequence"}
+_ABORT_PATIENCE_S = 2.0
+_NOT_FOUND = 404
+
+
+class _Version(msgspec.Struct):
+    result: str = ""
+    version: str = ""
+    vision: bool | None = None
+    llm: bool | None = None
+
+
+class _Value(msgspec.Struct):
+    value: int
+
+
+class _Token(msgspec.Struct):
+    token: str = ""
+    finish_reason: str | None = None
+
+
+def _new_key() -> str:
+    return f"KCPP{secrets.token_hex(6)}"
+
+
+class LocalKoboldClient(ChatClient):
+    def __init__(
+        self,
+        facts: ServerFacts,
+        dialect: Dialect,
+        sessions: HttpSessions,
+        clocks: Clocks = SYSTEM_CLOCKS,
+        *,
+        new_key: Callable[[], str] = _new_key,
+    ) -> None:
+        super().__init__(facts, dialect, sessions, clocks)
+        self._root = server_root(self.endpoint.base_url)
+        self._template = chat_template(facts.chat_template, "alpaca")
+        self._new_key = new_key
+        self._too_old = False
+        """Whether the chat endpoint was found missing."""
+        self._aborts: set[asyncio.Task[None]] = set()
+
+    async def stream(
+        self, request: ChatRequest, model: str, exchange: Exchange
+    ) -> AsyncGenerator[ChatEvent, None]:
+        key = self._new_key()
+        try:
+            async with aclosing(self._ask(request, model, exchange, key)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            # It notices a closed connection late, and one in its queue still takes its turn.
+            if exchange.phase in (Phase.HEADERS, Phase.FIRST_TOKEN, Phase.STREAMING):
+                self._abort(key)
+
+    async def count_tokens(self, request: ChatRequest, model: str) -> int | None:  # noqa: ARG002
+        if any(isinstance(part, ImagePart) for m in request.messages for part in m.parts):
+            return None
+        text = "\n".join(text_of(message) for message in request.messages)
+        try:
+            counted = await self.ask_as(
+                _Value, "POST", f"{self._root}/api/extra/tokencount", {"prompt": text}
+            )
+        except ProviderError:
+            return None
+        return counted.value + _TURN_TOKENS * len(request.messages)
+
+    def repair_usage(self, usage: Usage, chunk: Chunk) -> Usage | None:
+        fake = (usage.input_tokens, usage.output_tokens) == _FAKE_USAGE
+        return None if fake and chunk.id == "chatcmpl-A1" else usage
+
+    async def probe(self, model: str) -> ProbeReport:
+        try:
+            version = await self.ask_as(_Version, "GET", f"{self._root}/api/extra/version")
+            context = await self.ask_as(
+                _Value, "GET", f"{self._root}/api/extra/true_max_context_length"
+            )
+            report = await super().probe(model)
+        except ProviderError as error:
+            return report_failure(error, self.endpoint.base_url)
+        if version.result != "KoboldCpp":
+            return ProbeReport(ProbeState.BROKEN, advice="what answers there is not koboldcpp")
+        if version.llm is False or report.model == "koboldcpp/inactive":
+            advice = "koboldcpp runs without a text model: start it with --model"
+            return ProbeReport(ProbeState.MODEL_MISSING, advice=advice)
+        blind = self.facts.vision is True and version.vision is False
+        advice = "it has no vision projector loaded: start koboldcpp with --mmproj" if blind else ""
+        return replace(
+            report,
+            context_length=self.facts.context_length or context.value,
+            vision=bool(version.vision) if version.vision is not None else self.facts.vision,
+            max_concurrency=1,
+            advice=advice,
+        )
+
+    def report(self, models: ModelList, model: str) -> ProbeReport:  # noqa: ARG002
+        """One model is loaded, and the name in a request is ignored."""
+        return super().report(models, "")
+
+    async def aclose(self) -> None:
+        if self._aborts:
+            await asyncio.wait(self._aborts, timeout=_ABORT_PATIENCE_S)
+        for abort in self._aborts:
+            abort.cancel()
+        await asyncio.gather(*self._aborts, return_exceptions=True)
+
+    async def _ask(
+        self, request: ChatRequest, model: str, exchange: Exchange, key: str
+    ) -> AsyncGenerator[ChatEvent, None]:
+        if not self._too_old:
+            body = self.body(request, model, {"genkey": key})
+            try:
+                chat = self.converse(self.dialect.chat_path, body, self.reader(exchange))
+                async with aclosing(chat) as events:
+                    async for event in events:
+                        yield event
+            except ProviderError as error:
+                if error.http_status != _NOT_FOUND:
+                    raise
+                self._too_old = True
+            else:
+                return
+        native = self.converse(
+            f"{self._root}{_GENERATE}",
+            self._native_body(request, key),
+            self.reader(exchange, _chunk_of_token),
+        )
+        async with aclosing(native) as events:
+            async for event in events:
+                yield event
+
+    def _native_body(self, request: ChatRequest, key: str) -> bytes:
+        members = self.members(request)
+        members.pop("messages", None)
+        named = {_NATIVE_NAMES.get(name, name): value for name, value in members.items()}
+        stops = named.get("stop_sequence")
+        named["stop_sequence"] = [
+            *(stops if isinstance(stops, list) else ()),
+            *self._template.stops,
+        ]
+        if self.facts.context_length:
+            named["max_context_length"] = self.facts.context_length
+        prompt = self._template.prompt(request.messages)
+        return encode_body(named | {"prompt": prompt, "genkey": key})
+
+    def _abort(self, key: str) -> None:
+        task = asyncio.create_task(self._abort_now(key))
+        self._aborts.add(task)
+        task.add_done_callback(self._aborts.discard)
+
+    async def _abort_now(self, key: str) -> None:
+        body = encode_body({"genkey": key})
+        with suppress(ProviderError):  # it is gone, or has finished meanwhile
+            await self.endpoint.ask("POST", f"{self._root}/api/extra/abort", body)
+
+
+def _chunk_of_token(payload: bytes) -> Chunk:
+    token = msgspec.json.decode(payload, type=_Token)
+    return Chunk(choices=[Choice(text=token.token, finish_reason=token.finish_reason)])

@@ -1,1 +1,7 @@
-"""any OpenAI-compatible server."""
+"""Any server of the OpenAI shape: what is known of the common ones is a row in `presets`."""
+
+from understudy.llm.chat_client import ChatClient
+
+
+class OpenAiClient(ChatClient):
+    """Nothing differs: the dialect is all data."""

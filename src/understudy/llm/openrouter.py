@@ -1,1 +1,50 @@
-"""OpenRouter."""
+"""OpenRouter: attribution, `:free` limits, router metadata, and a prompt that stays ours."""
+
+from understudy.chat import ChatRequest
+from understudy.errors import ErrorClass, HoldScope
+from understudy.llm.chat_client import ChatClient
+from understudy.llm.dialect import Dialect, Wording
+from understudy.llm.error_body import ErrorFacts
+
+
+def _scope_of(facts: ErrorFacts, error_class: ErrorClass) -> HoldScope | None:
+    """A 429 is the key's only when OpenRouter itself counts, and then only for `:free` models."""
+    if error_class is not ErrorClass.RATE_LIMITED:
+        return None
+    own = (
+        facts.limit_source == "openrouter_free_tier_daily"
+        or "free-models-per-" in facts.message
+        or any(name.lower().startswith("x-ratelimit-") for name, _ in facts.headers)
+    )
+    return HoldScope.KEY_FREE if own else HoldScope.MODEL
+
+
+DIALECT = Dialect(
+    engine="openrouter",
+    base_url="https://openrouter.ai/api/v1",
+    id_header="x-generation-id",
+    asks_usage=False,  # always reported; the request for it is a deprecated no-op
+    withheld=frozenset(("models", "route", "provider", "plugins")),
+    headers=(
+        ("HTTP-Referer", "http://localhost/understudy"),
+        ("X-OpenRouter-Title", "Understudy"),
+        ("X-OpenRouter-Categories", "roleplay,general-chat"),
+        ("X-OpenRouter-Metadata", "enabled"),
+    ),
+    wordings=(
+        Wording("no endpoints found", ErrorClass.MODEL_GONE, frozenset((404,))),
+        Wording("requires more credits", ErrorClass.QUOTA),
+    ),
+    scope_of=_scope_of,
+)
+
+_NO_COMPRESSION = ({"id": "context-compression", "enabled": False},)
+"""Models of up to 8k context otherwise lose messages from the middle of the prompt, silently."""
+
+
+class OpenRouterClient(ChatClient):
+    def members(self, request: ChatRequest) -> dict[str, object]:
+        members = {"plugins": _NO_COMPRESSION} | super().members(request)
+        if self.facts.provider:
+            members["provider"] = self.facts.provider
+        return members

@@ -1,0 +1,313 @@
+"""An LLMClient over an OpenAI-shaped chat endpoint; each engine's file says what differs."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from understudy.chat import ChatEvent, ChatRequest, Message, Usage
+from understudy.errors import (
+    BadReply,
+    ConfigError,
+    ErrorClass,
+    ProviderError,
+    Rejected,
+)
+from understudy.llm.addresses import api_root, is_local
+from understudy.llm.classify import classify
+from understudy.llm.client import Exchange, Phase, ProbeReport
+from understudy.llm.dialect import Dialect
+from understudy.llm.openai_wire import (
+    DECODE_CHUNK,
+    Chunk,
+    encode_body,
+    encode_message,
+    merge_turns,
+    request_members,
+    with_length_field,
+)
+from understudy.llm.probing import ModelList, model_report, read_models, report_failure
+from understudy.llm.reply_reader import Decode, ReplyReader
+from understudy.llm.sse import SseReader
+from understudy.llm.transport import (
+    Answer,
+    Endpoint,
+    HttpSessions,
+    lower_headers,
+    read_whole,
+    transport_errors,
+)
+
+_T = TypeVar("_T")
+
+# A second choice would be paid for and thrown away; the others are decided here.
+_OURS = frozenset(("n", "model", "stream", "stream_options"))
+_MAX_ERROR_BYTES = 256 * 1024
+_MAX_WHOLE_BYTES = 16 * 1024 * 1024
+_LAST_BYTES_S = 0.02
+_HOSTED_CONNECT_S = 5.0
+_LOCAL_CONNECT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the configuration says of one server, as far as talking to it goes."""
+
+    base_url: str | None = None
+    key: str | None = None
+    sampling: Mapping[str, object] = field(default_factory=dict)
+    """`max_tokens`, `temperature`, `top_p`, and `extra_body` over them."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    connect_timeout_s: float | None = None
+    vision: bool | None = None
+    context_length: int | None = None
+    provider: Mapping[str, object] = field(default_factory=dict)
+    mode: str = "openai_chat"
+    auth: str | None = None
+    chat_template: str | None = None
+    preset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+SYSTEM_CLOCKS = Clocks()
+
+
+class ChatClient:
+    """One server of one dialect. Engines override what their server does differently."""
+
+    def __init__(
+        self,
+        facts: ServerFacts,
+        dialect: Dialect,
+        sessions: HttpSessions,
+        clocks: Clocks = SYSTEM_CLOCKS,
+    ) -> None:
+        base_url = facts.base_url or dialect.base_url
+        if not base_url:
+            raise ConfigError(f"{dialect.engine} needs a base_url")
+        self.facts = facts
+        self.dialect = dialect
+        self.clocks = clocks
+        local = is_local(base_url)
+        self.endpoint = Endpoint(
+            sessions,
+            api_root(base_url),
+            headers=self._headers(),
+            connect_timeout_s=facts.connect_timeout_s
+            or (_LOCAL_CONNECT_S if local else _HOSTED_CONNECT_S),
+            keepalive_s=dialect.keepalive_s,
+            clock=clocks.monotonic,
+        )
+        self._secrets = tuple(s for s in (facts.key, *facts.headers.values()) if s and len(s) > 5)
+
+    def stream(
+        self, request: ChatRequest, model: str, exchange: Exchange
+    ) -> AsyncGenerator[ChatEvent, None]:
+        return self.converse(
+            self.dialect.chat_path, self.body(request, model), self.reader(exchange)
+        )
+
+    async def converse(
+        self, path: str, body: bytes, reader: ReplyReader
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """Send one body and yield the reply's events, whichever way it is answered."""
+        exchange = reader.exchange
+        if len(body) > self.dialect.max_body_bytes:
+            raise Rejected(ErrorClass.PAYLOAD_TOO_LARGE)
+        async with self.endpoint.post(path, body, exchange) as response:
+            exchange.upstream_id = response.headers.get(self.dialect.id_header)
+            await self._refuse_errors(response, exchange)
+            frames = SseReader() if _is_stream(response) else None
+            while not reader.closed:
+                for event in await self._next(response, frames, reader):
+                    yield event
+                reader.raise_failure()
+            finished = reader.end(eof_is_end=self.dialect.eof_is_end)
+            await _last_bytes(response)
+            exchange.phase = Phase.DONE
+            yield finished
+
+    async def probe(self, model: str) -> ProbeReport:
+        try:
+            answer = await self.endpoint.ask("GET", self.dialect.models_path)
+            self.refuse_error_answer(answer)
+        except ProviderError as error:
+            return report_failure(error, self.endpoint.base_url)
+        return self.report(read_models(answer.body), model)
+
+    async def count_tokens(self, request: ChatRequest, model: str) -> int | None:  # noqa: ARG002
+        return None
+
+    async def aclose(self) -> None:
+        """Nothing of its own is open."""
+
+    # What engines override.
+
+    def body(
+        self, request: ChatRequest, model: str, own: Mapping[str, object] | None = None
+    ) -> bytes:
+        """Encode one request: configured values first, then the request's own, then ours."""
+        members = self.members(request)
+        for name in request.omit:
+            members.pop(name, None)
+        if "messages" not in members:
+            members["messages"] = [encode_message(m) for m in self.turns(request.messages)]
+        if model:
+            members["model"] = model
+        members |= {"stream": True} | dict(own or {})
+        if self.dialect.asks_usage and "stream_options" not in request.omit:
+            members["stream_options"] = {"include_usage": True}
+        return encode_body(members)
+
+    def members(self, request: ChatRequest) -> dict[str, object]:
+        """Return what configuration and request set, as this dialect takes it."""
+        dialect = self.dialect
+        asked = request_members(request, dialect.length_field)
+        configured = with_length_field(dict(self.facts.sampling), dialect.length_field)
+        dropped = dialect.withheld | _OURS
+        members = configured | {k: v for k, v in asked.items() if k not in dropped}
+        for name, here in dialect.renames:
+            if name in members:
+                members[here] = members.pop(name)
+        if dialect.fields is None:
+            return members
+        return {k: v for k, v in members.items() if k in dialect.fields or k == "messages"}
+
+    def reader(self, exchange: Exchange, decode: Decode = DECODE_CHUNK) -> ReplyReader:
+        return ReplyReader(exchange, self._classify_within, self.repair_usage, decode)
+
+    def turns(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        return merge_turns(messages) if self.dialect.plain_turns else messages
+
+    def repair_usage(self, usage: Usage, chunk: Chunk) -> Usage | None:  # noqa: ARG002
+        return usage
+
+    def read_whole_reply(self, body: bytes, reader: ReplyReader) -> list[ChatEvent]:
+        """Read a 200 that is no stream. Raises `bad_body` for what is no reply at all."""
+        text = body.strip()
+        if text[:5] == b"data:":  # a stream under the wrong name
+            frames = SseReader()
+            return reader.read_all([*frames.feed(text), *frames.finish()], frames.take_comments())
+        if text[:1] == b"[":
+            raise self._classify_within(text)
+        if text[:1] != b"{":
+            raise BadReply(ErrorClass.BAD_BODY, http_status=200)
+        events = reader.read(text)
+        if not events and not reader.finished:
+            raise BadReply(ErrorClass.EMPTY_REPLY, http_status=200)
+        return events
+
+    def report(self, models: ModelList, model: str) -> ProbeReport:
+        found = model_report(models, model)
+        return replace(
+            found,
+            vision=found.vision if self.facts.vision is None else self.facts.vision,
+            context_length=self.facts.context_length or found.context_length,
+        )
+
+    # What engines use.
+
+    def refuse_error_answer(self, answer: Answer) -> None:
+        """Raise what an answer that is not a success says."""
+        if answer.status >= 300:
+            raise self._classified(answer.status, answer.headers, answer.body)
+
+    async def ask_as(self, kind: type[_T], method: str, path: str, members: object = None) -> _T:
+        """Ask a small question. Raises `ProviderError` for anything but that kind of JSON."""
+        sent = None if members is None else msgspec.json.encode(members)
+        answer = await self.endpoint.ask(method, path, sent)
+        self.refuse_error_answer(answer)
+        try:
+            return msgspec.json.decode(answer.body, type=kind)
+        except msgspec.DecodeError:
+            raise BadReply(ErrorClass.BAD_BODY, http_status=answer.status) from None
+
+    # Its own affairs.
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream, */*;q=0.5"}
+        headers.update(self.dialect.headers)
+        auth = self.facts.auth or self.dialect.auth
+        if self.facts.key and auth == "bearer":
+            headers["Authorization"] = f"Bearer {self.facts.key}"
+        elif self.facts.key and auth == "x-api-key":
+            headers["x-api-key"] = self.facts.key
+        headers.update(self.facts.headers)
+        return headers
+
+    async def _refuse_errors(self, response: aiohttp.ClientResponse, exchange: Exchange) -> None:
+        if response.status < 300:
+            return
+        if response.status < 400:
+            raise BadReply(
+                ErrorClass.BAD_BODY, http_status=response.status, detail="it redirects elsewhere"
+            )
+        with transport_errors(exchange):
+            body = await read_whole(response, _MAX_ERROR_BYTES)
+        raise self._classified(response.status, lower_headers(response), body)
+
+    async def _next(
+        self, response: aiohttp.ClientResponse, frames: SseReader | None, reader: ReplyReader
+    ) -> list[ChatEvent]:
+        """Read on and return what it brought; at the end of the body the reader is closed."""
+        if frames is None:
+            with transport_errors(reader.exchange):
+                whole = await read_whole(response, _MAX_WHOLE_BYTES)
+            reader.closed = True
+            return self.read_whole_reply(whole, reader)
+        data = await self._more(response, reader)
+        if data:
+            return reader.read_all(frames.feed(data), frames.take_comments())
+        reader.closed = True
+        return reader.read_all(frames.finish(), frames.take_comments())
+
+    async def _more(self, response: aiohttp.ClientResponse, reader: ReplyReader) -> bytes:
+        """Return the next bytes; none at the end, however it came: the reader judges it."""
+        try:
+            if not reader.finished:
+                return await response.content.readany()
+            async with asyncio.timeout(self.dialect.finish_grace_s):
+                return await response.content.readany()
+        except (aiohttp.ClientError, OSError):  # OSError: of a timeout too
+            return b""
+
+    def _classify_within(self, body: bytes) -> ProviderError:
+        return self._classified(None, {}, body)
+
+    def _classified(
+        self, status: int | None, headers: Mapping[str, str], body: bytes
+    ) -> ProviderError:
+        return classify(
+            body,
+            self.dialect,
+            status=status,
+            headers=headers,
+            wall=self.clocks.wall(),
+            secrets=self._secrets,
+        )
+
+
+def _is_stream(response: aiohttp.ClientResponse) -> bool:
+    """Whether to read frames: some servers stream without saying so, none as JSON or HTML."""
+    kind = response.headers.get("content-type", "")
+    return "event-stream" in kind or not ("json" in kind or "html" in kind)
+
+
+async def _last_bytes(response: aiohttp.ClientResponse) -> None:
+    """Take the end of the body where it is there already: the connection can then be kept."""
+    if response.content.at_eof():
+        return
+    try:
+        async with asyncio.timeout(_LAST_BYTES_S):
+            await response.content.readany()
+    except (aiohttp.ClientError, OSError):
+        return

@@ -1,0 +1,181 @@
+"""Every shape in which servers send errors → one flat set of facts. Untrusted, so never trusted."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+_NO_OBJECT: dict[str, object] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFacts:
+    """What an error said. Absent is `None` or empty; texts are the server's own."""
+
+    message: str = ""
+    code: str | None = None
+    types: tuple[str, ...] = ()
+    """Every typed name found, the most telling first, in lower case."""
+    status: int | None = None
+    """The status that the body itself names."""
+    parameter: str | None = None
+    n_ctx: int | None = None
+    retry_after: object = None
+    retry_details: tuple[str, ...] = ()
+    reset: object = None
+    """An epoch, a number of seconds or an ISO date at which a limit is lifted."""
+    limit_source: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Limit headers that were copied into the body."""
+    moderated: bool = False
+    is_json: bool = True
+
+
+def read_error(body: bytes) -> ErrorFacts:
+    """Read an error body of any known shape; never raises."""
+    text = body.strip()
+    try:
+        found: object = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ErrorFacts(message=text[:2000].decode("utf-8", "replace"), is_json=False)
+    return facts_of(found)
+
+
+def facts_of(found: object) -> ErrorFacts:
+    """Read an already decoded error."""
+    if isinstance(found, list):  # Google wraps its error in an array
+        found = found[0] if found else None
+    if isinstance(found, str):
+        return ErrorFacts(message=found)
+    root = _object(found)
+    node = _node(root)
+    meta = _object(node.get("metadata"))
+    availability = _object(node.get("availability"))
+    details = _validation(node, root)
+    return ErrorFacts(
+        message=_message(node, meta, details),
+        code=_text(meta.get("provider_code")) or _text(node.get("code")),
+        types=_types(node, meta, availability, details),
+        status=_status(node, root),
+        parameter=_text(node.get("param")) or _last_location(details),
+        n_ctx=_whole(node.get("n_ctx")),
+        retry_after=availability.get("retry_after", node.get("retry_after")),
+        retry_details=tuple(
+            _string(d.get("retryDelay")) for d in _objects(node.get("details")) if "retryDelay" in d
+        ),
+        reset=node.get("quota_reset_timestamp"),
+        limit_source=_string(meta.get("limit_source")),
+        headers=tuple((k, _text(v) or "") for k, v in _object(meta.get("headers")).items()),
+        moderated="flagged_input" in meta or bool(meta.get("reasons")),
+    )
+
+
+def carries_error(found: object) -> bool:
+    """Whether a decoded 200 body is an error in disguise."""
+    if isinstance(found, list):
+        found = found[0] if found else None
+    root = _object(found)
+    first = next(iter(_objects(root.get("choices"))), _NO_OBJECT)
+    return bool(
+        root.get("error")
+        or root.get("object") == "error"
+        or first.get("error")
+        or ("detail" in root and "choices" not in root)
+    )
+
+
+def _node(root: dict[str, object]) -> dict[str, object]:
+    """Find the innermost object that speaks of the error."""
+    for choice in _objects(root.get("choices")):
+        if not root.get("error") and choice.get("error"):
+            return _node(choice)
+    for key in ("error", "detail"):
+        inner = root.get(key)
+        if isinstance(inner, str):
+            return {**root, "message": inner}
+        if isinstance(inner, dict):
+            return {str(k): v for k, v in inner.items()}
+    return root
+
+
+def _validation(node: dict[str, object], root: dict[str, object]) -> list[dict[str, object]]:
+    """Find a list of validation failures: FastAPI's `detail`, Mistral's `message.detail`."""
+    inner = _object(node.get("message"))
+    return [*_objects(root.get("detail")), *_objects(inner.get("detail"))]
+
+
+def _message(
+    node: dict[str, object], meta: dict[str, object], details: list[dict[str, object]]
+) -> str:
+    parts = [_string(node.get("message")), _string(node.get("msg"))]
+    raw = meta.get("raw")  # "Provider returned error" says nothing; what it wraps does
+    if raw is not None:
+        parts.append(raw if isinstance(raw, str) else msgspec.json.encode(raw).decode())
+    parts += [_string(d.get("msg")) for d in details]
+    return " ".join(part for part in parts if part)[:4000]
+
+
+def _types(
+    node: dict[str, object],
+    meta: dict[str, object],
+    availability: dict[str, object],
+    details: list[dict[str, object]],
+) -> tuple[str, ...]:
+    found = (
+        meta.get("error_type"),
+        node.get("error_type"),
+        availability.get("code"),
+        node.get("type"),
+        node.get("code"),
+        node.get("status"),
+        *(d.get("type") for d in details),
+    )
+    return tuple(t.lower() for t in found if isinstance(t, str) and t and not t.isdigit())
+
+
+def _status(node: dict[str, object], root: dict[str, object]) -> int | None:
+    for value in (
+        node.get("http_status"),
+        node.get("code"),
+        node.get("status"),
+        root.get("status"),
+    ):
+        number = _whole(value)
+        if number is not None and 400 <= number < 600:
+            return number
+    return None
+
+
+def _last_location(details: Iterable[dict[str, object]]) -> str | None:
+    for detail in details:
+        where = detail.get("loc")
+        if isinstance(where, list) and where and detail.get("type") == "extra_forbidden":
+            return _text(where[-1])
+    return None
+
+
+def _object(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else _NO_OBJECT
+
+
+def _objects(value: object) -> list[dict[str, object]]:
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value) or None
+    return None
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return int(value)
+    except (ValueError, OverflowError):
+        return None

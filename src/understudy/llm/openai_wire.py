@@ -1,0 +1,262 @@
+"""Our words ↔ the OpenAI chat format. Pure; shared with the gateway."""
+
+import base64
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from understudy.chat import ChatRequest, ImagePart, Message, TextPart, Usage, UsageSource
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+"""Server's word → ours. `error`, and koboldcpp's text `null`, are no finish at all."""
+
+_LENGTHS = frozenset(("max_tokens", "max_completion_tokens"))
+
+
+ABSENT = msgspec.Raw()
+_NOTHING = frozenset((b"", b"null", b"false", b'""', b"{}", b"[]"))
+
+
+class FunctionPiece(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallPiece(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: FunctionPiece | None = None
+
+
+class ContentPiece(msgspec.Struct):
+    type: str = "text"
+    text: str | None = None
+    summary: str | None = None
+    thinking: list["ContentPiece"] | str | None = None
+
+
+class Delta(msgspec.Struct):
+    """A choice's `delta`, or its `message` where the answer came in one piece."""
+
+    content: str | list[ContentPiece] | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    reasoning_details: list[ContentPiece] | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCallPiece] | None = None
+
+
+class Choice(msgspec.Struct):
+    index: int | None = 0
+    delta: Delta | None = None
+    message: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    error: msgspec.Raw = ABSENT
+
+
+class TokenDetails(msgspec.Struct):
+    cached_tokens: float | None = None
+    cache_write_tokens: float | None = None
+    reasoning_tokens: float | None = None
+
+
+class UsagePiece(msgspec.Struct):
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    reasoning_tokens: float | None = None
+    cache_read_input_tokens: float | None = None
+    cache_creation_input_tokens: float | None = None
+    prompt_tokens_details: TokenDetails | None = None
+    completion_tokens_details: TokenDetails | None = None
+    cost: float | str | None = None
+
+
+class Timings(msgspec.Struct):
+    """llama.cpp's own figures, there even when nobody asked for usage."""
+
+    prompt_n: int = 0
+    predicted_n: int = 0
+    cache_n: int = 0
+
+
+class NanoGptPricing(msgspec.Struct):
+    cost: float | str | None = None
+    amount: float | str | None = None
+
+
+class GroqExtra(msgspec.Struct):
+    usage: msgspec.Raw = ABSENT
+
+
+class Chunk(msgspec.Struct):
+    """One frame of a stream, or a whole answer. What no one reads is left undecoded."""
+
+    id: str | int | None = None
+    model: str | None = None
+    choices: list[Choice] | None = None
+    usage: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    detail: msgspec.Raw = ABSENT
+    object: str | None = None
+    timings: Timings | None = None
+    x_groq: GroqExtra | None = None
+    x_nanogpt_pricing: NanoGptPricing | None = None
+
+
+DECODE_CHUNK = msgspec.json.Decoder(Chunk).decode
+_USAGES = msgspec.json.Decoder(UsagePiece | None)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENCODER = msgspec.json.Encoder()
+
+
+def present(raw: msgspec.Raw) -> bool:
+    """Whether a member that is left undecoded was there and says anything."""
+    return raw is not ABSENT and bytes(raw) not in _NOTHING
+
+
+def encode_body(members: Mapping[str, object]) -> bytes:
+    return _ENCODER.encode(members)
+
+
+def members_of(extra: bytes) -> dict[str, object]:
+    """Split a JSON object into its members, each still encoded."""
+    return dict(_MEMBERS.decode(extra)) if extra else {}
+
+
+def encode_message(message: Message) -> dict[str, object]:
+    """Text alone goes as a string: some servers take a list only from the user."""
+    if any(isinstance(part, ImagePart) for part in message.parts):
+        return {"role": message.role, "content": [_encode_part(p) for p in message.parts]}
+    return {"role": message.role, "content": text_of(message)}
+
+
+def text_of(message: Message) -> str:
+    return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+
+
+def merge_turns(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Join neighbours of one role, for chat templates that insist on alternation."""
+    merged: list[Message] = []
+    for message in messages:
+        if merged and merged[-1].role == message.role:
+            merged[-1] = Message(message.role, (*merged[-1].parts, *message.parts))
+        else:
+            merged.append(message)
+    return tuple(merged)
+
+
+def request_members(request: ChatRequest, length_field: str) -> dict[str, object]:
+    """Return the body members that the request itself sets; unset ones are absent, never null."""
+    members: dict[str, object] = {
+        length_field: request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stop": [text for text in request.stop if text] or None,
+    }
+    set_members = {name: value for name, value in members.items() if value is not None}
+    return with_length_field(set_members | members_of(request.extra), length_field)
+
+
+def with_length_field(members: dict[str, object], length_field: str) -> dict[str, object]:
+    """Name the reply's length as this server wants it; the one last set wins."""
+    for name in [name for name in members if name in _LENGTHS and name != length_field]:
+        members[length_field] = members.pop(name)
+    return members
+
+
+def usage_of(raw: msgspec.Raw) -> Usage | None:
+    """Read a usage object; `None` for none, for an unreadable one, and for one without figures."""
+    if not present(raw):
+        return None
+    try:
+        piece = _USAGES.decode(raw)
+    except msgspec.DecodeError:
+        return None
+    if piece is None:
+        return None
+    given = _tokens(piece.prompt_tokens, piece.input_tokens)
+    made = _tokens(piece.completion_tokens, piece.output_tokens)
+    if given is None and made is None:
+        return None
+    incoming = piece.prompt_tokens_details or TokenDetails()
+    outgoing = piece.completion_tokens_details or TokenDetails()
+    return Usage(
+        input_tokens=given or 0,
+        output_tokens=made or 0,
+        reasoning_tokens=_tokens(outgoing.reasoning_tokens, piece.reasoning_tokens) or 0,
+        cache_read_tokens=_tokens(incoming.cached_tokens, piece.cache_read_input_tokens) or 0,
+        cache_write_tokens=_tokens(incoming.cache_write_tokens, piece.cache_creation_input_tokens)
+        or 0,
+        cost_usd=money(piece.cost),
+    )
+
+
+def usage_from_timings(timings: Timings) -> Usage:
+    return Usage(
+        input_tokens=timings.cache_n + timings.prompt_n,
+        output_tokens=timings.predicted_n,
+        cache_read_tokens=timings.cache_n,
+        source=UsageSource.DERIVED,
+    )
+
+
+def money(value: float | str | None) -> float | None:
+    try:
+        amount = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return amount if amount is not None and math.isfinite(amount) and amount >= 0 else None
+
+
+def spoken(content: str | list[ContentPiece] | None) -> str:
+    """The visible text of a content field, whichever form it has."""
+    if isinstance(content, list):
+        return "".join(piece.text or "" for piece in content if piece.type in ("text", ""))
+    return content or ""
+
+
+def thought(delta: Delta) -> str:
+    """The reasoning of a delta, under whichever name it came; each name repeats the others."""
+    if delta.reasoning or delta.reasoning_content:
+        return delta.reasoning or delta.reasoning_content or ""
+    pieces = list(delta.reasoning_details or ())
+    if isinstance(delta.content, list):
+        pieces += [p for p in delta.content if p.type == "thinking"]
+    return "".join(_thought_piece(piece) for piece in pieces)
+
+
+def _thought_piece(piece: ContentPiece) -> str:
+    if isinstance(piece.thinking, list):
+        return "".join(inner.text or "" for inner in piece.thinking)
+    return piece.thinking or piece.text or piece.summary or ""
+
+
+def _encode_part(part: TextPart | ImagePart) -> dict[str, object]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    data = base64.b64encode(part.data).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{data}"}}
+
+
+def _tokens(*values: float | None) -> int | None:
+    for value in values:
+        if value is not None and math.isfinite(value) and 0 <= value < 1e9:
+            return int(value)
+    return None

@@ -1,0 +1,112 @@
+"""The table of engines, and the one way to make a client."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from understudy.config.model import (
+    ChutesServer,
+    Engine,
+    LocalServer,
+    NamedServer,
+    NanoGptServer,
+    OpenRouterServer,
+    Server,
+)
+from understudy.errors import ConfigError
+from understudy.llm import chutes, koboldcpp, llama_cpp, nanogpt, openrouter, textgen_webui
+from understudy.llm.chat_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
+from understudy.llm.dialect import Dialect
+from understudy.llm.openai import OpenAiClient
+from understudy.llm.presets import PRESETS
+from understudy.llm.probing import nearest
+from understudy.llm.transport import HttpSessions
+
+MakeClient = Callable[[ServerFacts, Dialect, HttpSessions, Clocks], ChatClient]
+
+ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
+    "openrouter": (openrouter.OpenRouterClient, openrouter.DIALECT),
+    "chutes": (chutes.ChutesClient, chutes.DIALECT),
+    "nanogpt": (nanogpt.NanoGptClient, nanogpt.DIALECT),
+    "koboldcpp": (koboldcpp.LocalKoboldClient, koboldcpp.DIALECT),
+    "llama.cpp": (llama_cpp.LlamaCppClient, llama_cpp.DIALECT),
+    "textgen-webui": (textgen_webui.TextgenWebuiClient, textgen_webui.DIALECT),
+    "openai": (OpenAiClient, PRESETS["generic"]),
+}
+"""A new engine is one file and one row here, and one in the contract suite."""
+
+
+def engine_of(server: Server) -> Engine:
+    """The dialect a server entry speaks: named by it, or by where it stands."""
+    if isinstance(server, LocalServer | NamedServer):
+        return server.engine
+    if isinstance(server, OpenRouterServer):
+        return "openrouter"
+    if isinstance(server, ChutesServer):
+        return "chutes"
+    return "nanogpt"
+
+
+def build_client(
+    name: str,
+    server: Server,
+    *,
+    sessions: HttpSessions,
+    key: str | None = None,
+    clocks: Clocks = SYSTEM_CLOCKS,
+) -> ChatClient:
+    """Make the client of the provider called `name`; `key` is the one found for it.
+
+    Raises `ConfigError` where the entry lacks what its engine needs.
+    """
+    make, dialect = ENGINES[engine_of(server)]
+    preset = server.preset if isinstance(server, NamedServer) else None
+    if preset is not None:
+        dialect = _preset(name, preset)
+    try:
+        return make(_facts(server, key), dialect, sessions, clocks)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def base_url_of(server: Server) -> str:
+    """The address a server entry leads to, its engine's usual one where it names none."""
+    dialect = ENGINES[engine_of(server)][1]
+    preset = server.preset if isinstance(server, NamedServer) else None
+    if preset in PRESETS:
+        dialect = PRESETS[preset]
+    return server.base_url or dialect.base_url or ""
+
+
+def _preset(name: str, preset: str) -> Dialect:
+    if preset in PRESETS:
+        return replace(PRESETS[preset])
+    near = nearest(preset, tuple(PRESETS))
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(
+        f"{name}: there is no preset {preset!r}; {hint}known are: {', '.join(PRESETS)}"
+    )
+
+
+def _facts(server: Server, key: str | None) -> ServerFacts:
+    sampling: dict[str, object] = {
+        "max_tokens": server.max_tokens,
+        "temperature": server.temperature,
+        "top_p": server.top_p,
+    }
+    set_sampling = {k: v for k, v in sampling.items() if v is not None}
+    facts = ServerFacts(
+        base_url=server.base_url,
+        key=key,
+        sampling=set_sampling | dict(server.extra_body),
+        headers=server.extra_headers,
+        connect_timeout_s=server.connect_timeout_seconds,
+        vision=None if server.vision == "auto" else server.vision,
+        context_length=server.context_length,
+    )
+    if isinstance(server, NanoGptServer | NamedServer):
+        facts = replace(facts, mode=server.mode, auth=server.auth)
+    if isinstance(server, OpenRouterServer | NamedServer):
+        facts = replace(facts, provider=server.provider)
+    if isinstance(server, LocalServer | NamedServer):
+        facts = replace(facts, chat_template=server.chat_template)
+    return facts

@@ -1,0 +1,77 @@
+"""Bytes of an event stream → the payloads of its frames. Pure: no I/O, no clock, no JSON."""
+
+from understudy.errors import BadReply, ErrorClass
+
+DONE = b"[DONE]"
+
+_MAX_LINE_BYTES = 4 * 1024 * 1024
+_SILENT_FIELDS = (b"event", b"id", b"retry")
+
+
+class SseReader:
+    """Splits one stream, however its bytes were cut on the way.
+
+    Takes what real servers send: LF and CRLF mixed, comments, no space after `data:`, data over
+    several lines, frames without a blank line between, and JSON with no `data:` at all (Chutes
+    reports an error in the middle of a stream that way). A line it knows nothing of is handed on
+    as a payload, so that whoever decodes it counts one bad frame.
+    """
+
+    __slots__ = ("_comments", "_data", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data = b""
+        self._comments = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the payloads that `data` completes; `[DONE]` is one of them.
+
+        Raises `BadReply` (`response_too_large`) for a line past 4 MiB.
+        """
+        lines = (self._rest + data if self._rest else data).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > _MAX_LINE_BYTES:
+            raise BadReply(ErrorClass.RESPONSE_TOO_LARGE, detail="one line of over 4 MiB")
+        payloads: list[bytes] = []
+        for line in lines:
+            if line[:6] == b"data: " and not self._data:
+                self._data = line[6:]
+            else:
+                self._odd_line(line, payloads)
+        return payloads
+
+    def finish(self) -> list[bytes]:
+        """Return what the end of the stream completes: some servers end without a newline."""
+        payloads = self.feed(b"\n\n")
+        self._rest = b""
+        return payloads
+
+    def take_comments(self) -> int:
+        """Return how many comments came since this was last asked."""
+        comments, self._comments = self._comments, 0
+        return comments
+
+    def _odd_line(self, line: bytes, payloads: list[bytes]) -> None:
+        line = line.rstrip(b"\r")
+        if not line:
+            self._flush(payloads)
+        elif line.startswith(b"data:"):
+            self._add(line[6:] if line[5:6] == b" " else line[5:], payloads)
+        elif line.startswith(b":"):
+            self._comments += 1
+        elif line.partition(b":")[0] not in _SILENT_FIELDS and line.strip():
+            self._flush(payloads)
+            payloads.append(line.strip())
+
+    def _add(self, piece: bytes, payloads: list[bytes]) -> None:
+        # Within one JSON text an object never directly follows another on the next line.
+        if self._data.rstrip().endswith(b"}") and piece[:1] in (b"{", b"["):
+            self._flush(payloads)
+        self._data = self._data + b"\n" + piece if self._data else piece
+
+    def _flush(self, payloads: list[bytes]) -> None:
+        payload = self._data.strip()
+        self._data = b""
+        if payload:
+            payloads.append(payload)
