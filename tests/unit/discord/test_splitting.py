@@ -74,7 +74,7 @@ def test_any_text_at_all_is_cut_within_the_limit_without_loss(text: str, limit: 
 def test_fenceless_parts_join_to_the_original(text: str) -> None:
     text = text.replace("`", "").replace("~", "")
 
-    assert "".join(split(text, 200)) == text
+    assert "".join(split(text, 200)) == (text if text.strip() else "")
 
 
 @settings(max_examples=60, deadline=None)
