@@ -8,7 +8,7 @@ name or id, or a server's own words (`error_text` apart, which is off by default
 
 from dataclasses import fields
 from datetime import UTC, datetime
-from enum import Enum
+from operator import attrgetter
 from typing import Final
 
 from understudy.chat import Usage
@@ -33,8 +33,11 @@ LEVEL_CHANGED: Final = "log.level"
 Field = str | int | float | bool
 """What a log field may be."""
 
+_PLAIN = (str, int, float)
 _APART = frozenset(("ts", "label", "cost_source", "usage", "breaker", "held_until", "degraded"))
 """Fields of an AttemptRecord that are not logged as they stand."""
+_AS_THEY_STAND = [spec.name for spec in fields(AttemptRecord) if spec.name not in _APART]
+_read = attrgetter(*_AS_THEY_STAND)
 
 
 def iso(wall: float) -> str:
@@ -45,9 +48,7 @@ def iso(wall: float) -> str:
 
 def attempt_fields(record: AttemptRecord) -> dict[str, Field]:
     told: dict[str, object] = {"started": iso(record.ts), "candidate": record.candidate}
-    for spec in fields(record):
-        if spec.name not in _APART:
-            told[spec.name] = getattr(record, spec.name)
+    told.update(zip(_AS_THEY_STAND, _read(record), strict=True))
     told |= _usage_fields(record.usage, record.cost_usd)
     if record.cost_usd is not None:
         told["cost_source"] = record.cost_source
@@ -118,9 +119,4 @@ def _breaker_fields(change: BreakerChange | None) -> dict[str, object]:
 
 
 def _plain(told: dict[str, object]) -> dict[str, Field]:
-    plain: dict[str, Field] = {}
-    for name, value in told.items():
-        member = value.value if isinstance(value, Enum) else value
-        if isinstance(member, str | int | float):
-            plain[name] = member
-    return plain
+    return {name: value for name, value in told.items() if isinstance(value, _PLAIN)}

@@ -6,6 +6,7 @@ client's model name or a server's words, so their number is bounded by the confi
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Final
 
@@ -48,23 +49,35 @@ class Metrics:
     def __init__(self, standings: ReadStandings = _nothing) -> None:
         registry = self.registry = CollectorRegistry()
         registry.register(_Standings(standings))
-        self._attempts = Counter(
-            "router_attempts",
-            "Attempts that have ended, skips excluded",
-            ("candidate", "outcome", "error_class", "role"),
-            registry=registry,
+        # Labels are few and looking one up costs more than counting, so each is looked up once.
+        self._attempts = cache(
+            Counter(
+                "router_attempts",
+                "Attempts that have ended, skips excluded",
+                ("candidate", "outcome", "error_class", "role"),
+                registry=registry,
+            ).labels
         )
-        self._skips = Counter(
-            "router_skips", "Candidates left out", ("candidate", "reason"), registry=registry
+        self._skips = cache(
+            Counter(
+                "router_skips", "Candidates left out", ("candidate", "reason"), registry=registry
+            ).labels
         )
-        self._requests = Counter(
-            "router_requests", "Replies that have ended", ("sink", "outcome"), registry=registry
+        self._requests = cache(
+            Counter(
+                "router_requests",
+                "Replies that have ended",
+                ("sink", "outcome"),
+                registry=registry,
+            ).labels
         )
-        self._failovers = Counter(
-            "router_failovers",
-            "Times a candidate took over from one that failed",
-            ("from", "to", "error_class"),
-            registry=registry,
+        self._failovers = cache(
+            Counter(
+                "router_failovers",
+                "Times a candidate took over from one that failed",
+                ("from", "to", "error_class"),
+                registry=registry,
+            ).labels
         )
         self._first_visible = Histogram(
             "router_time_to_first_visible_seconds",
@@ -94,9 +107,9 @@ class Metrics:
 
     def attempt_ended(self, record: AttemptRecord) -> None:
         if record.outcome is Outcome.SKIPPED:
-            self._skips.labels(record.candidate, record.skip_reason or "").inc()
+            self._skips(record.candidate, record.skip_reason or "").inc()
             return
-        self._attempts.labels(
+        self._attempts(
             record.candidate, record.outcome, record.error_class or "", record.role
         ).inc()
         self._idle_gap.observe(record.max_gap_ms / 1000)
@@ -108,15 +121,13 @@ class Metrics:
         self._genai.attempt_ended(record)
 
     def reply_ended(self, record: ReplyRecord) -> None:
-        self._requests.labels(record.sink, record.outcome).inc()
+        self._requests(record.sink, record.outcome).inc()
         if record.t_first_visible_ms is not None:
             self._first_visible.observe(record.t_first_visible_ms / 1000)
         tried = [a for a in record.attempts if a.outcome is not Outcome.SKIPPED]
         for before, after in pairwise(tried):
             if before.outcome is Outcome.ERROR and before.candidate != after.candidate:
-                self._failovers.labels(
-                    before.candidate, after.candidate, before.error_class or ""
-                ).inc()
+                self._failovers(before.candidate, after.candidate, before.error_class or "").inc()
 
     def page(self) -> tuple[bytes, str]:
         """What `/metrics` answers, and its media type."""
@@ -128,38 +139,44 @@ class _GenAiSeries:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         who = ("gen_ai_provider_name", "gen_ai_request_model")
-        self._duration = Histogram(
-            "gen_ai_client_inference_duration_seconds",
-            "From sending an attempt to its end",
-            (*who, "error_type"),
-            buckets=DURATIONS,
-            registry=registry,
+        self._duration = cache(
+            Histogram(
+                "gen_ai_client_inference_duration_seconds",
+                "From sending an attempt to its end",
+                (*who, "error_type"),
+                buckets=DURATIONS,
+                registry=registry,
+            ).labels
         )
-        self._first_chunk = Histogram(
-            "gen_ai_client_inference_time_to_first_chunk_seconds",
-            "From sending an attempt to its first output",
-            who,
-            buckets=DURATIONS,
-            registry=registry,
+        self._first_chunk = cache(
+            Histogram(
+                "gen_ai_client_inference_time_to_first_chunk_seconds",
+                "From sending an attempt to its first output",
+                who,
+                buckets=DURATIONS,
+                registry=registry,
+            ).labels
         )
         self._tokens = {
-            read: Counter(
-                f"gen_ai_client_inference_usage_{kind}_tokens",
-                f"{kind.replace('_', ' ').capitalize()} tokens, discarded replies included",
-                (*who, "gen_ai_token_modality"),
-                registry=registry,
+            read: cache(
+                Counter(
+                    f"gen_ai_client_inference_usage_{kind}_tokens",
+                    f"{kind.replace('_', ' ').capitalize()} tokens, discarded replies included",
+                    (*who, "gen_ai_token_modality"),
+                    registry=registry,
+                ).labels
             )
             for kind, read in _TOKENS.items()
         }
 
     def attempt_ended(self, record: AttemptRecord) -> None:
         who = (provider_name(record.engine), record.model_requested)
-        self._duration.labels(*who, record.error_class or "").observe(record.t_total_ms / 1000)
+        self._duration(*who, record.error_class or "").observe(record.t_total_ms / 1000)
         if record.t_first_output_ms is not None:
-            self._first_chunk.labels(*who).observe(record.t_first_output_ms / 1000)
+            self._first_chunk(*who).observe(record.t_first_output_ms / 1000)
         modality = "text" if record.usage is not None and not record.images else "unknown"
         for read, counter in self._tokens.items():
-            counter.labels(*who, modality).inc(read(record.usage) if record.usage else 0)
+            counter(*who, modality).inc(read(record.usage) if record.usage else 0)
 
 
 _TOKENS: dict[str, Callable[[Usage], int]] = {
