@@ -248,7 +248,8 @@ _SKIPS: dict[SkipReason, str] = {
 }
 
 
-def _verdict(record: AttemptRecord) -> str:
+def verdict(record: AttemptRecord) -> str:
+    """How an attempt ended, in a word or two for people."""
     if record.outcome is Outcome.OK:
         return "answered"
     if record.outcome is Outcome.CANCELLED:
@@ -271,7 +272,7 @@ def describe_route(attempts: Sequence[AttemptRecord]) -> str:
     `rate-limited: openrouter · broke off: chutes · answered: local/koboldcpp, 1.3 s, 412→57 tokens`
     """
     return " · ".join(
-        f"{_verdict(a)}: {a.label}{_figures(a) if a.outcome is Outcome.OK else ''}"
+        f"{verdict(a)}: {a.label}{_figures(a) if a.outcome is Outcome.OK else ''}"
         for a in attempts
         if a.skip_reason is not SkipReason.DISABLED
     )

@@ -1,0 +1,122 @@
+"""What a person reads who asks why."""
+
+import pytest
+
+from records import NOON, answered, attempt, failed, reply, skipped
+from understudy.chat import Usage, UsageSource
+from understudy.errors import ErrorClass, HoldScope
+from understudy.llm.client import Phase
+from understudy.observability.story import money, tell, unknown_reply
+from understudy.routing.attempts import (
+    AttemptRole,
+    BreakerChange,
+    CostSource,
+    OfflineReason,
+    Outcome,
+    ReplyOutcome,
+    SkipReason,
+)
+
+
+def test_a_failed_over_reply_is_told_attempt_by_attempt() -> None:
+    limited = failed(
+        "openrouter",
+        ErrorClass.RATE_LIMITED,
+        http_status=429,
+        retry_after_s=30.0,
+        breaker=BreakerChange(HoldScope.KEY, "closed", "open", 30.0),
+        held_until=NOON + 30,
+    )
+    resting = skipped(
+        "chutes",
+        SkipReason.COOLDOWN,
+        error_class=ErrorClass.OVERLOADED,
+        held_until=NOON + 4,
+        model_requested="lab/big",
+    )
+    won = answered(
+        "local",
+        label="local/koboldcpp",
+        ts=NOON + 1,
+        model_served="tiny",
+        role=AttemptRole.PROBE,
+        cost_usd=0.0,
+        cost_source=CostSource.UNBILLED,
+        breaker=BreakerChange(HoldScope.ENDPOINT, "half_open", "closed", 0.0),
+        degraded=("images",),
+    )
+
+    assert tell((reply(limited, resting, won),)) == (
+        "Reply r1, discord, 2026-09-21 14:13:20 UTC\n"
+        "Delivered, 1.4 s, first text after 0.3 s, "
+        "412→57 tokens (100 from the cache, 5 of them thoughts) in all, $0.00.\n"
+        "  14:13:20  openrouter (lab/model): rate-limited (HTTP 429) after 0.1 s\n"
+        "            asked us to wait 30 s\n"
+        "            its key is left alone until 14:13:50\n"
+        "  14:13:20  chutes (lab/big): left out, resting after overloaded until 14:13:24\n"
+        "  14:13:21  local/koboldcpp (tiny): answered after 1.3 s, probe\n"
+        "            its server is in use again\n"
+        "            first output after 0.2 s\n"
+        "            left out for it: images\n"
+        "            412→57 tokens (100 from the cache, 5 of them thoughts), "
+        "no bill: an engine of your own"
+    )
+
+
+def test_an_offline_reply_names_the_reason_and_its_late_answer_follows() -> None:
+    offline = reply(
+        failed("openrouter", ErrorClass.AUTH, http_status=401),
+        offline_reason=OfflineReason.CONFIG,
+        retry_at=NOON + 60,
+    )
+    late = reply(answered(ts=NOON + 60, t_first_output_ms=None), ts=NOON + 60)
+
+    told = tell((offline, late))
+
+    assert "Nobody could answer: keys or credit need their operator, 1.4 s" in told
+    assert "better from 14:14:20." in told
+    assert "Reply r1 (try 2), discord, 2026-09-21 14:14:20 UTC" in told
+    assert "key refused (HTTP 401) after 0.1 s" in told
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"usage": Usage(9, 4, source=UsageSource.ESTIMATED), "cost_usd": None},
+            "9→4 tokens (estimated), cost unknown",
+        ),
+        (
+            {"usage": Usage(9, 4), "cost_usd": 0.00042, "cost_source": CostSource.LISTED},
+            "9→4 tokens, $0.00042 by its price list",
+        ),
+        ({"usage": None, "cost_usd": None}, "it told no tokens, cost unknown"),
+    ],
+)
+def test_how_sure_tokens_and_cost_are_is_said(fields: dict[str, object], line: str) -> None:
+    assert tell((reply(answered(**fields)),)).splitlines()[-1].strip() == line
+
+
+def test_an_attempt_that_was_cut_off_may_still_be_billed() -> None:
+    stopped = attempt(outcome=Outcome.CANCELLED, phase=Phase.STREAMING, maybe_billed=True)
+
+    told = tell((reply(stopped, outcome=ReplyOutcome.CANCELLED),))
+
+    assert "Stopped, 1.4 s." in told
+    assert told.endswith("it told no tokens and may still bill them")
+
+
+def test_an_id_nobody_knows_gets_a_friendly_word_and_no_escape_sequences() -> None:
+    told = unknown_reply("\x1b[31mnonsense" + "x" * 500)
+
+    assert told.startswith("No reply '[31mnonsensexxx")
+    assert "\x1b" not in told
+    assert len(told) < 300
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [(12.5, "$12.50"), (0.0, "$0.00"), (0.0042, "$0.0042"), (0.0000123, "$0.0000123")],
+)
+def test_money_has_as_many_places_as_it_needs(usd: float, text: str) -> None:
+    assert money(usd) == text
