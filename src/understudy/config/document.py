@@ -1,11 +1,12 @@
 """A YAML file as plain data, together with the line each key stands on."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 KeyPath = tuple[str, ...]
@@ -38,7 +39,10 @@ def read_document(text: str) -> Document:
     yaml = YAML(typ="safe", pure=True)
     yaml.allow_duplicate_keys = True
     try:
-        root = yaml.compose(text)
+        with warnings.catch_warnings():
+            # An anchor may be used again; the library would print a warning past our log.
+            warnings.simplefilter("ignore", ReusedAnchorWarning)
+            root = yaml.compose(text)
         if root is None:
             return Document()
         lines, repeated = _positions(root)
