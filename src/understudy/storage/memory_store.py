@@ -130,7 +130,8 @@ class SqlMemory:
         async with self._db.write() as connection:
             await connection.execute(
                 statement.on_conflict_do_update(
-                    index_elements=["platform", "channel_id"], set_={"reset_seq": newest}
+                    index_elements=["platform", "channel_id"],
+                    set_={"reset_seq": newest, "lore": None},
                 )
             )
 

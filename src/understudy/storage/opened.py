@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.storage.database import Database
+from understudy.storage.effect_store import SqlEffects
 from understudy.storage.inbox_store import SqlInbox
 from understudy.storage.instance import take_instance
 from understudy.storage.preference_store import SqlPreferences
@@ -16,6 +17,7 @@ class Opened:
     database: Database
     inbox: SqlInbox
     preferences: SqlPreferences
+    effects: SqlEffects
 
 
 @asynccontextmanager
@@ -31,7 +33,7 @@ async def open_storage(path: Path, *, persist: bool) -> AsyncGenerator[Opened]:
         try:
             inbox = SqlInbox(database, instance.name, persist=persist)
             await inbox.give_up_leases()
-            yield Opened(database, inbox, SqlPreferences(database))
+            yield Opened(database, inbox, SqlPreferences(database), SqlEffects(database))
         finally:
             instance.close()
     finally:

@@ -112,6 +112,8 @@ channels = Table(
     Column("reset_seq", Integer, nullable=False, server_default="0"),
     Column("muted_until", Float, nullable=False, server_default="0"),
     Column("persona", Text),
+    # JSON: what entries of lorebooks have set going here.
+    Column("lore", Text),
 )
 
 opt_outs = Table(

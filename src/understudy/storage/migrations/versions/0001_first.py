@@ -121,6 +121,7 @@ def _wishes() -> None:
         sa.Column("reset_seq", sa.Integer(), server_default="0", nullable=False),
         sa.Column("muted_until", sa.Float(), server_default="0", nullable=False),
         sa.Column("persona", sa.Text(), nullable=True),
+        sa.Column("lore", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("platform", "channel_id"),
     )
     op.create_table(

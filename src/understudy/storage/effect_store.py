@@ -1,0 +1,30 @@
+"""What entries of lorebooks have set going in each conversation, in the database."""
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert
+
+from understudy.conversation.lore.effects import Kept
+from understudy.storage.database import Database
+from understudy.storage.tables import channels
+
+
+class SqlEffects:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def effects(self, platform: str, channel_id: str) -> Kept:
+        wanted = select(channels.c.lore).filter_by(platform=platform, channel_id=channel_id)
+        async with self._db.read() as connection:
+            found: str | None = await connection.scalar(wanted)
+        return Kept() if found is None else msgspec.json.decode(found, type=Kept)
+
+    async def keep_effects(self, platform: str, channel_id: str, kept: Kept) -> None:
+        lore = msgspec.json.encode(kept).decode()
+        statement = insert(channels).values(platform=platform, channel_id=channel_id, lore=lore)
+        async with self._db.write() as connection:
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["platform", "channel_id"], set_={"lore": lore}
+                )
+            )

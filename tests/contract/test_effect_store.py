@@ -1,0 +1,54 @@
+"""What every store of lore's timed effects must do."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from understudy.conversation.inbox import Channel
+from understudy.conversation.lore.effects import Effect, EffectStore, Kept, MemoryEffects
+from understudy.conversation.preferences import ChannelWishes
+from understudy.storage.database import Database
+from understudy.storage.effect_store import SqlEffects
+from understudy.storage.inbox_store import SqlInbox
+from understudy.storage.preference_store import SqlPreferences
+
+KEPT = Kept({"farm/1/abc": Effect(since=3, sticky_until=5, cooldown_until=9)}, 7, 41)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[EffectStore]:
+    if request.param == "memory":
+        yield MemoryEffects()
+        return
+    database = await Database.open(tmp_path / "bot.db")
+    yield SqlEffects(database)
+    await database.aclose()
+
+
+async def test_a_new_conversation_has_no_effects(store: EffectStore) -> None:
+    assert await store.effects("discord", "1") == Kept()
+
+
+async def test_effects_are_kept_per_conversation(store: EffectStore) -> None:
+    await store.keep_effects("discord", "1", Kept())
+    await store.keep_effects("discord", "1", KEPT)
+
+    assert await store.effects("discord", "1") == KEPT
+    assert await store.effects("web", "1") == Kept()
+
+
+async def test_a_reset_conversation_starts_without_effects_and_keeps_its_wishes(
+    tmp_path: Path,
+) -> None:
+    database = await Database.open(tmp_path / "bot.db")
+    effects, wishes = SqlEffects(database), SqlPreferences(database)
+    here = Channel("discord", "1")
+    await wishes.set_channel(here, ChannelWishes(0.0, "pirate"))
+    await effects.keep_effects("discord", "1", KEPT)
+
+    await SqlInbox(database, "me", persist=True).reset(here)
+
+    assert await effects.effects("discord", "1") == Kept()
+    assert (await wishes.load()).channel(here).persona == "pirate"
+    await database.aclose()
