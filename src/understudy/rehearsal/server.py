@@ -13,6 +13,7 @@ from typing import Self
 
 from aiohttp import web
 
+from understudy.errors import ConfigError
 from understudy.rehearsal.behaviours import behaviour
 from understudy.rehearsal.partner import Line, answer
 from understudy.rehearsal.script import Part, script
@@ -129,7 +130,8 @@ class RehearsalServer:
             await self._changed.wait_for(lambda: holds(self.seen))
 
     async def come_up(self) -> None:
-        """Listen, on the same port as before where there was one."""
+        """Listen, on the same port as before where there was one. Raises ConfigError where that
+        port is taken."""
         self._closing = False
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/{prefix:.*}chat/completions", self._chat)
@@ -140,7 +142,11 @@ class RehearsalServer:
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            await self.go_down()
+            raise ConfigError(f"Port {self._port} of 127.0.0.1 is taken; use another.") from error
         self._port = self._runner.addresses[0][1]
 
     async def go_down(self) -> None:

@@ -193,6 +193,8 @@ class ChatApi:
         except StorageError:
             self._rooms.unsaid(inbound)
             raise Refused(503, _NOT_STORED) from None
+        finally:
+            self._rooms.leave(channel.id)
         note = _TOO_FAST if decision is not None and not decision.answer else ""
         return JSONResponse({"id": inbound.message_id, "note": note}, status_code=202)
 

@@ -1,0 +1,62 @@
+"""`understudy rehearse`: stand-in model servers that fail on cue, for fire drills."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+
+Scripts = Annotated[
+    list[str] | None,
+    typer.Argument(help='One server each, for example "e429 x2, ok". Default: ok'),
+]
+FirstPort = Annotated[int, typer.Option("--port", help="The first server's port.", min=0)]
+PauseS = Annotated[float, typer.Option("--pause", help="Seconds between words.", min=0)]
+ListNames = Annotated[bool, typer.Option("--list", help="List what can go wrong.")]
+
+
+def rehearse(
+    scripts: Scripts = None,
+    *,
+    port: FirstPort = 9001,
+    pause: PauseS = 0.03,
+    list_names: ListNames = False,
+) -> None:
+    """Stand in for model servers that fail on cue, until Ctrl-C.
+
+    Put them into your configuration and watch your bot keep its word.
+    """
+    from understudy.rehearsal.behaviours import NAMES
+
+    if list_names:
+        typer.echo("\n".join(NAMES))
+        return
+    asyncio.run(_serve(scripts or ["ok"], port, pause))
+
+
+async def _serve(scripts: list[str], port: int, pause_s: float) -> None:
+    from understudy.rehearsal.server import Cast, RehearsalServer
+
+    cast = Cast(word_pause_s=pause_s)
+    async with AsyncExitStack() as stack:
+        rows = []
+        for number, script in enumerate(scripts, 1):
+            own_port = port + number - 1 if port else 0
+            server = RehearsalServer(script, cast=cast, port=own_port)
+            await stack.enter_async_context(server)
+            rows.append((f"stand-in-{number}", server.base_url, script))
+        typer.echo(_entry(rows))
+        typer.echo("Ctrl-C ends the rehearsal.", err=True)
+        await asyncio.Event().wait()
+
+
+def _entry(rows: list[tuple[str, str, str]]) -> str:
+    """The servers as they belong into the configuration."""
+    lines = [
+        "model:",
+        f"  provider_order: [{', '.join(name for name, _, _ in rows)}]",
+        "  servers:",
+    ]
+    for name, base_url, script in rows:
+        lines += [f"    {name}:  # {script}", "      engine: openai", f"      base_url: {base_url}"]
+    return "\n".join(lines)
