@@ -18,12 +18,9 @@ class Capabilities:
     """What one model accepts; `None` is not known."""
 
     vision: bool | None = None
-    max_images: int | None = None
     tools: bool | None = None
     n_ctx: int | None = None
     """Context length in tokens, prompt and reply together."""
-    body_bytes: int | None = None
-    """The largest request body its server takes."""
     slots: int | None = None
     """How many requests its server works on at once."""
 
@@ -105,3 +102,7 @@ class CapabilityBook:
         seen = min(max(tokens / chars, 0.1), 2.0)
         known = self._tokens_per_char.get(key)
         self._tokens_per_char[key] = seen if known is None else (known + seen) / 2
+
+    def learn_underestimate(self, key: ModelKey, factor: float) -> None:
+        """A prompt thought to fit did not."""
+        self._tokens_per_char[key] = min(self.tokens_per_char(key) * factor, 2.0)

@@ -35,7 +35,7 @@ class ScopeKey(NamedTuple):
     """The endpoint, the key's name or the model."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     provider: str
     """Its name in the order; `auto` belongs to `openrouter`."""

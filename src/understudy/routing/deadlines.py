@@ -29,6 +29,18 @@ class Budget:
     idle_s: float
     total_s: float
 
+    def after(self, queued_s: float) -> "Budget":
+        """What is left of it after time in the queue, which only the request's deadlines count."""
+        if not queued_s:
+            return self
+        visible_s = max(self.visible_s - queued_s, 0.0)
+        return Budget(
+            first_token_s=min(self.first_token_s, visible_s),
+            visible_s=visible_s,
+            idle_s=self.idle_s,
+            total_s=max(self.total_s - queued_s, 0.0),
+        )
+
 
 def budget(
     limits: Limits, *, remaining_s: float, total_s: float, later: int, probe: bool = False

@@ -161,7 +161,7 @@ class Recorder:
             committed=verdict.committed,
             visible_chars=run.visible_chars,
             finish_reason=run.finish_reason,
-            t_queue_ms=_ms(run.assignment.queued_s),
+            t_queue_ms=_ms(run.queued_s),
             t_connect_ms=_ms_or_none(exchange.connect_s),
             t_headers_ms=_ms_or_none(exchange.headers_s),
             t_first_output_ms=_since(run.started, run.first_output),

@@ -5,28 +5,26 @@ The only place in the program that retries, skips or falls back.
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from understudy.errors import ErrorClass
-from understudy.llm.capabilities import CapabilityBook
 from understudy.llm.prices import PriceBook
 from understudy.routing.attempts import (
     AttemptObserver,
     AttemptRecord,
-    AttemptRole,
-    NextStep,
-    OfflineReason,
-    SkipReason,
 )
 from understudy.routing.candidate import Candidate
-from understudy.routing.deadlines import Deadline, budget
+from understudy.routing.choosing import Chooser
+from understudy.routing.deadlines import Deadline
 from understudy.routing.holdback import Holdback
-from understudy.routing.recording import Offline, Recorder, Scrub, Skip, Verdict
+from understudy.routing.judging import Judge
+from understudy.routing.memory import Memory
+from understudy.routing.offline import offline_reason
+from understudy.routing.recording import Offline, Recorder, Scrub
 from understudy.routing.request import (
     AttemptEnded,
-    Fit,
     ReplyRequest,
     RouterEvent,
 )
@@ -65,13 +63,22 @@ class ModelRouter:
         candidates: Sequence[Candidate],
         rules: RouterRules | None = None,
         *,
-        book: CapabilityBook | None = None,
+        memory: Memory | None = None,
         instruments: Instruments | None = None,
     ) -> None:
         self.candidates = tuple(candidates)
         self.rules = rules or RouterRules()
-        self._tools = instruments or Instruments()
-        self.book = book or CapabilityBook(self._tools.clock)
+        tools = instruments or Instruments()
+        self.memory = memory or Memory.fresh(tools.clock, tools.random)
+        """Hand it to the router of a changed configuration, and cooldowns carry over."""
+        self._tools = tools
+        self._chooser = Chooser(self.memory, tools.prices, tools.clock, tools.wall, tools.random)
+        self._judge = Judge(
+            self.memory,
+            tools.clock,
+            tools.wall,
+            stop_on_content_policy=self.rules.stop_on_content_policy,
+        )
 
     async def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
         """Yield one reply; `ReplyEnded` is always last, unless the caller closes or cancels.
@@ -81,7 +88,7 @@ class ModelRouter:
         """
         trip = self._set_out(request)
         try:
-            while (step := self._next_step(trip)) is not None:
+            while (step := await self._chooser.next(trip)) is not None:
                 if isinstance(step, AttemptRecord):
                     yield AttemptEnded(step)
                     continue
@@ -93,12 +100,21 @@ class ModelRouter:
                             for event in trip.announce(run):
                                 yield event
                         yield output
-                yield AttemptEnded(self._conclude(trip, run))
+                yield AttemptEnded(trip.record(run, self._judge.judge(trip, run)))
             yield trip.end(self._offline(trip))
         finally:
-            trip.abandon()
+            trip.abandon(self._judge.cancelled)
+
+    def reloaded(
+        self, candidates: Sequence[Candidate], rules: RouterRules | None = None
+    ) -> "ModelRouter":
+        """The router of a changed configuration. Cooldowns and lessons carry over; replies that
+        are running finish on the old one."""
+        return ModelRouter(candidates, rules, memory=self.memory, instruments=self._tools)
 
     def _set_out(self, request: ReplyRequest) -> Trip:
+        now = self._tools.clock()
+        self.memory.pacing.request(now)
         candidates = self._order(request)
         recorder = Recorder(
             request=request,
@@ -110,7 +126,7 @@ class ModelRouter:
             config_rev=self.rules.config_rev,
             observers=self._tools.observers,
         )
-        return Trip(request, candidates, recorder, self.rules.deadline, self._tools.clock())
+        return Trip(request, deque(candidates), recorder, self.rules.deadline, now)
 
     def _order(self, request: ReplyRequest) -> Sequence[Candidate]:
         if request.order is None:
@@ -118,55 +134,26 @@ class ModelRouter:
         wanted = (c for name in request.order for c in self.candidates if c.answers_to(name))
         return tuple(dict.fromkeys(wanted))
 
-    def _next_step(self, trip: Trip) -> Assignment | AttemptRecord | None:
-        now = self._tools.clock()
-        if trip.decided or not trip.waiting or trip.remaining_s(now) <= 0:
-            return None
-        candidate = trip.waiting.popleft()
-        if candidate.off is not None:
-            return trip.skip(candidate, Skip(candidate.off))
-        if not trip.request.may_spend() and not self._tools.prices.is_free(
-            candidate.provider, candidate.engine, candidate.model
-        ):
-            return trip.skip(candidate, Skip(SkipReason.BUDGET))
-        return self._assign(trip, candidate, now)
-
-    def _assign(self, trip: Trip, candidate: Candidate, now: float) -> Assignment:
-        known = self.book.of(candidate.key, candidate.capabilities)
-        vision = known.vision if known.vision is not None else not candidate.blind
-        fit = Fit(
-            known.n_ctx,
-            candidate.reply_tokens,
-            vision,
-            self.book.tokens_per_char(candidate.key),
-            model=candidate.model,
-        )
-        spend = budget(
-            candidate.limits,
-            remaining_s=trip.remaining_s(now),
-            total_s=trip.total_s(now),
-            later=sum(c.off is None for c in trip.waiting),
-        )
-        return Assignment(candidate, AttemptRole.NORMAL, trip.request.build(fit), spend)
-
     def _start(self, trip: Trip, assignment: Assignment) -> RunningAttempt:
         run = RunningAttempt(assignment, Holdback(trip.request.kind), self._tools.clock)
         trip.start(run)
         return run
 
-    def _conclude(self, trip: Trip, run: RunningAttempt) -> AttemptRecord:
-        trip.note_end(run)
-        if run.failure is None:
-            return trip.record(run, Verdict(NextStep.DELIVER, committed=trip.committed))
-        committed = run.yielded and trip.committed
-        final = run.error_class is ErrorClass.CONTENT_POLICY or committed
-        trip.stopped = final
-        after = NextStep.STOP if final or not trip.waiting else NextStep.FAILOVER
-        return trip.record(run, Verdict(after, committed=committed))
-
     def _offline(self, trip: Trip) -> Offline:
-        if trip.remaining_s(self._tools.clock()) <= 0:
-            return Offline(OfflineReason.DEADLINE)
-        if trip.stopped:
-            return Offline(OfflineReason.REJECTED)
-        return Offline(OfflineReason.ALL_DOWN)
+        now = self._tools.clock()
+        reason = offline_reason(
+            trip.records,
+            out_of_time=trip.remaining_s(now) <= 0,
+            at_fault=trip.stopped,
+        )
+        return Offline(reason, self._soonest(trip, now))
+
+    def _soonest(self, trip: Trip, now: float) -> float | None:
+        """Wall clock of the soonest recovery; `None` where nothing is known to hold them back."""
+        gates = (
+            self.memory.board.gate(c.scope_keys, now)
+            for c in self._order(trip.request)
+            if not c.off
+        )
+        holds = [gate.hold.until for gate in gates if gate.hold is not None]
+        return self._tools.wall() + min(holds) - now if holds else None

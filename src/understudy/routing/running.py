@@ -9,11 +9,12 @@ import structlog
 
 from understudy.chat import ChatEvent, Finished, ReasoningDelta, ToolCallDelta
 from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
-from understudy.llm.client import Exchange
+from understudy.llm.client import Exchange, Phase
 from understudy.routing.attempts import AttemptRole
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidate import Candidate, ScopeKey
 from understudy.routing.deadlines import Budget
 from understudy.routing.holdback import Holdback, Output
+from understudy.routing.queue import FairQueue
 from understudy.routing.request import Prompt
 from understudy.routing.watch import Watch
 
@@ -28,7 +29,15 @@ class Assignment:
     role: AttemptRole
     prompt: Prompt
     budget: Budget
-    queued_s: float = 0.0
+    queue: FairQueue | None = None
+    """The line before a server that works on only so many requests at once."""
+    fair_key: str = ""
+    queue_s: float = 0.0
+    """How long to stand in it."""
+    probes: tuple[ScopeKey, ...] = ()
+    """Cooldowns this attempt has the lease to probe."""
+    echoes: tuple[str, ...] = ()
+    """Texts that are no reply when they come back unchanged."""
 
 
 class RunningAttempt:
@@ -38,15 +47,18 @@ class RunningAttempt:
         self, assignment: Assignment, holdback: Holdback, clock: Callable[[], float]
     ) -> None:
         self.assignment = assignment
-        self.exchange = Exchange()
+        self.exchange = Exchange(phase=Phase.QUEUE)
         self.failure: ProviderError | None = None
         """Why it failed; `None` once it has finished well."""
         self.finish_reason: str | None = None
         self.tool_calls = False
         self.cancelled = False
+        self.echoed = False
         self.yielded = False
         """Whether any output was let through to the sink."""
+        self.queued_s = 0.0
         self.started = clock()
+        """When it was dispatched, the time in the queue left out."""
         self.ended: float | None = None
         self.first_output: float | None = None
         self.first_visible: float | None = None
@@ -75,7 +87,7 @@ class RunningAttempt:
         Closing or cancelling it closes the connection.
         """
         try:
-            async with contextlib.aclosing(self._reading()) as outputs:
+            async with self._turn(), contextlib.aclosing(self._reading()) as outputs:
                 async for output in outputs:
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
@@ -89,11 +101,26 @@ class RunningAttempt:
         finally:
             self.ended = self._clock()
 
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None, None]:
+        queue = self.assignment.queue
+        if queue is None:
+            self.exchange.phase = Phase.CONNECT
+            yield
+            return
+        async with queue.turn(self.assignment.fair_key, self.assignment.queue_s):
+            now = self._clock()
+            self.queued_s, self.started, self._last_useful = now - self.started, now, now
+            self.exchange.phase = Phase.CONNECT
+            yield
+
     async def _reading(self) -> AsyncGenerator[Output, None]:
         client, model = self.assignment.candidate.client, self.assignment.candidate.model
         stream = client.stream(self.assignment.prompt.request, model, self.exchange)
         async with contextlib.aclosing(stream):
-            with Watch(self.assignment.budget, self._clock, self.started) as watch:
+            with Watch(
+                self.assignment.budget.after(self.queued_s), self._clock, self.started
+            ) as watch:
                 async for event in stream:
                     released = self._take(event, watch)
                     if released:

@@ -2,11 +2,12 @@
 spend."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
+from understudy.errors import ErrorClass
 from understudy.routing.attempts import (
     AttemptRecord,
-    NextStep,
     OfflineReason,
     ReplyOutcome,
     ReplyRecord,
@@ -14,6 +15,7 @@ from understudy.routing.attempts import (
 from understudy.routing.candidate import Candidate
 from understudy.routing.deadlines import Deadline
 from understudy.routing.recording import Offline, Recorder, Skip, Verdict
+from understudy.routing.repair import Repair
 from understudy.routing.request import (
     Answering,
     ReplyEnded,
@@ -24,47 +26,97 @@ from understudy.routing.request import (
 )
 from understudy.routing.running import RunningAttempt
 
+MOST_REPAIRS = 2
+"""Per request; one per candidate."""
 
+
+@dataclass(slots=True, eq=False)
 class Trip:
     """The state of one request. Nothing of it outlives the request or is shared with another."""
 
-    def __init__(
-        self,
-        request: ReplyRequest,
-        candidates: Sequence[Candidate],
-        recorder: Recorder,
-        deadline: Deadline,
-        now: float,
-    ) -> None:
-        self.request = request
-        self.waiting = deque(candidates)
-        """Candidates whose turn has not come yet, in order."""
-        self.records: list[AttemptRecord] = []
-        self.failures: list[RunningAttempt] = []
-        self.winner: RunningAttempt | None = None
-        self.stopped = False
-        self._recorder = recorder
-        self._started = now
-        self._commit_by = now + deadline.commit_s
-        self._total_by = now + deadline.total_s
-        self._first_visible: float | None = None
-        self._partials: list[str] = []
-        """Texts that people have seen break off."""
-        self._yielded_text = False
-        self._running: RunningAttempt | None = None
-        self._over = False
+    request: ReplyRequest
+    waiting: deque[Candidate]
+    """Candidates whose turn has not come yet, in order."""
+    recorder: Recorder
+    deadline: Deadline
+    started: float
+
+    records: list[AttemptRecord] = field(default_factory=list)
+    failures: list[RunningAttempt] = field(default_factory=list)
+    winner: RunningAttempt | None = None
+    stopped: bool = False
+
+    resting: list[Candidate] = field(default_factory=list)
+    """Left out for a cooldown: asked after all, if nobody else is left."""
+    blind: list[Candidate] = field(default_factory=list)
+    """Cannot see the images: asked without them, if nobody who can is left."""
+    waited: bool = False
+    forcing: bool = False
+    degrading: bool = False
+    restarting: bool = False
+    """Text that people have seen broke off: the next text replaces it."""
+    repair: Repair | None = None
+
+    _repaired: list[Candidate] = field(default_factory=list)
+    _first_visible: float | None = None
+    _partials: list[RunningAttempt] = field(default_factory=list)
+    """What people have seen break off."""
+    _yielded_text: bool = False
+    _running: RunningAttempt | None = None
+    _over: bool = False
 
     def remaining_s(self, now: float) -> float:
         """Until visible text must have come; once some has, until the reply must be whole."""
-        by = self._commit_by if self._first_visible is None else self._total_by
-        return min(by, self._total_by) - now
+        limit = self.deadline.total_s
+        if self._first_visible is None:
+            limit = min(limit, self.deadline.commit_s)
+        return self.started + limit - now
 
     def total_s(self, now: float) -> float:
-        return self._total_by - now
+        return self.started + self.deadline.total_s - now
 
     @property
     def decided(self) -> bool:
         return self.stopped or self.winner is not None
+
+    @property
+    def attempts_left(self) -> bool:
+        return len(self.failures) < self.recorder.of_max
+
+    @property
+    def may_degrade(self) -> bool:
+        return self.request.owns_prompt or self.request.degrade_images
+
+    @property
+    def echoes(self) -> tuple[str, ...]:
+        """Texts that are no reply; an echo is refused once, for some do ask for one."""
+        if any(run.echoed for run in self.failures):
+            return ()
+        return (self.request.last_user_text, self.request.previous_reply)
+
+    @property
+    def partial_count(self) -> int:
+        return len(self._partials)
+
+    def is_partial(self, run: RunningAttempt) -> bool:
+        """Whether people have seen this attempt break off."""
+        return run in self._partials
+
+    def may_repair(self, candidate: Candidate) -> bool:
+        return len(self._repaired) < MOST_REPAIRS and candidate not in self._repaired
+
+    def plan_repair(self, repair: Repair) -> None:
+        self._repaired.append(repair.candidate)
+        self.repair = repair
+
+    def all_call_it_bad(self) -> bool:
+        """Two different providers refused the request: it is at fault, not they."""
+        refused = {
+            run.assignment.candidate.provider
+            for run in self.failures
+            if run.error_class is ErrorClass.BAD_REQUEST
+        }
+        return len(refused) > 1
 
     @property
     def committed(self) -> bool:
@@ -74,7 +126,7 @@ class Trip:
         return self.request.kind is SinkKind.APPEND_ONLY or self.request.shown()
 
     def skip(self, candidate: Candidate, skip: Skip) -> AttemptRecord:
-        record = self._recorder.skipped(candidate, skip, len(self.records) + 1)
+        record = self.recorder.skipped(candidate, skip, len(self.records) + 1)
         self.records.append(record)
         return record
 
@@ -99,10 +151,10 @@ class Trip:
             return
         self.failures.append(run)
         if run.yielded and self.committed:
-            self._partials.append(run.text)
+            self._partials.append(run)
 
     def record(self, run: RunningAttempt, verdict: Verdict) -> AttemptRecord:
-        record = self._recorder.attempted(run, verdict, len(self.records) + 1)
+        record = self.recorder.attempted(run, verdict, len(self.records) + 1)
         self.records.append(record)
         return record
 
@@ -117,25 +169,29 @@ class Trip:
             return ReplyEnded(record, run.text, run.finish_reason, None, degraded)
         if self._partials:
             record = self._close(ReplyOutcome.PARTIAL)
-            return ReplyEnded(record, max(self._partials, key=len), None, error_class)
+            return ReplyEnded(
+                record, max((run.text for run in self._partials), key=len), None, error_class
+            )
         rejected = offline.reason is OfflineReason.REJECTED
         outcome = ReplyOutcome.REJECTED if rejected else ReplyOutcome.OFFLINE
         return ReplyEnded(self._close(outcome, offline), error_class=error_class)
 
-    def abandon(self) -> None:
+    def abandon(self, judged: Callable[[RunningAttempt], Verdict]) -> None:
         """Record a reply that was cancelled; does nothing once the reply has ended."""
         if self._over:
             return
         self._over = True
         if self._running is not None:
-            self.record(self._running, Verdict(NextStep.STOP, committed=self.committed))
+            self._running.cancelled = True
+            verdict = replace(judged(self._running), committed=self.committed)
+            self.record(self._running, verdict)
         self._close(ReplyOutcome.CANCELLED)
 
     def _close(self, outcome: ReplyOutcome, offline: Offline | None = None) -> ReplyRecord:
-        return self._recorder.reply(
+        return self.recorder.reply(
             outcome,
             tuple(self.records),
-            started=self._started,
+            started=self.started,
             first_visible=self._first_visible,
             offline=offline,
         )

@@ -3,7 +3,7 @@
 from understudy.chat import ImagePart
 from understudy.conversation.captions import Captioner
 from understudy.conversation.delivery import ImageRef
-from understudy.errors import ErrorClass, RateLimited
+from understudy.errors import ErrorClass, Rejected
 from understudy.llm.capabilities import Capabilities
 from understudy.llm.scripted import Script, ScriptedClient, saying
 from understudy.routing.candidate import Candidate
@@ -65,7 +65,7 @@ async def test_a_failure_leaves_no_caption_and_the_next_image_gets_its_turn() ->
     library = Library()
     seeing, _ = candidate(
         "seeing",
-        (RateLimited(ErrorClass.RATE_LIMITED),),
+        (Rejected(ErrorClass.BAD_REQUEST),),
         saying("A cat."),
         vision=True,
     )

@@ -112,7 +112,7 @@ async def test_a_slow_sink_is_not_taken_for_a_silent_model() -> None:
         async for event in events:
             if isinstance(event, TextDelta):
                 texts.append(event.text)
-                await asyncio.sleep(60)
+                await asyncio.sleep(50)
 
     assert texts == ["one ", "two"]
 

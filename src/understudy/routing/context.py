@@ -1,0 +1,86 @@
+"""The prompt for one candidate: built for its context length, checked before it is sent."""
+
+from dataclasses import dataclass, replace
+
+from understudy.chat import ChatRequest, TextPart
+from understudy.llm.capabilities import Capabilities, CapabilityBook
+from understudy.routing.candidate import Candidate
+from understudy.routing.repair import Repair
+from understudy.routing.request import Fit, Prompt, ReplyRequest
+
+_REPLY_RESERVE = 256
+_MARGIN = 1.05
+_WORTH_COUNTING = 0.7
+"""From this share of the context on, a local server is asked for the exact count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """The prompt does not fit, and is not ours to cut."""
+
+
+async def fitting_prompt(
+    request: ReplyRequest,
+    candidate: Candidate,
+    book: CapabilityBook,
+    *,
+    sees: bool,
+    repair: Repair | None,
+) -> Prompt | Overflow:
+    known = book.of(candidate.key, candidate.capabilities)
+    fit = Fit(
+        n_ctx=known.n_ctx,
+        reply_tokens=candidate.reply_tokens,
+        vision=sees,
+        tokens_per_char=book.tokens_per_char(candidate.key),
+        shrink=1.0 if repair is None else repair.shrink,
+        model=candidate.model,
+    )
+    prompt = _amended(request, request.build(fit), candidate, book, fit, repair)
+    if await _fits(prompt, candidate, known):
+        return prompt
+    return Overflow()
+
+
+def _amended(
+    request: ReplyRequest,
+    prompt: Prompt,
+    candidate: Candidate,
+    book: CapabilityBook,
+    fit: Fit,
+    repair: Repair | None,
+) -> Prompt:
+    chat = prompt.request
+    omitted = book.omissions(candidate.key)
+    if omitted:
+        chat = replace(chat, omit=(*chat.omit, *omitted))
+    if repair is not None and repair.max_tokens is not None:
+        chat = replace(chat, max_tokens=repair.max_tokens)
+    degraded = prompt.degraded
+    if request.images and not fit.vision and "images" not in degraded:
+        degraded = (*degraded, "images")
+    if chat is prompt.request and degraded is prompt.degraded:
+        return prompt
+    return replace(prompt, request=chat, degraded=degraded)
+
+
+async def _fits(prompt: Prompt, candidate: Candidate, known: Capabilities) -> bool:
+    if known.n_ctx is None:
+        return True
+    room = known.n_ctx / _MARGIN - min(
+        prompt.request.max_tokens or candidate.reply_tokens, _REPLY_RESERVE
+    )
+    if not candidate.local or prompt.input_tokens <= room * _WORTH_COUNTING:
+        return prompt.input_tokens <= room
+    counted = await candidate.client.count_tokens(prompt.request, candidate.model)
+    return (prompt.input_tokens if counted is None else counted) <= room
+
+
+def text_chars(request: ChatRequest) -> int:
+    """Characters of a prompt's text: what its reported tokens are held against."""
+    return sum(
+        len(part.text)
+        for message in request.messages
+        for part in message.parts
+        if isinstance(part, TextPart)
+    )

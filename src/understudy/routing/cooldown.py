@@ -1,0 +1,206 @@
+"""Cooldowns: what is left out, until when, and who may look whether it is well again.
+
+Pure: time and randomness are passed in. Order is never changed here; candidates are left out.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+from understudy.errors import ErrorClass
+from understudy.routing.attempts import BreakerChange
+from understudy.routing.candidate import ScopeKey
+from understudy.routing.policy import Opens, Rule
+
+_WINDOW_S = 60.0
+_CALM_S = 300.0
+"""Levels sink by one per this much time without an opening."""
+_JITTER = 0.2
+_RETRY_AFTER_S = (1.0, 3600.0)
+
+
+class State(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A scope that is left out, and why."""
+
+    key: ScopeKey
+    until: float
+    cause: ErrorClass
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a candidate may be asked now."""
+
+    hold: Hold | None = None
+    probes: tuple[ScopeKey, ...] = ()
+    """Scopes whose hold has run out: the next attempt finds out whether they are well again."""
+
+
+_OPEN_GATE = Gate()
+
+
+@dataclass(slots=True)
+class _Breaker:
+    in_a_row: int = 0
+    samples: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=50))
+    """(when, failed) of the last minute."""
+    last_ten: deque[bool] = field(default_factory=lambda: deque(maxlen=10))
+    until: float | None = None
+    """`None` while closed."""
+    cause: ErrorClass = ErrorClass.INTERNAL
+    level: int = 0
+    opened: float = 0.0
+    leased_until: float = 0.0
+
+    def state(self, now: float) -> State:
+        if self.until is None:
+            return State.CLOSED
+        if now < self.until:
+            return State.OPEN
+        return State.HALF_OPEN
+
+    def held_until(self, now: float) -> float | None:
+        if self.until is None:
+            return None
+        until = max(self.until, self.leased_until)
+        return until if now < until else None
+
+    def count(self, now: float, *, failed: bool) -> None:
+        self.in_a_row = self.in_a_row + 1 if failed else 0
+        self.samples.append((now, failed))
+        self.last_ten.append(failed)
+
+    def is_full(self, opens: Opens, now: float) -> bool:
+        match opens:
+            case Opens.AT_ONCE:
+                return True
+            case Opens.PAIR:
+                return self.in_a_row >= 2
+            case Opens.STREAK:
+                recent = [failed for when, failed in self.samples if now - when <= _WINDOW_S]
+                often = len(recent) >= 5 and sum(recent) * 2 >= len(recent)
+                return self.in_a_row >= 3 or often
+            case Opens.THREE_OF_TEN:
+                return sum(self.last_ten) >= 3
+            case Opens.NEVER:
+                return False
+
+
+class CooldownBoard:
+    """Every cooldown of the process by scope; it outlives the routers that share it."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._breakers: dict[ScopeKey, _Breaker] = {}
+
+    def gate(self, keys: Iterable[ScopeKey], now: float) -> Gate:
+        if not self._breakers:
+            return _OPEN_GATE
+        hold: Hold | None = None
+        probes: list[ScopeKey] = []
+        for key in keys:
+            breaker = self._breakers.get(key)
+            if breaker is None or breaker.until is None:
+                continue
+            until = breaker.held_until(now)
+            if until is None:
+                probes.append(key)
+            elif hold is None or until > hold.until:
+                hold = Hold(key, until, breaker.cause)
+        return Gate(hold, tuple(probes))
+
+    def lease(self, keys: Iterable[ScopeKey], until: float) -> None:
+        """Let one attempt probe these scopes; to everyone else they stay open until it is over."""
+        for key in keys:
+            self._breakers[key].leased_until = until
+
+    def release(self, keys: Iterable[ScopeKey]) -> None:
+        """Give a probe's lease back without a finding."""
+        for key in keys:
+            if key in self._breakers:
+                self._breakers[key].leased_until = 0.0
+
+    def succeed(self, keys: Iterable[ScopeKey], now: float) -> BreakerChange | None:
+        """A useful reply came: everything that led to it is well."""
+        change = None
+        for key in keys:
+            breaker = self._breakers.get(key)
+            if breaker is None:
+                continue
+            breaker.count(now, failed=False)
+            if breaker.until is not None:
+                change = BreakerChange(key.scope, breaker.state(now), State.CLOSED, 0.0)
+            breaker.until, breaker.leased_until = None, 0.0
+        return change
+
+    def fail(
+        self,
+        key: ScopeKey,
+        rule: Rule,
+        cause: ErrorClass,
+        now: float,
+        *,
+        retry_after_s: float | None = None,
+    ) -> BreakerChange | None:
+        """Count one failure; a scope that was being probed opens again whatever its count."""
+        breaker = self._breakers.setdefault(key, _Breaker())
+        before = breaker.state(now)
+        breaker.count(now, failed=True)
+        breaker.leased_until = 0.0
+        if before is State.CLOSED and not breaker.is_full(rule.opens, now):
+            return None
+        hold_s = self._hold_s(breaker, rule, now, retry_after_s)
+        if before is not State.OPEN:
+            # Attempts that were under way together open a scope once, not once each.
+            breaker.level += 1
+            breaker.opened = now
+        breaker.until = max(breaker.until or 0.0, now + hold_s)
+        breaker.cause = cause
+        return BreakerChange(key.scope, before, State.OPEN, hold_s)
+
+    def extend(self, key: ScopeKey, until: float) -> None:
+        """Keep a scope that is open so until then at least."""
+        breaker = self._breakers.get(key)
+        if breaker is not None and breaker.until is not None:
+            breaker.until = max(breaker.until, until)
+
+    def state(self, key: ScopeKey, now: float) -> State:
+        breaker = self._breakers.get(key)
+        return State.CLOSED if breaker is None else breaker.state(now)
+
+    def holds(self, now: float) -> tuple[Hold, ...]:
+        """Everything that is not closed."""
+        return tuple(
+            Hold(key, max(b.until, now), b.cause)
+            for key, b in self._breakers.items()
+            if b.until is not None
+        )
+
+    def reset(self, key: ScopeKey | None = None) -> Sequence[ScopeKey]:
+        """Forget one scope, or all: the operator says it is well. Returns what was forgotten."""
+        keys = list(self._breakers) if key is None else [key] if key in self._breakers else []
+        for known in keys:
+            del self._breakers[known]
+        return keys
+
+    def _hold_s(
+        self, breaker: _Breaker, rule: Rule, now: float, retry_after_s: float | None
+    ) -> float:
+        if retry_after_s is not None and retry_after_s > 0:
+            low, high = _RETRY_AFTER_S
+            return min(max(retry_after_s, low), high)
+        if not rule.grows:
+            return rule.hold_s
+        calm = int((now - breaker.opened) // _CALM_S)
+        breaker.level = max(breaker.level - calm, 0)
+        jitter = 1 + _JITTER * (2 * self._random.random() - 1)
+        return min(rule.hold_s * 2.0 ** min(breaker.level, 16) * jitter, rule.cap_s)

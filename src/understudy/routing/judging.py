@@ -1,0 +1,175 @@
+"""What follows from an attempt that has ended: for its candidate, and for the reply."""
+
+from collections.abc import Callable
+
+import structlog
+
+from understudy.errors import ErrorClass, HoldScope, ProviderError
+from understudy.llm.capabilities import Capabilities
+from understudy.routing.attempts import AttemptRole, BreakerChange, NextStep
+from understudy.routing.context import text_chars
+from understudy.routing.memory import Memory
+from understudy.routing.policy import DROPPABLE, STOPS, Rule, repair_for, rule_for
+from understudy.routing.recording import Verdict
+from understudy.routing.repair import Repair
+from understudy.routing.request import SinkKind
+from understudy.routing.running import RunningAttempt
+from understudy.routing.trip import Trip
+
+_log = structlog.get_logger()
+
+_RESTART_NEEDS_S = 10.0
+_GOOD_ENOUGH_CHARS = 600
+_SENTENCE_ENDS = (".", "!", "?", "…", '."', '!"', '?"', ".)", "。", "！", "？")
+_SHRINK = 0.85
+_ROOM_TO_THINK = 4
+
+
+class Judge:
+    def __init__(
+        self,
+        memory: Memory,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        *,
+        stop_on_content_policy: bool,
+    ) -> None:
+        self._memory = memory
+        self._clock = clock
+        self._wall = wall
+        self._stop_on_content_policy = stop_on_content_policy
+
+    def judge(self, trip: Trip, run: RunningAttempt) -> Verdict:
+        """Take the consequences of an attempt that ended by itself."""
+        trip.note_end(run)
+        if run.failure is None:
+            return self._succeeded(trip, run)
+        rule = rule_for(
+            run.failure,
+            local=run.assignment.candidate.local,
+            useful_output=run.first_output is not None,
+        )
+        breaker = self._hold(run, run.failure, rule)
+        self._learn(trip, run, run.failure)
+        trip.stopped = self._final(trip, run, run.failure, rule)
+        return Verdict(
+            self._next(trip),
+            committed=trip.is_partial(run),
+            breaker=breaker,
+            held_until=self._held_until(run),
+        )
+
+    def cancelled(self, run: RunningAttempt) -> Verdict:
+        """The sink went away: that says nothing about the candidate."""
+        self._memory.board.release(run.assignment.probes)
+        return Verdict(NextStep.STOP)
+
+    def _succeeded(self, trip: Trip, run: RunningAttempt) -> Verdict:
+        candidate, prompt = run.assignment.candidate, run.assignment.prompt
+        breaker = self._memory.board.succeed(candidate.scope_keys, self._clock())
+        usage = run.exchange.usage
+        if usage is not None and not prompt.images:
+            self._memory.book.learn_tokens(
+                candidate.key, tokens=usage.input_tokens, chars=text_chars(prompt.request)
+            )
+        return Verdict(NextStep.DELIVER, committed=trip.committed, breaker=breaker)
+
+    def _hold(self, run: RunningAttempt, error: ProviderError, rule: Rule) -> BreakerChange | None:
+        board, candidate, now = self._memory.board, run.assignment.candidate, self._clock()
+        board.release(run.assignment.probes)
+        if error.http_status is not None:
+            # Whatever it said, its machine is up.
+            board.succeed([k for k in run.assignment.probes if k.scope is HoldScope.ENDPOINT], now)
+        if rule.scope is None or rule.scope is HoldScope.REQUEST:
+            return None
+        change = board.fail(
+            candidate.scope_key(rule.scope),
+            rule,
+            error.error_class,
+            now,
+            retry_after_s=error.retry_after_s,
+        )
+        if change is not None and rule.alerts and change.before != change.after:
+            _log.warning(
+                "router.operator_needed",
+                provider=candidate.provider,
+                model=candidate.model,
+                error_class=error.error_class.value,
+            )
+        return change
+
+    def _held_until(self, run: RunningAttempt) -> float | None:
+        now = self._clock()
+        hold = self._memory.board.gate(run.assignment.candidate.scope_keys, now).hold
+        return None if hold is None else self._wall() + hold.until - now
+
+    def _learn(self, trip: Trip, run: RunningAttempt, error: ProviderError) -> None:
+        book, key = self._memory.book, run.assignment.candidate.key
+        match error.error_class:
+            case ErrorClass.CONTEXT_OVERFLOW:
+                if error.n_ctx is not None:
+                    book.learn(key, Capabilities(n_ctx=error.n_ctx))
+                book.learn_underestimate(key, 1 / _SHRINK)
+            case ErrorClass.UNSUPPORTED_INPUT if run.assignment.prompt.images:
+                book.learn(key, Capabilities(vision=False))
+                trip.blind.append(run.assignment.candidate)
+            case ErrorClass.UNSUPPORTED_INPUT if trip.request.tools:
+                book.learn(key, Capabilities(tools=False))
+            case ErrorClass.UNSUPPORTED_PARAM if error.parameter in DROPPABLE:
+                book.learn_omission(key, error.parameter or "")
+            case _:
+                pass
+
+    def _final(self, trip: Trip, run: RunningAttempt, error: ProviderError, rule: Rule) -> bool:
+        """Whether nobody else is asked."""
+        if error.error_class in STOPS or trip.total_s(self._clock()) <= 0:
+            return True
+        if trip.is_partial(run):
+            return not self._may_restart(trip, run, rule)
+        if error.error_class is ErrorClass.CONTENT_POLICY:
+            policy = [r for r in trip.failures if r.error_class is ErrorClass.CONTENT_POLICY]
+            return self._stop_on_content_policy or len(policy) > 1
+        if trip.all_call_it_bad():
+            return True
+        self._plan_repair(trip, run, error)
+        return False
+
+    def _may_restart(self, trip: Trip, run: RunningAttempt, rule: Rule) -> bool:
+        text = run.text
+        done = len(text) >= _GOOD_ENOUGH_CHARS and text.rstrip().endswith(_SENTENCE_ENDS)
+        may = (
+            trip.request.kind is SinkKind.EDITABLE
+            and rule.restarts
+            and not run.tool_calls
+            and not done
+            and trip.partial_count == 1
+            and trip.total_s(self._clock()) >= _RESTART_NEEDS_S
+        )
+        trip.restarting = may
+        return may
+
+    def _plan_repair(self, trip: Trip, run: RunningAttempt, error: ProviderError) -> None:
+        role = repair_for(error, owns_prompt=trip.request.owns_prompt)
+        candidate = run.assignment.candidate
+        if role is None or not trip.may_repair(candidate):
+            return
+        room = None
+        if error.error_class is ErrorClass.REASONING_EXHAUSTED:
+            room = run.assignment.prompt.request.max_tokens or candidate.reply_tokens
+            room *= _ROOM_TO_THINK
+        overflow = error.error_class is ErrorClass.CONTEXT_OVERFLOW
+        trip.plan_repair(
+            Repair(
+                candidate,
+                role,
+                shrink=_SHRINK if overflow else 1.0,
+                max_tokens=error.affordable_tokens or room,
+            )
+        )
+
+    def _next(self, trip: Trip) -> NextStep:
+        if trip.stopped:
+            return NextStep.STOP
+        if trip.repair is not None and trip.repair.role is not AttemptRole.BACKOFF_RETRY:
+            return NextStep.RETRY
+        return NextStep.FAILOVER if trip.waiting or trip.resting or trip.blind else NextStep.STOP

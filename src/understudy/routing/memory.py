@@ -1,0 +1,74 @@
+"""What the router remembers from request to request, and from one configuration to the next."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from understudy.llm.capabilities import CapabilityBook
+from understudy.routing.candidate import Candidate
+from understudy.routing.cooldown import CooldownBoard
+from understudy.routing.queue import FairQueue
+
+_MINUTE_S = 60
+_RETRY_FLOOR = 5
+_RETRIES_PER_REQUEST = 0.1
+_FORCED_EVERY_S = 5.0
+
+
+class Pacing:
+    """Keeps a process whose servers are all down from hammering them."""
+
+    def __init__(self) -> None:
+        self._requests: deque[list[int]] = deque(maxlen=_MINUTE_S)
+        """[second, how many began in it]."""
+        self._retries: deque[float] = deque()
+        self._forced_at = float("-inf")
+
+    def request(self, now: float) -> None:
+        second = int(now)
+        if self._requests and self._requests[-1][0] == second:
+            self._requests[-1][1] += 1
+        else:
+            self._requests.append([second, 1])
+
+    def may_retry(self, now: float) -> bool:
+        """Take one retry with backoff from the budget, if it holds any."""
+        while self._retries and now - self._retries[0] > _MINUTE_S:
+            self._retries.popleft()
+        began = sum(n for second, n in self._requests if now - second <= _MINUTE_S)
+        if len(self._retries) >= max(_RETRY_FLOOR, began * _RETRIES_PER_REQUEST):
+            return False
+        self._retries.append(now)
+        return True
+
+    def may_force(self, now: float) -> bool:
+        """Take the one forced pass of these five seconds, if nobody has."""
+        if now - self._forced_at < _FORCED_EVERY_S:
+            return False
+        self._forced_at = now
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Carried over when the configuration changes: cooldowns by scope, lessons by model."""
+
+    board: CooldownBoard
+    book: CapabilityBook
+    pacing: Pacing
+    queues: dict[tuple[str, str], FairQueue]
+
+    @classmethod
+    def fresh(cls, clock: Callable[[], float], random: Random) -> "Memory":
+        return cls(CooldownBoard(random), CapabilityBook(clock), Pacing(), {})
+
+    def queue(self, candidate: Candidate) -> FairQueue | None:
+        """The line before the candidate's server; `None` where it takes any number at once."""
+        known = self.book.of(candidate.key, candidate.capabilities)
+        size = candidate.max_concurrency or known.slots or (1 if candidate.local else None)
+        if size is None:
+            return None
+        queue = self.queues.setdefault((candidate.provider, candidate.endpoint), FairQueue(size))
+        queue.size = size
+        return queue

@@ -1,0 +1,162 @@
+"""What each class of failure means: a table, and the few questions that are asked of it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from understudy.errors import ErrorClass, HoldScope, ProviderError
+from understudy.routing.attempts import AttemptRole
+
+DROPPABLE = frozenset(
+    (
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "typical_p",
+        "stop",
+        "seed",
+        "frequency_penalty",
+        "presence_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "logprobs",
+        "stream_options",
+        "reasoning_effort",
+    )
+)
+"""Parameters a reply survives without."""
+
+
+class Opens(Enum):
+    """How many failures of a scope it takes to leave it out."""
+
+    NEVER = "never"
+    AT_ONCE = "at_once"
+    PAIR = "pair"
+    """At the second in a row; for an engine at home at the first."""
+    STREAK = "streak"
+    """At the third in a row, or when half of at least five within a minute failed."""
+    THREE_OF_TEN = "three_of_ten"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    scope: HoldScope | None = None
+    opens: Opens = Opens.NEVER
+    hold_s: float = 0.0
+    cap_s: float = 120.0
+    grows: bool = True
+    """Doubles from one opening to the next."""
+    transient: bool = False
+    """May be gone in a moment: worth a forced attempt, or one more after a short wait."""
+    restarts: bool = False
+    """An editable reply that broke off so may start again with the next candidate."""
+    alerts: bool = False
+    """Only the operator can mend it."""
+    local_hold_s: float | None = None
+
+
+_E, _K, _M = HoldScope.ENDPOINT, HoldScope.KEY, HoldScope.MODEL
+_UNREACHABLE = Rule(_E, Opens.PAIR, 15, transient=True, restarts=True, local_hold_s=5)
+_NONE = Rule()
+_PASSING = Rule(transient=True, restarts=True)
+
+RULES: Mapping[ErrorClass, Rule] = {
+    ErrorClass.CONNECT_REFUSED: _UNREACHABLE,
+    ErrorClass.DNS: _UNREACHABLE,
+    ErrorClass.TLS: _UNREACHABLE,
+    ErrorClass.CONNECT_TIMEOUT: Rule(
+        _E, Opens.STREAK, 15, transient=True, restarts=True, local_hold_s=5
+    ),
+    ErrorClass.STALE_CONNECTION: _PASSING,
+    # One is enough: every further one would cost another person the whole first-token budget.
+    ErrorClass.FIRST_TOKEN_TIMEOUT: Rule(_M, Opens.AT_ONCE, 10, transient=True, restarts=True),
+    ErrorClass.IDLE_TIMEOUT: Rule(_M, Opens.STREAK, 10, transient=True, restarts=True),
+    ErrorClass.TOTAL_TIMEOUT: Rule(_M, Opens.STREAK, 10, transient=True, restarts=True),
+    ErrorClass.TRUNCATED_STREAM: Rule(_E, Opens.STREAK, 5, transient=True, restarts=True),
+    ErrorClass.BAD_FRAME: Rule(_E, Opens.STREAK, 5, grows=False, transient=True, restarts=True),
+    ErrorClass.BAD_BODY: Rule(_E, Opens.STREAK, 15, transient=True, restarts=True),
+    ErrorClass.SERVER_ERROR: Rule(_M, Opens.STREAK, 5, transient=True, restarts=True),
+    ErrorClass.OVERLOADED: Rule(_M, Opens.AT_ONCE, 5, transient=True, restarts=True),
+    ErrorClass.LOADING: Rule(_E, Opens.AT_ONCE, 2, grows=False, transient=True, restarts=True),
+    ErrorClass.RATE_LIMITED: Rule(_K, Opens.AT_ONCE, 10, cap_s=300, restarts=True),
+    ErrorClass.QUOTA: Rule(_K, Opens.AT_ONCE, 900, cap_s=900, grows=False, alerts=True),
+    ErrorClass.AUTH: Rule(_K, Opens.AT_ONCE, 600, cap_s=600, grows=False, alerts=True),
+    ErrorClass.MODEL_GONE: Rule(_M, Opens.AT_ONCE, 1800, cap_s=1800, grows=False, alerts=True),
+    ErrorClass.UNSUPPORTED_INPUT: _NONE,
+    ErrorClass.UNSUPPORTED_PARAM: _NONE,
+    ErrorClass.PAYLOAD_TOO_LARGE: _NONE,
+    ErrorClass.CONTEXT_OVERFLOW: _NONE,
+    ErrorClass.BAD_REQUEST: _NONE,
+    ErrorClass.CONTENT_POLICY: _NONE,
+    ErrorClass.REFUSAL: _NONE,
+    ErrorClass.EMPTY_REPLY: Rule(_M, Opens.THREE_OF_TEN, 10),
+    ErrorClass.REASONING_EXHAUSTED: _NONE,
+    ErrorClass.GARBAGE: Rule(_M, Opens.THREE_OF_TEN, 10),
+    ErrorClass.RESPONSE_TOO_LARGE: _NONE,
+    ErrorClass.POOL_TIMEOUT: _PASSING,
+    ErrorClass.QUEUE_TIMEOUT: _NONE,
+    ErrorClass.CANCELLED: _NONE,
+    ErrorClass.INTERNAL: _NONE,
+}
+
+STOPS = frozenset((ErrorClass.REFUSAL, ErrorClass.CANCELLED))
+"""Classes after which no other candidate is asked."""
+
+
+def rule_for(error: ProviderError, *, local: bool, useful_output: bool) -> Rule:
+    """The rule for one failure of one candidate."""
+    rule = RULES[error.error_class]
+    if error.error_class is ErrorClass.TOTAL_TIMEOUT and useful_output:
+        return Rule(transient=rule.transient, restarts=rule.restarts)
+    if error.error_class is ErrorClass.QUOTA and error.affordable_tokens is not None:
+        return _NONE
+    scope = rule.scope if rule.scope is None or error.scope is None else error.scope
+    return Rule(
+        scope,
+        Opens.AT_ONCE if local and rule.opens is Opens.PAIR else rule.opens,
+        rule.local_hold_s if local and rule.local_hold_s is not None else rule.hold_s,
+        rule.cap_s,
+        rule.grows,
+        rule.transient,
+        rule.restarts,
+        rule.alerts,
+    )
+
+
+def repair_for(error: ProviderError, *, owns_prompt: bool) -> AttemptRole | None:
+    """The role in which the same candidate may be asked once more at once, if in any."""
+    match error.error_class:
+        case ErrorClass.STALE_CONNECTION:
+            return AttemptRole.STALE_RETRY
+        case ErrorClass.UNSUPPORTED_PARAM if error.parameter in DROPPABLE:
+            return AttemptRole.PARAM_RETRY
+        case ErrorClass.REASONING_EXHAUSTED:
+            return AttemptRole.PARAM_RETRY
+        case ErrorClass.QUOTA if error.affordable_tokens is not None:
+            return AttemptRole.SHRINK_RETRY
+        case ErrorClass.CONTEXT_OVERFLOW if owns_prompt:
+            return AttemptRole.SHRINK_RETRY
+        case _:
+            return None
+
+
+BACKOFF_S = (0.3, 1.5)
+_LONGEST_BACKOFF_S = 5.0
+
+
+def backoff_s(error: ProviderError, *, dice: float, remaining_s: float) -> float | None:
+    """How long to wait before asking the only candidate once more; `None`: do not.
+
+    `dice` is a random number from 0 to 1.
+    """
+    rate_limited = error.error_class is ErrorClass.RATE_LIMITED
+    if not RULES[error.error_class].transient and not rate_limited:
+        return None
+    if error.retry_after_s is not None:
+        wait = max(error.retry_after_s, 0.0)
+        return wait if wait <= min(_LONGEST_BACKOFF_S, remaining_s) else None
+    low, high = BACKOFF_S
+    wait = low + (high - low) * dice
+    return None if rate_limited or wait >= remaining_s else wait

@@ -1,0 +1,562 @@
+"""What each class of failure does to the reply and to the candidate."""
+
+import asyncio
+
+import pytest
+
+from understudy.chat import ChatRequest, Finished, ReasoningDelta, TextDelta
+from understudy.errors import (
+    BadReply,
+    Denied,
+    ErrorClass,
+    HoldScope,
+    RateLimited,
+    Rejected,
+    Unreachable,
+    leaf_of,
+)
+from understudy.llm.capabilities import Capabilities
+from understudy.llm.scripted import SILENCE, Pause, Script, ScriptedClient, saying
+from understudy.routing.attempts import (
+    AttemptRole,
+    NextStep,
+    OfflineReason,
+    ReplyOutcome,
+)
+from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.policy import RULES
+from understudy.routing.request import Fit, Prompt, Restarted, SinkKind
+from understudy.routing.router import RouterRules
+from unit.routing.walking import calls, candidate, hello, reply, router, wanted
+
+GOOD = saying("Hello", " there")
+SKIPPED_TO_NEXT = [
+    c
+    for c in ErrorClass
+    if c
+    not in (
+        ErrorClass.STALE_CONNECTION,
+        ErrorClass.REASONING_EXHAUSTED,
+        ErrorClass.CONTEXT_OVERFLOW,
+        ErrorClass.CONTENT_POLICY,
+        ErrorClass.REFUSAL,
+        ErrorClass.CANCELLED,
+    )
+]
+
+
+def failing(error_class: ErrorClass, **facts: object) -> Script:
+    return (leaf_of(error_class)(error_class, **facts),)  # type: ignore[arg-type]
+
+
+def sent(one: Candidate, call: int) -> ChatRequest:
+    assert isinstance(one.client, ScriptedClient)
+    return one.client.calls[call].request
+
+
+@pytest.mark.parametrize("error_class", SKIPPED_TO_NEXT)
+async def test_the_next_candidate_answers_at_once(error_class: ErrorClass) -> None:
+    first = candidate("a", failing(error_class))
+
+    seen = await reply(router([first, candidate("b", GOOD)]))
+
+    assert seen.story == [f"a {error_class}", "b ok"]
+    assert seen.took_s == 0
+    assert calls(first) == 1
+
+
+def test_every_class_has_its_rule() -> None:
+    assert set(RULES) == set(ErrorClass)
+
+
+async def test_retry_after_of_the_first_holds_it_and_delays_nobody() -> None:
+    limited = candidate("a", failing(ErrorClass.RATE_LIMITED, retry_after_s=30.0), GOOD)
+    model = router([limited, candidate("b", GOOD)])
+
+    first = await reply(model)
+    await asyncio.sleep(29)
+    second = await reply(model)
+    await asyncio.sleep(2)
+    third = await reply(model)
+
+    assert first.took_s == second.took_s == 0
+    assert second.story == ["a cooldown", "b ok"]
+    assert third.story == ["a ok"]
+    assert third.end.record.attempts[0].role is AttemptRole.PROBE
+
+
+async def test_a_daily_free_limit_leaves_the_paid_models_alone() -> None:
+    daily = failing(
+        ErrorClass.RATE_LIMITED, scope=HoldScope.KEY_FREE, http_status=429, retry_after_s=30.0
+    )
+    free, other, paid = (
+        candidate("o/x:free", daily),
+        candidate("o/y:free", GOOD),
+        candidate("o/x", GOOD),
+    )
+
+    seen = await reply(router([free, other, paid]))
+
+    assert seen.story == ["o rate_limited", "o cooldown", "o ok"]
+    assert calls(other) == 0
+
+
+async def test_a_dead_first_candidate_costs_ten_requests_three_calls_at_most() -> None:
+    dead = candidate("a", failing(ErrorClass.SERVER_ERROR))
+    model = router([dead, candidate("b", GOOD)])
+
+    for _ in range(10):
+        assert (await reply(model)).screen == "Hello there"
+
+    assert calls(dead) == 3
+
+
+async def test_a_silent_first_candidate_costs_one_request_its_budget() -> None:
+    silent = candidate("a", (SILENCE,))
+    model = router([silent, candidate("b", GOOD)])
+
+    waits = [(await reply(model)).took_s for _ in range(3)]
+
+    assert waits == [20.0, 0.0, 0.0]
+
+
+async def test_fifty_at_half_open_make_one_call() -> None:
+    limited = candidate(
+        "a",
+        failing(ErrorClass.RATE_LIMITED, retry_after_s=5.0),
+        (Pause(1), *GOOD),
+    )
+    model = router([limited, candidate("b", (Pause(0.5), *GOOD))])
+    await reply(model)
+    await asyncio.sleep(6)
+
+    seen = await asyncio.gather(*(reply(model) for _ in range(50)))
+
+    assert calls(limited) == 2
+    assert all(one.screen == "Hello there" for one in seen)
+
+
+async def test_all_rate_limited_is_offline_at_once_with_the_soonest_time() -> None:
+    limited = [
+        candidate(name, failing(ErrorClass.RATE_LIMITED, retry_after_s=after))
+        for name, after in (("a", 30.0), ("b", 20.0))
+    ]
+
+    seen = await reply(router(limited))
+
+    assert seen.took_s == 0
+    assert seen.end.record.offline_reason is OfflineReason.ALL_RATE_LIMITED
+    assert seen.end.record.retry_at == 1e9 + 20
+    assert [calls(c) for c in limited] == [1, 1]
+
+
+async def test_a_cooldown_that_is_nearly_over_is_waited_for() -> None:
+    limited = candidate("a", failing(ErrorClass.RATE_LIMITED, retry_after_s=30.0), GOOD)
+    model = router([limited])
+    await reply(model)
+    await asyncio.sleep(29)
+
+    seen = await reply(model)
+
+    assert seen.took_s == pytest.approx(1.0)
+    assert seen.story == ["a cooldown", "a ok"]
+
+
+async def test_when_all_rest_those_that_may_be_well_again_are_forced_once() -> None:
+    keyless = candidate("k", failing(ErrorClass.AUTH))
+    silent = candidate("a", (SILENCE,), GOOD, GOOD)
+    model = router([keyless, silent], RouterRules(max_attempts=2))
+    await reply(model)
+
+    forced = await reply(model)
+
+    assert forced.story == ["k cooldown", "a cooldown", "a ok"]
+    assert forced.end.record.attempts[-1].role is AttemptRole.FORCED
+    assert calls(keyless) == 1
+
+
+async def test_only_one_forced_pass_in_five_seconds() -> None:
+    busy = candidate("a", failing(ErrorClass.OVERLOADED, retry_after_s=60.0))
+    model = router([busy])
+    await reply(model)
+
+    first, second = await reply(model), await reply(model)
+    await asyncio.sleep(6)
+    third = await reply(model)
+
+    assert [len(one.story) for one in (first, second, third)] == [2, 1, 2]
+
+
+async def test_the_only_candidate_gets_a_second_chance_after_a_short_wait() -> None:
+    flaky = candidate("a", failing(ErrorClass.SERVER_ERROR), GOOD)
+
+    seen = await reply(router([flaky]))
+
+    assert [a.role for a in seen.end.record.attempts] == [
+        AttemptRole.NORMAL,
+        AttemptRole.BACKOFF_RETRY,
+    ]
+    assert 0.3 <= seen.took_s <= 1.5
+
+
+async def test_second_chances_are_rationed_for_the_whole_process() -> None:
+    down = candidate("a", failing(ErrorClass.POOL_TIMEOUT))
+    model = router([down, candidate("k", failing(ErrorClass.INTERNAL))])
+
+    seen = await asyncio.gather(*(reply(model) for _ in range(20)))
+
+    retried = [
+        a for one in seen for a in one.end.record.attempts if a.role is AttemptRole.BACKOFF_RETRY
+    ]
+    assert len(retried) == 5
+
+
+async def test_a_rate_limit_without_a_time_is_not_retried() -> None:
+    limited = candidate("a", failing(ErrorClass.RATE_LIMITED))
+
+    seen = await reply(router([limited]))
+
+    assert calls(limited) == 1
+    assert seen.took_s == 0
+
+
+async def test_two_providers_calling_the_request_bad_end_it() -> None:
+    third = candidate("c", GOOD)
+    bad = [candidate(name, failing(ErrorClass.BAD_REQUEST)) for name in "ab"]
+
+    seen = await reply(router([*bad, third]))
+
+    assert seen.end.record.outcome is ReplyOutcome.REJECTED
+    assert seen.end.record.offline_reason is OfflineReason.REJECTED
+    assert calls(third) == 0
+
+
+async def test_two_models_of_one_provider_are_not_two_opinions() -> None:
+    bad = [candidate(name, failing(ErrorClass.BAD_REQUEST)) for name in ("a/x", "a/y")]
+
+    seen = await reply(router([*bad, candidate("c", GOOD)]))
+
+    assert seen.screen == "Hello there"
+
+
+async def test_refused_content_stops_unless_told_otherwise() -> None:
+    refused = failing(ErrorClass.CONTENT_POLICY)
+
+    stopped = await reply(router([candidate("a", refused), candidate("b", GOOD)]))
+    hopped = await reply(
+        router(
+            [candidate("a", refused), candidate("b", refused), candidate("c", GOOD)],
+            RouterRules(stop_on_content_policy=False),
+        )
+    )
+
+    assert stopped.story == ["a content_policy"]
+    assert stopped.end.record.outcome is ReplyOutcome.REJECTED
+    assert hopped.story == ["a content_policy", "b content_policy"]
+
+
+async def test_a_stale_connection_is_tried_again_fresh() -> None:
+    stale = candidate("a", failing(ErrorClass.STALE_CONNECTION), GOOD)
+
+    seen = await reply(router([stale, candidate("b", GOOD)]))
+
+    assert [a.role for a in seen.end.record.attempts] == [
+        AttemptRole.NORMAL,
+        AttemptRole.STALE_RETRY,
+    ]
+    assert seen.end.record.attempts[0].next is NextStep.RETRY
+
+
+async def test_a_refused_parameter_is_dropped_once_and_remembered() -> None:
+    picky = candidate("a", failing(ErrorClass.UNSUPPORTED_PARAM, parameter="top_p"), GOOD)
+    model = router([picky, candidate("b", GOOD)])
+
+    seen = await reply(model)
+    await reply(model)
+
+    assert seen.story == ["a unsupported_param", "a ok"]
+    assert [sent(picky, call).omit for call in range(3)] == [(), ("top_p",), ("top_p",)]
+
+
+async def test_a_parameter_that_matters_is_not_dropped() -> None:
+    picky = candidate("a", failing(ErrorClass.UNSUPPORTED_PARAM, parameter="tools"), GOOD)
+
+    seen = await reply(router([picky, candidate("b", GOOD)]))
+
+    assert seen.story == ["a unsupported_param", "b ok"]
+
+
+async def test_too_little_credit_for_a_long_reply_asks_for_a_shorter_one() -> None:
+    poor = candidate("a", failing(ErrorClass.QUOTA, affordable_tokens=60), GOOD)
+    model = router([poor, candidate("b", GOOD)])
+
+    seen = await reply(model)
+
+    assert sent(poor, 1).max_tokens == 60
+    assert seen.end.record.attempts[1].role is AttemptRole.SHRINK_RETRY
+    assert (await reply(model)).story == ["a ok"]
+
+
+async def test_a_model_that_only_thought_gets_more_room_once() -> None:
+    thinking = (ReasoningDelta("hm"), Finished("length"))
+    thinker = candidate("a", thinking, thinking)
+
+    seen = await reply(router([thinker, candidate("b", GOOD)]))
+
+    assert seen.story == ["a reasoning_exhausted", "a reasoning_exhausted", "b ok"]
+    assert sent(thinker, 1).max_tokens == 400
+
+
+async def test_an_overflow_rebuilds_the_prompt_smaller_for_the_context_it_named() -> None:
+    fits: list[Fit] = []
+
+    def build(fit: Fit) -> Prompt:
+        fits.append(fit)
+        return hello(fit)
+
+    small = candidate("a", failing(ErrorClass.CONTEXT_OVERFLOW, n_ctx=2048), GOOD)
+
+    seen = await reply(router([small, candidate("b", GOOD)]), wanted(build=build))
+
+    assert seen.story == ["a context_overflow", "a ok"]
+    assert [(fit.n_ctx, fit.shrink) for fit in fits] == [(None, 1.0), (2048, 0.85)]
+    assert fits[1].tokens_per_char > fits[0].tokens_per_char
+
+
+async def test_a_clients_own_prompt_is_never_cut_but_goes_to_a_larger_context() -> None:
+    def long(_fit: Fit) -> Prompt:
+        return Prompt(ChatRequest(()), input_tokens=5000)
+
+    small = candidate("a", GOOD, capabilities=Capabilities(n_ctx=4096))
+    told = candidate("b", failing(ErrorClass.CONTEXT_OVERFLOW, n_ctx=4096))
+    request = wanted(SinkKind.APPEND_ONLY, build=long, owns_prompt=False)
+
+    seen = await reply(router([small, told, candidate("c", GOOD)]), request)
+    nowhere = await reply(router([small]), request)
+
+    assert seen.story == ["a context", "b context_overflow", "c ok"]
+    assert nowhere.end.record.offline_reason is OfflineReason.NO_CAPABLE
+
+
+async def test_a_local_server_is_asked_for_the_exact_count_when_it_gets_tight() -> None:
+    def near(_fit: Fit) -> Prompt:
+        return Prompt(ChatRequest(()), input_tokens=3800)
+
+    local = candidate("a", local=True, capabilities=Capabilities(n_ctx=4096))
+    client = ScriptedClient([GOOD], tokens=3000)
+    counted = Candidate(
+        "a", "m", "a", "llama.cpp", client, local=True, capabilities=local.capabilities
+    )
+
+    assert (await reply(router([counted]), wanted(build=near))).story == ["a ok"]
+
+
+async def test_images_pass_by_those_who_cannot_see_while_one_can() -> None:
+    text_only = candidate("a", GOOD, capabilities=Capabilities(vision=False))
+    sees = candidate("b", GOOD, capabilities=Capabilities(vision=True))
+
+    seen = await reply(router([text_only, sees]), wanted(images=1))
+
+    assert seen.story == ["a capability", "b ok"]
+
+
+async def test_text_alone_is_sent_when_nobody_who_sees_is_usable() -> None:
+    text_only = candidate("a", GOOD, capabilities=Capabilities(vision=False))
+    down = candidate("b", failing(ErrorClass.SERVER_ERROR))
+
+    seen = await reply(router([text_only, down]), wanted(images=1))
+
+    assert seen.story == ["a capability", "b server_error", "a ok"]
+    assert seen.end.degraded == ("images",)
+
+
+async def test_a_gateway_client_hears_that_nobody_can_see() -> None:
+    text_only = candidate("a", GOOD, capabilities=Capabilities(vision=False))
+    request = wanted(SinkKind.APPEND_ONLY, images=1, owns_prompt=False, degrade_images=False)
+
+    seen = await reply(router([text_only]), request)
+
+    assert seen.end.record.offline_reason is OfflineReason.NO_CAPABLE
+
+
+async def test_unknown_vision_is_tried_once_and_learned() -> None:
+    def with_image(fit: Fit) -> Prompt:
+        return Prompt(ChatRequest(()), input_tokens=10, images=int(fit.vision))
+
+    loud = candidate("a", failing(ErrorClass.UNSUPPORTED_INPUT), GOOD)
+    model = router([loud, candidate("b", GOOD, capabilities=Capabilities(vision=True))])
+    request = wanted(images=1, build=with_image)
+
+    first, second = await reply(model, request), await reply(model, request)
+
+    assert first.story == ["a unsupported_input", "b ok"]
+    assert second.story == ["a capability", "b ok"]
+
+
+async def test_an_engine_that_does_not_say_it_is_blind_gets_no_images() -> None:
+    silent = candidate("a", GOOD, blind=True)
+
+    seen = await reply(
+        router([silent, candidate("b", GOOD, capabilities=Capabilities(vision=True))]),
+        wanted(images=1),
+    )
+
+    assert seen.story == ["a capability", "b ok"]
+
+
+async def test_paid_candidates_are_passed_by_once_the_money_is_spent() -> None:
+    free = candidate("home", GOOD, engine="koboldcpp")
+
+    seen = await reply(router([candidate("a", GOOD), free]), wanted(may_spend=lambda: False))
+    broke = await reply(router([candidate("a", GOOD)]), wanted(may_spend=lambda: False))
+
+    assert seen.story == ["a budget", "home ok"]
+    assert broke.end.record.offline_reason is OfflineReason.BUDGET
+
+
+async def test_an_order_of_its_own_is_walked_as_it_stands() -> None:
+    candidates = [candidate(name, GOOD) for name in ("a/x", "a/y", "b")]
+
+    seen = await reply(router(candidates), wanted(order=("b", "a/y")))
+    other = await reply(router(candidates), wanted(order=("a/y", "a")))
+
+    assert seen.story == ["b ok"]
+    assert other.end.record.attempts[0].model_requested == "y"
+
+
+async def test_nothing_configured_is_a_matter_of_configuration() -> None:
+    seen = await reply(router([]))
+
+    assert seen.end.record.offline_reason is OfflineReason.CONFIG
+
+
+async def test_the_request_ends_within_its_commit_deadline() -> None:
+    silent = [candidate(name, (SILENCE,)) for name in "abcd"]
+
+    seen = await reply(router(silent))
+
+    assert seen.took_s == pytest.approx(45.0)
+    assert [a.budget_ms for a in seen.end.record.attempts] == [20_000, 19_000, 3000, 3000]
+
+
+async def test_a_strict_candidate_keeps_its_limit_even_as_the_last() -> None:
+    strict = candidate("a", (SILENCE,), limits=Limits(first_token_s=8, strict=True))
+
+    seen = await reply(router([strict], RouterRules(max_attempts=1)))
+
+    assert seen.took_s == pytest.approx(8.0)
+
+
+async def test_thinking_does_not_spend_what_the_others_need() -> None:
+    thoughts = [step for _ in range(40) for step in (Pause(5), ReasoningDelta("hm "))]
+
+    seen = await reply(router([candidate("a", thoughts), candidate("b", GOOD)]))
+
+    assert seen.story == ["a total_timeout", "b ok"]
+    assert seen.took_s == pytest.approx(42.0)
+
+
+CUT: Script = (TextDelta("Half of"), Unreachable(ErrorClass.TRUNCATED_STREAM))
+
+
+async def test_what_people_saw_break_off_is_replaced_once() -> None:
+    seen = await reply(router([candidate("a", CUT), candidate("b", GOOD)]))
+
+    kinds = [type(event) for event in seen.events]
+    assert seen.screen == "Hello there"
+    assert kinds.count(Restarted) == 1
+    assert [a.role for a in seen.end.record.attempts] == [AttemptRole.NORMAL, AttemptRole.RESTART]
+    assert seen.end.record.attempts[0].committed
+
+
+async def test_when_the_second_breaks_off_too_the_longer_part_stays() -> None:
+    shorter: Script = (TextDelta("Hm"), Unreachable(ErrorClass.TRUNCATED_STREAM))
+    third = candidate("c", GOOD)
+
+    seen = await reply(router([candidate("a", CUT), candidate("b", shorter), third]))
+
+    assert seen.end.text == "Half of"
+    assert seen.end.record.outcome is ReplyOutcome.PARTIAL
+    assert calls(third) == 0
+
+
+async def test_the_part_stays_on_the_screen_until_other_text_has_come() -> None:
+    seen = await reply(
+        router([candidate("a", CUT), candidate("b", failing(ErrorClass.SERVER_ERROR))])
+    )
+
+    assert seen.screen == seen.end.text == "Half of"
+    assert not [event for event in seen.events if isinstance(event, Restarted)]
+
+
+async def test_a_long_part_that_ends_with_a_sentence_is_good_enough() -> None:
+    text = "All is well in the end. " * 30
+    second = candidate("b", GOOD)
+    long: Script = (TextDelta(text), Unreachable(ErrorClass.TRUNCATED_STREAM))
+
+    seen = await reply(router([candidate("a", long), second]))
+
+    assert seen.end.text == text
+    assert calls(second) == 0
+
+
+async def test_nothing_that_was_not_shown_counts_as_begun() -> None:
+    unseen = wanted(shown=lambda: False)
+    attempts = [candidate(name, CUT) for name in "abc"]
+
+    seen = await reply(router([*attempts, candidate("d", GOOD)]), unseen)
+
+    assert seen.screen == "Hello there"
+    assert [a.role for a in seen.end.record.attempts] == [AttemptRole.NORMAL] * 4
+
+
+async def test_a_held_reply_is_whole_or_not_at_all() -> None:
+    seen = await reply(router([candidate("a", CUT), candidate("b", GOOD)]), wanted(SinkKind.HELD))
+    never = await reply(
+        router([candidate("a", CUT)], RouterRules(max_attempts=1)), wanted(SinkKind.HELD)
+    )
+
+    assert seen.screen == "Hello there"
+    assert never.end.record.outcome is ReplyOutcome.OFFLINE
+    assert never.screen == never.end.text == ""
+
+
+async def test_a_refused_key_is_left_alone_and_costs_nothing() -> None:
+    denied = candidate("a", (Denied(ErrorClass.AUTH, http_status=401),))
+    model = router([denied, candidate("b", GOOD)])
+
+    for _ in range(5):
+        await reply(model)
+
+    assert calls(denied) == 1
+
+
+async def test_three_empty_replies_of_ten_leave_a_model_out() -> None:
+    empty = candidate("a", (BadReply(ErrorClass.EMPTY_REPLY),))
+    model = router([empty, candidate("b", GOOD)])
+
+    for _ in range(5):
+        await reply(model)
+
+    assert calls(empty) == 3
+
+
+async def test_cooldowns_carry_over_to_the_router_of_a_changed_configuration() -> None:
+    limited = candidate("a", (RateLimited(ErrorClass.RATE_LIMITED, retry_after_s=60.0),))
+    old = router([limited, candidate("b", GOOD)])
+    await reply(old)
+
+    fresh = candidate("a", GOOD)
+    new = old.reloaded([fresh, candidate("b", GOOD)])
+
+    assert (await reply(new)).story == ["a cooldown", "b ok"]
+
+
+async def test_error_text_is_kept_out_of_records() -> None:
+    secret = Rejected(ErrorClass.BAD_REQUEST, detail="prompt: my secret")
+
+    seen = await reply(router([candidate("a", (secret,)), candidate("b", GOOD)]))
+
+    record = seen.end.record.attempts[0]
+    assert record.error_text is None
+    assert record.error_digest is not None
