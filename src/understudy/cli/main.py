@@ -9,7 +9,7 @@ import typer
 
 from understudy.errors import UnderstudyError
 
-COMMANDS = ("config", "gateway", "rehearse")
+COMMANDS = ("config", "gateway", "rehearse", "persona", "lore")
 """Each has a file here, with a function of its name, or with `app` for commands below it."""
 
 EXIT_CONFIG = 2

@@ -1,0 +1,106 @@
+"""`understudy persona`: character cards in and out of the personas folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from understudy.cli.options import ConfigFile, load
+
+if TYPE_CHECKING:
+    from understudy.config.load import Config
+    from understudy.conversation.personas.card import Card
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def persona() -> None:
+    """Import and export character cards; list the personas."""
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A card: PNG, JSON, CHARX or YAML.")],
+    key: Annotated[str | None, typer.Option("--as", help="What to call it.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Take a character card into the personas folder; a running bot sees it at once."""
+    from understudy.conversation.personas.importing import import_card
+
+    imported = import_card(_read(file), _folder(load(config)), key=key)
+    typer.echo(f"{imported.file.card.name} is persona {imported.key!r} now ({imported.path}).")
+    _tell(imported.file.card)
+
+
+@app.command()
+def export(
+    key: Annotated[str, typer.Argument(help="The persona.")],
+    to: Annotated[Path, typer.Argument(help="A file ending in .png, .json or .charx.")],
+    config: ConfigFile = None,
+) -> None:
+    """Write a persona's card to a file, with everything in it that came with it."""
+    from understudy.conversation.personas.importing import export_card
+    from understudy.errors import PersonaError
+
+    folder = _folder(load(config))
+    found = sorted(p for p in folder.glob(f"{key}.*") if p.suffix in (".png", ".json", ".charx"))
+    if not found:
+        there = ", ".join(sorted({p.stem for p in folder.glob("*.*")})) or "none"
+        raise PersonaError(f"there is no card {key!r} in {folder}; there are: {there}")
+    export_card(found[0], to)
+    typer.echo(f"{key} is in {to}.")
+
+
+@app.command("list")
+def list_(config: ConfigFile = None) -> None:
+    """List the personas, with what each is made of."""
+    from understudy.conversation.persona import Personas
+    from understudy.conversation.personas.folder import load_library
+
+    loaded = load(config)
+    personas = Personas(
+        loaded.settings.persona, load_library(loaded.settings.persona, _base(loaded))
+    )
+    for key in personas.keys:
+        one = personas.find(key)
+        assert one is not None
+        made_of = "card" if one.card else "text"
+        entries = sum(len(book.book.entries) for book in one.books)
+        lore = f", {entries} lore entries" if entries else ""
+        mark = "  (default)" if key == loaded.settings.persona.default else ""
+        typer.echo(f"{key}: {one.name}, {made_of}{lore}{mark}")
+    if not personas.keys:
+        typer.echo(f"No personas in {_folder(loaded)} yet; `understudy persona import FILE`.")
+
+
+def _tell(card: "Card") -> None:
+    """What the operator should know of a card: its notes, and what was odd in its file."""
+    if card.book is not None:
+        typer.echo(f"It brings {len(card.book.entries)} lore entries.")
+    if card.system_prompt.strip():
+        typer.echo("It brings a system prompt of its own (persona.cards_replace_style).")
+    if card.creator_notes.strip():
+        typer.echo(f"\nNotes of its creator:\n{card.creator_notes.strip()[:2000]}")
+    for note in card.notes[:20]:
+        typer.echo(f"note: {note}", err=True)
+
+
+def _base(config: "Config") -> Path:
+    return config.path.parent if config.path is not None else Path()
+
+
+def _folder(config: "Config") -> Path:
+    return _base(config) / config.settings.persona.folder
+
+
+def _read(file: Path) -> bytes:
+    from understudy.conversation.personas.containers import MAX_FILE
+    from understudy.errors import PersonaError
+
+    try:
+        if file.stat().st_size > MAX_FILE:
+            raise PersonaError(f"{file} is larger than {MAX_FILE // 1024**2} MB")
+        return file.read_bytes()
+    except OSError as error:
+        raise PersonaError(f"{file}: {error.strerror}") from None

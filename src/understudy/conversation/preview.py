@@ -1,0 +1,109 @@
+"""What a text would bring up, and the prompt it would end in: `lore test` on every platform."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from understudy.conversation.delivery import Place
+from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.lore.scene import Activated, By, Lore, Spoken
+from understudy.conversation.persona import Persona, Personas
+from understudy.conversation.staging import Moment, Stage, Staging
+from understudy.conversation.token_budget import text_tokens
+from understudy.routing.request import Fit
+
+_REASONS = {
+    By.IGNORING_BUDGET: "outside the budget",
+    By.CONSTANT: "always",
+    By.STICKY: "still from before",
+    By.KEY: "named",
+    By.RECURSION: "named by another entry",
+    By.SPARE: "while there is room",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One part of the final prompt."""
+
+    name: str
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    persona: str
+    lore: Lore
+    pieces: tuple[Piece, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(piece.tokens for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is tried out."""
+
+    text: str
+    place: Place
+    persona: Persona
+    fit: Fit
+    most_tokens: int
+    now: datetime
+    speaker: str = "You"
+
+
+def preview(personas: Personas, question: Question) -> Preview:
+    """As if `question.text` had just been said at its place, with nothing before it."""
+    part = personas.part(question.persona, question.place)
+    moment = Moment(
+        lines=(Spoken(question.speaker, question.text),),
+        last_from={"user": question.text, "char": ""},
+        user=question.speaker,
+        group=(question.speaker,),
+        now=question.now,
+        seed="preview",
+        conversation="preview",
+        message_count=1,
+        reply_count=0,
+    )
+    stage = Stage(part, moment, personas.rules, Patterns(), question.most_tokens)
+    staging = stage.set(question.fit)
+    return Preview(question.persona.name, staging.lore, tuple(_pieces(staging, question)))
+
+
+def _pieces(staging: Staging, question: Question) -> Iterator[Piece]:
+    def piece(name: str, text: str) -> Piece:
+        return Piece(name, text, text_tokens(text, question.fit.tokens_per_char))
+
+    yield piece("system", staging.system)
+    for example in staging.examples:
+        yield piece("example", example)
+    for insert in staging.inserts:
+        yield piece(f"at depth {insert.depth}, as {insert.role}", insert.text)
+    yield piece("message", question.text)
+    if staging.last:
+        yield piece("last", staging.last)
+
+
+def describe_lore(lore: Lore) -> list[str]:
+    """A line for each entry that came up or could have, for people."""
+    lines = [
+        f"+ {_title(a)} — {_REASONS[a.by]}{_by_key(a.key)}, {a.tokens} tokens"
+        for a in lore.activated
+    ]
+    lines += [
+        f"- {s.entry.title or s.entry.uid} ({s.book.name}) — {s.why}{_by_key(s.key)}"
+        for s in lore.skipped
+    ]
+    return lines or ["Nothing came up."]
+
+
+def _title(activated: Activated) -> str:
+    return f"{activated.entry.title or activated.entry.uid} ({activated.book.name})"
+
+
+def _by_key(key: str | None) -> str:
+    return "" if key is None else f" by “{key}”"
