@@ -15,6 +15,7 @@ from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.persona import Personas
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.vision import Sight
+from understudy.routing.attempts import Origin
 from understudy.routing.request import ReplyRequest, RouterEvent
 
 
@@ -27,7 +28,7 @@ def _unlimited(_user: str) -> float | None:
     return None
 
 
-def _solvent() -> bool:
+def _solvent(_: Origin) -> bool:
     return True
 
 
@@ -57,7 +58,7 @@ class Surroundings:
     look: Look = _blind
     saw: Callable[[Sequence[ImageRef], str], None] = _forget
     """Told of the images a delivered reply has seen, and its platform: they want captions."""
-    may_spend: Callable[[], bool] = _solvent
+    may_spend: Callable[[Origin], bool] = _solvent
     """False once the day's money is spent."""
     limited_until: Callable[[str], float | None] = _unlimited
     """Until when a user (`platform:id`) has used up what one user may have; None if not."""

@@ -29,6 +29,7 @@ from understudy.gateway.line import KEEP_ALIVE_S, ClientLine
 from understudy.gateway.names import ModelNames
 from understudy.gateway.refusals import refusal_of
 from understudy.gateway.replying import Events, Form, Why, collect, stream, whole
+from understudy.routing.attempts import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
 
 _OPENAPI = Path(__file__).with_name("openapi.json")
@@ -41,7 +42,7 @@ class Source:
     reply: Callable[[ReplyRequest], Events]
     candidates: tuple[str, ...]
     """`provider/model` of everything in the order; the provider alone where it chooses."""
-    may_spend: Callable[[], bool]
+    may_spend: Callable[[Origin], bool]
 
 
 @dataclass(frozen=True, slots=True)

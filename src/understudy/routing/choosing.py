@@ -70,7 +70,7 @@ class Chooser:
         if candidate.off is not None:
             return Skip(candidate.off)
         free = self._prices.is_free(candidate.provider, candidate.engine, candidate.model)
-        if not free and not trip.request.may_spend():
+        if not free and not trip.request.may_spend(trip.request.origin):
             return Skip(SkipReason.BUDGET)
         if not self._capable(trip, candidate):
             return Skip(SkipReason.CAPABILITY)

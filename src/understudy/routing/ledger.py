@@ -7,6 +7,17 @@ from typing import Protocol
 
 from understudy.routing.attempts import ReplyRecord
 
+DAY_S = 86_400
+
+
+def start_of_day(wall: float) -> float:
+    """Of the day in UTC: what limits per day count from."""
+    return wall - wall % DAY_S
+
+
+def start_of_next_day(wall: float) -> float:
+    return start_of_day(wall) + DAY_S
+
 
 class Grouping(StrEnum):
     PROVIDER = "provider"

@@ -55,6 +55,10 @@ def _always() -> bool:
     return True
 
 
+def _solvent(_: Origin) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
     """One reply wanted by one sink."""
@@ -80,7 +84,7 @@ class ReplyRequest:
     """Whose turn it is in a provider's queue: the channel."""
     shown: Callable[[], bool] = _always
     """Asked of an editable sink: has any of the text yielded so far been shown to people?"""
-    may_spend: Callable[[], bool] = _always
+    may_spend: Callable[[Origin], bool] = _solvent
     """False once the day's money is spent: candidates that cost money are then left out."""
     last_user_text: str = ""
     previous_reply: str = ""

@@ -24,7 +24,6 @@ from understudy.storage.database import Database
 from understudy.storage.records import insert_replies, read_replies
 from understudy.storage.tables import attempts, replies
 
-_DAY_S = 86_400
 _SHOWN = (ReplyOutcome.DELIVERED.value, ReplyOutcome.PARTIAL.value)
 
 _a, _r = attempts.c, replies.c

@@ -62,7 +62,7 @@ def gateway(
 ) -> Gateway:
     return Gateway(
         settings or GatewaySettings(),
-        Source(router.reply, ("chutes/lab/model", "local"), lambda: True),
+        Source(router.reply, ("chutes/lab/model", "local"), lambda _: True),
         limits or KeyLimits(),
         new_id=lambda: "r1",
         wall=lambda: NOON,
