@@ -48,17 +48,20 @@ class PriceBook:
     def learn(self, provider: str, prices: Mapping[str, Price]) -> None:
         self._lists[provider] = dict(prices)
 
-    def price(self, provider: str, engine: str, model: str) -> Price | None:
-        """`None` where nobody told. Free variants and engines at home need no list."""
+    def price(self, provider: str, engine: str, models: tuple[str, str]) -> Price | None:
+        """Of a model asked for and the one that answered; `None` where nobody told. Free variants
+        and engines at home need no list."""
+        asked, served = models
         if (configured := self._configured.get(provider)) is not None:
             return configured
-        if engine in UNBILLED_ENGINES or is_free_variant(engine, model):
+        if engine in UNBILLED_ENGINES or is_free_variant(engine, asked):
             return Price(0.0, 0.0)
-        return self._lists.get(provider, {}).get(model)
+        listed = self._lists.get(provider, {})
+        return listed.get(served) or listed.get(asked)
 
     def is_free(self, provider: str, engine: str, model: str) -> bool:
         """Whether a request is sure to cost nothing; an unknown price is not."""
-        price = self.price(provider, engine, model)
+        price = self.price(provider, engine, (model, model))
         return price is not None and price.free
 
 

@@ -8,15 +8,17 @@ from understudy.routing.attempts import AttemptRecord, CostSource
 
 
 def cost_of(
-    prices: PriceBook, provider: str, engine: str, model: str, usage: Usage | None
+    prices: PriceBook, provider: str, engine: str, models: tuple[str, str], usage: Usage | None
 ) -> tuple[float | None, CostSource]:
-    """The cost of an attempt that was sent, in US dollars; `model` is the one that answered.
+    """The cost of an attempt that was sent, in US dollars; `models` are the one that was asked for
+    and the one that answered.
 
-    The server's own figure wins, then the price list; without either it is unknown.
+    The server's own figure wins, then the price list; without either it is unknown. What was asked
+    for as a free variant is free, also when its answer bears the name of the paid one.
     """
     if usage is not None and usage.cost_usd is not None:
         return usage.cost_usd, CostSource.REPORTED
-    price = prices.price(provider, engine, model)
+    price = prices.price(provider, engine, models)
     cost = _listed(price, usage)
     if cost is None:
         return None, CostSource.UNKNOWN

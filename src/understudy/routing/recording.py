@@ -144,7 +144,7 @@ class Recorder:
             self.prices,
             candidate.provider,
             candidate.engine,
-            exchange.model_served or candidate.model,
+            (candidate.model, exchange.model_served or candidate.model),
             exchange.usage,
         )
         prompt = run.assignment.prompt

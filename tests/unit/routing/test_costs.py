@@ -22,7 +22,7 @@ def prices() -> PriceBook:
 def test_the_cost_a_server_reports_wins_over_the_list(prices: PriceBook) -> None:
     usage = Usage(1000, 100, cost_usd=0.5)
 
-    assert cost_of(prices, "openrouter", "openrouter", "lab/model", usage) == (
+    assert cost_of(prices, "openrouter", "openrouter", ("lab/model", "lab/model"), usage) == (
         0.5,
         CostSource.REPORTED,
     )
@@ -31,7 +31,7 @@ def test_the_cost_a_server_reports_wins_over_the_list(prices: PriceBook) -> None
 def test_a_reported_cost_of_nothing_is_a_fact_and_stays(prices: PriceBook) -> None:
     usage = Usage(1000, 100, cost_usd=0.0)
 
-    assert cost_of(prices, "openrouter", "openrouter", "lab/model", usage) == (
+    assert cost_of(prices, "openrouter", "openrouter", ("lab/model", "lab/model"), usage) == (
         0.0,
         CostSource.REPORTED,
     )
@@ -40,7 +40,7 @@ def test_a_reported_cost_of_nothing_is_a_fact_and_stays(prices: PriceBook) -> No
 def test_a_listed_price_counts_cached_input_at_its_own_rate(prices: PriceBook) -> None:
     usage = Usage(1000, 100, cache_read_tokens=400)
 
-    cost, source = cost_of(prices, "openrouter", "openrouter", "lab/model", usage)
+    cost, source = cost_of(prices, "openrouter", "openrouter", ("lab/model", "lab/model"), usage)
 
     assert cost == pytest.approx(600e-6 + 40e-6 + 200e-6)
     assert source is CostSource.LISTED
@@ -58,11 +58,11 @@ def test_a_listed_price_counts_cached_input_at_its_own_rate(prices: PriceBook) -
 def test_what_nobody_knows_is_unknown(
     prices: PriceBook, provider: str, engine: str, model: str, usage: Usage | None
 ) -> None:
-    assert cost_of(prices, provider, engine, model, usage) == (None, CostSource.UNKNOWN)
+    assert cost_of(prices, provider, engine, (model, model), usage) == (None, CostSource.UNKNOWN)
 
 
 def test_a_free_variant_costs_nothing_even_when_it_tells_no_usage(prices: PriceBook) -> None:
-    assert cost_of(prices, "openrouter", "openrouter", "lab/model:free", None) == (
+    assert cost_of(prices, "openrouter", "openrouter", ("lab/model:free", "lab/model"), None) == (
         0.0,
         CostSource.LISTED,
     )
@@ -71,11 +71,11 @@ def test_a_free_variant_costs_nothing_even_when_it_tells_no_usage(prices: PriceB
 def test_an_engine_at_home_is_unbilled_unless_its_operator_named_a_price() -> None:
     rented = PriceBook({"rented": Price(0.25, 0.5)})
 
-    assert cost_of(rented, "local", "koboldcpp", "tiny", Usage(10, 10)) == (
+    assert cost_of(rented, "local", "koboldcpp", ("tiny", "tiny"), Usage(10, 10)) == (
         0.0,
         CostSource.UNBILLED,
     )
-    assert cost_of(rented, "rented", "koboldcpp", "tiny", Usage(10, 20)) == (
+    assert cost_of(rented, "rented", "koboldcpp", ("tiny", "tiny"), Usage(10, 20)) == (
         12.5,
         CostSource.LISTED,
     )
