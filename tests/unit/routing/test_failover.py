@@ -407,8 +407,8 @@ async def test_an_engine_that_does_not_say_it_is_blind_gets_no_images() -> None:
 async def test_paid_candidates_are_passed_by_once_the_money_is_spent() -> None:
     free = candidate("home", GOOD, engine="koboldcpp")
 
-    seen = await reply(router([candidate("a", GOOD), free]), wanted(may_spend=lambda: False))
-    broke = await reply(router([candidate("a", GOOD)]), wanted(may_spend=lambda: False))
+    seen = await reply(router([candidate("a", GOOD), free]), wanted(may_spend=lambda _: False))
+    broke = await reply(router([candidate("a", GOOD)]), wanted(may_spend=lambda _: False))
 
     assert seen.story == ["a budget", "home ok"]
     assert broke.end.record.offline_reason is OfflineReason.BUDGET
