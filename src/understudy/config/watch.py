@@ -1,0 +1,23 @@
+"""Tells when the configuration or its `.env` was saved."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from watchfiles import Change, awatch
+
+
+async def watch_config(path: Path, stop: asyncio.Event) -> AsyncGenerator[None]:
+    """Yield once for each burst of changes to `path` or the `.env` beside it.
+
+    Looks at the folder: editors replace a file instead of writing into it.
+    """
+    names = {path.name, ".env"}
+
+    def ours(_change: Change, changed: str) -> bool:
+        return Path(changed).name in names
+
+    async for _ in awatch(
+        path.absolute().parent, watch_filter=ours, stop_event=stop, recursive=False, debounce=200
+    ):
+        yield

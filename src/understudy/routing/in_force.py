@@ -1,0 +1,70 @@
+"""The router of the configuration in force, swapped whole when that changes."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+from understudy.config.load import Config
+from understudy.config.model import ModelSettings, Server
+from understudy.config.scrub import scrubber
+from understudy.llm.capabilities import CapabilityBook
+from understudy.llm.client import LLMClient
+from understudy.llm.registry import build_client
+from understudy.llm.transport import HttpSessions
+from understudy.routing.deadlines import Deadline
+from understudy.routing.lineup import build_candidates
+from understudy.routing.request import ReplyRequest, RouterEvent
+from understudy.routing.router import Instruments, ModelRouter, RouterRules
+
+
+class RouterInForce:
+    """Makes routers from configurations. Replies go on with the router they began with."""
+
+    def __init__(self, config: Config, instruments: Instruments) -> None:
+        """Raises ConfigError where a provider's entry lacks what its engine needs."""
+        self._sessions = HttpSessions()
+        self._instruments = instruments
+        self._book = CapabilityBook(instruments.clock)
+        self._clients: list[LLMClient] = []
+        self.router = self._made(config)
+
+    def use(self, config: Config) -> None:
+        """From the next reply on. Raises ConfigError, and then nothing has changed."""
+        self.router = self._made(config)
+
+    def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+        """As `ModelRouter.reply`, of the router in force at this moment."""
+        return self.router.reply(request)
+
+    async def aclose(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+        await self._sessions.aclose()
+
+    def _made(self, config: Config) -> ModelRouter:
+        model = config.settings.model
+        quotes = config.settings.debug.error_text
+        return ModelRouter(
+            build_candidates(model, self._client),
+            _rules(model, config.rev),
+            book=self._book,
+            instruments=replace(
+                self._instruments, scrub=scrubber(config.settings) if quotes else None
+            ),
+        )
+
+    def _client(self, name: str, server: Server) -> LLMClient:
+        key = server.api_key.get_secret_value() if server.api_key is not None else None
+        client = build_client(name, server, sessions=self._sessions, key=key)
+        # Replaced ones may still be in use; what they hold is little, and closed at the end.
+        self._clients.append(client)
+        return client
+
+
+def _rules(model: ModelSettings, rev: str) -> RouterRules:
+    deadline = Deadline(model.deadline.commit_seconds, model.deadline.total_seconds)
+    return RouterRules(
+        deadline=deadline,
+        max_attempts=model.max_attempts,
+        stop_on_content_policy=model.on_content_policy == "stop",
+        config_rev=rev,
+    )

@@ -1,0 +1,136 @@
+"""From the configured order to candidates: one for each model of each provider, in turn."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from understudy.config.model import ModelSettings, NamedServer, NanoGptServer, Server
+from understudy.llm.addresses import api_root, host_of, is_local
+from understudy.llm.capabilities import LOUD_ENGINES, Capabilities
+from understudy.llm.client import LLMClient
+from understudy.llm.registry import base_url_of, engine_of
+from understudy.routing.attempts import SkipReason
+from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.deadlines import budget
+
+AUTO = "auto"
+AUTO_MODEL = "openrouter/auto"
+_HOSTED = frozenset(("openrouter", "chutes", "nanogpt"))
+_OWN_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui"))
+_REPLY_TOKENS = 512
+
+BuildClient = Callable[[str, Server], LLMClient]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    provider: str
+    model: str
+    label: str
+    server: Server
+    off: SkipReason | None
+
+
+def build_candidates(settings: ModelSettings, build: BuildClient) -> tuple[Candidate, ...]:
+    """Every candidate in the order it is tried, those that are off included.
+
+    `build` is called once for each provider; what it raises comes through.
+    """
+    clients: dict[str, LLMClient] = {}
+    made = []
+    for entry in _entries(settings):
+        if entry.provider not in clients:
+            clients[entry.provider] = build(entry.provider, entry.server)
+        made.append(_candidate(entry, clients[entry.provider]))
+    return tuple(made)
+
+
+def waiting_split(settings: ModelSettings) -> tuple[str, ...]:
+    """For each usable candidate, how long it may stay silent if all before it did so too."""
+    usable = [entry for entry in _entries(settings) if entry.off is None]
+    remaining = settings.deadline.commit_seconds
+    lines = []
+    for index, entry in enumerate(usable):
+        spend = budget(
+            limits_of(entry.server),
+            remaining_s=max(remaining, 0),
+            total_s=settings.deadline.total_seconds,
+            later=len(usable) - index - 1,
+        )
+        lines.append(f"{spend.first_token_s:5.1f} s  {entry.label} {entry.model}".rstrip())
+        remaining -= spend.first_token_s
+    return tuple(lines) or ("no provider is usable: enable one, or set its key",)
+
+
+def limits_of(server: Server) -> Limits:
+    """The limits as configured, or the usual ones of a hosted or a local server."""
+    local = _is_local(server)
+    patience = 45.0 if server.reasoning else 8.0 if local else 20.0
+    return Limits(
+        first_token_s=server.timeout_seconds or patience,
+        idle_s=server.idle_timeout_seconds or (30.0 if local else 20.0),
+        total_s=server.total_timeout_seconds or (180.0 if local else 120.0),
+        queue_s=server.queue_timeout_seconds,
+        strict=server.strict_timeout,
+    )
+
+
+def _entries(settings: ModelSettings) -> Iterator[_Entry]:
+    servers: Mapping[str, Server] = {
+        "openrouter": settings.openrouter,
+        "chutes": settings.chutes,
+        "nanogpt": settings.nanogpt,
+        "local": settings.local,
+        **settings.servers,
+    }
+    for name in settings.provider_order:
+        if name == AUTO:
+            yield _auto(settings)
+            continue
+        server = servers[name]
+        label = f"local/{settings.local.engine}" if name == "local" else name
+        for model in dict.fromkeys((server.name or "", *server.fallbacks)):
+            yield _Entry(name, model, label, server, _why_off(server))
+
+
+def _auto(settings: ModelSettings) -> _Entry:
+    server = settings.openrouter
+    off = _why_off(server) if server.allow_auto_fallback else SkipReason.DISABLED
+    return _Entry("openrouter", AUTO_MODEL, AUTO, server, off)
+
+
+def _why_off(server: Server) -> SkipReason | None:
+    if not server.enabled:
+        return SkipReason.DISABLED
+    keyless = isinstance(server, NanoGptServer | NamedServer) and server.auth == "none"
+    wanted = engine_of(server) in _HOSTED or server.api_key_env is not None
+    missing = server.api_key is None and wanted and not keyless
+    return SkipReason.NO_KEY if missing else None
+
+
+def _is_local(server: Server) -> bool:
+    return engine_of(server) in _OWN_ENGINES or is_local(base_url_of(server))
+
+
+def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
+    server, engine = entry.server, engine_of(entry.server)
+    endpoint = api_root(base_url_of(server))
+    given = "api_key" if server.api_key is not None else None
+    return Candidate(
+        provider=entry.provider,
+        model=entry.model,
+        label=entry.label,
+        engine=engine,
+        client=client,
+        limits=limits_of(server),
+        endpoint=endpoint,
+        endpoint_host=host_of(endpoint),
+        key_ref=server.api_key_env or given,
+        local=_is_local(server),
+        reply_tokens=server.max_tokens or _REPLY_TOKENS,
+        max_concurrency=server.max_concurrency,
+        capabilities=Capabilities(
+            vision=None if server.vision == "auto" else server.vision, n_ctx=server.context_length
+        ),
+        blind=engine not in LOUD_ENGINES,
+        off=entry.off,
+    )
