@@ -7,44 +7,155 @@ let people in. Shutting down lets running replies end first, and then goes the o
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from understudy.config.load import Config, load_config
+from understudy.config.settings import Settings
+from understudy.config.watch import watch_config
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.persona import Personas
+from understudy.conversation.personas.folder import load_library
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.surroundings import Surroundings, new_id
 from understudy.errors import ConfigError
-from understudy.llm.prices import PriceBook
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
 from understudy.routing.attempts import AttemptObserver
 from understudy.routing.in_force import RouterInForce
 from understudy.routing.router import Instruments
-from understudy.storage.database import Database, database_path
+from understudy.storage.database import database_path
 from understudy.storage.ledger import SqlLedger
 from understudy.storage.opened import Opened, open_storage
 
 _LOG = structlog.get_logger()
 GRACE_S = 20.0
 """How long replies that run at shutdown may still take."""
-_AT_START = ("web.enabled", "web.host", "web.port", "gateway.enabled", "gateway.host")
 
 
 @asynccontextmanager
-async def models(
-    config: Config, observers: Sequence[AttemptObserver], *, prices: PriceBook | None = None
+async def model_servers(
+    config: Config, observers: Sequence[AttemptObserver]
 ) -> AsyncGenerator[RouterInForce]:
-    """Only the model servers: what `ask` needs."""
-    tools = Instruments(observers=observers, prices=prices or PriceBook())
-    in_force = RouterInForce(config, tools)
+    """The router and its connections alone: what `ask` needs."""
+    in_force = RouterInForce(config, Instruments(observers=observers))
     try:
         yield in_force
     finally:
         await in_force.aclose()
+
+
+@dataclass(slots=True)
+class Bot:
+    """Everything but the platforms. What changes with the configuration changes at once."""
+
+    config: Config
+    logs: Logs
+    observers: list[AttemptObserver]
+    """Whoever is added here is told of every attempt from then on."""
+    models: RouterInForce
+    storage: Opened
+    ledger: SqlLedger
+    personas: Personas
+    messages: MessageRouter = field(init=False)
+
+    def settings(self) -> Settings:
+        return self.config.settings
+
+    async def reload(self) -> str:
+        """Read the configuration again and take it over as a whole; what came of it in a sentence.
+
+        Raises ConfigError, and then everything is as it was.
+        """
+        path = self.config.path
+        fresh = await asyncio.to_thread(load_config, path, os.environ)
+        personas = await _personas(fresh)
+        self.models.use(fresh)
+        stale = _needs_restart(self.config.settings, fresh.settings)
+        self.config, self.personas = fresh, personas
+        self.logs.set_level(fresh.settings.logging.level)
+        said = f"The configuration {fresh.rev} is in force."
+        return f"{said} At the next start: {', '.join(stale)}." if stale else said
+
+    async def keep_reloading(self) -> None:
+        """Reload whenever the file is saved; a broken one changes nothing, and the log says why."""
+        if self.config.path is None:
+            return
+        async for _ in watch_config(self.config.path):
+            try:
+                _LOG.info("config.reloaded", said=await self.reload(), rev=self.config.rev)
+            except ConfigError as error:
+                _LOG.error("config.refused", said=str(error), still=self.config.rev)
+
+
+@asynccontextmanager
+async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
+    """Storage, ledger, router and conversation. Raises ConfigError and StorageError."""
+    settings = config.settings
+    personas = await _personas(config)
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(
+            open_storage(database_path(settings.storage.url), persist=settings.conversation.persist)
+        )
+        ledger = SqlLedger(storage.database)
+        queue = await stack.enter_async_context(LedgerQueue(ledger))
+        observers: list[AttemptObserver] = [LogObserver(), queue]
+        models = await stack.enter_async_context(model_servers(config, observers))
+        bot = Bot(config, logs, observers, models, storage, ledger, personas)
+        bot.messages = _conversation(bot)
+        yield bot
+
+
+@asynccontextmanager
+async def answering(bot: Bot) -> AsyncGenerator[None]:
+    """Answer from now on; entered once every platform is registered. Leaving it lets running
+    replies end, while the platforms can still show them."""
+    await bot.messages.start()
+    try:
+        yield
+    finally:
+        await bot.messages.aclose(GRACE_S)
+
+
+def folder_of(config: Config) -> Path:
+    """The folder that relative paths of the configuration start from."""
+    return config.path.parent if config.path is not None else Path()
+
+
+async def _personas(config: Config) -> Personas:
+    settings = config.settings.persona
+    library = await asyncio.to_thread(load_library, settings, folder_of(config))
+    return Personas(settings, library)
+
+
+def _conversation(bot: Bot) -> MessageRouter:
+    return MessageRouter(
+        Surroundings(
+            store=bot.storage.inbox,
+            preferences=Preferences(bot.storage.preferences),
+            reply=bot.models.reply,
+            settings=bot.settings,
+            personas=lambda: bot.personas,
+            now=time.time,
+            new_id=new_id,
+        )
+    )
+
+
+def _needs_restart(old: Settings, new: Settings) -> list[str]:
+    """Which changed settings only a new process can take over."""
+    stale = [
+        f"{name}.{key}"
+        for name, section in (("web", old.web), ("gateway", old.gateway))
+        for key in ("enabled", "host", "port")
+        if getattr(section, key) != getattr(getattr(new, name), key)
+    ]
+    stale += ["web.token"] if old.web.token != new.web.token else []
+    stale += ["storage.url"] if old.storage.url != new.storage.url else []
+    stale += ["discord.token"] if old.discord.token != new.discord.token else []
+    return stale

@@ -1,13 +1,12 @@
 """Tells when the configuration or its `.env` was saved."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from watchfiles import Change, awatch
 
 
-async def watch_config(path: Path, stop: asyncio.Event) -> AsyncGenerator[None]:
+async def watch_config(path: Path) -> AsyncGenerator[None]:
     """Yield once for each burst of changes to `path` or the `.env` beside it.
 
     Looks at the folder: editors replace a file instead of writing into it.
@@ -18,6 +17,6 @@ async def watch_config(path: Path, stop: asyncio.Event) -> AsyncGenerator[None]:
         return Path(changed).name in names
 
     async for _ in awatch(
-        path.absolute().parent, watch_filter=ours, stop_event=stop, recursive=False, debounce=200
+        path.absolute().parent, watch_filter=ours, recursive=False, debounce=200
     ):
         yield

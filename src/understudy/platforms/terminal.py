@@ -1,1 +1,213 @@
-"""Chat in the terminal."""
+"""Chatting in a terminal: replies stream in, with their route underneath."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import Protocol, TextIO
+
+from understudy.conversation.delivery import (
+    Addressed,
+    Author,
+    Inbound,
+    OfflineNotice,
+    Place,
+    Reply,
+    ReplyTask,
+)
+from understudy.conversation.inbox import Decision
+from understudy.routing.attempts import ReplyRecord, describe_route
+
+PLATFORM = "terminal"
+PROMPT = "you › "
+_LEAVING = ("/quit", "/exit", "/q")
+_MAX_TEXT = 32_000
+
+
+class Answers(Protocol):
+    """The message router, as far as a terminal needs it."""
+
+    async def receive(self, inbound: Inbound, /) -> Decision | None: ...
+
+    def stop(self, reply_id: str, /) -> bool: ...
+
+
+class Screen:
+    """What is on the terminal. `held` keeps log lines back while a line is being written."""
+
+    def __init__(
+        self, out: TextIO, *, name: str, held: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._out = out
+        self._name = name
+        self._held = held
+        self._dim, self._plain = ("\x1b[2m", "\x1b[0m") if out.isatty() else ("", "")
+        self.writing: str | None = None
+        """The reply that runs."""
+        self.ended = asyncio.Event()
+        """Set when a reply has ended, however."""
+
+    def open_delivery(self, task: ReplyTask) -> "TerminalDelivery":
+        """The terminal's `OpenDelivery`."""
+        return TerminalDelivery(self, task, self._held())
+
+    def put(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+    def aside(self, text: str) -> None:
+        self.put(f"{self._dim}{text}{self._plain}\n")
+
+    def begin(self) -> None:
+        self.put(f"{self._name} › ")
+
+
+class TerminalDelivery:
+    """Writes one reply. What was written stays, so a new start is announced and begins below."""
+
+    def __init__(self, screen: Screen, task: ReplyTask, held: AbstractContextManager[None]) -> None:
+        self._screen = screen
+        self._held = ExitStack()
+        self._held.enter_context(held)
+        self._shown = ""
+        self._begun = False
+        self._late = bool(task.offline_message_ids)
+        screen.writing = task.reply_id
+
+    async def earlier(self) -> tuple[str, ...]:
+        """A terminal that is gone shows nothing any more."""
+        return ()
+
+    def shown(self) -> bool:
+        return bool(self._shown)
+
+    async def write(self, text: str) -> None:
+        if not self._begun:
+            self._begun = True
+            self._screen.put("\n" if self._late else "")
+            self._screen.begin()
+        if not text.startswith(self._shown):
+            self._screen.aside("\n… that broke off; once more, with another model:")
+            self._shown = ""
+        self._screen.put(text[len(self._shown) :])
+        self._shown = text
+
+    async def finish(self, reply: Reply) -> tuple[str, ...]:
+        if self._shown.rstrip() != reply.text.rstrip() or not self._shown:
+            await self.write(reply.text)
+        self._screen.put("\n")
+        if reply.partial:
+            self._screen.aside("(cut off)")
+        for note in reply.notes:
+            self._screen.aside(f"({note})")
+        self._tell_route(reply.record)
+        return (reply.id,)
+
+    async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
+        if not notice.text:
+            return ()
+        await self.write(notice.text)
+        self._screen.put("\n")
+        self._tell_route(notice.record)
+        return (notice.reply_id,)
+
+    async def withdraw(self) -> None:
+        self._screen.aside("\n(stopped)" if self._begun else "(stopped)")
+
+    async def aclose(self) -> None:
+        self._screen.writing = None
+        self._held.close()
+        self._screen.ended.set()
+
+    def _tell_route(self, record: ReplyRecord) -> None:
+        self._screen.aside(f"{describe_route(record.attempts)}\n")
+
+
+class TerminalChat:
+    """Hands on what a person types until they leave. Ctrl-C stops the reply, not the program."""
+
+    def __init__(
+        self, answers: Answers, screen: Screen, new_id: Callable[[], str], *, prompt: str = ""
+    ) -> None:
+        self._answers = answers
+        self._screen = screen
+        self._new_id = new_id
+        self._prompt = prompt
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._interrupted = False
+
+    def typed(self, line: str | None) -> None:
+        """One line, or `None` for the end of the input."""
+        self._lines.put_nowait(line)
+
+    def interrupt(self) -> None:
+        """Ctrl-C was pressed: stop the running reply; twice with nothing to stop: leave."""
+        if self._screen.writing is not None:
+            self._answers.stop(self._screen.writing)
+        elif self._interrupted:
+            self.typed(None)
+        else:
+            self._interrupted = True
+            self._screen.aside("\n(Ctrl-C again, Ctrl-D or /quit leaves)")
+            self._screen.put(self._prompt)
+
+    async def run(self) -> None:
+        """Until the input ends or the person leaves."""
+        self._screen.put(self._prompt)
+        while (line := await self._lines.get()) is not None and line.strip() not in _LEAVING:
+            self._interrupted = False
+            if line.strip():
+                await self._say(line.strip()[:_MAX_TEXT])
+            self._screen.put(self._prompt)
+        self._screen.put("\n" if self._prompt else "")
+
+    async def _say(self, text: str) -> None:
+        self._screen.ended.clear()
+        decision = await self._answers.receive(message(text, self._new_id()))
+        if decision is None or not decision.answer:
+            self._screen.aside("(That was a lot at once; give me a minute, please.)")
+            return
+        await self._screen.ended.wait()
+
+
+def message(text: str, message_id: str, channel: str = "chat") -> Inbound:
+    """What the person at the terminal says."""
+    return Inbound(
+        message_id=message_id,
+        place=Place(PLATFORM, channel, private=True),
+        author=Author("me", "You"),
+        text=text,
+        sent_at=time.time(),
+        addressed=Addressed.DM,
+    )
+
+
+@contextmanager
+def listening(chat: TerminalChat, descriptor: int = 0) -> Iterator[None]:
+    """Pass on typed lines and Ctrl-C to `chat` while this is entered."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        # Not sys.stdin: a thread that waits inside it would hold up the end of the program.
+        kept = b""
+        while piece := os.read(descriptor, 65_536):
+            *whole, kept = (kept + piece).split(b"\n")
+            for line in whole:
+                loop.call_soon_threadsafe(chat.typed, line.decode("utf-8", "replace"))
+        for last in (kept.decode("utf-8", "replace") or None, None):
+            loop.call_soon_threadsafe(chat.typed, last)
+
+    def read_until_closed() -> None:
+        # The loop may be gone before the input is.
+        with suppress(RuntimeError, OSError):
+            read()
+
+    loop.add_signal_handler(signal.SIGINT, chat.interrupt)
+    threading.Thread(target=read_until_closed, daemon=True, name="stdin").start()
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
