@@ -6,8 +6,7 @@ let people in. Shutting down lets running replies end first, and then goes the o
 
 import asyncio
 import os
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,13 @@ import structlog
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Settings
 from understudy.config.watch import watch_config
+from understudy.conversation.inbox import InboxStore
+from understudy.conversation.memory_inbox import MemoryInbox, MemoryTables
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.persona import Personas
 from understudy.conversation.personas.folder import load_library
-from understudy.conversation.preferences import Preferences
-from understudy.conversation.surroundings import Surroundings, new_id
+from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
+from understudy.conversation.surroundings import Surroundings
 from understudy.errors import ConfigError
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.log_observer import LogObserver
@@ -30,24 +31,12 @@ from understudy.routing.attempts import AttemptObserver
 from understudy.routing.in_force import RouterInForce
 from understudy.routing.router import Instruments
 from understudy.storage.database import database_path
-from understudy.storage.ledger import SqlLedger
-from understudy.storage.opened import Opened, open_storage
+from understudy.storage.ledger import Ledger
+from understudy.storage.opened import open_storage
 
 _LOG = structlog.get_logger()
 GRACE_S = 20.0
 """How long replies that run at shutdown may still take."""
-
-
-@asynccontextmanager
-async def model_servers(
-    config: Config, observers: Sequence[AttemptObserver]
-) -> AsyncGenerator[RouterInForce]:
-    """The router and its connections alone: what `ask` needs."""
-    in_force = RouterInForce(config, Instruments(observers=observers))
-    try:
-        yield in_force
-    finally:
-        await in_force.aclose()
 
 
 @dataclass(slots=True)
@@ -59,9 +48,9 @@ class Bot:
     observers: list[AttemptObserver]
     """Whoever is added here is told of every attempt from then on."""
     models: RouterInForce
-    storage: Opened
-    ledger: SqlLedger
     personas: Personas
+    ledger: Ledger | None = None
+    """Absent where nothing is kept."""
     messages: MessageRouter = field(init=False)
 
     def settings(self) -> Settings:
@@ -97,18 +86,36 @@ class Bot:
 async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
     """Storage, ledger, router and conversation. Raises ConfigError and StorageError."""
     settings = config.settings
-    personas = await _personas(config)
+    path = database_path(settings.storage.url)
     async with AsyncExitStack() as stack:
-        storage = await stack.enter_async_context(
-            open_storage(database_path(settings.storage.url), persist=settings.conversation.persist)
-        )
-        ledger = SqlLedger(storage.database)
+        kept = open_storage(path, persist=settings.conversation.persist)
+        storage = await stack.enter_async_context(kept)
+        ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
-        observers: list[AttemptObserver] = [LogObserver(), queue]
-        models = await stack.enter_async_context(model_servers(config, observers))
-        bot = Bot(config, logs, observers, models, storage, ledger, personas)
-        bot.messages = _conversation(bot)
+        bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver(), queue]))
+        bot.ledger = ledger
+        bot.messages = _conversation(bot, storage.inbox, storage.preferences)
         yield bot
+
+
+@asynccontextmanager
+async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
+    """The same without a database: it remembers for as long as it is open."""
+    async with _with_models(config, logs, [LogObserver()]) as bot:
+        bot.messages = _conversation(bot, MemoryInbox(MemoryTables(), "me"), MemoryPreferences())
+        yield bot
+
+
+@asynccontextmanager
+async def _with_models(
+    config: Config, logs: Logs, observers: list[AttemptObserver]
+) -> AsyncGenerator[Bot]:
+    personas = await _personas(config)
+    models = RouterInForce(config, Instruments(observers=observers))
+    try:
+        yield Bot(config, logs, observers, models, personas)
+    finally:
+        await models.aclose()
 
 
 @asynccontextmanager
@@ -133,16 +140,14 @@ async def _personas(config: Config) -> Personas:
     return Personas(settings, library)
 
 
-def _conversation(bot: Bot) -> MessageRouter:
+def _conversation(bot: Bot, inbox: InboxStore, wishes: PreferenceStore) -> MessageRouter:
     return MessageRouter(
         Surroundings(
-            store=bot.storage.inbox,
-            preferences=Preferences(bot.storage.preferences),
+            store=inbox,
+            preferences=Preferences(wishes),
             reply=bot.models.reply,
             settings=bot.settings,
             personas=lambda: bot.personas,
-            now=time.time,
-            new_id=new_id,
         )
     )
 

@@ -25,8 +25,14 @@ def check(config: ConfigFile = None) -> None:
 def show(config: ConfigFile = None) -> None:
     """Print what is in force: every setting, secrets masked, and how waiting is shared out."""
     from understudy.config.show import as_yaml, masked
+    from understudy.routing.lineup import waiting_split
 
-    typer.echo(as_yaml(masked(load(config).settings)), nl=False)
+    settings = load(config).settings
+    typer.echo(as_yaml(masked(settings)), nl=False)
+    typer.echo("\n# How long each candidate may stay silent before the next one is tried,")
+    typer.echo("# if all those before it have used up their time:")
+    for line in waiting_split(settings.model):
+        typer.echo(f"#   {line}")
 
 
 @app.command()

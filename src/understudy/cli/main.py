@@ -9,7 +9,14 @@ import typer
 
 from understudy.errors import UnderstudyError
 
-COMMANDS = ("config", "gateway", "rehearse", "persona", "lore")
+COMMANDS = (
+    "ask",
+    "config",
+    "gateway",
+    "lore",
+    "persona",
+    "rehearse",
+)
 """Each has a file here, with a function of its name, or with `app` for commands below it."""
 
 EXIT_CONFIG = 2

@@ -10,7 +10,9 @@ from understudy.config.settings import Settings
 from understudy.config.show import MASK
 
 MOST_CHARS = 300
-_KEYS = re.compile(r"\b(?:sk|pk|rk|cpk|key|hf|gsk|xai)[-_][A-Za-z0-9_\-.]{8,}|\bBearer\s+\S+", re.I)
+_KEYS = re.compile(
+    r"\b(?:sk|pk|rk|cpk|key|hf|gsk|xai)[-_][A-Za-z0-9_\-.]{8,}|\bBearer\s+\S+", re.IGNORECASE
+)
 _QUERY = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']+")
 
 

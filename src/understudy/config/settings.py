@@ -101,7 +101,7 @@ class Offline(Section):
 
     enabled: bool = True
     all_rate_limited: str = "I have to catch my breath - ask me again {when}."
-    all_down: str = "I can't reach my thoughts right now. I'll answer as soon as I can."
+    all_down: str = "I can't reach my thoughts right now. Give me a moment, please."
     deadline: str = "That took me too long, sorry. I'll try again in a moment."
     no_capable: str = "I can't look at that right now, sorry."
     rejected: str = "I can't answer that one, sorry."

@@ -6,8 +6,8 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 
-async def watch_config(path: Path) -> AsyncGenerator[None]:
-    """Yield once for each burst of changes to `path` or the `.env` beside it.
+def watch_config(path: Path) -> AsyncGenerator[object]:
+    """Yields once for each burst of changes to `path` or the `.env` beside it.
 
     Looks at the folder: editors replace a file instead of writing into it.
     """
@@ -16,7 +16,4 @@ async def watch_config(path: Path) -> AsyncGenerator[None]:
     def ours(_change: Change, changed: str) -> bool:
         return Path(changed).name in names
 
-    async for _ in awatch(
-        path.absolute().parent, watch_filter=ours, recursive=False, debounce=200
-    ):
-        yield
+    return awatch(path.absolute().parent, watch_filter=ours, recursive=False, debounce=200)

@@ -1,0 +1,28 @@
+"""`understudy ask`: one reply, for scripts."""
+
+import asyncio
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from understudy.cli.options import AsJson, ConfigFile, Verbose, load, logs_for
+
+
+def ask(
+    text: Annotated[str, typer.Argument(help="What to say; - reads it from standard input.")],
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: FBT002
+    verbose: Verbose = False,  # noqa: FBT002
+) -> None:
+    """Ask for one reply and print it. Exit code 3 when no provider could answer."""
+    from understudy.cli.asking import EXIT_OFFLINE, as_row, ask_once
+
+    said = sys.stdin.read() if text == "-" else text
+    loaded = load(config)
+    logs = logs_for(loaded, verbose=verbose, in_dialogue=True)
+    answer = asyncio.run(ask_once(loaded, logs, said))
+    typer.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else answer.text)
+    if answer.offline:
+        raise typer.Exit(EXIT_OFFLINE)

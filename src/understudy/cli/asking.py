@@ -1,0 +1,100 @@
+"""One question to a bot that forgets it: what `ask` and `demo --say` do."""
+
+import asyncio
+from dataclasses import dataclass
+
+from understudy.app import answering, open_forgetful_bot
+from understudy.config.load import Config
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyTask
+from understudy.conversation.surroundings import new_id
+from understudy.observability.logs import Logs
+from understudy.platforms.terminal import PLATFORM, message
+from understudy.routing.attempts import AttemptRecord, ReplyRecord
+
+EXIT_OFFLINE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    text: str
+    record: ReplyRecord
+    offline: bool
+    """No provider answered; the text says so."""
+
+
+class _HeldDelivery:
+    """Shows nothing before the end, so that any failure before it stays invisible."""
+
+    def __init__(self, answer: asyncio.Future[Answer]) -> None:
+        self._answer = answer
+
+    async def earlier(self) -> tuple[str, ...]:
+        """Nothing outlives the question."""
+        return ()
+
+    def shown(self) -> bool:
+        return False
+
+    async def write(self, text: str) -> None:
+        """The whole text comes with the end."""
+
+    async def finish(self, reply: Reply) -> tuple[str, ...]:
+        self._answer.set_result(Answer(reply.text, reply.record, offline=False))
+        return (reply.id,)
+
+    async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
+        self._answer.set_result(Answer(notice.text, notice.record, offline=True))
+        return (notice.reply_id,)
+
+    async def withdraw(self) -> None:
+        """Nobody stops or deletes a question here."""
+
+    async def aclose(self) -> None:
+        if not self._answer.done():
+            self._answer.cancel()
+
+
+async def ask_once(config: Config, logs: Logs, text: str) -> Answer:
+    """The bot's answer to `text`, out of any conversation. Raises ConfigError."""
+    async with open_forgetful_bot(config, logs) as bot:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def open_delivery(_task: ReplyTask) -> _HeldDelivery:
+            return _HeldDelivery(answer)
+
+        bot.messages.register(PLATFORM, open_delivery)
+        async with answering(bot):
+            await bot.messages.receive(message(text, new_id(), channel=new_id()))
+            return await answer
+
+
+def as_row(answer: Answer) -> dict[str, object]:
+    """The documented shape of `ask --json`."""
+    record, winner = answer.record, answer.record.winner
+    usage = record.usage
+    return {
+        "id": record.request_id,
+        "reply": None if answer.offline else answer.text,
+        "offline": answer.text if answer.offline else None,
+        "provider": winner.provider if winner else None,
+        "model": (winner.model_served or winner.model_requested) if winner else None,
+        "usage": None
+        if usage is None
+        else {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "source": usage.source.value,
+        },
+        "attempts": [_attempt_row(attempt) for attempt in record.attempts],
+    }
+
+
+def _attempt_row(attempt: AttemptRecord) -> dict[str, object]:
+    return {
+        "provider": attempt.provider,
+        "model": attempt.model_requested,
+        "outcome": attempt.outcome.value,
+        "error_class": attempt.error_class and attempt.error_class.value,
+        "skip_reason": attempt.skip_reason and attempt.skip_reason.value,
+        "seconds": round(attempt.t_total_ms / 1000, 3),
+    }
