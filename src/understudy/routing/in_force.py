@@ -6,12 +6,12 @@ from dataclasses import replace
 from understudy.config.load import Config
 from understudy.config.model import ModelSettings, Server
 from understudy.config.scrub import scrubber
-from understudy.llm.capabilities import CapabilityBook
 from understudy.llm.client import LLMClient
 from understudy.llm.registry import build_client
 from understudy.llm.transport import HttpSessions
 from understudy.routing.deadlines import Deadline
 from understudy.routing.lineup import build_candidates
+from understudy.routing.memory import Memory
 from understudy.routing.request import ReplyRequest, RouterEvent
 from understudy.routing.router import Instruments, ModelRouter, RouterRules
 
@@ -23,7 +23,7 @@ class RouterInForce:
         """Raises ConfigError where a provider's entry lacks what its engine needs."""
         self._sessions = HttpSessions()
         self._instruments = instruments
-        self._book = CapabilityBook(instruments.clock)
+        self._memory = Memory.fresh(instruments.clock, instruments.random)
         self._clients: list[LLMClient] = []
         self.router = self._made(config)
 
@@ -46,7 +46,7 @@ class RouterInForce:
         return ModelRouter(
             build_candidates(model, self._client),
             _rules(model, config.rev),
-            book=self._book,
+            memory=self._memory,
             instruments=replace(
                 self._instruments, scrub=scrubber(config.settings) if quotes else None
             ),

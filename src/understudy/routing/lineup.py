@@ -17,6 +17,7 @@ AUTO_MODEL = "openrouter/auto"
 _HOSTED = frozenset(("openrouter", "chutes", "nanogpt"))
 _OWN_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui"))
 _REPLY_TOKENS = 512
+_LOCAL_CROWD = 8
 
 BuildClient = Callable[[str, Server], LLMClient]
 
@@ -111,6 +112,11 @@ def _is_local(server: Server) -> bool:
     return engine_of(server) in _OWN_ENGINES or is_local(base_url_of(server))
 
 
+def _usual_concurrency(server: Server) -> int | None:
+    """For servers that queue by themselves; the others tell their slots, or take one at a time."""
+    return _LOCAL_CROWD if _is_local(server) and engine_of(server) == "openai" else None
+
+
 def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
     server, engine = entry.server, engine_of(entry.server)
     endpoint = api_root(base_url_of(server))
@@ -127,7 +133,7 @@ def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
         key_ref=server.api_key_env or given,
         local=_is_local(server),
         reply_tokens=server.max_tokens or _REPLY_TOKENS,
-        max_concurrency=server.max_concurrency,
+        max_concurrency=server.max_concurrency or _usual_concurrency(server),
         capabilities=Capabilities(
             vision=None if server.vision == "auto" else server.vision, n_ctx=server.context_length
         ),
