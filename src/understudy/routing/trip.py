@@ -85,7 +85,7 @@ class Trip:
 
     @property
     def may_degrade(self) -> bool:
-        return self.request.owns_prompt or self.request.degrade_images
+        return self.request.degrade_images
 
     @property
     def echoes(self) -> tuple[str, ...]:

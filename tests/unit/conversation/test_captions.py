@@ -61,6 +61,16 @@ async def test_an_image_is_described_once_by_a_candidate_that_sees() -> None:
     assert any(isinstance(part, ImagePart) for part in call.request.messages[0].parts)
 
 
+async def test_a_blind_candidate_is_never_asked_to_describe() -> None:
+    library = Library()
+    blind, client = candidate("blind", saying("A dog."), vision=False)
+
+    await captioned(library, blind)
+
+    assert client.calls == []
+    assert library.captions == {}
+
+
 async def test_a_failure_leaves_no_caption_and_the_next_image_gets_its_turn() -> None:
     library = Library()
     seeing, _ = candidate(
