@@ -5,16 +5,16 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 
 from operator_double import Board
-from understudy.platforms.web.access import Access
-from understudy.platforms.web.chat import ChatApi
-from understudy.platforms.web.operator import CandidateView, OperatorPages
+from understudy.config.settings import Web
+from understudy.platforms.web.chat import Eyes
+from understudy.platforms.web.operator import CandidateView
+from understudy.platforms.web.platform import House, WebPlatform
 from understudy.platforms.web.rooms import Rooms
-from understudy.platforms.web.serve import WebServer
-from understudy.platforms.web.site import SiteParts, build_site
 from web_double import Play, Responder
 
 CHAT = "conversation-1"
@@ -28,34 +28,36 @@ class Stand:
 
     url: str
     responder: Responder
-    rooms: Rooms
-    access: Access
+    platform: WebPlatform
     board: Board
 
 
 @asynccontextmanager
 async def stand(
-    *plays: Play, chat_token: str | None = None, name: str = "Understudy"
+    *plays: Play, chat_token: str | None = None, name: str = "Understudy", eyes: Eyes | None = None
 ) -> AsyncIterator[Stand]:
-    rooms = Rooms(lambda: NOW)
-    responder = Responder(list(plays), rooms.open_delivery, rooms)
-    board = Board([LOCAL])
-    access = Access(
-        operator_token="operator", chat_token=chat_token, free_chat=True, clock=lambda: NOW
-    )
-    parts = SiteParts(
-        access,
-        name,
-        ChatApi(responder, responder, rooms, clock=lambda: NOW).routes(),
-        OperatorPages(board.desk(lambda: NOW)).routes(),
+    platform = WebPlatform(Rooms(lambda: NOW))
+    responder = Responder(list(plays), platform.rooms.open_delivery, platform.rooms)
+    board = Board([LOCAL], feed=platform.feed)
+    desk = board.desk(lambda: NOW)
+    house = House(
+        web=Web(port=0, token="operator", chat_token=chat_token),  # type: ignore[arg-type]
+        bot_name=name,
+        token_file=Path("unused"),
+        answers=responder,
+        memory=responder,
+        ledger=board.ledger,
+        candidates=desk.candidates,
+        switches=desk.switches,
+        ready=lambda: any(candidate.state == "usable" for candidate in board.candidates),
         for_machines=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
+        eyes=eyes,
+        clock=lambda: NOW,
     )
-    async with WebServer(build_site(parts), "127.0.0.1", 0) as server:
+    async with platform.open(house):
         try:
-            yield Stand(server.url, responder, rooms, access, board)
+            yield Stand(platform.url, responder, platform, board)
         finally:
-            rooms.close()
-            board.feed.close()
             await responder.aclose()
 
 

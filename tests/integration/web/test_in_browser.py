@@ -1,12 +1,17 @@
 """The pages as a person meets them, in a real browser."""
 
+import base64
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from operator_double import failed, reply
+from understudy.chat import ImagePart
+from understudy.conversation.delivery import ImageRef
 from understudy.errors import ErrorClass
+from understudy.platforms.web.chat import Eyes, Upload
 from understudy.routing.attempts import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, attempt, says
 from web_site import LOCAL, NOW, Stand, stand
@@ -20,6 +25,18 @@ FAILOVER = Play(
         ("local/koboldcpp", Outcome.OK, None, "A voice from the **wings**."),
     ),
     pause_s=0.02,
+)
+
+
+PASTE = """(base64) => {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], "dot.png", { type: "image/png" }));
+  const pasting = new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+  document.getElementById("text").dispatchEvent(pasting);
+}"""
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
 
@@ -190,6 +207,31 @@ async def test_the_theme_follows_the_system_until_one_is_chosen(profile: Browser
         assert await page.evaluate(colour) == light
 
 
+async def test_a_picture_is_pasted_shown_and_sent(profile: BrowserContext) -> None:
+    taken: list[Upload] = []
+
+    async def take(
+        uploads: Sequence[Upload], _text: str
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        taken.extend(uploads)
+        return (ImageRef("a" * 64, "image/png", 1, 1, "dot.png"),), ()
+
+    async def find(digest: str) -> ImagePart | None:
+        return ImagePart(taken[0].data, "image/png", 1, 1, "dot.png", digest)
+
+    async with stand(says("A dot!"), eyes=Eyes(take, find)) as at:
+        page = await opened(profile, at)
+        await page.evaluate(PASTE, base64.b64encode(DOT).decode())
+        await expect(page.locator("#pictures img")).to_have_count(1)
+        await say(page, "What is this?")
+        await page.wait_for_selector(".reply[data-state=done]")
+        await page.reload()
+
+        thumbnail = page.locator(".thumbs img")
+        await expect(thumbnail).to_have_js_property("naturalWidth", 1)
+        assert [upload.data for upload in taken] == [DOT]
+
+
 async def test_a_lost_connection_is_told_and_mended(profile: BrowserContext) -> None:
     async with stand(says("Back again")) as at:
         page = await opened(profile, at)
@@ -219,7 +261,7 @@ async def test_who_has_no_token_stands_at_the_stage_door(profile: BrowserContext
 
 async def operators_page(profile: BrowserContext, at: Stand) -> Page:
     page = await profile.new_page()
-    await page.goto(f"{at.url}/login?code={at.access.new_link_code()}")
+    await page.goto(at.platform.new_login_link())
     await page.wait_for_selector("body[data-ready]")
     await page.click("#operator")
     await page.wait_for_selector(".plot")

@@ -9,14 +9,9 @@ import pytest
 
 from operator_double import Board, failed, reply
 from understudy.errors import ErrorClass
-from understudy.platforms.web.access import Access
-from understudy.platforms.web.operator import CandidateView, OperatorPages
-from understudy.platforms.web.serve import WebServer
-from understudy.platforms.web.site import SiteParts, build_site
 from web_double import attempt
+from web_site import LOCAL, NOW, stand
 
-NOW = 1_790_000_000.0
-LOCAL = CandidateView("local", "local/koboldcpp", "", "koboldcpp", "usable")
 OPERATOR = {"Authorization": "Bearer operator"}
 
 
@@ -46,17 +41,12 @@ class Desk:
 
 @asynccontextmanager
 async def desk() -> AsyncIterator[Desk]:
-    board = Board([LOCAL])
-    access = Access(operator_token="operator", chat_token=None, free_chat=True, clock=lambda: NOW)
-    pages = OperatorPages(board.desk(lambda: NOW))
-    app = build_site(SiteParts(access, "Understudy", (), pages.routes()))
     async with (
         asyncio.timeout(20),
-        WebServer(app, "127.0.0.1", 0) as server,
+        stand() as at,
         aiohttp.ClientSession(headers=OPERATOR) as http,
     ):
-        yield Desk(http, server.url, board)
-        board.feed.close()
+        yield Desk(http, at.url, at.board)
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,14 @@ async def test_an_offline_message_shows_who_failed() -> None:
     assert "rate-limited" in str(offline["steps"])
 
 
+async def test_readiness_follows_the_model_servers() -> None:
+    async with site(says("Hi")) as page:
+        assert await page.status("/readyz") == 200
+        page.stand.board.candidates.clear()
+        assert await page.status("/readyz") == 503
+        assert await page.status("/healthz") == 200
+
+
 async def test_every_answer_carries_the_headers_that_protect_it() -> None:
     async with site(says("Hi")) as page:
         for path in ("/", "/static/chat.js", "/api/chats", "/nowhere", "/healthz"):
@@ -293,12 +301,12 @@ async def test_behind_a_proxy_the_chat_asks_for_a_token() -> None:
 async def test_the_login_link_lets_in_once_with_a_strict_cookie() -> None:
     async with site(says("Hi"), chat_token="chat") as page:
         assert await page.status("/") == 303
-        code = page.stand.access.new_link_code()
-        async with page.http.get(f"{page.url}/login?code={code}") as answer:
+        link = page.stand.platform.new_login_link()
+        async with page.http.get(link) as answer:
             cookie = answer.headers["Set-Cookie"]
         assert await page.status("/") == 200
         page.http.cookie_jar.clear()
-        async with page.http.get(f"{page.url}/login?code={code}") as answer:
+        async with page.http.get(link) as answer:
             assert "used already" in await answer.text()
             assert "Set-Cookie" not in answer.headers
 

@@ -1,0 +1,105 @@
+"""The web platform in one piece: from what the program hands in to a running site."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from understudy.config.settings import Web
+from understudy.platforms.web.access import Access, is_loopback
+from understudy.platforms.web.chat import Answers, ChatApi, Eyes, Memory
+from understudy.platforms.web.feed import Feed
+from understudy.platforms.web.operator import CandidateView, Desk, OperatorPages, Switches
+from understudy.platforms.web.rooms import Rooms
+from understudy.platforms.web.serve import WebServer
+from understudy.platforms.web.site import ReadPage, SiteParts, build_site
+from understudy.platforms.web.tokens import check_host, operator_token
+from understudy.routing.ledger import LedgerReader
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the site is given of the rest of the program."""
+
+    web: Web
+    bot_name: str
+    token_file: Path
+    """Where a token that was made here is kept; its folder is there already."""
+    answers: Answers
+    memory: Memory
+    ledger: LedgerReader
+    candidates: Callable[[], Sequence[CandidateView]]
+    switches: Switches
+    ready: Callable[[], bool]
+    for_machines: Sequence[tuple[str, ReadPage]] = ()
+    eyes: Eyes | None = None
+    clock: Callable[[], float] = time.time
+    """Wall clock."""
+
+
+@dataclass(slots=True)
+class WebPlatform:
+    """Register `rooms.open_delivery` with the message router, and `rooms` and `feed` as observers
+    of attempts, before `open` is entered."""
+
+    rooms: Rooms = field(default_factory=lambda: Rooms(time.time))
+    feed: Feed = field(default_factory=Feed)
+    url: str = ""
+    """Where it listens; empty while it does not."""
+    _access: Access | None = None
+
+    def new_login_link(self) -> str:
+        """A link that lets one browser in as operator, once, within the hour."""
+        assert self._access is not None, "the site is not open"
+        return f"{self.url}/login?code={self._access.new_link_code()}"
+
+    @asynccontextmanager
+    async def open(self, house: House) -> AsyncGenerator[None]:
+        """Serve until left. Raises ConfigError where the settings or the port forbid it."""
+        check_host(house.web)
+        self._access = _access(house)
+        async with WebServer(self._site(house), house.web.host, house.web.port) as server:
+            self.url = server.url
+            try:
+                yield
+            finally:
+                self.rooms.close()
+                self.feed.close()
+                self.url = ""
+
+    def _site(self, house: House) -> Starlette:
+        assert self._access is not None
+        desk = Desk(
+            house.candidates,
+            house.ledger,
+            self.feed,
+            house.switches,
+            house.clock,
+            house.bot_name,
+        )
+        chat = ChatApi(house.answers, house.memory, self.rooms, clock=house.clock, eyes=house.eyes)
+        return build_site(
+            SiteParts(
+                access=self._access,
+                bot_name=house.bot_name,
+                chat=chat.routes(),
+                operator=OperatorPages(desk).routes(),
+                for_machines=house.for_machines,
+                ready=house.ready,
+                allowed_hosts=house.web.allowed_hosts,
+                vision=house.eyes is not None,
+            )
+        )
+
+
+def _access(house: House) -> Access:
+    chat_token = house.web.chat_token
+    return Access(
+        operator_token=operator_token(house.web, house.token_file),
+        chat_token=chat_token.get_secret_value() if chat_token is not None else None,
+        free_chat=is_loopback(house.web.host),
+        clock=house.clock,
+    )
