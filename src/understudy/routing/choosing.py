@@ -10,6 +10,7 @@ from understudy.routing.candidate import Candidate
 from understudy.routing.context import Overflow, fitting_prompt
 from understudy.routing.cooldown import Hold
 from understudy.routing.deadlines import budget
+from understudy.routing.ledger import start_of_next_day
 from understudy.routing.memory import Memory
 from understudy.routing.policy import RULES, backoff_s
 from understudy.routing.recording import Skip
@@ -71,7 +72,7 @@ class Chooser:
             return Skip(candidate.off)
         free = self._prices.is_free(candidate.provider, candidate.engine, candidate.model)
         if not free and not trip.request.may_spend(trip.request.origin):
-            return Skip(SkipReason.BUDGET)
+            return Skip(SkipReason.BUDGET, held_until=start_of_next_day(self._wall()))
         if not self._capable(trip, candidate):
             return Skip(SkipReason.CAPABILITY)
         return None

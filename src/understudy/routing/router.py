@@ -14,6 +14,7 @@ from understudy.llm.prices import PriceBook
 from understudy.routing.attempts import (
     AttemptObserver,
     AttemptRecord,
+    SkipReason,
 )
 from understudy.routing.candidate import Candidate
 from understudy.routing.choosing import Chooser
@@ -155,5 +156,11 @@ class ModelRouter:
             for c in self._order(trip.request)
             if not c.off
         )
-        holds = [gate.hold.until for gate in gates if gate.hold is not None]
-        return self._tools.wall() + min(holds) - now if holds else None
+        wall = self._tools.wall()
+        holds = [wall + gate.hold.until - now for gate in gates if gate.hold is not None]
+        holds += [
+            a.held_until
+            for a in trip.records
+            if a.skip_reason is SkipReason.BUDGET and a.held_until is not None
+        ]
+        return min(holds, default=None)

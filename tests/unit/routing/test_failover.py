@@ -412,6 +412,10 @@ async def test_paid_candidates_are_passed_by_once_the_money_is_spent() -> None:
 
     assert seen.story == ["a budget", "home ok"]
     assert broke.end.record.offline_reason is OfflineReason.BUDGET
+    retry_at = broke.end.record.retry_at
+    assert retry_at is not None
+    assert retry_at % 86_400 == 0
+    assert 0 < retry_at - broke.end.record.ts <= 86_400
 
 
 async def test_an_order_of_its_own_is_walked_as_it_stands() -> None:
