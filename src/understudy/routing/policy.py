@@ -93,7 +93,7 @@ RULES: Mapping[ErrorClass, Rule] = {
     ErrorClass.REFUSAL: _NONE,
     ErrorClass.EMPTY_REPLY: Rule(_M, Opens.THREE_OF_TEN, 10),
     ErrorClass.REASONING_EXHAUSTED: _NONE,
-    ErrorClass.GARBAGE: Rule(_M, Opens.THREE_OF_TEN, 10),
+    ErrorClass.GARBAGE: Rule(_M, Opens.THREE_OF_TEN, 10, restarts=True),
     ErrorClass.RESPONSE_TOO_LARGE: _NONE,
     ErrorClass.POOL_TIMEOUT: _PASSING,
     ErrorClass.QUEUE_TIMEOUT: _NONE,

@@ -19,7 +19,6 @@ from understudy.routing.attempts import (
 from understudy.routing.candidate import Candidate
 from understudy.routing.choosing import Chooser
 from understudy.routing.deadlines import Deadline
-from understudy.routing.holdback import Holdback
 from understudy.routing.judging import Judge
 from understudy.routing.memory import Memory
 from understudy.routing.offline import offline_reason
@@ -136,7 +135,7 @@ class ModelRouter:
         return tuple(dict.fromkeys(wanted))
 
     def _start(self, trip: Trip, assignment: Assignment) -> RunningAttempt:
-        run = RunningAttempt(assignment, Holdback(trip.request.kind), self._tools.clock)
+        run = RunningAttempt(assignment, trip.request, lambda: trip.committed, self._tools.clock)
         trip.start(run)
         return run
 

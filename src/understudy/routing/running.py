@@ -2,23 +2,26 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from understudy.chat import ChatEvent, Finished, ReasoningDelta, ToolCallDelta
-from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
+from understudy.chat import ChatEvent, Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.errors import BadReply, ErrorClass, ProviderError, Rejected, Unreachable
 from understudy.llm.client import Exchange, Phase
 from understudy.routing.attempts import AttemptRole
 from understudy.routing.candidate import Candidate, ScopeKey
 from understudy.routing.deadlines import Budget
 from understudy.routing.holdback import Holdback, Output
+from understudy.routing.normaliser import Normaliser
 from understudy.routing.queue import FairQueue
-from understudy.routing.request import Prompt
+from understudy.routing.request import Prompt, ReplyRequest, Restarted, SinkKind
 from understudy.routing.watch import Watch
 
 _log = structlog.get_logger()
+
+Shown = Output | Restarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,11 @@ class RunningAttempt:
     """One HTTP request to one candidate. Everything mutable about an attempt is in here."""
 
     def __init__(
-        self, assignment: Assignment, holdback: Holdback, clock: Callable[[], float]
+        self,
+        assignment: Assignment,
+        request: ReplyRequest,
+        is_bound: Callable[[], bool],
+        clock: Callable[[], float],
     ) -> None:
         self.assignment = assignment
         self.exchange = Exchange(phase=Phase.QUEUE)
@@ -65,7 +72,11 @@ class RunningAttempt:
         self.max_gap_s = 0.0
         self._last_useful = self.started
         self._clock = clock
-        self._holdback = holdback
+        self._append_only = request.kind is SinkKind.APPEND_ONLY
+        self._holdback = Holdback(request.kind, assignment.echoes)
+        self._normaliser = Normaliser(
+            for_people=request.owns_prompt, is_bound=lambda: self.yielded and is_bound()
+        )
         self._texts: list[str] = []
         self._thought = False
 
@@ -81,7 +92,7 @@ class RunningAttempt:
     def visible_chars(self) -> int:
         return sum(map(len, self._texts))
 
-    async def events(self) -> AsyncGenerator[Output, None]:
+    async def events(self) -> AsyncGenerator[Shown, None]:
         """Yield what the sink may have; afterwards `failure` tells how it ended.
 
         Closing or cancelling it closes the connection.
@@ -94,12 +105,18 @@ class RunningAttempt:
             self.cancelled = True
             raise
         except ProviderError as error:
-            self.failure = error
+            self._failed(error)
         except Exception as error:  # noqa: BLE001 - a bug in one engine's client must not end the reply
             _log.error("router.internal_error", error=type(error).__name__, exc_info=True)
             self.failure = Unreachable(ErrorClass.INTERNAL)
         finally:
             self.ended = self._clock()
+
+    def _failed(self, error: ProviderError) -> None:
+        if error.error_class is ErrorClass.RESPONSE_TOO_LARGE and self.yielded:
+            self.finish_reason = "length"
+        else:
+            self.failure = error
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None, None]:
@@ -114,7 +131,7 @@ class RunningAttempt:
             self.exchange.phase = Phase.CONNECT
             yield
 
-    async def _reading(self) -> AsyncGenerator[Output, None]:
+    async def _reading(self) -> AsyncGenerator[Shown, None]:
         client, model = self.assignment.candidate.client, self.assignment.candidate.model
         stream = client.stream(self.assignment.prompt.request, model, self.exchange)
         async with contextlib.aclosing(stream):
@@ -130,13 +147,43 @@ class RunningAttempt:
                         watch.resume(self._clock())
                     if self.finish_reason is not None:
                         break
+                for piece in self._normaliser.rest():
+                    for shown in self._pass(piece, watch):
+                        yield shown
         for output in self._concluded():
             yield output
 
-    def _take(self, event: ChatEvent, watch: Watch) -> tuple[Output, ...] | list[Output]:
+    def _take(self, event: ChatEvent, watch: Watch) -> Sequence[Shown]:
         if isinstance(event, Finished):
             self.finish_reason = event.reason
             return ()
+        if not isinstance(event, TextDelta):
+            return self._pass(event, watch)
+        pieces = self._normaliser.take(event)
+        if len(pieces) == 1 and pieces[0] is event:
+            return self._cut(self._pass(event, watch))
+        shown: list[Shown] = []
+        if self._normaliser.forget:
+            shown += self._forgotten()
+        for piece in pieces:
+            shown += self._pass(piece, watch)
+        return self._cut(shown)
+
+    def _forgotten(self) -> Sequence[Shown]:
+        if self._append_only and self.yielded:
+            return ()
+        self._texts.clear()
+        self._thought = True
+        return () if self._holdback.forget() else (Restarted(),)
+
+    def _cut(self, shown: Sequence[Shown]) -> Sequence[Shown]:
+        if self._normaliser.cut:
+            self.finish_reason = "stop"
+            if self._normaliser.keep is not None:
+                self._texts = [self.text[: self._normaliser.keep]]
+        return shown
+
+    def _pass(self, event: Output, watch: Watch) -> Sequence[Output]:
         visible = self._remember(event)
         if visible is None:
             return ()
@@ -166,10 +213,16 @@ class RunningAttempt:
         self.max_gap_s = max(self.max_gap_s, now - self._last_useful)
         self._last_useful = now
 
-    def _concluded(self) -> list[Output]:
+    def _concluded(self) -> Iterator[Shown]:
+        """Draw the line under a stream that ended; raises when what came is no reply."""
         if self.finish_reason is None:
             raise BadReply(ErrorClass.TRUNCATED_STREAM)
-        if self.first_visible is None:
+        if not self.tool_calls and not any(map(str.strip, self._texts)):
             exhausted = self._thought and self.finish_reason == "length"
             raise BadReply(ErrorClass.REASONING_EXHAUSTED if exhausted else ErrorClass.EMPTY_REPLY)
-        return self._holdback.release()
+        if self._holdback.is_echo and not self.tool_calls:
+            self.echoed = True
+            raise BadReply(ErrorClass.GARBAGE, provider_code="echo")
+        if self.finish_reason == "content_filter":
+            raise Rejected(ErrorClass.CONTENT_POLICY)
+        yield from self._holdback.release()

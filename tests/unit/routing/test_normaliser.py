@@ -1,0 +1,194 @@
+"""What people see of what a model wrote, wherever its pieces break."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.chat import Finished, ReasoningDelta, TextDelta
+from understudy.errors import BadReply, ErrorClass
+from understudy.llm.scripted import Script, Step, saying
+from understudy.routing.normaliser import Normaliser
+from understudy.routing.request import Restarted, SinkKind
+from unit.routing.walking import Seen, candidate, reply, router, wanted
+
+GOOD = saying("Hello", " there")
+
+
+def cleaned(*pieces: str, for_people: bool = True, bound: bool = False) -> tuple[str, str]:
+    """(visible text, thoughts) of a text that came in these pieces."""
+    normaliser = Normaliser(for_people=for_people, is_bound=lambda: bound)
+    text, thoughts = "", ""
+    for piece in pieces:
+        out = list(normaliser.take(TextDelta(piece)))
+        if normaliser.forget:
+            text, thoughts = "", thoughts + text
+        for event in out:
+            if isinstance(event, TextDelta):
+                text += event.text
+            else:
+                thoughts += event.text
+    return text + "".join(e.text for e in normaliser.rest()), thoughts
+
+
+def test_a_plain_piece_passes_as_the_very_same_event() -> None:
+    event = TextDelta("Hello", raw=b"data: {}\n\n")
+
+    assert Normaliser(for_people=True, is_bound=bool).take(event)[0] is event
+
+
+@given(st.data())
+def test_thoughts_are_told_apart_wherever_the_pieces_break(data: st.DataObject) -> None:
+    whole = "<think>Let me see. 1 < 2 </ think></think>\n\nTwo is <more> than one."
+    cuts = data.draw(st.lists(st.integers(1, len(whole) - 1), max_size=12, unique=True))
+    edges = [0, *sorted(cuts), len(whole)]
+    pieces = [whole[a:b] for a, b in itertools.pairwise(edges)]
+
+    assert cleaned(*pieces) == ("Two is <more> than one.", "Let me see. 1 < 2 </ think>")
+
+
+def test_a_tag_within_a_sentence_is_no_thought() -> None:
+    text = "Models write <think> before they speak."
+
+    assert cleaned(text, for_people=False) == (text, "")
+
+
+def test_what_looked_like_a_tag_to_the_end_is_text() -> None:
+    assert cleaned("a <", "thin") == ("a <thin", "")
+
+
+def test_without_an_opening_tag_everything_before_the_closing_one_was_a_thought() -> None:
+    assert cleaned("They greet me.", "</thi", "nk>", "\n\nHello!")[0] == "Hello!"
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        (("Sure.", "<|im_", "end|>", "<|im_start|>user"), "Sure."),
+        (("Sure. [IN", "ST] more"), "Sure. "),
+        (("Hi!", "\nUs", "er: and you?"), "Hi!"),
+        (("A [link] and ### Heading",), "A [link] and ### Heading"),
+    ],
+)
+def test_leaks_and_other_speakers_are_cut_off(raw: tuple[str, ...], kept: str) -> None:
+    assert cleaned(*raw) == (kept, "")
+
+
+def test_a_client_of_the_gateway_gets_the_text_as_it_is() -> None:
+    text = "Write <|im_start|> first.\nUser: hello [INST]"
+
+    assert cleaned(text, for_people=False)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "error_class"),
+    [
+        ("<|im_start|>assistant", ErrorClass.GARBAGE),
+        ("<!DOCTYPE html><html>", ErrorClass.BAD_BODY),
+        ("the " * 200, ErrorClass.GARBAGE),
+        ("\ufffd\ufffd ok " * 30, ErrorClass.GARBAGE),
+        ("one two three four five six " * 200, ErrorClass.GARBAGE),
+    ],
+)
+def test_what_is_no_reply_at_all_is_refused(raw: str, error_class: ErrorClass) -> None:
+    with pytest.raises(BadReply) as refused:
+        cleaned(raw)
+
+    assert refused.value.error_class is error_class
+
+
+@pytest.mark.parametrize("honest", ["-" * 100, "ha" * 40, "| --- | --- |\n" * 20, "=" * 300])
+def test_rulers_and_laughter_are_no_garbage(honest: str) -> None:
+    assert cleaned(honest) == (honest, "")
+
+
+@given(st.text(max_size=400), st.integers(1, 7))
+def test_text_for_clients_without_tags_is_never_changed(text: str, size: int) -> None:
+    if "think" in text or "\ufffd" in text:
+        return
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+
+    assert cleaned(*pieces, for_people=False) == (text, "")
+
+
+def through(*steps: Step) -> Script:
+    return (*steps, Finished("stop"))
+
+
+async def seen_by(kind: SinkKind, script: Script, **fields: object) -> Seen:
+    candidates = [candidate("a", script), candidate("b", GOOD)]
+    return await reply(router(candidates), wanted(kind, **fields))
+
+
+async def test_a_loop_after_good_text_is_cut_off_where_it_begins() -> None:
+    script = through(TextDelta("This was a good beginning. "), TextDelta("na" * 200))
+
+    seen = await seen_by(SinkKind.EDITABLE, script)
+
+    assert seen.story == ["a ok"]
+    assert seen.end.text == "This was a good beginning. "
+
+
+async def test_a_loop_nobody_has_seen_goes_to_the_next() -> None:
+    seen = await seen_by(SinkKind.HELD, through(TextDelta("Well. "), TextDelta("na" * 200)))
+
+    assert seen.story == ["a garbage", "b ok"]
+
+
+async def test_an_echo_of_the_question_is_no_reply_once() -> None:
+    question = "What do you think about the weather today?"
+    echo = through(TextDelta("What do you think "), TextDelta("about the weather today?"))
+    candidates = [candidate("a", echo), candidate("b", echo)]
+
+    seen = await reply(router(candidates), wanted(last_user_text=question))
+
+    assert seen.story == ["a garbage", "b ok"]
+    assert seen.screen == question
+
+
+async def test_a_reply_that_only_begins_like_the_question_is_let_through() -> None:
+    question = "What do you think about the weather today?"
+    script = through(TextDelta("What do you think "), TextDelta("of it yourself?"))
+
+    seen = await seen_by(SinkKind.APPEND_ONLY, script, last_user_text=question)
+
+    assert seen.screen == "What do you think of it yourself?"
+
+
+async def test_a_greeting_may_be_returned() -> None:
+    seen = await seen_by(SinkKind.HELD, through(TextDelta("Hello!")), last_user_text="Hello!")
+
+    assert seen.story == ["a ok"]
+
+
+ORPHAN = through(TextDelta("They greet me. "), TextDelta("</think>"), TextDelta("Hi!"))
+
+
+async def test_an_editable_sink_takes_an_unmarked_thought_back() -> None:
+    seen = await seen_by(SinkKind.EDITABLE, ORPHAN)
+
+    assert seen.screen == seen.end.text == "Hi!"
+    assert any(isinstance(event, Restarted) for event in seen.events)
+
+
+async def test_a_held_reply_never_shows_an_unmarked_thought() -> None:
+    seen = await seen_by(SinkKind.HELD, ORPHAN)
+
+    assert seen.screen == seen.end.text == "Hi!"
+    assert not any(isinstance(event, Restarted) for event in seen.events)
+
+
+async def test_what_was_appended_stays_but_the_tag_is_never_sent() -> None:
+    seen = await seen_by(SinkKind.APPEND_ONLY, ORPHAN)
+
+    assert seen.screen == "They greet me. Hi!"
+
+
+async def test_thoughts_are_passed_on_as_thoughts() -> None:
+    script = through(TextDelta("<think>hm</think>"), TextDelta("Hi!"))
+
+    seen = await seen_by(SinkKind.EDITABLE, script)
+
+    assert seen.screen == "Hi!"
+    assert [e.text for e in seen.events if isinstance(e, ReasoningDelta)] == ["hm"]
