@@ -125,23 +125,32 @@ class Endpoint:
     async def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
         """Read one short answer whole, within 5 s: probes, token counts, aborts.
 
-        `path` may be a whole address, for what hangs elsewhere than the API.
+        `path` may be a whole address, for what hangs elsewhere than the API. A question costs
+        nothing, so one that met a connection already given up is asked anew: only attempts are
+        never repeated here.
         """
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                return await self._ask(method, self._url(path), body, Exchange())
+                try:
+                    return await self._ask(method, path, body)
+                except Unreachable as error:
+                    if error.error_class is not ErrorClass.STALE_CONNECTION:
+                        raise
+                    return await self._ask(method, path, body)
         except TimeoutError:
             raise Unreachable(ErrorClass.FIRST_TOKEN_TIMEOUT) from None
 
-    async def _ask(self, method: str, url: URL, body: bytes | None, exchange: Exchange) -> Answer:
+    async def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
+        exchange = Exchange()
         with transport_errors(exchange):
             async with self._session().request(
                 method,
-                url,
+                self._url(path),
                 data=body,
                 headers=self._headers,
                 timeout=self._timeout,
                 allow_redirects=False,
+                trace_request_ctx=_Trace(exchange, self._clock(), self._clock),
             ) as response:
                 text = await read_whole(response, _MAX_ANSWER_BYTES)
                 return Answer(response.status, lower_headers(response), text)
