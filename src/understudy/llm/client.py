@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from understudy.chat import ChatEvent, ChatRequest, Usage
+from understudy.llm.prices import Price
 
 
 class Phase(StrEnum):
@@ -62,6 +63,7 @@ class ProbeReport:
     context_length: int | None = None
     vision: bool | None = None
     max_concurrency: int | None = None
+    price: Price | None = None
     health_endpoint: bool = True
     """False where nothing can be asked for free: then a real request is the probe."""
     advice: str = ""

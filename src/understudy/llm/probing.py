@@ -6,6 +6,7 @@ import msgspec
 
 from understudy.errors import BadReply, ErrorClass, ProviderError
 from understudy.llm.client import ProbeReport, ProbeState
+from understudy.llm.prices import Price
 
 
 class _Architecture(msgspec.Struct):
@@ -24,6 +25,30 @@ class _Status(msgspec.Struct):
     value: str | None = None
 
 
+class _Pricing(msgspec.Struct):
+    prompt: str | float | None = None
+    completion: str | float | None = None
+    request: str | float | None = None
+    input_cache_read: str | float | None = None
+
+    @property
+    def price(self) -> Price | None:
+        given = _usd(self.prompt), _usd(self.completion)
+        if given[0] is None or given[1] is None:
+            return None
+        return Price(given[0], given[1], _usd(self.input_cache_read), _usd(self.request) or 0.0)
+
+
+def _usd(value: str | float | None) -> float | None:
+    """US dollars per token: OpenRouter writes them as text; Chutes and NanoGPT write numbers, per
+    million tokens. A negative price (OpenRouter's routers) says that it depends."""
+    try:
+        usd = float(value) if isinstance(value, str) else value / 1e6 if value is not None else None
+    except ValueError:
+        return None
+    return usd if usd is not None and usd >= 0 else None
+
+
 class ListedModel(msgspec.Struct):
     """One entry of a model list, whichever server wrote it; everything but the id may lack."""
 
@@ -36,6 +61,11 @@ class ListedModel(msgspec.Struct):
     capabilities: _Capabilities | list[str] | None = None
     meta: _Meta | None = None
     status: _Status | str | None = None
+    pricing: _Pricing | None = None
+
+    @property
+    def price(self) -> Price | None:
+        return self.pricing.price if self.pricing else None
 
     @property
     def n_ctx(self) -> int | None:
@@ -118,6 +148,7 @@ def model_report(models: ModelList, name: str) -> ProbeReport:
         models=models.ids,
         context_length=found.n_ctx,
         vision=found.sees,
+        price=found.price,
     )
 
 

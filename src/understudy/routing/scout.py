@@ -1,0 +1,132 @@
+"""Scout: looks at every server in the background and tells what its models can do and cost.
+
+What it finds is kept in a file, so that the next start knows it at once, and knows it also when a
+server cannot be reached.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from understudy.llm.capabilities import Capabilities, CapabilityBook, ModelKey
+from understudy.llm.client import ProbeReport, ProbeState
+from understudy.llm.prices import Price, PriceBook
+from understudy.routing.candidate import Candidate
+
+_LOG = structlog.get_logger()
+_HOSTED_EVERY_S = 24 * 3600.0
+_LOCAL_EVERY_S = 300.0
+"""A server at home may be restarted with another model."""
+_UNKNOWN_EVERY_S = 60.0
+_ROUND_S = 15.0
+
+
+class _Finding(msgspec.Struct, frozen=True):
+    """What one look at one model told."""
+
+    at: float
+    """Wall clock."""
+    vision: bool | None = None
+    n_ctx: int | None = None
+    slots: int | None = None
+    price: Price | None = None
+
+
+class Scout:
+    """Feeds the capability book and the price book. Owned by whoever runs `run`."""
+
+    def __init__(
+        self,
+        candidates: Callable[[], Sequence[Candidate]],
+        book: CapabilityBook,
+        prices: PriceBook,
+        *,
+        file: Path | None,
+        wall: Callable[[], float],
+    ) -> None:
+        self._candidates = candidates
+        self._book = book
+        self._prices = prices
+        self._file = file
+        self._wall = wall
+        self._found: dict[str, _Finding] = {}
+        self._tried: dict[str, float] = {}
+        self._missing: set[str] = set()
+
+    async def run(self) -> None:
+        """Use what is known from earlier, then look around until cancelled."""
+        await self.recall()
+        while True:
+            await self.look()
+            await asyncio.sleep(_ROUND_S)
+
+    async def recall(self) -> None:
+        """Take over the findings of an earlier run."""
+        if self._file is None:
+            return
+        with suppress(OSError, msgspec.DecodeError):
+            kept = await asyncio.to_thread(self._file.read_bytes)
+            self._found = msgspec.json.decode(kept, type=dict[str, _Finding])
+        for candidate in self._candidates():
+            if candidate.name in self._found:
+                self._tell(candidate, self._found[candidate.name])
+
+    async def look(self) -> None:
+        """Probe every candidate whose facts are due, one server after the other."""
+        due = [c for c in self._candidates() if c.off is None and self._is_due(c)]
+        for candidate in due:
+            self._tried[candidate.name] = self._wall()
+            self._take(candidate, await candidate.client.probe(candidate.model))
+        if due and self._file is not None:
+            await asyncio.to_thread(self._keep, self._file)
+
+    def _is_due(self, candidate: Candidate) -> bool:
+        found = self._found.get(candidate.name)
+        now = self._wall()
+        if now - self._tried.get(candidate.name, -1e12) < _UNKNOWN_EVERY_S:
+            return False
+        every = _LOCAL_EVERY_S if candidate.local else _HOSTED_EVERY_S
+        return found is None or now - found.at >= every
+
+    def _take(self, candidate: Candidate, report: ProbeReport) -> None:
+        if report.state is ProbeState.MODEL_MISSING:
+            if candidate.name not in self._missing:
+                self._missing.add(candidate.name)
+                _LOG.warning("model.missing", candidate=candidate.name, advice=report.advice)
+            return
+        if report.state is not ProbeState.READY:
+            return
+        self._missing.discard(candidate.name)
+        finding = _Finding(
+            self._wall(),
+            report.vision,
+            report.context_length,
+            report.max_concurrency,
+            report.price,
+        )
+        self._found[candidate.name] = finding
+        self._tell(candidate, finding)
+
+    def _tell(self, candidate: Candidate, finding: _Finding) -> None:
+        facts = Capabilities(vision=finding.vision, n_ctx=finding.n_ctx, slots=finding.slots)
+        self._book.discover(ModelKey(candidate.provider, candidate.model), facts)
+        prices = {
+            c.model: found.price
+            for c in self._candidates()
+            if c.provider == candidate.provider
+            and (found := self._found.get(c.name)) is not None
+            and found.price is not None
+        }
+        self._prices.learn(candidate.provider, prices)
+
+    def _keep(self, file: Path) -> None:
+        new = file.with_suffix(".new")
+        try:
+            new.write_bytes(msgspec.json.encode(self._found))
+            new.replace(file)
+        except OSError as error:
+            _LOG.warning("scout.not_kept", file=str(file), error=error.strerror)

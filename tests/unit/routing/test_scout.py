@@ -1,0 +1,125 @@
+"""What a look at the servers tells the router, now and at the next start."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from understudy.llm.capabilities import Capabilities, CapabilityBook, ModelKey
+from understudy.llm.client import ProbeReport, ProbeState
+from understudy.llm.prices import Price, PriceBook
+from understudy.llm.probing import model_report, read_models
+from understudy.llm.scripted import ScriptedClient, saying
+from understudy.routing.candidate import Candidate
+from understudy.routing.scout import Scout
+
+KEY = ModelKey("a", "m")
+SEEING = ProbeReport(ProbeState.READY, vision=True, context_length=4096, price=Price(1e-6, 2e-6))
+GONE = ProbeReport(ProbeState.MODEL_MISSING, advice="the model 'm' is not there")
+DOWN = ProbeReport(ProbeState.UNREACHABLE)
+
+
+@dataclass
+class World:
+    """One candidate, the books, and a clock."""
+
+    file: Path | None = None
+    local: bool = False
+    now: float = 1000.0
+    book: CapabilityBook = field(default_factory=lambda: CapabilityBook(lambda: 0.0))
+    prices: PriceBook = field(default_factory=PriceBook)
+    client: ScriptedClient = field(default_factory=lambda: ScriptedClient([saying("x")]))
+
+    def __post_init__(self) -> None:
+        candidate = Candidate("a", "m", "a", "openrouter", self.client, local=self.local)
+        self.scout = Scout(
+            lambda: [candidate],
+            self.book,
+            self.prices,
+            file=self.file,
+            wall=lambda: self.now,
+        )
+
+    async def look(self, report: ProbeReport) -> None:
+        self.client.report = report
+        await self.scout.look()
+
+    @property
+    def known(self) -> Capabilities:
+        return self.book.of(KEY, Capabilities())
+
+
+async def test_a_look_tells_capabilities_and_prices() -> None:
+    world = World()
+
+    await world.look(SEEING)
+
+    assert (world.known.vision, world.known.n_ctx) == (True, 4096)
+    assert world.prices.price("a", "openrouter", ("m", "m")) == Price(1e-6, 2e-6)
+
+
+async def test_the_next_start_knows_it_without_the_server(tmp_path: Path) -> None:
+    await World(tmp_path / "scout.json").look(SEEING)
+    later = World(tmp_path / "scout.json")
+
+    await later.scout.recall()
+
+    assert (later.known.vision, later.known.n_ctx) == (True, 4096)
+    assert later.client.probes == 0
+
+
+async def test_hosted_models_are_looked_at_once_a_day_and_local_ones_more_often() -> None:
+    hosted, local = World(), World(local=True)
+    for world in (hosted, local):
+        for now in (0.0, 10.0, 400.0, 90_000.0):
+            world.now = 1e6 + now
+            await world.look(SEEING)
+
+    assert (hosted.client.probes, local.client.probes) == (2, 3)
+
+
+async def test_a_server_that_is_down_is_tried_again_each_minute() -> None:
+    world = World()
+    for now in (0.0, 30.0, 61.0):
+        world.now = 1e6 + now
+        await world.look(DOWN)
+
+    assert world.client.probes == 2
+    assert world.known == Capabilities()
+
+
+async def test_a_model_that_is_gone_is_named_once_with_advice() -> None:
+    world = World()
+    with capture_logs() as logs:
+        for now in (0.0, 100.0):
+            world.now = 1e6 + now
+            await world.look(GONE)
+
+    assert [log["event"] for log in logs] == ["model.missing"]
+    assert logs[0]["advice"] == "the model 'm' is not there"
+
+
+async def test_a_damaged_file_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "scout.json"
+    file.write_text("{")
+    world = World(file)
+
+    await world.scout.recall()
+    await world.look(SEEING)
+
+    assert world.known.vision is True
+
+
+def test_prices_are_read_per_token_whichever_way_they_are_written() -> None:
+    listed = b"""{"data": [
+        {"id": "text", "pricing": {"prompt": "0.000001", "completion": "0.000002"}},
+        {"id": "number", "pricing": {"prompt": 1, "completion": 2}},
+        {"id": "auto", "pricing": {"prompt": "-1", "completion": "-1"}},
+        {"id": "free", "pricing": {"prompt": "0", "completion": "0"}},
+        {"id": "odd", "pricing": {"prompt": "cheap", "completion": null}}
+    ]}"""
+
+    models = read_models(listed)
+    prices = [model_report(models, name).price for name in models.ids]
+
+    assert prices == [Price(1e-6, 2e-6), Price(1e-6, 2e-6), None, Price(0.0, 0.0), None]
