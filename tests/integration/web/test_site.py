@@ -1,8 +1,10 @@
+import asyncio
 import base64
 import re
 
 import pytest
 from starlette.applications import Starlette
+from yarl import URL
 
 from understudy.errors import ConfigError
 from understudy.platforms.web.chat import MAX_TEXT
@@ -250,6 +252,20 @@ async def test_every_answer_carries_the_headers_that_protect_it() -> None:
                 assert answer.headers["X-Frame-Options"] == "DENY"
                 assert answer.headers["X-Content-Type-Options"] == "nosniff"
                 assert "server" not in {name.lower() for name in answer.headers}
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../pages/chat.html", "/static/%2e%2e/pages/chat.html", "/static/..%2fsite.py"]
+)
+async def test_nothing_but_assets_is_served_as_asset(path: str) -> None:
+    async with site(says("Hi")) as page:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(page.url).port)
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
+        status = await reader.readline()
+        writer.close()
+
+    assert b"404" in status
 
 
 async def test_a_name_that_is_not_ours_is_not_answered() -> None:

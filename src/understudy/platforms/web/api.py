@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from understudy.errors import StorageError
 
-MAX_BODY = 48_000_000
+MAX_BODY = 300_000
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -17,7 +17,7 @@ from understudy.chat import ImagePart
 from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.errors import StorageError
-from understudy.platforms.web.api import Refused, answered, read_json
+from understudy.platforms.web.api import MAX_BODY, Refused, answered, read_json
 from understudy.platforms.web.listener import listen
 from understudy.platforms.web.rooms import Rooms
 from understudy.platforms.web.wire import Json, line_entry, overview_row
@@ -25,6 +25,7 @@ from understudy.platforms.web.wire import Json, line_entry, overview_row
 PLATFORM = "web"
 BROWSER_COOKIE = "understudy_browser"
 MAX_TEXT = 32_000
+MAX_UPLOAD = 48_000_000
 SHOWN_LINES = 400
 
 _TOO_FAST = "That was a lot at once, so this one gets no answer. Give me a minute, please."
@@ -169,7 +170,7 @@ class ChatApi:
 
     async def say(self, request: Request) -> Response:
         browser, channel = browser_of(request), channel_of(request)
-        fields = await read_json(request)
+        fields = await read_json(request, MAX_BODY if self._eyes is None else MAX_UPLOAD)
         sent_id = str(fields.get("id", ""))
         if not _ID.fullmatch(sent_id):
             raise Refused(400, "The message has no usable id.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from understudy.errors import StorageError
@@ -102,6 +103,10 @@ async def listen(rooms: Rooms, channel_id: str, past: PastEntries) -> AsyncItera
                 yield b": here\n\n"
                 continue
             changed.clear()
-            for news in page.news():
+            began = time.perf_counter()
+            fresh = page.news()
+            took_s = time.perf_counter() - began
+            for news in fresh:
                 yield news
-            await asyncio.sleep(FRAME_S)
+            # A long reply takes long to render: never spend more than a tenth of the time on it.
+            await asyncio.sleep(max(FRAME_S, 9 * took_s))

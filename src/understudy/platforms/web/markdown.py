@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from html import escape
 from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
@@ -9,6 +10,11 @@ from markdown_it.token import Token
 
 _SCHEMES = frozenset({"http", "https", "mailto"})
 _ALIGNED = re.compile(r"text-align:(left|center|right)")
+RENDERED = 60_000
+"""Characters that are read as markdown; what comes after stands as it was written. Rendering
+takes about a millisecond per thousand, and nothing else runs meanwhile."""
+
+_TAIL = 400
 _OPEN_LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\s]*$")
 
 
@@ -62,10 +68,13 @@ def _groups(tokens: Sequence[Token]) -> Iterator[list[Token]]:
 
 def blocks(text: str) -> tuple[str, ...]:
     """The top-level blocks of `text` as safe HTML. Text that grows changes the last ones only."""
-    tokens = list(_tame(_MARKDOWN.parse(text)))
-    return tuple(
+    tokens = list(_tame(_MARKDOWN.parse(text[:RENDERED])))
+    rendered = [
         _MARKDOWN.renderer.render(group, _MARKDOWN.options, {}) for group in _groups(tokens)
-    )
+    ]
+    if len(text) > RENDERED:
+        rendered.append(f'<pre class="rest">{escape(text[RENDERED:])}</pre>')
+    return tuple(rendered)
 
 
 def mended(text: str) -> str:
@@ -74,7 +83,7 @@ def mended(text: str) -> str:
     if text.count("```") % 2:
         return text
     head, gap, last = text.rpartition("\n\n")
-    last = _OPEN_LINK.sub(r"\1", last)
+    last = last[:-_TAIL] + _OPEN_LINK.sub(r"\1", last[-_TAIL:])
     if last.count("`") % 2:
         return head + gap + _closed(last, "`")
     for mark in ("**", "~~"):

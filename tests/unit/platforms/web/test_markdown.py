@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,3 +100,21 @@ def test_any_text_renders_without_live_markup(text: str) -> None:
     for block in (*blocks(text), *blocks(mended(text))):
         assert "<script" not in block
         assert "<img" not in block
+
+
+def test_a_reply_too_long_to_render_keeps_its_end_as_it_was_written() -> None:
+    text = "a *b* " * 20_000 + "<script>"
+
+    shown = blocks(text)
+
+    assert shown[-1].startswith('<pre class="rest">')
+    assert shown[-1].endswith("&lt;script&gt;</pre>")
+
+
+@pytest.mark.parametrize("piece", ["[", "[a](", "*a **b ", "![a](b", "|a", "- ", "> ", "`a``b "])
+def test_hostile_markdown_takes_no_long_time(piece: str) -> None:
+    text = piece * 20_000
+    began = time.process_time()
+    blocks(mended(text))
+
+    assert time.process_time() - began < 3
