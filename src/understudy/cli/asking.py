@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from understudy.app import answering, open_forgetful_bot
+from understudy.app.bot import answering, open_forgetful_bot
 from understudy.config.load import Config
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyTask
 from understudy.conversation.surroundings import new_id

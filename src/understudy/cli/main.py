@@ -10,6 +10,9 @@ import typer
 from understudy.errors import UnderstudyError
 
 COMMANDS = (
+    "demo",
+    "run",
+    "chat",
     "ask",
     "config",
     "gateway",

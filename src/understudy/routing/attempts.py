@@ -248,6 +248,11 @@ _SKIPS: dict[SkipReason, str] = {
 }
 
 
+def words_of(error_class: ErrorClass) -> str:
+    """What went wrong, in two or three words."""
+    return _WORDS[error_class]
+
+
 def verdict(record: AttemptRecord) -> str:
     """How an attempt ended, in a word or two for people."""
     if record.outcome is Outcome.OK:

@@ -45,6 +45,11 @@ def build_candidates(settings: ModelSettings, build: BuildClient) -> tuple[Candi
     return tuple(made)
 
 
+def usable_providers(settings: ModelSettings) -> tuple[str, ...]:
+    """The providers in the order that are switched on and have their key."""
+    return tuple(dict.fromkeys(e.provider for e in _entries(settings) if e.off is None))
+
+
 def waiting_split(settings: ModelSettings) -> tuple[str, ...]:
     """For each usable candidate, how long it may stay silent if all before it did so too."""
     usable = [entry for entry in _entries(settings) if entry.off is None]

@@ -7,7 +7,7 @@ let people in. Shutting down lets running replies end first, and then goes the o
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from understudy.errors import ConfigError
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
+from understudy.observability.spending import SpendGuard
 from understudy.routing.attempts import AttemptObserver
 from understudy.routing.in_force import RouterInForce
 from understudy.routing.router import Instruments
@@ -49,6 +50,7 @@ class Bot:
     """Whoever is added here is told of every attempt from then on."""
     models: RouterInForce
     personas: Personas
+    guard: SpendGuard
     ledger: Ledger | None = None
     """Absent where nothing is kept."""
     messages: MessageRouter = field(init=False)
@@ -93,6 +95,7 @@ async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
         bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver(), queue]))
+        await bot.guard.recall(ledger)
         bot.ledger = ledger
         bot.messages = _conversation(bot, storage.inbox, storage.preferences)
         yield bot
@@ -112,21 +115,36 @@ async def _with_models(
 ) -> AsyncGenerator[Bot]:
     personas = await _personas(config)
     models = RouterInForce(config, Instruments(observers=observers))
+    guard = SpendGuard(lambda: bot.settings().limits)
+    observers.append(guard)
+    bot = Bot(config, logs, observers, models, personas, guard)
     try:
-        yield Bot(config, logs, observers, models, personas)
+        yield bot
     finally:
         await models.aclose()
 
 
 @asynccontextmanager
-async def answering(bot: Bot) -> AsyncGenerator[None]:
+async def answering(bot: Bot, *, grace_s: float = GRACE_S) -> AsyncGenerator[None]:
     """Answer from now on; entered once every platform is registered. Leaving it lets running
     replies end, while the platforms can still show them."""
     await bot.messages.start()
     try:
         yield
     finally:
-        await bot.messages.aclose(GRACE_S)
+        await bot.messages.aclose(grace_s)
+
+
+@asynccontextmanager
+async def keeping_current(bot: Bot) -> AsyncGenerator[None]:
+    """Take over changes of the configuration in the background."""
+    task = asyncio.create_task(bot.keep_reloading(), name="reload")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def folder_of(config: Config) -> Path:
@@ -148,6 +166,8 @@ def _conversation(bot: Bot, inbox: InboxStore, wishes: PreferenceStore) -> Messa
             reply=bot.models.reply,
             settings=bot.settings,
             personas=lambda: bot.personas,
+            may_spend=bot.guard.may_spend,
+            limited_until=bot.guard.limited_until,
         )
     )
 

@@ -1,0 +1,68 @@
+"""A bot with everything its configuration asks for, until it is told to stop."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from understudy.app.bot import Bot, answering, keeping_current, open_bot
+from understudy.app.gateway import gateway
+from understudy.app.web import WebPage, web_page
+from understudy.config.load import Config
+from understudy.errors import ConfigError
+from understudy.observability.logs import Logs
+from understudy.routing.lineup import usable_providers
+from understudy.storage.database import database_path
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    bot: Bot
+    web: WebPage | None
+    gateway: str | None
+    """Its base URL."""
+
+
+@asynccontextmanager
+async def running(config: Config, logs: Logs) -> AsyncGenerator[Running]:
+    """Start everything, inside out; stop it the other way. Raises ConfigError, StorageError."""
+    settings = config.settings
+    database = database_path(settings.storage.url)
+    async with AsyncExitStack() as stack:
+        bot = await stack.enter_async_context(open_bot(config, logs))
+        page = base_url = None
+        if settings.web.enabled:
+            token_file = database.with_name(f"{database.name}-web-token")
+            page = await stack.enter_async_context(web_page(bot, token_file))
+        if settings.gateway.enabled:
+            base_url = await stack.enter_async_context(gateway(bot))
+        await stack.enter_async_context(answering(bot))
+        await stack.enter_async_context(keeping_current(bot))
+        yield Running(bot, page, base_url)
+
+
+async def until_told_to_stop() -> None:
+    """Wait for Ctrl-C or the signal that service managers send. A second one is not caught."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    caught = (signal.SIGINT, signal.SIGTERM)
+    for number in caught:
+        loop.add_signal_handler(number, told.set)
+    try:
+        await told.wait()
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)
+
+
+def need_a_provider(config: Config) -> None:
+    """Raises ConfigError with the next step where no provider could ever answer."""
+    if not usable_providers(config.settings.model):
+        raise ConfigError(_NEXT_STEP)
+
+
+_NEXT_STEP = """\
+No model server is usable yet. Do one of these, then start again:
+  - put an OpenRouter key (free, from https://openrouter.ai/keys) into .env:  OPENROUTER_API_KEY=...
+  - or enable a model on this machine in config.yaml:  model.local.enabled: true
+Or see how it works without any:  understudy demo"""

@@ -1,0 +1,41 @@
+"""`understudy chat`: the bot in this terminal."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from understudy.cli.options import ConfigFile, Verbose, load, logs_for
+
+if TYPE_CHECKING:
+    from understudy.config.load import Config
+    from understudy.observability.logs import Logs
+
+
+def chat(config: ConfigFile = None, verbose: Verbose = False) -> None:  # noqa: FBT002
+    """Chat with the bot in this terminal, with the route under each reply."""
+    loaded = load(config)
+    logs = logs_for(loaded, verbose=verbose, in_dialogue=True)
+    asyncio.run(_chat(loaded, logs))
+
+
+async def _chat(config: "Config", logs: "Logs") -> None:
+    from understudy.app.bot import answering, keeping_current, open_bot
+    from understudy.app.running import need_a_provider
+    from understudy.conversation.surroundings import new_id
+    from understudy.platforms.terminal import PLATFORM, PROMPT, Screen, TerminalChat, listening
+
+    need_a_provider(config)
+    async with open_bot(config, logs) as bot:
+        name = config.settings.persona.name
+        screen = Screen(sys.stdout, name=name, held=logs.held)
+        bot.messages.register(PLATFORM, screen.open_delivery)
+        async with answering(bot, grace_s=0), keeping_current(bot):
+            typed_by_a_person = sys.stdin.isatty()
+            if typed_by_a_person:
+                typer.echo(f"You are talking to {name}. Ctrl-C stops a reply, /quit leaves.\n")
+            prompt = PROMPT if typed_by_a_person else ""
+            dialogue = TerminalChat(bot.messages, screen, new_id, prompt=prompt)
+            with listening(dialogue):
+                await dialogue.run()

@@ -1,0 +1,50 @@
+"""`understudy run`: the bot."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from understudy.cli.options import ConfigFile, Verbose, load, logs_for
+
+if TYPE_CHECKING:
+    from understudy.app.running import Running
+    from understudy.config.load import Config
+    from understudy.observability.logs import Logs
+
+
+def run(config: ConfigFile = None, verbose: Verbose = False) -> None:  # noqa: FBT002
+    """Run the bot: web page, gateway and Discord, as far as they are configured."""
+    if config is None:
+        _write_first_files()
+    loaded = load(config)
+    logs = logs_for(loaded, verbose=verbose, in_dialogue=False)
+    asyncio.run(_run(loaded, logs))
+
+
+def _write_first_files() -> None:
+    from understudy.config.load import DEFAULT_FILE
+    from understudy.config.reference import write_first_files
+
+    if not Path(DEFAULT_FILE).exists():
+        for path in write_first_files(Path()):
+            typer.echo(f"Wrote {path}: look into it when you like.", err=True)
+
+
+async def _run(config: "Config", logs: "Logs") -> None:
+    from understudy.app.running import need_a_provider, running, until_told_to_stop
+
+    need_a_provider(config)
+    async with running(config, logs) as everything:
+        _say_where(everything)
+        await until_told_to_stop()
+        typer.echo("Letting running replies end; Ctrl-C again ends at once.", err=True)
+
+
+def _say_where(running: "Running") -> None:
+    if running.web is not None:
+        typer.echo(f"Chat page:       {running.web.url}", err=True)
+        typer.echo(f"Operator's page: {running.web.login}  (this link works once)", err=True)
+    if running.gateway is not None:
+        typer.echo(f"Gateway:         {running.gateway}", err=True)

@@ -1,0 +1,113 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command import understudy
+from llama_server import llama_server
+from tiny_model import make_tiny_model
+
+DEAD = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A genuine llama.cpp server."""
+    model = make_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    with llama_server(model) as base_url:
+        yield base_url
+
+
+def config(folder: Path, local: str) -> None:
+    (folder / "config.yaml").write_text(
+        f"""\
+model:
+  provider_order: [hosted, local]
+  servers:
+    hosted: {{engine: openai, base_url: "{DEAD}"}}
+  local: {{enabled: true, engine: llama.cpp, base_url: "{local}", max_tokens: 40}}
+"""
+    )
+
+
+def test_a_real_engine_answers_when_the_first_provider_is_dead(engine: str, tmp_path: Path) -> None:
+    config(tmp_path, engine)
+
+    done = understudy("ask", "hello you", "--json", folder=tmp_path)
+
+    answer = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert answer["provider"] == "local"
+    assert answer["reply"].strip()
+    assert [a["error_class"] for a in answer["attempts"]] == ["connect_refused", None]
+
+
+def test_the_tokens_are_those_the_real_engine_counted(engine: str, tmp_path: Path) -> None:
+    config(tmp_path, engine)
+
+    usage, longer = (
+        json.loads(understudy("ask", words, "--json", folder=tmp_path).stdout)["usage"]
+        for words in ("moon", " ".join(["moon"] * 21))
+    )
+
+    # Each "moon" is one token of this model.
+    assert longer["input_tokens"] - usage["input_tokens"] == 20
+    assert usage["source"] == "reported"
+    assert 0 < usage["output_tokens"] <= 40
+
+
+def test_the_log_names_who_failed_and_who_answered_and_nothing_that_was_said(
+    engine: str, tmp_path: Path
+) -> None:
+    config(tmp_path, engine)
+
+    done = understudy("ask", "hello starlight", folder=tmp_path)
+
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    attempts = [e for e in events if e["event"] == "provider.attempt"]
+    assert [(a["provider"], a["outcome"]) for a in attempts] == [
+        ("hosted", "error"),
+        ("local", "ok"),
+    ]
+    assert "starlight" not in done.stderr
+    assert done.stdout.strip() not in done.stderr
+
+
+def test_with_everything_dead_the_person_gets_a_friendly_word_and_the_log_says_why(
+    tmp_path: Path,
+) -> None:
+    config(tmp_path, DEAD)
+
+    done = understudy("ask", "hello", folder=tmp_path)
+
+    assert done.returncode == 3
+    assert done.stdout == "I can't reach my thoughts right now. Give me a moment, please.\n"
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    reply = next(e for e in events if e["event"] == "reply.ended")
+    assert reply["route"].startswith("not running: hosted · not running: local/llama.cpp")
+    assert {e["error_class"] for e in events if e["event"] == "provider.attempt"} == {
+        "connect_refused"
+    }
+
+
+def test_switching_the_provider_is_an_edit_of_the_file(engine: str, tmp_path: Path) -> None:
+    config(tmp_path, engine)
+    file = tmp_path / "config.yaml"
+    file.write_text(file.read_text().replace("[hosted, local]", "[local]"))
+
+    answer = json.loads(understudy("ask", "hello", "--json", folder=tmp_path).stdout)
+
+    assert [a["provider"] for a in answer["attempts"]] == ["local"]
+
+
+def test_a_mistake_in_the_file_ends_with_code_2_and_its_line(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model:\n  provider_ordr: [local]\n")
+
+    done = understudy("ask", "hello", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "config.yaml:2: model.provider_ordr: unknown key; did you mean 'provider_order'?" in (
+        done.stderr
+    )

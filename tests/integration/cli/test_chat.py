@@ -1,0 +1,37 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command import understudy
+from llama_server import llama_server
+from tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    model = make_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    with llama_server(model) as base_url:
+        yield base_url
+
+
+def test_a_chat_shows_each_reply_with_its_route_and_ends_with_the_input(
+    engine: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "model:\n  provider_order: [local]\n"
+        f"  local: {{enabled: true, engine: llama.cpp, base_url: '{engine}', max_tokens: 30}}\n"
+    )
+
+    done = understudy("chat", folder=tmp_path, stdin="hello\nhow are you?\n")
+
+    assert done.returncode == 0
+    assert done.stdout.count("Understudy › ") == 2
+    assert done.stdout.count("answered: local/llama.cpp, ") == 2
+
+
+def test_without_any_provider_it_says_what_to_do_next(tmp_path: Path) -> None:
+    done = understudy("chat", folder=tmp_path, stdin="hello\n")
+
+    assert done.returncode == 2
+    assert "OPENROUTER_API_KEY" in done.stderr

@@ -1,0 +1,18 @@
+import re
+from pathlib import Path
+
+from command import understudy
+
+
+def test_the_demo_shows_a_failover_without_keys_models_or_network(tmp_path: Path) -> None:
+    done = understudy("demo", "--say", "hello", folder=tmp_path)
+
+    reply, route = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert reply
+    assert re.fullmatch(
+        r"rate-limited: stand-in-a · broke off: stand-in-b · "
+        r"answered: stand-in-c, \d+\.\d s, \d+→\d+ tokens",
+        route,
+    )
+    assert list(tmp_path.iterdir()) == []
