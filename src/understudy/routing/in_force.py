@@ -30,12 +30,14 @@ class RouterInForce:
     def use(self, config: Config) -> None:
         """From the next reply on. Raises ConfigError, and then nothing has changed."""
         self.router = self._made(config)
+        self._memory.forgive()
 
     def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
         """As `ModelRouter.reply`, of the router in force at this moment."""
         return self.router.reply(request)
 
     async def aclose(self) -> None:
+        await self._memory.aclose()
         for client in self._clients:
             await client.aclose()
         await self._sessions.aclose()

@@ -89,6 +89,8 @@ class Judge:
             now,
             retry_after_s=error.retry_after_s,
         )
+        if change is not None and candidate.local and rule.scope is HoldScope.ENDPOINT:
+            self._memory.health.look_after(candidate)
         if change is not None and rule.alerts and change.before != change.after:
             _log.warning(
                 "router.operator_needed",

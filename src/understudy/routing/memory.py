@@ -1,13 +1,15 @@
 """What the router remembers from request to request, and from one configuration to the next."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
-from understudy.llm.capabilities import CapabilityBook
+from understudy.llm.capabilities import CapabilityBook, ModelKey
 from understudy.routing.candidate import Candidate
 from understudy.routing.cooldown import CooldownBoard
+from understudy.routing.health import HealthWatch
+from understudy.routing.policy import RULES
 from understudy.routing.queue import FairQueue
 
 _MINUTE_S = 60
@@ -57,11 +59,25 @@ class Memory:
     board: CooldownBoard
     book: CapabilityBook
     pacing: Pacing
-    queues: dict[tuple[str, str], FairQueue]
+    health: HealthWatch
+    queues: dict[tuple[str, str], FairQueue] = field(default_factory=dict)
+    running: Counter[ModelKey] = field(default_factory=Counter)
+    """Attempts under way."""
 
     @classmethod
     def fresh(cls, clock: Callable[[], float], random: Random) -> "Memory":
-        return cls(CooldownBoard(random), CapabilityBook(clock), Pacing(), {})
+        board, book = CooldownBoard(random), CapabilityBook(clock)
+        return cls(board, book, Pacing(), HealthWatch(board, book, clock))
+
+    def forgive(self) -> None:
+        """A new configuration may have mended what only the operator can: keys, credit, names."""
+        for hold in self.board.holds(0.0):
+            if RULES[hold.cause].alerts:
+                self.board.reset(hold.key)
+
+    async def aclose(self) -> None:
+        """Stop looking after servers that are down."""
+        await self.health.aclose()
 
     def queue(self, candidate: Candidate) -> FairQueue | None:
         """The line before the candidate's server; `None` where it takes any number at once."""

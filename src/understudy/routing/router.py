@@ -28,7 +28,8 @@ from understudy.routing.request import (
     ReplyRequest,
     RouterEvent,
 )
-from understudy.routing.running import Assignment, RunningAttempt
+from understudy.routing.running import Assignment, RunningAttempt, Shown
+from understudy.routing.standing import Standing, standings
 from understudy.routing.trip import Trip
 
 
@@ -93,7 +94,7 @@ class ModelRouter:
                     yield AttemptEnded(step)
                     continue
                 run = self._start(trip, step)
-                async with contextlib.aclosing(run.events()) as outputs:
+                async with self._under_way(run) as outputs:
                     async for output in outputs:
                         if not run.yielded:
                             run.yielded = True
@@ -110,7 +111,19 @@ class ModelRouter:
     ) -> "ModelRouter":
         """The router of a changed configuration. Cooldowns and lessons carry over; replies that
         are running finish on the old one."""
+        self.memory.forgive()
         return ModelRouter(candidates, rules, memory=self.memory, instruments=self._tools)
+
+    def status(self) -> tuple[Standing, ...]:
+        """How each candidate stands right now, in order."""
+        return standings(self.candidates, self.memory, self._tools.clock(), self._tools.wall())
+
+    def reset(self, provider: str | None = None) -> None:
+        """End the cooldowns of one provider, or of all: the operator says that it is well."""
+        for candidate in self.candidates:
+            if provider in (None, candidate.provider):
+                for key in candidate.scope_keys:
+                    self.memory.board.reset(key)
 
     def _set_out(self, request: ReplyRequest) -> Trip:
         now = self._tools.clock()
@@ -138,6 +151,18 @@ class ModelRouter:
         run = RunningAttempt(assignment, trip.request, lambda: trip.committed, self._tools.clock)
         trip.start(run)
         return run
+
+    @contextlib.asynccontextmanager
+    async def _under_way(
+        self, run: RunningAttempt
+    ) -> AsyncGenerator[AsyncGenerator[Shown, None], None]:
+        running, key = self.memory.running, run.assignment.candidate.key
+        running[key] += 1
+        try:
+            async with contextlib.aclosing(run.events()) as outputs:
+                yield outputs
+        finally:
+            running[key] -= 1
 
     def _offline(self, trip: Trip) -> Offline:
         now = self._tools.clock()
