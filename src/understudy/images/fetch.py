@@ -10,6 +10,7 @@ from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.guard import GuardedResolver, Resolve, check_url, system_resolve
 
 _MAX_REDIRECTS = 4
+_LINK_TIMEOUT_S = 4.0
 _REDIRECTS = {301, 302, 303, 307, 308}
 # Compressed bodies are not asked for: a small answer must not unpack into a large one.
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "Understudy"}
@@ -32,11 +33,16 @@ class ImageFetcher:
         self._resolve = resolve
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, link: str) -> bytes:
-        """The body behind `link`; raises ImageRefused with the reason in words."""
+    async def fetch(self, link: str, *, from_text: bool = False) -> bytes:
+        """The body behind `link`; raises ImageRefused with the reason in words.
+
+        A link found in a text may lead anywhere: what does not call itself an image is left at
+        its headers, and a slow server is not waited for, because the reply waits too.
+        """
+        limit_s = min(self._timeout_s, _LINK_TIMEOUT_S) if from_text else self._timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._preferring_https(link)
+            async with asyncio.timeout(limit_s):
+                return await self._preferring_https(link, named_only=from_text)
         except TimeoutError:
             raise ImageRefused(ImageRefusal.TIMEOUT, "it took too long to load") from None
 
@@ -44,7 +50,7 @@ class ImageFetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def _preferring_https(self, link: str) -> bytes:
+    async def _preferring_https(self, link: str, *, named_only: bool) -> bytes:
         try:
             url = URL(link)
             check_url(url, self._allowed)
@@ -52,28 +58,30 @@ class ImageFetcher:
             raise ImageRefused(ImageRefusal.ADDRESS, "its link cannot be read") from None
         if url.scheme == "http" and url.port == 80:
             try:
-                return await self._follow(url.with_scheme("https"))
+                return await self._follow(url.with_scheme("https"), named_only=named_only)
             except ImageRefused as refused:
                 if refused.reason is not ImageRefusal.UNREACHABLE:
                     raise
-        return await self._follow(url)
+        return await self._follow(url, named_only=named_only)
 
-    async def _follow(self, url: URL) -> bytes:
+    async def _follow(self, url: URL, *, named_only: bool) -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
             check_url(url, self._allowed)
-            answer = await self._get(url)
+            answer = await self._get(url, named_only=named_only)
             if isinstance(answer, bytes):
                 return answer
             url = answer
         raise ImageRefused(ImageRefusal.UNREACHABLE, "its link leads in circles")
 
-    async def _get(self, url: URL) -> bytes | URL:
+    async def _get(self, url: URL, *, named_only: bool) -> bytes | URL:
         try:
             async with self._http().get(url, allow_redirects=False, headers=_HEADERS) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
                     return url.join(URL(response.headers["Location"]))
                 if response.status != 200:
                     raise _unreachable(f"its link answers with status {response.status}")
+                if named_only and not response.content_type.startswith("image/"):
+                    raise ImageRefused(ImageRefusal.NOT_AN_IMAGE, "its link is no image")
                 return await self._body(response)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             refusal = _refusal_within(error)

@@ -83,6 +83,6 @@ class ImageIntake:
             )
         data = source.data
         if data is None:
-            data = await self._fetcher.fetch(source.url or "")
+            data = await self._fetcher.fetch(source.url or "", from_text=source.only_if_image)
         async with self._decoding:
             return await asyncio.to_thread(normalise, data, source.name, self._limits)

@@ -150,3 +150,13 @@ async def test_a_compressed_answer_is_not_unpacked() -> None:
 
     async with server([web.get("/a.png", packed)]) as port, fetcher(f"pics.lan:{port}") as made:
         assert await made.fetch(f"http://pics.lan:{port}/a.png") == b"\x1f\x8b garbage"
+
+
+async def test_a_link_in_a_text_is_left_at_its_headers_when_it_is_no_image() -> None:
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(text="<html>a page</html>", content_type="text/html")
+
+    async with server([web.get("/a", page)]) as port, fetcher(f"pics.lan:{port}") as made:
+        with pytest.raises(ImageRefused, match="no image"):
+            await made.fetch(f"http://pics.lan:{port}/a", from_text=True)
+        assert await made.fetch(f"http://pics.lan:{port}/a") == b"<html>a page</html>"
