@@ -214,6 +214,14 @@ async def test_conversations_of_another_browser_are_out_of_reach() -> None:
             assert await events.next() == ("conversation", {"entries": []})
 
 
+async def test_nothing_is_named_after_the_cookie_that_opens_it() -> None:
+    async with site(says("Hi")) as page:
+        await page.say("hello")
+        cookie = next(morsel.value for morsel in page.http.cookie_jar)
+
+        assert cookie not in str(page.responder.inbounds)
+
+
 async def test_delete_forgets_the_conversation() -> None:
     async with site(says("Hi")) as page:
         async with page.listening() as events:

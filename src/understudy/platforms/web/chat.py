@@ -3,6 +3,7 @@ channel id, so that no id from outside can reach the conversation of another."""
 
 import base64
 import binascii
+import hashlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -85,10 +86,12 @@ def new_browser_id() -> str:
 
 
 def browser_of(request: Request) -> str:
-    browser = request.cookies.get(BROWSER_COOKIE, "")
-    if not _ID.fullmatch(browser):
+    """The browser's name. The cookie itself opens its conversations, so nothing is named after it:
+    names stand in logs and in the database."""
+    cookie = request.cookies.get(BROWSER_COOKIE, "")
+    if not _ID.fullmatch(cookie):
         raise Refused(401, "This page has lost its cookie. Reload it to start anew.")
-    return browser
+    return hashlib.sha256(cookie.encode()).hexdigest()[:24]
 
 
 def _chat_of(request: Request) -> str:
