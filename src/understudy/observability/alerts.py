@@ -1,0 +1,69 @@
+"""Tells the operator what only they can mend, once per cause and day."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from understudy.errors import ErrorClass
+from understudy.observability import events
+from understudy.routing.attempts import AttemptRecord, ReplyRecord
+from understudy.routing.ledger import DAY_S
+
+Tell = Callable[[str], None]
+"""Takes one sentence for the operator. Must not block or raise."""
+
+_LOG = structlog.get_logger("understudy.operator")
+_ADVICE: Final[dict[ErrorClass, str]] = {
+    ErrorClass.AUTH: (
+        "{provider} refuses the key {key}: check or replace it, then reload the configuration."
+    ),
+    ErrorClass.QUOTA: "{provider} has no credit left for the key {key}: top it up.",
+    ErrorClass.MODEL_GONE: (
+        "{provider} no longer has the model {model}: choose another; "
+        "`understudy doctor` lists what there is."
+    ),
+}
+
+
+class Alerts:
+    """An observer. `listeners` are told besides the log: a message to the bot's admins, say."""
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self.listeners: list[Tell] = []
+        self._wall = wall
+        self._day = -1
+        self._told: set[str] = set()
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        if record.error_class not in _ADVICE or record.skip_reason is not None:
+            return
+        text = _ADVICE[record.error_class].format(
+            provider=record.label,
+            key=record.key_ref or "it has",
+            model=record.model_requested or "it had",
+        )
+        if self._is_news(text):
+            _LOG.warning(
+                events.ALERT,
+                cause=record.error_class.value,
+                provider=record.provider,
+                candidate=record.candidate,
+                request_id=record.request_id,
+                advice=text,
+            )
+            for tell in self.listeners:
+                tell(text)
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        """Causes stand in the attempts."""
+
+    def _is_news(self, text: str) -> bool:
+        day = int(self._wall() // DAY_S)
+        if day != self._day:
+            self._day, self._told = day, set()
+        if text in self._told:
+            return False
+        self._told.add(text)
+        return True

@@ -1,0 +1,76 @@
+"""The operator hears of what only they can mend, and hears of it once a day."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from records import NOON, answered, failed, skipped
+from understudy.errors import ErrorClass
+from understudy.observability.alerts import Alerts
+from understudy.routing.attempts import AttemptRecord, SkipReason
+
+
+def test_a_refused_key_is_told_once_in_the_log_and_to_every_listener() -> None:
+    told: list[str] = []
+    alerts = Alerts(lambda: NOON)
+    alerts.listeners.append(told.append)
+    refused = failed("openrouter", ErrorClass.AUTH, http_status=401)
+
+    with capture_logs() as logged:
+        alerts.attempt_ended(refused)
+        alerts.attempt_ended(refused)
+
+    advice = (
+        "openrouter refuses the key OPENROUTER_API_KEY: "
+        "check or replace it, then reload the configuration."
+    )
+    assert told == [advice]
+    assert logged == [
+        {
+            "event": "operator.alert",
+            "log_level": "warning",
+            "cause": "auth",
+            "provider": "openrouter",
+            "candidate": "openrouter/lab/model",
+            "request_id": "r1",
+            "advice": advice,
+        }
+    ]
+
+
+def test_the_next_day_it_is_told_again() -> None:
+    told: list[str] = []
+    days = iter((NOON, NOON, NOON + 86_400))
+    alerts = Alerts(lambda: next(days))
+    alerts.listeners.append(told.append)
+
+    for _ in range(3):
+        alerts.attempt_ended(failed("chutes", ErrorClass.QUOTA))
+
+    assert len(told) == 2
+
+
+def test_each_gone_model_is_a_cause_of_its_own() -> None:
+    told: list[str] = []
+    alerts = Alerts(lambda: NOON)
+    alerts.listeners.append(told.append)
+
+    for model in ("lab/a", "lab/b"):
+        alerts.attempt_ended(failed("chutes", ErrorClass.MODEL_GONE, model_requested=model))
+
+    assert [("lab/a" in text, "lab/b" in text) for text in told] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        answered(),
+        failed("chutes", ErrorClass.RATE_LIMITED),
+        skipped("chutes", SkipReason.COOLDOWN, error_class=ErrorClass.AUTH),
+    ],
+    ids=["all well", "passes by itself", "resting for what was told already"],
+)
+def test_nothing_else_is_worth_a_message(record: AttemptRecord) -> None:
+    with capture_logs() as logged:
+        Alerts(lambda: NOON).attempt_ended(record)
+
+    assert logged == []
