@@ -4,6 +4,7 @@ Labels come from the configuration and from our own enumerations only: never a u
 client's model name or a server's words, so their number is bounded by the configuration.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,8 +32,6 @@ class Standing:
     candidate: str
     states: Mapping[str, int] = field(default_factory=dict)
     """Per scope (`E`, `K`, `M`...): `CLOSED`, `HALF_OPEN` or `OPEN`."""
-    open_seconds: float = 0.0
-    """How long it was left out for any reason, since the start."""
     inflight: int = 0
 
 
@@ -46,9 +45,13 @@ def _nothing() -> tuple[Standing, ...]:
 class Metrics:
     """An observer that counts, and the page it is read from."""
 
-    def __init__(self, standings: ReadStandings = _nothing) -> None:
+    def __init__(
+        self,
+        standings: ReadStandings = _nothing,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         registry = self.registry = CollectorRegistry()
-        registry.register(_Standings(standings))
+        registry.register(_Standings(standings, clock))
         # Labels are few and looking one up costs more than counting, so each is looked up once.
         self._attempts = cache(
             Counter(
@@ -191,8 +194,12 @@ _TOKENS: dict[str, Callable[[Usage], int]] = {
 class _Standings(Collector):
     """Reads how the candidates stand when it is asked, so that it is never stale."""
 
-    def __init__(self, read: ReadStandings) -> None:
+    def __init__(self, read: ReadStandings, clock: Callable[[], float]) -> None:
         self._read = read
+        self._clock = clock
+        self._read_at = clock()
+        self._open = 0
+        self._open_seconds = 0.0
 
     def collect(self) -> Iterator[Metric]:
         state = GaugeMetricFamily(
@@ -203,16 +210,22 @@ class _Standings(Collector):
         inflight = GaugeMetricFamily(
             "router_inflight", "Attempts running now", labels=("candidate",)
         )
-        open_seconds = 0.0
-        for standing in self._read():
+        standings = tuple(self._read())
+        for standing in standings:
             for scope, value in standing.states.items():
                 state.add_metric((standing.candidate, scope), value)
             inflight.add_metric((standing.candidate,), standing.inflight)
-            open_seconds += standing.open_seconds
+        self._count_open(standings)
         yield state
         yield inflight
         yield CounterMetricFamily(
             "router_open_seconds",
-            "Seconds that candidates were left out, summed over candidates",
-            value=open_seconds,
+            "Seconds that candidates were left out, summed over them, as seen at each reading",
+            value=self._open_seconds,
         )
+
+    def _count_open(self, standings: Iterable[Standing]) -> None:
+        now = self._clock()
+        self._open_seconds += self._open * (now - self._read_at)
+        self._read_at = now
+        self._open = sum(OPEN in standing.states.values() for standing in standings)

@@ -61,7 +61,7 @@ def series(metrics: Metrics) -> dict[str, dict[tuple[tuple[str, str], ...], floa
 
 
 def test_the_exported_names_and_labels_are_the_documented_ones() -> None:
-    metrics = Metrics(lambda: (Standing("local/tiny", {"E": OPEN}, 12.5, 1),))
+    metrics = Metrics(lambda: (Standing("local/tiny", {"E": OPEN}, 1),))
     observe(
         metrics,
         failed("openrouter", ErrorClass.RATE_LIMITED),
@@ -148,15 +148,18 @@ def test_what_a_server_says_of_itself_is_no_label() -> None:
     assert canary not in metrics.page()[0].decode()
 
 
-def test_standings_are_read_when_the_page_is() -> None:
-    standings = [Standing("local/tiny", {"E": OPEN}, 3.0, 2)]
-    metrics = Metrics(lambda: standings)
+def test_standings_are_read_when_the_page_is_and_time_left_out_adds_up() -> None:
+    standings = [Standing("local/tiny", {"E": OPEN, "M": 0}, 2)]
+    moments = iter((0.0, 10.0, 25.0, 40.0))
+    metrics = Metrics(lambda: standings, lambda: next(moments))
 
     assert series(metrics)["router_candidate_state"] == {
-        (("candidate", "local/tiny"), ("scope", "E")): 2.0
+        (("candidate", "local/tiny"), ("scope", "E")): 2.0,
+        (("candidate", "local/tiny"), ("scope", "M")): 0.0,
     }
-    standings[0] = Standing("local/tiny", {"E": 0}, 4.0, 0)
+    standings[0] = Standing("local/tiny", {"E": 0})
 
     found = series(metrics)
     assert found["router_candidate_state"] == {(("candidate", "local/tiny"), ("scope", "E")): 0.0}
-    assert found["router_open_seconds_total"] == {(): 4.0}
+    assert found["router_open_seconds_total"] == {(): 15.0}
+    assert series(metrics)["router_open_seconds_total"] == {(): 15.0}
