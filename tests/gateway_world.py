@@ -1,0 +1,63 @@
+"""A gateway that really listens, over a router with real clients, over stand-in model servers."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from understudy.config.model import NamedServer
+from understudy.config.settings import Gateway as GatewaySettings
+from understudy.gateway.asgi import Gateway, Source
+from understudy.gateway.limits import KeyLimits
+from understudy.llm.registry import build_client
+from understudy.llm.transport import HttpSessions
+from understudy.platforms.web.serve import WebServer
+from understudy.rehearsal.server import RehearsalServer
+from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.router import Instruments, ModelRouter
+
+
+@dataclass
+class World:
+    url: str
+    servers: tuple[RehearsalServer, ...]
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """What the first model server was last asked."""
+        return self.servers[0].last_body
+
+
+def candidate(name: str, server: RehearsalServer, sessions: HttpSessions) -> Candidate:
+    settings = NamedServer(engine="openai", base_url=server.base_url, name="lab/model")
+    return Candidate(
+        provider=name,
+        model="lab/model",
+        label=name,
+        engine="openai",
+        client=build_client(name, settings, sessions=sessions),
+        limits=Limits(first_token_s=5),
+        endpoint=server.base_url,
+        endpoint_host="127.0.0.1",
+    )
+
+
+@asynccontextmanager
+async def world(*parts: str, settings: GatewaySettings | None = None) -> AsyncIterator[World]:
+    """One model server per part, named `first`, `second`, and so on, tried in that order."""
+    async with AsyncExitStack() as stack:
+        sessions = HttpSessions()
+        stack.push_async_callback(sessions.aclose)
+        servers = [await stack.enter_async_context(RehearsalServer(part)) for part in parts]
+        names = ("first", "second", "third")
+        candidates = [
+            candidate(name, server, sessions) for name, server in zip(names, servers, strict=False)
+        ]
+        limits = KeyLimits()
+        router = ModelRouter(candidates, instruments=Instruments(observers=(limits,)))
+        source = Source(router.reply, tuple(c.name for c in candidates), lambda: True)
+        gateway = Gateway(
+            settings or GatewaySettings(), source, limits, new_id=lambda: uuid.uuid4().hex
+        )
+        served = await stack.enter_async_context(WebServer(gateway, "127.0.0.1", 0))
+        yield World(f"{served.url}/v1", tuple(servers))
