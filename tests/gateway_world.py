@@ -55,7 +55,7 @@ async def world(*parts: str, settings: GatewaySettings | None = None) -> AsyncIt
         ]
         limits = KeyLimits()
         router = ModelRouter(candidates, instruments=Instruments(observers=(limits,)))
-        source = Source(router.reply, tuple(c.name for c in candidates), lambda: True)
+        source = Source(router.reply, tuple(c.name for c in candidates), lambda _origin: True)
         gateway = Gateway(
             settings or GatewaySettings(), source, limits, new_id=lambda: uuid.uuid4().hex
         )
