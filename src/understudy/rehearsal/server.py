@@ -33,6 +33,8 @@ class Cast:
     seed: int = 0
     word_pause_s: float = 0.0
     """Between the words of the plain `ok` behaviour."""
+    usd_per_token: float | None = None
+    """Where set, usage names a cost, as OpenRouter's does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class RehearsalServer:
             words[:limit] if isinstance(limit, int) else words,
             prompt_tokens=sum(4 + len(line.text) // 4 + 85 * line.images for line in lines),
             model=model if isinstance(model, str) and model else self._cast.models[0],
+            usd_per_token=self._cast.usd_per_token,
         )
 
     async def _models(self, request: web.Request) -> web.Response:

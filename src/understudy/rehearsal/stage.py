@@ -39,6 +39,8 @@ class Spoken:
     """With their spaces, so that joining them gives the reply."""
     prompt_tokens: int
     model: str
+    usd_per_token: float | None = None
+    """Where set, the usage names a cost."""
 
 
 class Stage:
@@ -148,12 +150,14 @@ class Stage:
 
     def _usage(self) -> dict[str, object]:
         output = len(self._said) + len(self._thoughts)
+        total = self.spoken.prompt_tokens + output
+        price = self.spoken.usd_per_token
         return {
             "prompt_tokens": self.spoken.prompt_tokens,
             "completion_tokens": output,
-            "total_tokens": self.spoken.prompt_tokens + output,
+            "total_tokens": total,
             "completion_tokens_details": {"reasoning_tokens": len(self._thoughts)},
-        }
+        } | ({} if price is None else {"cost": price * total})
 
 
 class Move(Protocol):

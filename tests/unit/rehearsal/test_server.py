@@ -229,6 +229,14 @@ async def test_every_whole_behaviour_ends_with_done(http: aiohttp.ClientSession,
     assert body.endswith(b"data: [DONE]\n\n")
 
 
+async def test_a_priced_server_names_the_cost_of_its_tokens(http: aiohttp.ClientSession) -> None:
+    async with RehearsalServer("say:One two", cast=Cast(usd_per_token=0.5)) as server:
+        _, body = await ask(http, server)
+
+    usage = frames_of(body)[-1]["usage"]
+    assert usage["cost"] == 0.5 * usage["total_tokens"]  # type: ignore[index]
+
+
 async def test_a_token_limit_cuts_the_words_and_says_so(http: aiohttp.ClientSession) -> None:
     async with RehearsalServer() as server:
         url = f"{server.base_url}/chat/completions"

@@ -6,7 +6,7 @@ import { money, PLOTS, plot, seconds } from "./plots.js";
 import { story } from "./story.js";
 
 const SHOWN_ROWS = 60;
-const STATES = { usable: "on call", probing: "being tried", off: "not in use" };
+const STATES = { usable: "on call", probing: "next to be tried", off: "not in use" };
 const colours = new Map();
 let span = "hour";
 let clockAhead = 0; // the server's clock minus ours, in seconds
