@@ -6,17 +6,21 @@ let people in. Shutting down lets running replies end first, and then goes the o
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import structlog
 
+from understudy.app.sight import Sight, open_sight
 from understudy.config.load import Config, load_config
-from understudy.config.settings import Settings
+from understudy.config.settings import Settings, Vision
 from understudy.config.watch import watch_config
 from understudy.conversation.inbox import InboxStore
+from understudy.conversation.lore.effects import EffectStore, MemoryEffects
 from understudy.conversation.memory_inbox import MemoryInbox, MemoryTables
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.persona import Personas
@@ -31,6 +35,7 @@ from understudy.observability.spending import SpendGuard
 from understudy.routing.attempts import AttemptObserver
 from understudy.routing.in_force import RouterInForce
 from understudy.routing.router import Instruments
+from understudy.routing.scout import Scout
 from understudy.storage.database import database_path
 from understudy.storage.ledger import Ledger
 from understudy.storage.opened import open_storage
@@ -53,10 +58,14 @@ class Bot:
     guard: SpendGuard
     ledger: Ledger | None = None
     """Absent where nothing is kept."""
+    sight: Sight = field(init=False)
     messages: MessageRouter = field(init=False)
 
     def settings(self) -> Settings:
         return self.config.settings
+
+    def vision(self) -> Vision:
+        return self.config.settings.vision
 
     async def reload(self) -> str:
         """Read the configuration again and take it over as a whole; what came of it in a sentence.
@@ -97,15 +106,26 @@ async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
         bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver(), queue]))
         await bot.guard.recall(ledger)
         bot.ledger = ledger
-        bot.messages = _conversation(bot, storage.inbox, storage.preferences)
+        bot.sight = await stack.enter_async_context(
+            open_sight(path.with_name(f"{path.name}-images"), bot.vision, bot.models.reply)
+        )
+        bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
+        facts = path.with_name(f"{path.name}-models")
+        await stack.enter_async_context(_scouting(bot, facts))
         yield bot
 
 
 @asynccontextmanager
 async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
     """The same without a database: it remembers for as long as it is open."""
-    async with _with_models(config, logs, [LogObserver()]) as bot:
-        bot.messages = _conversation(bot, MemoryInbox(MemoryTables(), "me"), MemoryPreferences())
+    async with AsyncExitStack() as stack:
+        bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver()]))
+        folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
+        bot.sight = await stack.enter_async_context(
+            open_sight(Path(folder), bot.vision, bot.models.reply)
+        )
+        inbox = MemoryInbox(MemoryTables(), "me")
+        bot.messages = _conversation(bot, inbox, MemoryPreferences(), MemoryEffects())
         yield bot
 
 
@@ -147,6 +167,25 @@ async def keeping_current(bot: Bot) -> AsyncGenerator[None]:
             await task
 
 
+@asynccontextmanager
+async def _scouting(bot: Bot, file: Path) -> AsyncGenerator[None]:
+    """Find out in the background what the models can do; `file` keeps it for the next start."""
+    scout = Scout(
+        lambda: bot.models.router.candidates,
+        bot.models.router.memory.book,
+        bot.models.prices,
+        file=file,
+        wall=time.time,
+    )
+    await scout.recall()
+    task = asyncio.create_task(scout.run(), name="scout")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
 def folder_of(config: Config) -> Path:
     """The folder that relative paths of the configuration start from."""
     return config.path.parent if config.path is not None else Path()
@@ -158,7 +197,9 @@ async def _personas(config: Config) -> Personas:
     return Personas(settings, library)
 
 
-def _conversation(bot: Bot, inbox: InboxStore, wishes: PreferenceStore) -> MessageRouter:
+def _conversation(
+    bot: Bot, inbox: InboxStore, wishes: PreferenceStore, effects: EffectStore
+) -> MessageRouter:
     return MessageRouter(
         Surroundings(
             store=inbox,
@@ -166,6 +207,9 @@ def _conversation(bot: Bot, inbox: InboxStore, wishes: PreferenceStore) -> Messa
             reply=bot.models.reply,
             settings=bot.settings,
             personas=lambda: bot.personas,
+            effects=effects,
+            look=bot.sight.eyes.look,
+            saw=bot.sight.saw,
             may_spend=bot.guard.may_spend,
             limited_until=bot.guard.limited_until,
         )

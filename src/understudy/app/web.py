@@ -49,7 +49,7 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
         SiteParts(
             access=access,
             bot_name=bot.settings().persona.name,
-            chat=ChatApi(bot.messages, bot.messages.store, rooms, clock=time.time).routes(),
+            chat=_chat_api(bot, rooms).routes(),
             operator=_operator_pages(bot, feed),
             for_machines=[("/metrics", metrics.page)],
             ready=lambda: anyone_usable(bot.models),
@@ -63,6 +63,11 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
             # Pages that listen would keep the server from ending.
             rooms.close()
             feed.close()
+
+
+def _chat_api(bot: Bot, rooms: Rooms) -> ChatApi:
+    store = bot.messages.store
+    return ChatApi(bot.messages, store, rooms, clock=time.time, eyes=bot.sight.for_web)
 
 
 def _operator_pages(bot: Bot, feed: Feed) -> list[Route]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,17 +13,20 @@ from understudy.cli.options import AsJson, ConfigFile, Verbose, load, logs_for
 
 def ask(
     text: Annotated[str, typer.Argument(help="What to say; - reads it from standard input.")],
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-i", help="Show it an image file.")
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: FBT002
     verbose: Verbose = False,  # noqa: FBT002
 ) -> None:
     """Ask for one reply and print it. Exit code 3 when no provider could answer."""
-    from understudy.cli.asking import EXIT_OFFLINE, as_row, ask_once
+    from understudy.cli.asking import EXIT_OFFLINE, as_row, ask_once, image_file
 
     said = sys.stdin.read() if text == "-" else text
     loaded = load(config)
     logs = logs_for(loaded, verbose=verbose, in_dialogue=True)
-    answer = asyncio.run(ask_once(loaded, logs, said))
+    answer = asyncio.run(ask_once(loaded, logs, said, [image_file(path) for path in image or ()]))
     typer.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else answer.text)
     if answer.offline:
         raise typer.Exit(EXIT_OFFLINE)

@@ -1,12 +1,17 @@
 """One question to a bot that forgets it: what `ask` and `demo --say` do."""
 
 import asyncio
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from understudy.app.bot import answering, open_forgetful_bot
 from understudy.config.load import Config
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyTask
 from understudy.conversation.surroundings import new_id
+from understudy.errors import ImageRefusal, ImageRefused
+from understudy.images.intake import ImageSource
 from understudy.observability.logs import Logs
 from understudy.platforms.terminal import PLATFORM, message
 from understudy.routing.attempts import AttemptRecord, ReplyRecord
@@ -54,7 +59,9 @@ class _HeldDelivery:
             self._answer.cancel()
 
 
-async def ask_once(config: Config, logs: Logs, text: str) -> Answer:
+async def ask_once(
+    config: Config, logs: Logs, text: str, images: Sequence[ImageSource] = ()
+) -> Answer:
     """The bot's answer to `text`, out of any conversation. Raises ConfigError."""
     async with open_forgetful_bot(config, logs) as bot:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -64,8 +71,20 @@ async def ask_once(config: Config, logs: Logs, text: str) -> Answer:
 
         bot.messages.register(PLATFORM, open_delivery)
         async with answering(bot):
-            await bot.messages.receive(message(text, new_id(), channel=new_id()))
+            refs, notes = await bot.sight.take(images, text)
+            for note in notes:
+                sys.stderr.write(f"{note}\n")
+            asked = message(text, new_id(), channel=new_id())
+            await bot.messages.receive(replace(asked, images=refs))
             return await answer
+
+
+def image_file(path: Path) -> ImageSource:
+    """An image from the disk. Raises ImageRefused."""
+    try:
+        return ImageSource(path.name, data=path.read_bytes())
+    except OSError as error:
+        raise ImageRefused(ImageRefusal.UNREACHABLE, f"{path}: {error.strerror}") from None
 
 
 def as_row(answer: Answer) -> dict[str, object]:

@@ -7,6 +7,7 @@ from understudy.config.load import Config
 from understudy.config.model import ModelSettings, Server
 from understudy.config.scrub import scrubber
 from understudy.llm.client import LLMClient
+from understudy.llm.prices import PriceBook
 from understudy.llm.registry import build_client
 from understudy.llm.transport import HttpSessions
 from understudy.routing.deadlines import Deadline
@@ -26,6 +27,10 @@ class RouterInForce:
         self._memory = Memory.fresh(instruments.clock, instruments.random)
         self._clients: list[LLMClient] = []
         self.router = self._made(config)
+
+    @property
+    def prices(self) -> PriceBook:
+        return self._instruments.prices
 
     def use(self, config: Config) -> None:
         """From the next reply on. Raises ConfigError, and then nothing has changed."""

@@ -1,0 +1,60 @@
+"""The eyes of a bot: images taken in at arrival, shown to models that see, captioned for later."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from understudy.config.settings import Vision
+from understudy.conversation.captions import Answering, Captioner
+from understudy.conversation.delivery import ImageRef
+from understudy.conversation.surroundings import new_id
+from understudy.conversation.vision import Eyes
+from understudy.images.intake import ImageSource
+from understudy.images.room import ImageRoom, open_images
+from understudy.platforms.web import chat as web
+
+Taken = tuple[tuple[ImageRef, ...], tuple[str, ...]]
+"""Images that were taken in, and notes for the person about the others."""
+
+
+class Sight:
+    """Joins the room of images with the conversation and the platforms."""
+
+    def __init__(self, room: ImageRoom, captioner: Captioner, settings: Callable[[], Vision]):
+        self.room = room
+        self.eyes = Eyes(room.store, settings)
+        self._captioner = captioner
+        self._settings = settings
+
+    def saw(self, images: Sequence[ImageRef], platform: str) -> None:
+        """A delivered reply has seen these: later prompts will want words for them."""
+        settings = self._settings()
+        if images and settings.enabled and settings.caption:
+            self._captioner.wish(images, platform)
+
+    async def take(self, sources: Sequence[ImageSource], text: str = "") -> Taken:
+        if sources and not self._settings().enabled:
+            return (), ("I can't look at images here: vision is switched off.",)
+        taken = await self.room.take(sources, text)
+        return taken.refs, taken.notes
+
+    @property
+    def for_web(self) -> web.Eyes:
+        async def take(uploads: Sequence[web.Upload], text: str) -> Taken:
+            return await self.take([ImageSource(u.name, data=u.data) for u in uploads], text)
+
+        return web.Eyes(take, self.room.find)
+
+
+@asynccontextmanager
+async def open_sight(
+    folder: Path, settings: Callable[[], Vision], reply: Answering
+) -> AsyncGenerator[Sight]:
+    """`folder` is where images are kept; it is made when the first one comes."""
+    async with open_images(folder, settings, time.time) as room:
+        captioner = Captioner(room.store, reply, new_id)
+        try:
+            yield Sight(room, captioner, settings)
+        finally:
+            await captioner.aclose()
