@@ -135,6 +135,13 @@ class MessageRouter:
         self._start(batch)
         return batch.reply_id
 
+    async def delete_conversation(self, channel: Channel) -> None:
+        """Forget everything that was said there, and take back what is being said."""
+        for answer in self._answers.values():
+            if answer.channel == channel:
+                answer.interrupt(Interruption.DELETED)
+        await self._out.store.delete_channel(channel)
+
     async def aclose(self, grace_s: float = 0.0) -> None:
         """Let running replies end within `grace_s`, then give up their leases, so that the next
         process takes them up at once."""
@@ -166,6 +173,13 @@ class MessageRouter:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, batch: Batch) -> None:
+        try:
+            await self._run(batch)
+        except Exception as error:  # noqa: BLE001 - the root of this task
+            # The lease runs out, and whoever sweeps then takes the batch up again.
+            _LOG.exception("batch.crashed", reply_id=batch.reply_id, error=type(error).__name__)
+
+    async def _run(self, batch: Batch) -> None:
         if not batch.messages:
             await self._out.store.settle(batch.id, Ending(BatchState.IGNORED), self._out.now())
             return

@@ -60,6 +60,8 @@ class Database:
             connect_args={"timeout": _BUSY_TIMEOUT_S},
             pool_size=4,
             max_overflow=0,
+            # Every transaction is ended here, so none needs to be on the way back to the pool.
+            pool_reset_on_return=None,
         )
         event.listen(engine.sync_engine, "connect", _prepare)
         database = Database(path, engine)
@@ -75,12 +77,10 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
-        """A connection that sees one state of the database."""
+        """A connection outside any transaction: each query sees what is committed by then."""
         with _storage_errors(self.path):
             async with self._engine.connect() as connection:
-                await connection.exec_driver_sql("BEGIN")
                 yield connection
-                await connection.rollback()
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[AsyncConnection]:
@@ -90,8 +90,12 @@ class Database:
             with _storage_errors(self.path):
                 async with self._engine.connect() as connection:
                     await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    yield connection
-                    await connection.commit()
+                    try:
+                        yield connection
+                        await connection.commit()
+                    except BaseException:
+                        await connection.rollback()
+                        raise
 
     async def _bring_up_to_date(self) -> None:
         """Make the schema of a new file at once; only an older one needs Alembic, which is slow

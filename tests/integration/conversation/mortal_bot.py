@@ -1,0 +1,133 @@
+"""A bot that is made to be killed: the real inbox and message router on a database file, a model
+that answers soon, and a platform that writes what it shows into a file.
+
+Reads messages as JSON lines from standard input; prints one word whenever something happens.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from records import answered, reply
+from talk import message, settings
+from understudy.chat import TextDelta
+from understudy.conversation.delivery import Author, OfflineNotice, Place, Reply, ReplyTask
+from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.persona import Library, Personas
+from understudy.conversation.preferences import Preferences
+from understudy.conversation.surroundings import Surroundings
+from understudy.routing.request import ReplyEnded, ReplyRequest, RouterEvent
+from understudy.storage.opened import open_storage
+
+NONCES_LAST_S = 140.0
+
+
+def tell(word: str) -> None:
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
+
+
+async def soon(most_s: float) -> None:
+    await asyncio.sleep(random.uniform(0, most_s))
+
+
+async def speak(request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+    for word in ("Of ", "course."):
+        await soon(0.01)
+        yield TextDelta(word)
+    yield ReplyEnded(
+        reply(answered(request_id=request.id), request_id=request.id), "Of course.", "stop"
+    )
+
+
+class Paper:
+    """The platform's side: what is written stays; a nonce is remembered for a while."""
+
+    def __init__(self, path: Path, ahead_s: float) -> None:
+        self.path = path
+        self.ahead_s = ahead_s
+
+    def now(self) -> float:
+        return time.time() + self.ahead_s
+
+    def lines(self) -> list[dict[str, object]]:
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def put(self, task: ReplyTask) -> None:
+        known = {
+            x["nonce"] for x in self.lines() if self.now() - float(str(x["at"])) < NONCES_LAST_S
+        }
+        if task.nonce in known:
+            return
+        line = {"nonce": task.nonce, "at": self.now(), "trigger": task.trigger_id}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line | {"answers": task.message_ids}) + "\n")
+
+    def answers_to(self, trigger_id: str) -> bool:
+        return any(x["trigger"] == trigger_id for x in self.lines())
+
+
+class Writer:
+    def __init__(self, task: ReplyTask, paper: Paper) -> None:
+        self.task = task
+        self.paper = paper
+
+    async def earlier(self) -> tuple[str, ...]:
+        tell("looked")
+        return (self.task.nonce,) if self.paper.answers_to(self.task.trigger_id) else ()
+
+    def shown(self) -> bool:
+        return False
+
+    async def write(self, text: str) -> None:
+        tell("wrote")
+
+    async def finish(self, said: Reply) -> tuple[str, ...]:
+        if await self.task.may_send():
+            self.paper.put(self.task)
+        tell("said")
+        await soon(0.02)
+        return (self.task.nonce,)
+
+    async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
+        raise AssertionError(notice)
+
+    async def withdraw(self) -> None:
+        raise AssertionError("nothing was deleted")
+
+    async def aclose(self) -> None:
+        tell("closed")
+
+
+async def live(database: Path, paper: Paper) -> None:
+    conf = settings(participation={"user_per_minute": 10_000, "channel_per_minute": 10_000})
+    personas = Personas(conf.persona, Library())
+    async with open_storage(database, persist=True) as opened:
+        router = MessageRouter(
+            Surroundings(
+                store=opened.inbox,
+                preferences=Preferences(opened.preferences),
+                reply=speak,
+                settings=lambda: conf,
+                personas=lambda: personas,
+                now=paper.now,
+            )
+        )
+        router.register("discord", lambda task: Writer(task, paper))
+        await router.start()
+        tell("up")
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            message_id, author, channel = json.loads(line)
+            place = Place("discord", channel, guild_id="g1")
+            await router.receive(message(message_id, "well?", Author(author, author), place))
+            tell("received")
+
+
+if __name__ == "__main__":
+    asyncio.run(live(Path(sys.argv[1]), Paper(Path(sys.argv[2]), float(sys.argv[3]))))
