@@ -13,10 +13,10 @@ import pytest
 
 HERE = Path(__file__).parent
 TESTS = HERE.parents[1]
-LIVES = 12
+LIVES = 20
 PER_LIFE = 10
-CHANNELS = 8
-LONG_PAUSES = (3, 7, 10)
+CHANNELS = 20
+LONG_PAUSES = (3, 9, 15)
 """Lives before which more time has passed than the platform remembers a nonce."""
 
 Said = tuple[str, str, str]
