@@ -1,8 +1,9 @@
 """Messages per second through the whole pipeline, and what a message costs as memory grows.
 
 Inbox in a real database, participation, batching, prompt, model router, delivery and ledger; only
-the model server answers at once and the platform shows nothing. Run with `python bench/pipeline.py`:
-the cost at 100,000 stored messages in a channel may be at most 1.3 times that at 10.
+the model server answers at once and the platform shows nothing. Run with
+`python bench/pipeline.py`; the cost at 100,000 stored messages in a channel may be at most 1.3
+times that at 10.
 """
 
 import asyncio
