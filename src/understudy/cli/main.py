@@ -14,6 +14,8 @@ COMMANDS = (
     "run",
     "chat",
     "ask",
+    "usage",
+    "why",
     "config",
     "gateway",
     "lore",

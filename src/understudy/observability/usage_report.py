@@ -5,12 +5,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
+from rich import box
 from rich.table import Table
 
 from understudy.observability.story import money
 from understudy.routing.ledger import Grouping, UsageRow
 
-_BAR_CELLS = 12
+_BAR_CELLS = 8
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _NAMELESS = "(none)"
 
@@ -31,11 +32,18 @@ def usage_csv(rows: Sequence[UsageRow]) -> str:
 
 
 def usage_table(rows: Sequence[UsageRow], by: Grouping, days: int) -> Table:
-    table = Table(title=f"Usage by {by}, last {days} days (UTC)", title_justify="left")
-    table.add_column(by.value.capitalize(), overflow="fold")
-    for name in ("Replies", "Tries", "Failed", "In", "Out", "Cost", "First", "Total"):
+    table = Table(
+        title=f"Usage by {by}, last {days} days (UTC)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column(by.value.capitalize(), overflow="fold", min_width=14)
+    for name in ("Replies", "Failed", "In", "Out", "Cost", "First", "Total"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Tokens", no_wrap=True)
+    table.add_column("Tokens", no_wrap=True, min_width=_BAR_CELLS)
     most = max((_all_tokens(row) for row in rows), default=0)
     for row in rows:
         table.add_row(*_cells(row), bar(_all_tokens(row), most))
@@ -58,7 +66,7 @@ def usage_text(rows: Sequence[UsageRow]) -> str:
 
 
 def bar(value: int, most: int) -> str:
-    """Up to twelve cells wide; anything above nothing shows."""
+    """Up to eight cells wide; anything above nothing shows."""
     if not most or not value:
         return ""
     eighths = max(1, round(value / most * _BAR_CELLS * 8))
@@ -69,10 +77,9 @@ def _cells(row: UsageRow) -> tuple[str, ...]:
     return (
         row.key or _NAMELESS,
         str(row.replies),
-        str(row.attempts),
-        str(row.failures) if row.failures else "",
-        _number(row.input_tokens),
-        _number(row.output_tokens),
+        f"{row.failures}/{row.attempts}",
+        _short(row.input_tokens),
+        _short(row.output_tokens),
         _cost(row),
         _seconds(row.first_output_ms),
         _seconds(row.total_ms),
@@ -92,6 +99,13 @@ def _notes(rows: Sequence[UsageRow]) -> list[str]:
 
 def _all_tokens(row: UsageRow) -> int:
     return (row.input_tokens or 0) + (row.output_tokens or 0)
+
+
+def _short(count: int | None) -> str:
+    """Fits a column: exact numbers are in JSON and CSV."""
+    if count is None or count < 10_000:
+        return _number(count)
+    return f"{count / 1e6:,.1f}M" if count >= 1_000_000 else f"{count / 1e3:.0f}k"
 
 
 def _number(count: int | None) -> str:

@@ -21,7 +21,7 @@ MIXED = UsageRow("chutes", 2, 2, 0, 900, 100, 0, 0, 300, 0.5, 1, None, None)
 
 
 def shown(rows: tuple[UsageRow, ...]) -> str:
-    console = Console(width=120, file=io.StringIO(), color_system=None)
+    console = Console(width=80, file=io.StringIO(), color_system=None)
     with console.capture() as captured:
         console.print(usage_table(rows, Grouping.PROVIDER, 30))
     return captured.get()
@@ -36,8 +36,10 @@ def test_the_table_tells_known_unknown_and_partly_known_costs_apart() -> None:
         for name in ("openrouter", "chutes", "groq")
     )
     assert "$1.25 " in known
-    assert "████████████" in known
+    assert "████████" in known
+    assert " 2/5 " in known
     assert "4,120" in known
+    assert all(len(line) <= 80 for line in told.splitlines())
     assert "$0.50 +" in mixed
     assert vague.count("?") == 3
     assert "+ 2 tries whose cost nobody told: it is in no sum." in told
@@ -45,8 +47,8 @@ def test_the_table_tells_known_unknown_and_partly_known_costs_apart() -> None:
 
 
 def test_a_bar_is_as_long_as_its_share_and_never_invisible() -> None:
-    assert bar(100, 100) == "█" * 12
-    assert bar(50, 100) == "█" * 6
+    assert bar(100, 100) == "█" * 8
+    assert bar(50, 100) == "█" * 4
     assert bar(1, 100_000) == "▏"
     assert bar(0, 100) == bar(0, 0) == ""
 

@@ -1,0 +1,30 @@
+"""Reading the ledger from the command line, beside a running bot or without one."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from understudy.config.load import Config
+    from understudy.storage.ledger import Ledger
+
+EXIT_NOTHING = 1
+
+
+@asynccontextmanager
+async def reading_ledger(config: "Config") -> "AsyncGenerator[Ledger]":
+    """The ledger of this configuration; exits with a word where there is none yet."""
+    from understudy.storage.database import Database, database_path
+    from understudy.storage.ledger import Ledger
+
+    path = database_path(config.settings.storage.url)
+    if not path.exists():
+        typer.echo(f"There is no {path} yet: it is made by `understudy run`.", err=True)
+        raise typer.Exit(EXIT_NOTHING)
+    database = await Database.open(path)
+    try:
+        yield Ledger(database)
+    finally:
+        await database.aclose()

@@ -1,0 +1,37 @@
+"""`understudy why`: the whole story of a reply."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from understudy.cli.options import ConfigFile, load
+
+if TYPE_CHECKING:
+    from understudy.config.load import Config
+    from understudy.routing.attempts import ReplyRecord
+
+
+def why(
+    reply_id: Annotated[
+        str | None, typer.Argument(help="The reply's id; without one, the newest reply.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Tell who answered, what failed before and why, what it held up, and what it cost."""
+    from understudy.cli.books import EXIT_NOTHING
+    from understudy.observability.story import tell, unknown_reply
+
+    runs = asyncio.run(_runs(load(config), reply_id))
+    if runs:
+        typer.echo(tell(runs))
+        return
+    typer.echo("No reply was made yet." if reply_id is None else unknown_reply(reply_id), err=True)
+    raise typer.Exit(EXIT_NOTHING)
+
+
+async def _runs(config: "Config", reply_id: str | None) -> "tuple[ReplyRecord, ...]":
+    from understudy.cli.books import reading_ledger
+
+    async with reading_ledger(config) as ledger:
+        return await (ledger.recent(1) if reply_id is None else ledger.reply(reply_id))
