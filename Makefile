@@ -31,5 +31,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+conformance: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m conformance
+
 clean:
 	rm -rf $(VENV)

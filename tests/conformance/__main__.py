@@ -1,0 +1,38 @@
+"""Prints the table with the exact figures: `make conformance`. Exit code 1 when a row fails."""
+
+import asyncio
+import sys
+
+from conformance.subject import Sink
+from conformance.table import FALLBACK, FULL, ROWS, Measured, measure
+from conformance.understudy_subject import UnderstudyRouter
+
+_HEAD = f"{'fault':<10} {'sink':<12} {'calls':>6} {'visible':>9} {'total':>9}  {'text':<9} record"
+
+
+def line(seen: Measured) -> str:
+    outcome = seen.outcome
+    visible = outcome.first_visible_s
+    text = "fallback" if outcome.text == FALLBACK else "part" if outcome.failed else "primary"
+    shown = "-" if visible is None else f"{visible * 1000:.0f} ms"
+    figures = f"{shown:>9} {outcome.took_s * 1000:>6.0f} ms"
+    calls = f"{seen.primary_calls}/{seen.fallback_calls}"
+    story = " → ".join(outcome.record)
+    verdict = "".join(f"  !! {complaint}" for complaint in seen.complaints)
+    return f"{seen.row.fault:<10} {seen.sink:<12} {calls:>6} {figures}  {text:<9} {story}{verdict}"
+
+
+async def main() -> int:
+    print(_HEAD)  # noqa: T201
+    failed = 0
+    for row in ROWS:
+        for sink in Sink:
+            seen = await measure(UnderstudyRouter, row, sink, FULL)
+            failed += bool(seen.complaints)
+            print(line(seen), flush=True)  # noqa: T201
+    print(f"{len(ROWS) * len(Sink) - failed} of {len(ROWS) * len(Sink)} rows pass")  # noqa: T201
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,164 @@
+"""Fault by sink: what a router must make of it, and the means to measure what it does."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from conformance.subject import Outcome, Sink, Site, Subject, Wish
+from understudy.rehearsal.server import RehearsalServer
+
+FALLBACK = "The understudy says the whole line instead."
+MakeSubject = Callable[[Site], Subject]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    fault: str
+    error_class: str
+    waits: bool = False
+    """Found out only when the limit has passed."""
+    image: bool = False
+    owns_prompt: bool = True
+    part_seen: bool = False
+    """Breaks off after text: an append-only sink keeps the part and hears of the error."""
+    whole: bool = False
+    """Odd, but the primary's answer is whole."""
+
+    def wish(self, sink: Sink) -> Wish:
+        return Wish(sink, image=self.image, owns_prompt=self.owns_prompt)
+
+
+ROWS = (
+    Row("e500", "server_error"),
+    Row("e503", "overloaded"),
+    Row("e401", "auth"),
+    Row("e402", "quota"),
+    Row("e404img", "unsupported_input", image=True),
+    Row("ctx", "context_overflow", owns_prompt=False),
+    Row("html", "bad_body"),
+    Row("err200", "rate_limited"),
+    Row("empty", "empty_reply"),
+    Row("nochoices", "empty_reply"),
+    Row("firsterr", "server_error"),
+    Row("roleerr", "server_error"),
+    Row("e429:4", "rate_limited"),
+    Row("e429long", "rate_limited"),
+    Row("silent", "first_token_timeout", waits=True),
+    Row("hdrstall", "first_token_timeout", waits=True),
+    Row("rolestall", "first_token_timeout", waits=True),
+    Row("comments", "first_token_timeout", waits=True),
+    Row("cut", "truncated_stream", part_seen=True),
+    Row("cleancut", "truncated_stream", part_seen=True),
+    Row("miderr", "server_error", part_seen=True),
+    Row("midstall", "idle_timeout", waits=True, part_seen=True),
+    Row("badjson", "", whole=True),
+    Row("slow", "", whole=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the table's limits are."""
+
+    first_token_s: float
+    word_s: float
+    at_once_s: float
+    """What "at once" may take."""
+    late_s: float
+    """How late a limit may fire."""
+
+
+FULL = Pace(first_token_s=3.0, word_s=0.7, at_once_s=0.2, late_s=0.2)
+SCALED = Pace(first_token_s=0.6, word_s=0.1, at_once_s=2.0, late_s=2.0)
+"""For every test run: order, calls and text are exact, times only sane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    row: Row
+    sink: Sink
+    primary_calls: int
+    fallback_calls: int
+    outcome: Outcome
+    complaints: tuple[str, ...] = field(default=())
+
+
+@dataclass(slots=True)
+class Stage:
+    """Two servers and the router over them."""
+
+    primary: RehearsalServer
+    fallback: RehearsalServer
+    subject: Subject
+
+
+@asynccontextmanager
+async def stage(
+    make: MakeSubject, fault: str, pace: Pace, *, alone: bool = False, commit_s: float = 45.0
+) -> AsyncGenerator[Stage, None]:
+    async with AsyncExitStack() as stack:
+        primary = await stack.enter_async_context(RehearsalServer(fault))
+        fallback = await stack.enter_async_context(RehearsalServer(f"say:{FALLBACK}"))
+        second = None if alone else fallback.base_url
+        site = Site(primary.base_url, second, pace.first_token_s, commit_s)
+        subject = await stack.enter_async_context(make(site))
+        yield Stage(primary, fallback, subject)
+
+
+async def measure(make: MakeSubject, row: Row, sink: Sink, pace: Pace) -> Measured:
+    fault = f"slow:{pace.word_s}" if row.fault == "slow" else row.fault
+    async with stage(make, "ok", pace) as warm_up:
+        # The first request of a process pays for imports and first connections.
+        await warm_up.subject.ask(Wish(Sink.HELD))
+    async with stage(make, fault, pace) as on:
+        outcome = await on.subject.ask(row.wish(sink))
+        measured = Measured(row, sink, on.primary.calls, on.fallback.calls, outcome)
+    return Measured(
+        row,
+        sink,
+        measured.primary_calls,
+        measured.fallback_calls,
+        outcome,
+        tuple(_complaints(measured, pace)),
+    )
+
+
+def _complaints(seen: Measured, pace: Pace) -> list[str]:
+    row, outcome = seen.row, seen.outcome
+    kept_part = row.part_seen and seen.sink is Sink.APPEND_ONLY
+    whole = row.whole
+    wanted_calls = (1, 0) if kept_part or whole else (1, 1)
+    checks = {
+        f"calls are not {wanted_calls}": (seen.primary_calls, seen.fallback_calls) != wanted_calls,
+        "the text is not the fallback's": not (kept_part or whole) and outcome.text != FALLBACK,
+        "the text is not the primary's": whole and outcome.text in ("", FALLBACK),
+        "the part is gone or mixed": kept_part and (not outcome.text or FALLBACK in outcome.text),
+        "the sink hears no error": kept_part and outcome.failed != row.error_class,
+        "the sink hears an error": not kept_part and outcome.failed != "",
+        "the record is wrong": outcome.record not in ((), _record(row, kept_part=kept_part)),
+        "bad frames are not counted": row.fault == "badjson" and outcome.bad_frames != 1,
+        "it took too long": _time(row, outcome, seen.sink) > _limit(row, pace),
+        "it gave up early": row.waits and outcome.took_s < pace.first_token_s,
+    }
+    return [complaint for complaint, holds in checks.items() if holds]
+
+
+def _record(row: Row, *, kept_part: bool) -> tuple[str, ...]:
+    if row.whole:
+        return ("ok",)
+    return (row.error_class,) if kept_part else (row.error_class, "ok")
+
+
+def _time(row: Row, outcome: Outcome, sink: Sink) -> float:
+    """To the first visible text; where text had come before it broke, to the end."""
+    if row.fault == "slow" and sink is Sink.HELD:
+        return 0.0
+    if row.part_seen or outcome.first_visible_s is None:
+        return outcome.took_s
+    return outcome.first_visible_s
+
+
+def _limit(row: Row, pace: Pace) -> float:
+    if row.fault == "slow":
+        return pace.word_s + pace.at_once_s
+    return pace.first_token_s + pace.late_s if row.waits else pace.at_once_s

@@ -1,0 +1,137 @@
+"""Our own router as the suite sees it: real clients over real HTTP."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from types import TracebackType
+
+from conformance.subject import Outcome, Sink, Site, Subject, Wish
+from understudy.chat import ChatRequest, ImagePart, Message, TextDelta, TextPart
+from understudy.config.model import NamedServer
+from understudy.llm.registry import build_client
+from understudy.llm.transport import HttpSessions
+from understudy.routing.attempts import Outcome as AttemptOutcome
+from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.deadlines import Deadline
+from understudy.routing.request import (
+    Fit,
+    Prompt,
+    ReplyEnded,
+    ReplyRequest,
+    Restarted,
+    RouterEvent,
+    SinkKind,
+)
+from understudy.routing.router import Instruments, ModelRouter, RouterRules
+
+_PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
+
+
+class UnderstudyRouter(Subject):
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._skipped_s = 0.0
+        self._sessions = HttpSessions()
+        urls = [("primary", site.primary_url), ("fallback", site.fallback_url)]
+        self.router = ModelRouter(
+            [self._candidate(name, url) for name, url in urls if url is not None],
+            RouterRules(deadline=Deadline(site.commit_s, site.total_s)),
+            instruments=Instruments(clock=self._clock, wall=self._clock),
+        )
+
+    async def ask(self, wish: Wish) -> Outcome:
+        started, text, visible = time.monotonic(), "", None
+        async with contextlib.aclosing(self._reply(wish)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    text += event.text
+                    if visible is None and text.strip():
+                        visible = time.monotonic() - started
+                elif isinstance(event, Restarted):
+                    text = ""
+                elif isinstance(event, ReplyEnded):
+                    return self._outcome(event, text, visible, time.monotonic() - started)
+        raise AssertionError("a reply must end with ReplyEnded")
+
+    async def abandon(self, wish: Wish, when: Awaitable[None] | None) -> float:
+        text_came = asyncio.Event()
+
+        async def listen() -> None:
+            async with contextlib.aclosing(self._reply(wish)) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        text_came.set()
+
+        task = asyncio.create_task(listen())
+        await (text_came.wait() if when is None else when)
+        left = time.monotonic()
+        task.cancel()
+        await asyncio.wait([task])
+        return left
+
+    def pass_time(self, seconds: float) -> None:
+        self._skipped_s += seconds
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.router.memory.aclose()
+        await self._sessions.aclose()
+
+    def _clock(self) -> float:
+        return time.monotonic() + self._skipped_s
+
+    def _reply(self, wish: Wish) -> AsyncGenerator[RouterEvent, None]:
+        def build(fit: Fit) -> Prompt:
+            image = (_PIXEL,) if wish.image and fit.vision else ()
+            message = Message("user", (TextPart("Tell me a story."), *image))
+            return Prompt(ChatRequest((message,)), input_tokens=10, images=len(image))
+
+        return self.router.reply(
+            ReplyRequest(
+                id="conformance",
+                sink="gateway" if wish.sink is Sink.APPEND_ONLY else "web",
+                kind=SinkKind(wish.sink.value),
+                build=build,
+                owns_prompt=wish.owns_prompt,
+                images=int(wish.image),
+            )
+        )
+
+    def _outcome(self, end: ReplyEnded, text: str, visible: float | None, took_s: float) -> Outcome:
+        record = end.record
+        failed = record.offline_reason or end.error_class
+        return Outcome(
+            text=text,
+            first_visible_s=visible,
+            took_s=took_s,
+            failed="" if failed is None else failed.value,
+            retry_in_s=None if record.retry_at is None else record.retry_at - self._clock(),
+            record=tuple(
+                "ok"
+                if a.outcome is AttemptOutcome.OK
+                else (a.skip_reason or a.error_class or a.outcome).value
+                for a in record.attempts
+            ),
+            bad_frames=sum(a.bad_frames for a in record.attempts),
+        )
+
+    def _candidate(self, name: str, url: str) -> Candidate:
+        server = NamedServer(engine="openai", base_url=url, name="rehearsal/eliza")
+        client = build_client(name, server, sessions=self._sessions, key=self.site.api_key)
+        limit = self.site.first_token_s
+        return Candidate(
+            provider=name,
+            model="rehearsal/eliza",
+            label=name,
+            engine="openai",
+            client=client,
+            limits=Limits(first_token_s=limit, idle_s=limit),
+            endpoint=url,
+            endpoint_host="127.0.0.1",
+            key_ref="CONFORMANCE_KEY",
+        )
