@@ -17,6 +17,7 @@ COMMANDS = (
     "usage",
     "why",
     "config",
+    "doctor",
     "gateway",
     "lore",
     "persona",

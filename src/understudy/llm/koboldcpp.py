@@ -128,7 +128,11 @@ class LocalKoboldClient(ChatClient):
             advice = "koboldcpp runs without a text model: start it with --model"
             return ProbeReport(ProbeState.MODEL_MISSING, advice=advice)
         blind = self.facts.vision is True and version.vision is False
-        advice = "it has no vision projector loaded: start koboldcpp with --mmproj" if blind else ""
+        advice = (
+            "it answers, but has no vision projector loaded: start koboldcpp with --mmproj"
+            if blind
+            else ""
+        )
         return replace(
             report,
             context_length=self.facts.context_length or context.value,

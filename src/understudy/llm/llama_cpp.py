@@ -93,7 +93,9 @@ class LlamaCppClient(ChatClient):
         sees = props.modalities.vision if props.modalities else None
         advice = ""
         if facts.vision and sees is False:
-            advice = "it has no vision projector loaded: start llama-server with --mmproj"
+            advice = (
+                "it answers, but has no vision projector loaded: start llama-server with --mmproj"
+            )
         return replace(
             report,
             context_length=facts.context_length

@@ -1,0 +1,139 @@
+"""What `doctor` finds out about one candidate: a free look first, then one short real reply."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from understudy.chat import (
+    ChatRequest,
+    Finished,
+    Message,
+    ReasoningDelta,
+    TextDelta,
+    TextPart,
+    Usage,
+)
+from understudy.errors import ErrorClass, ProviderError, Unreachable
+from understudy.llm.client import Exchange, ProbeReport, ProbeState
+from understudy.llm.probing import report_failure
+from understudy.routing.attempts import SkipReason
+from understudy.routing.candidate import Candidate
+
+_TRIAL_S = 60.0
+_QUESTION = ChatRequest((Message("user", (TextPart("Say hello in five words."),)),), max_tokens=32)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One real reply, measured."""
+
+    first_output_s: float | None = None
+    whole_s: float = 0.0
+    outputs: int = 0
+    usage: Usage | None = None
+    error: ProviderError | None = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Of the tokens after the first; `None` where too few came to tell."""
+        if self.usage is None or self.first_output_s is None or self.usage.output_tokens < 3:
+            return None
+        seconds = self.whole_s - self.first_output_s
+        return (self.usage.output_tokens - 1) / seconds if seconds > 0 else None
+
+    @property
+    def streams(self) -> bool | None:
+        """Whether it came piece by piece; one piece alone may be a short reply."""
+        return True if self.outputs > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """All about one candidate."""
+
+    candidate: Candidate
+    report: ProbeReport | None = None
+    trial: Trial | None = None
+    advice: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """A candidate that is off is no fault; it is only not there."""
+        if self.candidate.off is not None:
+            return True
+        ready = self.report is not None and self.report.state is ProbeState.READY
+        return ready and (self.trial is None or self.trial.error is None)
+
+    @property
+    def state(self) -> str:
+        if self.candidate.off is not None:
+            return self.candidate.off.value
+        if self.trial is not None and self.trial.error is not None:
+            return self.trial.error.error_class.value
+        return self.report.state.value if self.report is not None else "unknown"
+
+
+async def examine(
+    candidate: Candidate, *, ask: bool, clock: Callable[[], float] = time.monotonic
+) -> Finding:
+    """Look at one candidate; with `ask`, let it say something, which may cost a few tokens."""
+    if candidate.off is not None:
+        return Finding(candidate, advice=_when_off(candidate))
+    report = await candidate.client.probe(candidate.model)
+    trial = None
+    if ask and report.state is ProbeState.READY:
+        trial = await _try(candidate, clock)
+    return Finding(candidate, report, trial, advise(candidate, report, trial))
+
+
+def advise(candidate: Candidate, report: ProbeReport, trial: Trial | None) -> tuple[str, ...]:
+    """What a person should do about it, a sentence each. Pure."""
+    said = [report.advice] if report.advice else []
+    if trial is None:
+        return tuple(said)
+    if trial.error is not None:
+        told = report_failure(trial.error, candidate.endpoint).advice
+        said.append(f"it looks fine, but a real question failed: {told}")
+    elif trial.outputs == 0:
+        said.append("it answered with no text at all: try another model or chat template")
+    budget = candidate.limits.first_token_s
+    if trial.first_output_s is not None and trial.first_output_s > budget:
+        said.append(
+            f"its first word took {trial.first_output_s:.1f} s, but it is given up after "
+            f"{budget:g} s: raise timeout_seconds, or use a smaller model"
+        )
+    if trial.error is None and trial.usage is None:
+        said.append("it reports no usage: its tokens are estimated")
+    return tuple(said)
+
+
+def _when_off(candidate: Candidate) -> tuple[str, ...]:
+    if candidate.off is SkipReason.NO_KEY:
+        where = candidate.key_ref or "api_key_env"
+        return (f"no key: set {where} in .env, or take it out of provider_order",)
+    return ()
+
+
+async def _try(candidate: Candidate, clock: Callable[[], float]) -> Trial:
+    started = clock()
+    first: float | None = None
+    outputs = 0
+    usage: Usage | None = None
+    exchange = Exchange()
+    try:
+        stream = candidate.client.stream(_QUESTION, candidate.model, exchange)
+        async with asyncio.timeout(_TRIAL_S), aclosing(stream) as events:
+            async for event in events:
+                if isinstance(event, TextDelta | ReasoningDelta):
+                    first = clock() - started if first is None else first
+                    outputs += 1
+                elif isinstance(event, Finished):
+                    usage = event.usage
+    except TimeoutError:
+        error = Unreachable(ErrorClass.TOTAL_TIMEOUT)
+        return Trial(first, clock() - started, outputs, exchange.usage, error)
+    except ProviderError as failed:
+        return Trial(first, clock() - started, outputs, exchange.usage, failed)
+    return Trial(first, clock() - started, outputs, usage)

@@ -1,0 +1,143 @@
+"""Everything `doctor` looks at, at once, and what came of it."""
+
+import asyncio
+from dataclasses import dataclass
+
+from understudy.cli.checkup import Finding, examine
+from understudy.cli.discord_check import DISCORD_API, Check, check_discord
+from understudy.cli.offer import not_configured
+from understudy.config.load import Config
+from understudy.config.model import Server
+from understudy.config.settings import Settings
+from understudy.llm.client import LLMClient
+from understudy.llm.nearby import USUAL_PORTS, Nearby, find_nearby
+from understudy.llm.registry import build_client
+from understudy.llm.transport import HttpSessions
+from understudy.routing.lineup import AUTO_MODEL, build_candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    findings: tuple[Finding, ...]
+    checks: tuple[Check, ...]
+    nearby: tuple[Nearby, ...]
+    """Servers on this machine that are not configured yet."""
+
+    @property
+    def ok(self) -> bool:
+        usable = any(finding.candidate.off is None for finding in self.findings)
+        well = [part.ok for part in self.findings] + [part.ok for part in self.checks]
+        return usable and all(well)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Whom to ask besides the providers."""
+
+    ports: tuple[int, ...] = USUAL_PORTS
+    discord_api: str = DISCORD_API
+
+
+THE_WORLD = Where()
+
+
+async def diagnose(config: Config, *, ask: bool, where: Where = THE_WORLD) -> Diagnosis:
+    """Look at everything at once; what is wrong with a server is a finding and never raises.
+
+    With `ask`, each provider says a few words, but `auto`, which always costs money.
+    """
+    settings = config.settings
+    sessions = HttpSessions()
+    clients: list[LLMClient] = []
+
+    def build(name: str, server: Server) -> LLMClient:
+        key = server.api_key.get_secret_value() if server.api_key else None
+        clients.append(build_client(name, server, sessions=sessions, key=key))
+        return clients[-1]
+
+    try:
+        candidates = build_candidates(settings.model, build)
+        async with asyncio.TaskGroup() as group:
+            nearby = group.create_task(find_nearby(sessions, where.ports))
+            discord = group.create_task(
+                check_discord(settings.discord, sessions, where.discord_api)
+            )
+            looks = [
+                group.create_task(examine(c, ask=ask and c.model != AUTO_MODEL)) for c in candidates
+            ]
+    finally:
+        for client in clients:
+            await client.aclose()
+        await sessions.aclose()
+    findings = tuple(look.result() for look in looks)
+    gateway = await asyncio.to_thread(_gateway, config)
+    checks = (discord.result(), *_vision(settings, findings), *gateway)
+    return Diagnosis(findings, checks, not_configured(nearby.result(), settings.model))
+
+
+def as_row(diagnosis: Diagnosis) -> dict[str, object]:
+    """What `--json` prints: an interface, so members are only ever added."""
+    return {
+        "ok": diagnosis.ok,
+        "providers": [_provider_row(finding) for finding in diagnosis.findings],
+        "checks": [
+            {"name": check.name, "ok": check.ok, "advice": check.advice}
+            for check in diagnosis.checks
+        ],
+        "nearby": [
+            {"base_url": near.base_url, "engine": near.engine, "preset": near.preset}
+            for near in diagnosis.nearby
+        ],
+    }
+
+
+def _provider_row(finding: Finding) -> dict[str, object]:
+    candidate, report, trial = finding.candidate, finding.report, finding.trial
+    return {
+        "name": candidate.provider,
+        "ok": finding.ok,
+        "advice": " ".join(_sentence(said) for said in finding.advice),
+        "engine": candidate.engine,
+        "model": candidate.model or (report.model if report else None),
+        "state": finding.state,
+        "context_length": report.context_length if report else None,
+        "vision": report.vision if report else None,
+        "streams": trial.streams if trial else None,
+        "usage_reported": None if trial is None else trial.usage is not None,
+        "first_token_s": _rounded(trial.first_output_s if trial else None),
+        "tokens_per_s": _rounded(trial.tokens_per_s if trial else None),
+    }
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _vision(settings: Settings, findings: tuple[Finding, ...]) -> tuple[Check, ...]:
+    if not settings.vision.enabled:
+        return ()
+    if any(finding.report is not None and finding.report.vision for finding in findings):
+        return (Check("vision", ok=True),)
+    advice = (
+        "vision is on, but no provider is known to see: name a vision model, start a local "
+        "engine with --mmproj, or set vision: true on a provider of which you are sure"
+    )
+    return (Check("vision", ok=False, advice=advice),)
+
+
+def _gateway(config: Config) -> tuple[Check, ...]:
+    """Keys that stand in the file as they are, rather than hashed or in the environment."""
+    written = [(key, key.key) for key in config.settings.gateway.keys if key.key is not None]
+    text = config.path.read_text(encoding="utf-8") if config.path and written else ""
+    plain = [key.name for key, secret in written if secret.get_secret_value() in text]
+    if not plain:
+        return ()
+    advice = (
+        f"the key of {', '.join(plain)} stands in the file as it is: write what "
+        "`understudy gateway key` prints instead"
+    )
+    return (Check("gateway", ok=True, advice=advice),)

@@ -1,0 +1,80 @@
+"""Whether Discord takes the token, and lets the bot read messages."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from understudy.config.settings import Discord
+from understudy.errors import ErrorClass, ProviderError
+from understudy.llm.transport import Endpoint, HttpSessions
+
+DISCORD_API = "https://discord.com/api/v10"
+_MESSAGE_CONTENT = 1 << 18 | 1 << 19
+"""The flags of an application that may read messages: large bots', and small ones'."""
+_CONNECT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing besides the providers; `advice` is empty when all is well."""
+
+    name: str
+    ok: bool
+    advice: str = ""
+
+
+class _Application(msgspec.Struct):
+    name: str = ""
+    flags: int = 0
+
+
+async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DISCORD_API) -> Check:
+    """Ask Discord about the bot's own application; changes nothing there."""
+    if not settings.enabled:
+        return Check("discord", ok=True, advice="switched off")
+    if settings.token is None:
+        return Check("discord", ok=True, advice=f"no token: set {settings.token_env} to use it")
+    endpoint = Endpoint(
+        sessions,
+        api,
+        headers={"Authorization": f"Bot {settings.token.get_secret_value()}"},
+        connect_timeout_s=_CONNECT_S,
+        keepalive_s=15.0,
+    )
+    try:
+        answer = await endpoint.ask("GET", "/oauth2/applications/@me")
+    except ProviderError as error:
+        return Check("discord", ok=False, advice=_unreachable(error))
+    if answer.status == 401:
+        advice = (
+            f"Discord refuses the token: copy it anew from the Bot page into {_where(settings)}"
+        )
+        return Check("discord", ok=False, advice=advice)
+    return _intents(settings, answer.status, answer.body)
+
+
+def _intents(settings: Discord, status: int, body: bytes) -> Check:
+    try:
+        application = msgspec.json.decode(body, type=_Application)
+    except msgspec.DecodeError:
+        application = None
+    if status != 200 or application is None:
+        advice = f"Discord answered with HTTP {status}: try again later"
+        return Check("discord", ok=False, advice=advice)
+    if settings.message_content and not application.flags & _MESSAGE_CONTENT:
+        advice = (
+            "Message Content Intent is off: switch it on on the Bot page of Discord's developer "
+            "portal, or set discord.message_content: false"
+        )
+        return Check("discord", ok=False, advice=advice)
+    return Check("discord", ok=True)
+
+
+def _where(settings: Discord) -> str:
+    return settings.token_env or "discord.token"
+
+
+def _unreachable(error: ProviderError) -> str:
+    if error.error_class is ErrorClass.DNS:
+        return "Discord's address cannot be found: is this machine online?"
+    return "Discord cannot be reached: is this machine online, is a proxy needed?"

@@ -1,0 +1,118 @@
+"""`understudy doctor`: check everything for real, and say what to do about it."""
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from understudy.cli.options import AsJson, ConfigFile, load
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from understudy.cli.checkup import Finding
+    from understudy.cli.diagnosis import Diagnosis
+    from understudy.config.load import Config
+    from understudy.llm.nearby import Nearby
+
+EXIT_UNWELL = 1
+
+Ask = Annotated[bool, typer.Option(help="Let every provider say a few words, to measure it.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Add servers found here without asking.")]
+
+
+def doctor(
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: FBT002
+    ask: Ask = True,  # noqa: FBT002
+    yes: Yes = False,  # noqa: FBT002
+) -> None:
+    """Check tokens and every provider for real. Exit code 1 when something is unwell."""
+    from understudy.cli.diagnosis import as_row, diagnose
+
+    loaded = load(config)
+    diagnosis = asyncio.run(diagnose(loaded, ask=ask))
+    if as_json:
+        typer.echo(json.dumps(as_row(diagnosis), ensure_ascii=False))
+    else:
+        show(loaded, diagnosis)
+        offer(loaded, diagnosis.nearby, yes=yes)
+    if not diagnosis.ok:
+        raise typer.Exit(EXIT_UNWELL)
+
+
+def show(config: "Config", diagnosis: "Diagnosis") -> None:
+    """The table, and below it a line of advice per problem."""
+    from rich.console import Console
+
+    from understudy.routing.lineup import waiting_split
+
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    console.print(table_of(diagnosis))
+    for mark, name, advice in lines_of(diagnosis):
+        console.print(f"{mark} {name}: {advice}" if advice else f"{mark} {name}", markup=False)
+    console.print("\nHow long each may stay silent before the next one is tried:")
+    for line in waiting_split(config.settings.model):
+        console.print(f"  {line}", markup=False)
+
+
+def lines_of(diagnosis: "Diagnosis") -> list[tuple[str, str, str]]:
+    """Mark, name and advice, each said once though a provider may have several models."""
+    lines = [
+        ("·" if finding.ok else "✗", finding.candidate.label, advice)
+        for finding in diagnosis.findings
+        for advice in finding.advice
+    ]
+    lines += [("✓" if check.ok else "✗", check.name, check.advice) for check in diagnosis.checks]
+    if all(finding.candidate.off is not None for finding in diagnosis.findings):
+        lines.append(("✗", "providers", "none is usable: enable one in the file, or set its key"))
+    return list(dict.fromkeys(lines))
+
+
+def table_of(diagnosis: "Diagnosis") -> "Table":
+    from rich.table import Table
+
+    table = Table("provider", "model", "state", "context", "sees", "first word", "speed", "usage")
+    for finding in diagnosis.findings:
+        table.add_row(*_cells(finding), style="dim" if finding.candidate.off else None)
+    return table
+
+
+def _cells(finding: "Finding") -> tuple[str, ...]:
+    report, trial = finding.report, finding.trial
+    state = finding.state.replace("_", " ")
+    model = finding.candidate.model or (report.model if report else None)
+    return (
+        finding.candidate.label,
+        (model or "").rpartition("/")[2] if (model or "").endswith(".gguf") else model or "",
+        state if finding.ok else f"[red]{state}[/]",
+        str(report.context_length) if report and report.context_length else "?",
+        {True: "yes", False: "no", None: "?"}[report.vision if report else None],
+        f"{trial.first_output_s:.2f} s" if trial and trial.first_output_s is not None else "",
+        f"{trial.tokens_per_s:.0f}/s" if trial and trial.tokens_per_s else "",
+        "" if trial is None else "reported" if trial.usage else "none",
+    )
+
+
+def offer(config: "Config", nearby: "tuple[Nearby, ...]", *, yes: bool) -> None:
+    """Show the lines that would add what runs on this machine; write them if that is wished."""
+    from understudy.cli.offer import lines_for, place_of, with_server
+
+    model = config.settings.model
+    for near in nearby:
+        place = place_of(near, model)
+        kind = near.preset or near.engine
+        typer.echo(f"\n{kind} answers at {near.base_url} and is not in use. To add it:\n")
+        typer.echo(lines_for(near, place))
+        if config.path is None:
+            typer.echo("Write a configuration first: understudy config example > config.yaml")
+            continue
+        if yes or (sys.stdin.isatty() and typer.confirm(f"Add it to {config.path}?")):
+            text = config.path.read_text(encoding="utf-8")
+            config.path.write_text(
+                with_server(text, near, place, model.provider_order), encoding="utf-8"
+            )
+            typer.echo(f"{config.path} has it now, as {place}. Run doctor again to see it.")
+            return

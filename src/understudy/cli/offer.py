@@ -1,0 +1,108 @@
+"""Model servers found on this machine → lines for the configuration. Pure text in, text out."""
+
+import io
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from understudy.config.model import ModelSettings
+from understudy.llm.nearby import Nearby
+from understudy.llm.registry import base_url_of
+
+_OWN_ENGINES = ("koboldcpp", "llama.cpp", "textgen-webui")
+_COSTS_MONEY = "auto"
+
+
+def not_configured(found: Iterable[Nearby], model: ModelSettings) -> tuple[Nearby, ...]:
+    """Those that no provider in use leads to yet."""
+    in_use = {
+        _door(base_url_of(server))
+        for name, server in (("local", model.local), *model.servers.items())
+        if server.enabled and name in model.provider_order
+    }
+    return tuple(near for near in found if _door(near.base_url) not in in_use)
+
+
+def place_of(near: Nearby, model: ModelSettings) -> str:
+    """The provider's name it would get: `local` while that is free, else its kind."""
+    if near.engine in _OWN_ENGINES and not model.local.enabled:
+        return "local"
+    wanted = (near.preset or near.engine).replace(".", "-")
+    taken = {*model.servers, "local"}
+    names = (wanted, *(f"{wanted}-{number}" for number in range(2, 100)))
+    return next(name for name in names if name not in taken)
+
+
+def lines_for(near: Nearby, place: str) -> str:
+    """The lines to add, as a person would write them."""
+    yaml = _yaml()
+    below = _entry(near, place)
+    shown = {"local": below} if place == "local" else {"servers": {place: below}}
+    out = io.StringIO()
+    yaml.dump({"model": shown}, out)
+    return out.getvalue()
+
+
+def with_server(text: str, near: Nearby, place: str, order: tuple[str, ...]) -> str:
+    """Return the file with the server in it; comments and layout stay.
+
+    `order` is the order in force: it is written out where the file has none of its own. A server
+    found here stands before `auto`, which costs money.
+    """
+    yaml = _yaml()
+    root = yaml.load(text) or CommentedMap()
+    model = _section(root, "model")
+    below = _section(model, "local" if place == "local" else "servers")
+    target = below if place == "local" else _section(below, place)
+    for key, value in _entry(near, place).items():
+        target[key] = value
+    written = model.get("provider_order")
+    if isinstance(written, str):
+        written = [name.strip() for name in written.split(",") if name.strip()]
+    names = written if isinstance(written, CommentedSeq) else CommentedSeq(written or order)
+    if place not in names:
+        names.insert(names.index(_COSTS_MONEY) if _COSTS_MONEY in names else len(names), place)
+    model["provider_order"] = names
+    out = io.StringIO()
+    yaml.dump(root, out)
+    return out.getvalue()
+
+
+def _entry(near: Nearby, place: str) -> dict[str, object]:
+    entry: dict[str, object] = {}
+    if place == "local":
+        entry["enabled"] = True
+    if near.preset is not None:
+        entry["preset"] = near.preset
+    else:
+        entry["engine"] = near.engine
+    entry["base_url"] = near.base_url
+    if near.engine == "openai" and near.model:
+        entry["name"] = near.model
+    if near.needs_key:
+        entry["api_key_env"] = f"{place.upper().replace('-', '_')}_API_KEY"
+    return entry
+
+
+def _section(parent: CommentedMap, name: str) -> CommentedMap:
+    if not isinstance(parent.get(name), CommentedMap):
+        parent[name] = CommentedMap()
+    section = parent[name]
+    assert isinstance(section, CommentedMap)
+    return section
+
+
+def _door(base_url: str) -> tuple[str, int | None]:
+    parts = urlsplit(base_url)
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+    return host, parts.port
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml

@@ -1,0 +1,120 @@
+"""Which model servers run on this machine, found by asking their usual ports."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from understudy.config.model import Engine
+from understudy.errors import ProviderError
+from understudy.llm.probing import read_models
+from understudy.llm.transport import Answer, Endpoint, HttpSessions
+
+USUAL_PORTS = (5000, 5001, 8080, 1234, 11434, 8000)
+_PRESET_BY_PORT = {1234: "lm-studio", 8000: "vllm", 5000: "tabbyapi", 11434: "ollama"}
+_CONNECT_S = 0.3
+_UNAUTHORISED = (401, 403)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearby:
+    """A model server that answers on loopback."""
+
+    base_url: str
+    engine: Engine
+    preset: str | None = None
+    """For `engine: openai`."""
+    model: str | None = None
+    """The first of its models."""
+    needs_key: bool = False
+
+
+async def find_nearby(
+    sessions: HttpSessions, ports: tuple[int, ...] = USUAL_PORTS
+) -> tuple[Nearby, ...]:
+    """Ask every port at once; one where nothing answers like a model server is left out."""
+    found = await asyncio.gather(*(_look(sessions, port) for port in ports))
+    return tuple(near for near in found if near is not None)
+
+
+async def _look(sessions: HttpSessions, port: int) -> Nearby | None:
+    url = f"http://127.0.0.1:{port}"
+    endpoint = Endpoint(sessions, url, headers={}, connect_timeout_s=_CONNECT_S, keepalive_s=4.0)
+    for recognise in _RECOGNISERS:
+        try:
+            near = await recognise(endpoint, port)
+        except ProviderError:
+            return None
+        if near is not None:
+            return near
+    return None
+
+
+async def _koboldcpp(endpoint: Endpoint, port: int) -> Nearby | None:  # noqa: ARG001
+    answer = await endpoint.ask("GET", "/api/extra/version")
+    if _member(answer, "result") != "KoboldCpp":
+        return None
+    return Nearby(endpoint.base_url, "koboldcpp", model=await _first_model(endpoint))
+
+
+async def _textgen_webui(endpoint: Endpoint, port: int) -> Nearby | None:  # noqa: ARG001
+    answer = await endpoint.ask("GET", "/v1/internal/health")
+    refused = answer.status == 401 and _member(answer, "detail") == "Unauthorized"
+    if not refused and _member(answer, "status") != "ok":
+        return None
+    return Nearby(
+        endpoint.base_url,
+        "textgen-webui",
+        model=await _first_model(endpoint),
+        needs_key=refused,
+    )
+
+
+async def _llama_cpp(endpoint: Endpoint, port: int) -> Nearby | None:  # noqa: ARG001
+    answer = await endpoint.ask("GET", "/props")
+    server = answer.headers.get("server", "")
+    if server != "llama.cpp" and b"default_generation_settings" not in answer.body:
+        return None
+    return Nearby(
+        endpoint.base_url,
+        "llama.cpp",
+        model=await _first_model(endpoint),
+        needs_key=answer.status in _UNAUTHORISED,
+    )
+
+
+async def _openai(endpoint: Endpoint, port: int) -> Nearby | None:
+    answer = await endpoint.ask("GET", "/v1/models")
+    preset = _PRESET_BY_PORT.get(port)
+    if answer.status in _UNAUTHORISED:
+        return Nearby(endpoint.base_url, "openai", preset, needs_key=True)
+    if answer.status != 200:
+        return None
+    models = read_models(answer.body).ids
+    return Nearby(endpoint.base_url, "openai", preset, models[0] if models else None)
+
+
+_RECOGNISERS: tuple[Callable[[Endpoint, int], Awaitable[Nearby | None]], ...] = (
+    # The most telling first: koboldcpp answers some of the others' questions too.
+    _koboldcpp,
+    _textgen_webui,
+    _llama_cpp,
+    _openai,
+)
+
+
+async def _first_model(endpoint: Endpoint) -> str | None:
+    try:
+        models = read_models((await endpoint.ask("GET", "/v1/models")).body).ids
+    except ProviderError:
+        return None
+    return models[0] if models else None
+
+
+def _member(answer: Answer, name: str) -> object:
+    try:
+        found = msgspec.json.decode(answer.body)
+    except msgspec.DecodeError:
+        return None
+    return found.get(name) if isinstance(found, dict) else None

@@ -1,0 +1,141 @@
+"""What doctor finds out and what it advises, against servers that really answer."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from playback import Recording, playing
+from understudy.chat import Usage
+from understudy.cli.checkup import Trial, advise
+from understudy.cli.diagnosis import Diagnosis, Where, as_row, diagnose
+from understudy.cli.discord_check import check_discord
+from understudy.config.load import parse_config
+from understudy.config.settings import Discord
+from understudy.llm.client import ProbeReport, ProbeState
+from understudy.llm.scripted import ScriptedClient, saying
+from understudy.llm.transport import HttpSessions
+from understudy.rehearsal.server import Cast, RehearsalServer
+from understudy.routing.candidate import Candidate, Limits
+
+NOWHERE = Where(ports=())
+READY = ProbeReport(ProbeState.READY)
+
+
+@pytest.fixture
+async def sessions() -> AsyncIterator[HttpSessions]:
+    opened = HttpSessions()
+    yield opened
+    await opened.aclose()
+
+
+async def diagnosed(servers: dict[str, str], more: str = "", *, ask: bool = True) -> Diagnosis:
+    entries = "\n".join(
+        f'    {name}: {{base_url: "{url}", name: rehearsal/eliza}}' for name, url in servers.items()
+    )
+    order = ", ".join(servers)
+    text = f"model:\n  provider_order: [{order}]\n  servers:\n{entries}\n{more}"
+    return await diagnose(parse_config(text, {}), ask=ask, where=NOWHERE)
+
+
+async def test_a_healthy_provider_is_measured() -> None:
+    async with RehearsalServer() as server:
+        diagnosis = await diagnosed({"good": server.base_url})
+
+    row = as_row(diagnosis)["providers"]
+    assert isinstance(row, list)
+    assert diagnosis.ok
+    assert row[0]["advice"] == ""
+    assert (row[0]["state"], row[0]["context_length"]) == ("ready", 8192)
+    assert (row[0]["streams"], row[0]["usage_reported"]) == (True, True)
+    assert row[0]["first_token_s"] > 0
+
+
+async def test_each_ill_provider_gets_its_sentence() -> None:
+    locked = Cast(api_key="another")
+    async with RehearsalServer("e429") as limited, RehearsalServer(cast=locked) as closed:
+        urls = {"limited": limited.base_url, "closed": closed.base_url}
+        diagnosis = await diagnosed(urls | {"gone": "http://127.0.0.1:9"})
+
+    advice = [" ".join(finding.advice) for finding in diagnosis.findings]
+    assert not diagnosis.ok
+    assert "limits this key" in advice[0]
+    assert "refused the key" in advice[1]
+    assert "nothing listens" in advice[2]
+
+
+async def test_without_asking_nothing_is_generated() -> None:
+    async with RehearsalServer() as server:
+        diagnosis = await diagnosed({"good": server.base_url}, ask=False)
+
+        assert diagnosis.ok
+        assert server.calls == 0
+
+
+async def test_a_missing_key_is_no_illness_but_having_nothing_is() -> None:
+    diagnosis = await diagnose(parse_config("", {}), ask=True, where=NOWHERE)
+
+    assert all(finding.ok for finding in diagnosis.findings)
+    assert "OPENROUTER_API_KEY" in diagnosis.findings[0].advice[0]
+    assert not diagnosis.ok
+
+
+async def test_vision_without_anyone_who_sees_is_told() -> None:
+    async with RehearsalServer() as blind, RehearsalServer(cast=Cast(vision=True)) as seeing:
+        dark = await diagnosed({"blind": blind.base_url}, "vision: {enabled: true}\n")
+        light = await diagnosed({"seeing": seeing.base_url}, "vision: {enabled: true}\n")
+
+    assert [check.ok for check in dark.checks if check.name == "vision"] == [False]
+    assert [check.ok for check in light.checks if check.name == "vision"] == [True]
+
+
+def candidate(budget_s: float) -> Candidate:
+    client = ScriptedClient([saying("hi")])
+    return Candidate("p", "m", "p", "openai", client, Limits(first_token_s=budget_s))
+
+
+@pytest.mark.parametrize(
+    ("trial", "advice"),
+    [
+        (Trial(0.5, 1.0, 9, Usage(5, 9)), ""),
+        (Trial(9.1, 12.0, 9, Usage(5, 9)), "raise timeout_seconds"),
+        (Trial(0.5, 1.0, 9, None), "reports no usage"),
+        (Trial(None, 1.0, 0, Usage(5, 0)), "no text at all"),
+    ],
+)
+def test_a_trial_leads_to_advice(trial: Trial, advice: str) -> None:
+    said = " ".join(advise(candidate(8.0), READY, trial))
+
+    assert advice in said
+    assert bool(said) == bool(advice)
+
+
+def application(status: int, body: str) -> dict[str, Recording]:
+    line = "GET /oauth2/applications/@me"
+    return {line: Recording("", line, status, {"content-type": "application/json"}, [body])}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "ok", "advice"),
+    [
+        (200, '{"name": "Bot", "flags": 524288}', True, ""),
+        (200, '{"name": "Bot", "flags": 0}', False, "Message Content Intent is off"),
+        (401, '{"message": "401: Unauthorized"}', False, "refuses the token"),
+        (500, "oh", False, "HTTP 500"),
+    ],
+)
+async def test_discord_says_whether_the_bot_can_work(
+    sessions: HttpSessions, status: int, body: str, ok: bool, advice: str
+) -> None:
+    settings = Discord.model_validate({"token": "abc"})
+    async with playing(application(status, body)) as discord:
+        check = await check_discord(settings, sessions, discord.url)
+        headers = discord.asked[0].headers
+
+    assert (check.ok, advice in check.advice) == (ok, True)
+    assert headers["authorization"] == "Bot abc"
+
+
+async def test_discord_without_a_token_is_no_illness(sessions: HttpSessions) -> None:
+    check = await check_discord(Discord(), sessions)
+
+    assert (check.ok, "DISCORD_TOKEN" in check.advice) == (True, True)

@@ -1,0 +1,77 @@
+"""Servers found on this machine become lines of the configuration; nothing else changes."""
+
+import pytest
+
+from understudy.cli.offer import lines_for, not_configured, place_of, with_server
+from understudy.config.load import parse_config
+from understudy.config.model import ModelSettings
+from understudy.llm.nearby import Nearby
+
+KOBOLD = Nearby("http://127.0.0.1:5001", "koboldcpp", model="koboldcpp/tiny")
+OLLAMA = Nearby("http://127.0.0.1:11434", "openai", "ollama", model="gemma3")
+FILE = """\
+# My bot. Do not touch!
+model:
+  provider_order: ["openrouter", auto]   # cheap first
+  openrouter:
+    name: a/b:free   # good one
+"""
+
+
+def test_an_own_engine_takes_the_free_place_and_the_others_their_own() -> None:
+    nothing = ModelSettings()
+    busy = ModelSettings.model_validate(
+        {"local": {"enabled": True}, "servers": {"ollama": {"preset": "ollama"}}}
+    )
+
+    assert [place_of(near, nothing) for near in (KOBOLD, OLLAMA)] == ["local", "ollama"]
+    assert [place_of(near, busy) for near in (KOBOLD, OLLAMA)] == ["koboldcpp", "ollama-2"]
+
+
+def test_the_lines_are_what_a_person_would_write() -> None:
+    assert lines_for(OLLAMA, "ollama") == (
+        "model:\n  servers:\n    ollama:\n      preset: ollama\n"
+        "      base_url: http://127.0.0.1:11434\n      name: gemma3\n"
+    )
+
+
+def test_comments_stay_and_the_new_one_stands_before_what_costs_money() -> None:
+    text = with_server(FILE, KOBOLD, "local", ("openrouter", "auto"))
+
+    model = parse_config(text, {}).settings.model
+    assert "# My bot. Do not touch!" in text
+    assert "# cheap first" in text
+    assert "# good one" in text
+    assert model.provider_order == ("openrouter", "local", "auto")
+    assert (model.local.enabled, model.local.engine) == (True, "koboldcpp")
+
+
+@pytest.mark.parametrize(
+    ("file", "order"),
+    [
+        ("", ("openrouter", "local", "ollama", "auto")),
+        ("model:\n", ("openrouter", "local", "ollama", "auto")),
+        ("model:\n  provider_order: openrouter, local\n", ("openrouter", "local", "ollama")),
+        ("web: {port: 9000}\n", ("openrouter", "local", "ollama", "auto")),
+    ],
+)
+def test_every_file_can_take_one_in(file: str, order: tuple[str, ...]) -> None:
+    text = with_server(file, OLLAMA, "ollama", ModelSettings().provider_order)
+
+    model = parse_config(text, {}).settings.model
+    assert model.provider_order == order
+    assert model.servers["ollama"].name == "gemma3"
+
+
+def test_a_server_that_wants_a_key_gets_the_name_of_one() -> None:
+    tabby = Nearby("http://127.0.0.1:5000", "openai", "tabbyapi", needs_key=True)
+
+    assert "api_key_env: TABBYAPI_API_KEY" in lines_for(tabby, "tabbyapi")
+
+
+def test_what_is_in_use_is_not_offered_again() -> None:
+    model = ModelSettings.model_validate(
+        {"local": {"enabled": True, "base_url": "http://localhost:5001/v1"}}
+    )
+
+    assert not_configured((KOBOLD, OLLAMA), model) == (OLLAMA,)
