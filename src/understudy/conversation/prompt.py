@@ -187,6 +187,8 @@ def _cut_turn(turn: _Turn, fit: Fit, room: int) -> _Turn:
 
 
 def _two_ends(text: str, fit: Fit, tokens: int) -> str:
+    if text_tokens(text, fit.tokens_per_char) <= tokens:
+        return text
     spare = tokens - text_tokens(_CUT_MARK, fit.tokens_per_char)
     keep = len(text)
     while keep > 1:

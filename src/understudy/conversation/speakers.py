@@ -25,7 +25,7 @@ def safe_name(name: str) -> str:
 
 def speaker_names(authors: Iterable[Author], bot_name: str) -> dict[str, str]:
     """Author id → the name in the transcript. A name that somebody else, the bot or a role of the
-    chat format has already gets a mark made from the id, which stays the same."""
+    chat format has already, or that looks marked, gets a mark made from the id, which stays."""
     names: dict[str, str] = {}
     wanted: dict[str, set[str]] = {}
     for author in authors:
@@ -34,7 +34,7 @@ def speaker_names(authors: Iterable[Author], bot_name: str) -> dict[str, str]:
     taken = _ROLE_WORDS | {_folded(bot_name)}
     return {
         author_id: f"{name}#{_mark(author_id)}"
-        if _folded(name) in taken or len(wanted[_folded(name)]) > 1
+        if _folded(name) in taken or "#" in name or len(wanted[_folded(name)]) > 1
         else name
         for author_id, name in names.items()
     }

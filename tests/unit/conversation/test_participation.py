@@ -1,0 +1,243 @@
+"""Whether the bot answers, and why."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talk import ANN, BOB, LOUNGE, message
+from understudy.config.settings import ConversationMode, Participation, QuietHours
+from understudy.conversation.delivery import Addressed, Author, Inbound, Place
+from understudy.conversation.inbox import Channel, Decision
+from understudy.conversation.mood import Mood
+from understudy.conversation.participation import Standing, decide, in_quiet_hours
+
+OPEN = Participation(channels=("lounge",), chance=0.5)
+ELSEWHERE = replace(LOUNGE, channel_id="elsewhere")
+THREAD = replace(LOUNGE, channel_id="thread", parent_id="lounge")
+DM = Place("discord", "dm", private=True)
+ROBOT = Author("9", "Beep", is_bot=True)
+HERE = Channel.of(LOUNGE)
+NOON = 1_790_000_000.0
+
+
+def said(
+    addressed: Addressed | None = None, author: Author = ANN, place: Place = LOUNGE, **more: object
+) -> Inbound:
+    text = str(more.pop("text", "hello"))
+    return message("m1", text, author, place, addressed=addressed, **more)
+
+
+def judged(
+    inbound: Inbound,
+    settings: Participation = OPEN,
+    mood: Mood | None = None,
+    *,
+    now: float = NOON,
+    luck: float = 0.9,
+    standing: Standing | None = None,
+) -> Decision:
+    return decide(inbound, settings, mood or Mood(), standing or Standing(), now, lambda: luck)
+
+
+YES, GENERAL, NO = (True, True), (True, False), (False, False)
+
+
+@pytest.mark.parametrize(
+    ("inbound", "luck", "expected", "reason"),
+    [
+        (said(Addressed.MENTION, place=ELSEWHERE), 0.9, YES, "mention"),
+        (said(Addressed.REPLY, place=ELSEWHERE), 0.9, YES, "reply"),
+        (said(Addressed.DM, place=DM), 0.9, YES, "dm"),
+        (said(Addressed.NAME), 0.9, YES, "name"),
+        (said(Addressed.NAME, place=THREAD), 0.9, YES, "name"),
+        (said(Addressed.NAME, place=ELSEWHERE), 0.0, NO, "not_addressed"),
+        (said(), 0.1, GENERAL, "chance"),
+        (said(place=THREAD), 0.1, GENERAL, "chance"),
+        (said(), 0.5, NO, "chance"),
+        (said(place=ELSEWHERE), 0.0, NO, "not_addressed"),
+        (said(to_others=True), 0.0, NO, "to_others"),
+        (said(text=" "), 0.0, NO, "empty"),
+        (said(Addressed.MENTION, ROBOT), 0.0, NO, "bot"),
+    ],
+)
+def test_who_is_answered(
+    inbound: Inbound, luck: float, expected: tuple[bool, bool], reason: str
+) -> None:
+    decision = judged(inbound, luck=luck)
+
+    assert ((decision.answer, decision.directed), decision.reason) == (expected, reason)
+
+
+def test_a_channel_can_have_a_chance_of_its_own() -> None:
+    settings = Participation(channels=("lounge",), chance=0.0, channel_chance={"lounge": 1.0})
+
+    assert judged(said(), settings).answer
+    assert judged(said(place=THREAD), settings).answer
+
+
+def test_after_speaking_up_the_bot_holds_back_for_a_while() -> None:
+    mood = Mood()
+    mood.replied(HERE, BOB.id, NOON, directed=False)
+
+    assert judged(said(), mood=mood, now=NOON + 59, luck=0.0).reason == "cooldown"
+    assert judged(said(), mood=mood, now=NOON + 60, luck=0.0).reason == "chance"
+    assert judged(said(Addressed.MENTION), mood=mood, now=NOON + 1).answer
+
+
+def test_a_conversation_goes_on_without_mentions_for_some_messages() -> None:
+    settings = Participation(
+        channels=("lounge",), conversation_mode=ConversationMode(max_messages=2)
+    )
+    mood = Mood()
+    mood.replied(HERE, ANN.id, NOON, directed=True)
+    reasons = []
+    for second in range(3):
+        decision = judged(said(), settings, mood, now=NOON + 10 + second)
+        mood.took(said(), decision, NOON + 10 + second)
+        mood.claimed(HERE, ANN.id)
+        reasons.append(decision.reason)
+
+    assert reasons == ["conversation", "conversation", "chance"]
+    assert judged(said(author=BOB), settings, mood, now=NOON + 10).reason == "chance"
+    assert judged(said(place=ELSEWHERE), settings, mood, now=NOON).reason == "not_addressed"
+
+
+def test_a_conversation_ends_with_its_window() -> None:
+    mood = Mood()
+    mood.replied(HERE, ANN.id, NOON, directed=True)
+
+    assert judged(said(), mood=mood, now=NOON + 119).reason == "conversation"
+    assert judged(said(), mood=mood, now=NOON + 120).reason == "chance"
+
+
+def test_what_follows_a_mention_at_once_belongs_to_it() -> None:
+    mood = Mood()
+    first = said(Addressed.MENTION, place=ELSEWHERE)
+    mood.took(first, judged(first, mood=mood), NOON)
+
+    follow = judged(said(place=ELSEWHERE), mood=mood, now=NOON + 1)
+    assert (follow.answer, follow.directed, follow.reason) == (True, True, "burst")
+    assert judged(said(author=BOB, place=ELSEWHERE), mood=mood).reason == "not_addressed"
+    assert judged(said(place=ELSEWHERE), mood=mood, now=NOON + 8).reason == "not_addressed"
+    mood.claimed(Channel.of(ELSEWHERE), ANN.id)
+    assert judged(said(place=ELSEWHERE), mood=mood, now=NOON + 1).reason == "not_addressed"
+
+
+def test_bots_are_answered_only_when_allowed_and_only_a_few_times_in_a_row() -> None:
+    settings = Participation(channels=("lounge",), answer_bots=True, chance=1.0)
+    mood = Mood()
+    call = said(Addressed.MENTION, ROBOT)
+    reasons = []
+    for second in range(5):
+        decision = judged(call, settings, mood, now=NOON + second)
+        mood.took(call, decision, NOON + second)
+        reasons.append(decision.reason)
+
+    assert reasons == ["mention", "mention", "mention", "bot_loop", "bot_loop"]
+    assert judged(said(author=ROBOT), settings).reason == "bot_unaddressed"
+    mood.took(said(), Decision(answer=False, reason="chance"), NOON + 6)
+    assert judged(call, settings, mood, now=NOON + 7).reason == "bot_loop"
+    assert judged(call, settings, mood, now=NOON + 604).reason == "mention"
+
+
+def test_a_person_in_between_ends_a_row_of_replies_to_bots() -> None:
+    settings = Participation(answer_bots=True, max_bot_replies=1)
+    mood = Mood()
+    call = said(Addressed.MENTION, ROBOT)
+    mood.took(call, judged(call, settings, mood), NOON)
+    mood.took(said(), Decision(answer=False, reason="chance"), NOON)
+
+    assert judged(call, settings, mood).answer
+
+
+def test_nobody_gets_more_than_the_rate_limits() -> None:
+    settings = Participation(user_per_minute=2, channel_per_minute=3)
+    mood = Mood()
+
+    def ask(author: Author, now: float) -> str:
+        mood.claimed(HERE, author.id)
+        call = said(Addressed.MENTION, author)
+        decision = judged(call, settings, mood, now=now)
+        mood.took(call, decision, now)
+        return decision.reason
+
+    asked = [ask(a, NOON + i) for i, a in enumerate([ANN, ANN, ANN, BOB, BOB])]
+    assert asked == ["mention", "mention", "user_rate_limit", "mention", "channel_rate_limit"]
+    assert ask(ANN, NOON + 60) == "mention"
+
+
+def test_mutes_and_opt_outs_come_before_everything() -> None:
+    call = said(Addressed.MENTION)
+
+    assert judged(call, standing=Standing(muted_until=NOON + 1)).reason == "muted"
+    assert judged(call, standing=Standing(muted_until=NOON)).answer
+    assert judged(call, standing=Standing(opted_out=True)).reason == "opted_out"
+
+
+def test_in_quiet_hours_only_those_who_ask_are_answered() -> None:
+    settings = Participation(
+        channels=("lounge",), chance=1.0, quiet_hours=QuietHours(start="14:00", end="15:00")
+    )
+
+    assert judged(said(), settings).reason == "quiet_hours"
+    assert judged(said(Addressed.MENTION), settings).answer
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "zone", "quiet"),
+    [
+        ("14:00", "15:00", "UTC", True),
+        ("14:14", "15:00", "UTC", False),
+        ("22:00", "08:00", "UTC", False),
+        ("22:00", "14:30", "UTC", True),
+        ("16:00", "17:00", "Europe/Berlin", True),
+        ("14:00", "15:00", "Nowhere/Land", True),
+        ("14:00", "14:00", "UTC", False),
+        ("", "", "UTC", False),
+        ("soon", "later", "UTC", False),
+    ],
+)
+def test_quiet_hours_are_read_from_the_clock_on_the_wall(
+    start: str, end: str, zone: str, quiet: bool
+) -> None:
+    assert in_quiet_hours(QuietHours(start=start, end=end, timezone=zone), NOON - 30) == quiet
+
+
+def test_idle_channels_are_forgotten() -> None:
+    mood = Mood()
+    mood.took(said(Addressed.MENTION), Decision(True, "mention", directed=True), NOON)
+    mood.said_offline(HERE, NOON)
+    mood.forget_idle(NOON + 4000)
+
+    assert mood.may_say_offline(HERE, NOON + 1)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([None, *Addressed]),
+            st.sampled_from([ANN, BOB, ROBOT]),
+            st.floats(0, 30),
+            st.floats(0, 0.999),
+        ),
+        max_size=40,
+    )
+)
+def test_bots_alone_never_get_more_than_the_breaker_allows(
+    events: list[tuple[Addressed | None, Author, float, float]],
+) -> None:
+    settings = Participation(channels=("lounge",), chance=1.0, answer_bots=True)
+    mood, now, row = Mood(), NOON, 0
+    for addressed, author, gap_s, luck in events:
+        now += gap_s
+        inbound = said(addressed, author)
+        decision = judged(inbound, settings, mood, now=now, luck=luck)
+        mood.took(inbound, decision, now)
+        if not author.is_bot:
+            row = 0
+        elif decision.answer:
+            row += 1
+        assert decision.reason
+        assert row <= settings.max_bot_replies
