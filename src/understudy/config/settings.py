@@ -208,6 +208,12 @@ class Logging(Section):
     prompts_folder: str = "prompts"
 
 
+class Telemetry(Section):
+    enabled: bool = False
+    endpoint: str = "http://127.0.0.1:4318/v1/traces"
+    timeout_seconds: Seconds = 10
+
+
 class Debug(Section):
     error_text: bool = False
 
@@ -225,4 +231,5 @@ class Settings(Section):
     limits: Limits = Limits()
     storage: Storage = Storage()
     logging: Logging = Logging()
+    telemetry: Telemetry = Telemetry()
     debug: Debug = Debug()
