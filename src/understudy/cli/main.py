@@ -22,6 +22,7 @@ COMMANDS = (
     "lore",
     "persona",
     "rehearse",
+    "db",
 )
 """Each has a file here, with a function of its name, or with `app` for commands below it."""
 

@@ -34,11 +34,13 @@ def _write_first_files() -> None:
 
 async def _run(config: "Config", logs: "Logs") -> None:
     from understudy.app.running import need_a_provider, running, until_told_to_stop
+    from understudy.app.service import as_service
 
     need_a_provider(config)
     async with running(config, logs) as everything:
         _say_where(everything)
-        await until_told_to_stop()
+        async with as_service():
+            await until_told_to_stop()
         typer.echo("Letting running replies end; Ctrl-C again ends at once.", err=True)
 
 

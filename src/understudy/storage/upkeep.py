@@ -1,0 +1,88 @@
+"""Looking after the database file: checking it, and copying it while the bot runs. Blocking."""
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from understudy.errors import StorageError
+from understudy.storage.tables import HEAD, metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a look at the file found."""
+
+    problems: tuple[str, ...]
+    rows: dict[str, int]
+    """By table, in the order of their names."""
+    size: int
+    """In bytes, with what is not yet folded in."""
+
+
+def check(path: Path) -> Health:
+    """Read the whole file and say what is wrong with it; changes nothing.
+
+    Raises StorageError where there is no database at all.
+    """
+    with _opened(path) as connection:
+        problems = [
+            row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"
+        ]
+        strays = connection.execute("PRAGMA foreign_key_check").fetchall()
+        problems += [f"{table}: row {row} belongs to nothing" for table, row, *_ in strays]
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        missing = sorted(set(metadata.tables) - there)
+        problems += [f"the table {name} is missing" for name in missing]
+        problems += _stale(connection, there)
+        rows = {
+            name: int(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0])  # noqa: S608 - our own names
+            for name in sorted(set(metadata.tables) & there)
+        }
+    size = sum(p.stat().st_size for p in path.parent.glob(f"{path.name}*") if _is_part(p, path))
+    return Health(tuple(problems), rows, size)
+
+
+def back_up(path: Path, target: Path) -> None:
+    """Copy the database as it is at one moment, also while it is written to.
+
+    Raises StorageError; an existing `target` is left alone.
+    """
+    if target.exists():
+        raise StorageError(f"{target} exists already; name another file")
+    try:
+        target.touch(mode=0o600)
+        with _opened(path) as source, closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)
+            # One file, so that it can be carried away by itself.
+            copy.execute("PRAGMA journal_mode = DELETE")
+    except (OSError, sqlite3.Error) as error:
+        target.unlink(missing_ok=True)
+        raise StorageError(f"{path} could not be copied to {target}: {error}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[sqlite3.Connection]:
+    if not path.is_file():
+        raise StorageError(f"there is no database at {path} yet")
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"{path} cannot be read: {error}; restore a backup, or move it away to begin anew"
+        ) from None
+
+
+def _stale(connection: sqlite3.Connection, there: set[str]) -> list[str]:
+    if "alembic_version" not in there:
+        return ["it carries no version"]
+    (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
+    if version == HEAD:
+        return []
+    return [f"its version is {version or 'none'}, this program's is {HEAD}: start the bot once"]
+
+
+def _is_part(path: Path, database: Path) -> bool:
+    return path.name in (database.name, f"{database.name}-wal", f"{database.name}-shm")

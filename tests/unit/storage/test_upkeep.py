@@ -1,0 +1,79 @@
+"""Checking the database, and copying it while it is in use."""
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from understudy.errors import StorageError
+from understudy.storage.database import Database
+from understudy.storage.upkeep import back_up, check
+
+
+async def made(path: Path) -> Database:
+    database = await Database.open(path)
+    async with database.write() as connection:
+        await connection.execute(text("INSERT INTO opt_outs VALUES ('discord', '1')"))
+    return database
+
+
+async def test_a_sound_database_is_counted(tmp_path: Path) -> None:
+    database = await made(tmp_path / "bot.db")
+    health = check(tmp_path / "bot.db")
+    await database.aclose()
+
+    assert health.problems == ()
+    assert health.rows["opt_outs"] == 1
+    assert health.size > 0
+
+
+async def test_a_backup_of_a_running_bot_is_whole_private_and_can_be_opened(
+    tmp_path: Path,
+) -> None:
+    database = await made(tmp_path / "bot.db")
+    back_up(tmp_path / "bot.db", tmp_path / "copy.db")
+    await database.aclose()
+
+    assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+    assert check(tmp_path / "copy.db").rows["opt_outs"] == 1
+    restored = await Database.open(tmp_path / "copy.db")
+    async with restored.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM opt_outs")) == 1
+    await restored.aclose()
+
+
+async def test_a_backup_never_overwrites(tmp_path: Path) -> None:
+    database = await made(tmp_path / "bot.db")
+    (tmp_path / "copy.db").write_text("mine")
+
+    with pytest.raises(StorageError, match="exists already"):
+        back_up(tmp_path / "bot.db", tmp_path / "copy.db")
+    await database.aclose()
+
+    assert (tmp_path / "copy.db").read_text() == "mine"
+
+
+async def test_a_damaged_file_is_named_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "bot.db").write_bytes(b"not a database at all" * 100)
+
+    with pytest.raises(StorageError, match="restore a backup"):
+        check(tmp_path / "bot.db")
+
+
+async def test_missing_tables_and_versions_are_problems(tmp_path: Path) -> None:
+    await (await made(tmp_path / "bot.db")).aclose()
+    connection = sqlite3.connect(tmp_path / "bot.db")
+    connection.executescript("DROP TABLE sent; UPDATE alembic_version SET version_num = '0000'")
+    connection.close()
+
+    problems = check(tmp_path / "bot.db").problems
+
+    assert "the table sent is missing" in problems
+    assert any(problem.startswith("its version is 0000") for problem in problems)
+
+
+def test_a_database_that_is_not_there_is_no_crash(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no database"):
+        check(tmp_path / "bot.db")
