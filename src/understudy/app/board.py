@@ -71,12 +71,14 @@ def _view(models: RouterInForce, candidate: Candidate) -> CandidateView:
     )
     if candidate.off is not None:
         return replace(view, state="off", reason=_OFF.get(candidate.off, candidate.off.value))
-    now = time.monotonic()
-    gate = models.router.memory.board.gate(candidate.scope_keys, now)
-    if gate.hold is not None:
-        until = time.time() + gate.hold.until - now
-        return replace(view, state="resting", reason=words_of(gate.hold.cause), until=until)
-    return replace(view, state="probing") if gate.probes else view
+    board, now = models.router.memory.board, time.monotonic()
+    gate = board.gate(candidate.scope_keys, now)
+    if gate.hold is None:
+        return view
+    if board.state(gate.hold.key, now) is State.HALF_OPEN:
+        return replace(view, state="probing", reason=words_of(gate.hold.cause))
+    until = time.time() + gate.hold.until - now
+    return replace(view, state="resting", reason=words_of(gate.hold.cause), until=until)
 
 
 def _running(models: RouterInForce, candidate: Candidate) -> int:
