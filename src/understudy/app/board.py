@@ -1,86 +1,70 @@
-"""How the candidates stand right now, for the pages and series that show it."""
+"""How the candidates stand right now, in the forms that pages and series want."""
 
 import time
-from dataclasses import replace
+from typing import Final, Literal
 
-from understudy.observability.metrics import Standing
+from understudy.observability.metrics import Standing as Gauge
 from understudy.platforms.web.operator import CandidateView
 from understudy.routing.attempts import SkipReason, words_of
-from understudy.routing.candidate import Candidate
 from understudy.routing.cooldown import State
 from understudy.routing.in_force import RouterInForce
+from understudy.routing.standing import Standing
 
 _OFF = {SkipReason.DISABLED: "switched off", SkipReason.NO_KEY: "its key is not set"}
 _NUMBERS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+_STATES: Final[dict[State, Literal["usable", "probing", "resting"]]] = {
+    State.CLOSED: "usable",
+    State.HALF_OPEN: "probing",
+    State.OPEN: "resting",
+}
 
 
 def candidate_views(models: RouterInForce) -> tuple[CandidateView, ...]:
     """Every candidate in order, those that are off included."""
-    return tuple(_view(models, candidate) for candidate in models.router.candidates)
+    return tuple(_view(standing) for standing in models.router.status())
 
 
-def standings(models: RouterInForce) -> tuple[Standing, ...]:
+def gauges(models: RouterInForce) -> tuple[Gauge, ...]:
     """The same for metrics, of those that are not off."""
     board, now = models.router.memory.board, time.monotonic()
+    running = models.router.memory.running
     return tuple(
-        Standing(
+        Gauge(
             candidate.name,
             {key.scope.value: _NUMBERS[board.state(key, now)] for key in candidate.scope_keys},
-            inflight=_running(models, candidate),
+            inflight=running.get(candidate.key, 0),
         )
         for candidate in models.router.candidates
         if candidate.off is None
     )
 
 
-def reset(models: RouterInForce, provider: str | None) -> None:
-    """End the cooldowns of one provider, or of all."""
-    board = models.router.memory.board
-    for candidate in models.router.candidates:
-        if provider in (None, candidate.provider):
-            for key in candidate.scope_keys:
-                board.reset(key)
-
-
 def anyone_usable(models: RouterInForce) -> bool:
-    """Whether a reply could be asked for at this moment."""
-    return any(view.state in ("usable", "probing") for view in candidate_views(models))
+    """Whether somebody could be asked for a reply at this moment."""
+    return any(s.off is None and s.state is not State.OPEN for s in models.router.status())
 
 
 def providers_text(models: RouterInForce) -> str:
     """A line for each candidate, for chat commands."""
-    views = candidate_views(models)
-    rows = (f"{view.label} {view.model}".rstrip() + f": {_said(view)}" for view in views)
-    return "\n".join(rows)
+    return "\n".join(_line(view) for view in candidate_views(models))
 
 
-def _said(view: CandidateView) -> str:
-    if view.until is None:
-        return view.reason or "usable"
-    return f"{view.reason}, resting for {max(1, round(view.until - time.time()))} s"
+def _line(view: CandidateView) -> str:
+    said = view.reason or "usable"
+    if view.until is not None:
+        said += f", resting for {max(1, round(view.until - time.time()))} s"
+    return f"{f'{view.label} {view.model}'.rstrip()}: {said}"
 
 
-def _view(models: RouterInForce, candidate: Candidate) -> CandidateView:
-    view = CandidateView(
-        provider=candidate.provider,
-        label=candidate.label,
-        model=candidate.model,
-        engine=candidate.engine,
-        state="usable",
-        running=_running(models, candidate),
+def _view(standing: Standing) -> CandidateView:
+    reason = words_of(standing.cause) if standing.cause is not None else ""
+    return CandidateView(
+        provider=standing.provider,
+        label=standing.label,
+        model=standing.model,
+        engine=standing.engine,
+        state="off" if standing.off is not None else _STATES[standing.state],
+        reason=reason if standing.off is None else _OFF.get(standing.off, standing.off.value),
+        until=standing.until,
+        running=standing.running,
     )
-    if candidate.off is not None:
-        return replace(view, state="off", reason=_OFF.get(candidate.off, candidate.off.value))
-    board, now = models.router.memory.board, time.monotonic()
-    gate = board.gate(candidate.scope_keys, now)
-    if gate.hold is None:
-        return view
-    if board.state(gate.hold.key, now) is State.HALF_OPEN:
-        return replace(view, state="probing", reason=words_of(gate.hold.cause))
-    until = time.time() + gate.hold.until - now
-    return replace(view, state="resting", reason=words_of(gate.hold.cause), until=until)
-
-
-def _running(models: RouterInForce, candidate: Candidate) -> int:
-    queue = models.router.memory.queues.get((candidate.provider, candidate.endpoint))
-    return queue.inside if queue is not None else 0

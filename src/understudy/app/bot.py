@@ -28,6 +28,7 @@ from understudy.conversation.personas.folder import load_library
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
 from understudy.conversation.surroundings import Surroundings
 from understudy.errors import ConfigError
+from understudy.observability.alerts import Alerts
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
@@ -86,7 +87,7 @@ class Bot:
         """Reload whenever the file is saved; a broken one changes nothing, and the log says why."""
         if self.config.path is None:
             return
-        async for _ in watch_config(self.config.path):
+        async for _ in watch_config(self.config.path, self.config.stamp):
             try:
                 _LOG.info("config.reloaded", said=await self.reload(), rev=self.config.rev)
             except ConfigError as error:
@@ -103,7 +104,8 @@ async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
         storage = await stack.enter_async_context(kept)
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
-        bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver(), queue]))
+        observers: list[AttemptObserver] = [LogObserver(), queue, Alerts()]
+        bot = await stack.enter_async_context(_with_models(config, logs, observers))
         await bot.guard.recall(ledger)
         bot.ledger = ledger
         bot.sight = await stack.enter_async_context(

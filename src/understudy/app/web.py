@@ -9,7 +9,7 @@ from typing import cast
 
 from starlette.routing import Route
 
-from understudy.app.board import anyone_usable, candidate_views, reset, standings
+from understudy.app.board import anyone_usable, candidate_views, gauges
 from understudy.app.bot import Bot
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
@@ -42,7 +42,7 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
         clock=time.time,
     )
     rooms, feed = Rooms(time.time), Feed()
-    metrics = Metrics(lambda: standings(bot.models))
+    metrics = Metrics(lambda: gauges(bot.models))
     bot.observers.extend((rooms, feed, metrics))
     bot.messages.register(PLATFORM, rooms.open_delivery)
     site = build_site(
@@ -54,6 +54,7 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
             for_machines=[("/metrics", metrics.page)],
             ready=lambda: anyone_usable(bot.models),
             allowed_hosts=settings.allowed_hosts,
+            vision=bot.settings().vision.enabled,
         )
     )
     async with WebServer(site, settings.host, settings.port) as server:
@@ -79,7 +80,7 @@ def _operator_pages(bot: Bot, feed: Feed) -> list[Route]:
         feed=feed,
         switches=Switches(
             reload=bot.reload,
-            reset=lambda provider: reset(bot.models, provider),
+            reset=bot.models.reset,
             level=lambda: bot.logs.level,
             # The page checks the word before it gets here.
             set_level=lambda level: bot.logs.set_level(cast("Level", level)),

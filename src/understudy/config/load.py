@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,6 +12,7 @@ from understudy.config.environment import read_environment, with_environment
 from understudy.config.mistakes import Mistake, schema_mistakes
 from understudy.config.rules import broken_rules, conflicts
 from understudy.config.settings import Settings
+from understudy.config.stamp import Stamp, stamp
 from understudy.errors import ConfigError
 
 DEFAULT_FILE = "config.yaml"
@@ -28,6 +29,8 @@ class Config:
     rev: str
     """Changes with the file's text; stands in every attempt record."""
     warnings: tuple[str, ...] = ()
+    stamp: Stamp = ()
+    """Of the files as they were read, for `watch_config`."""
 
 
 class ConfigMistakes(ConfigError):
@@ -46,9 +49,11 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     Raises `ConfigError` naming every mistake with its line, and the nearest right name.
     """
     path = _existing(path)
+    # Taken before reading, so that no change is missed.
+    seen = () if path is None else stamp(path)
     text = "" if path is None else _read(path)
     env = read_environment(Path() if path is None else path.parent, environ)
-    return parse_config(text, env, path)
+    return replace(parse_config(text, env, path), stamp=seen)
 
 
 def parse_config(text: str, env: Mapping[str, str], path: Path | None = None) -> Config:

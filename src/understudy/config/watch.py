@@ -3,17 +3,29 @@
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from watchfiles import Change, awatch
+from watchfiles import awatch
+
+from understudy.config.stamp import Stamp, stamp
+
+_LOOK_EVERY_MS = 2000
+"""Beside being told: some file systems tell nothing."""
 
 
-def watch_config(path: Path) -> AsyncGenerator[object]:
-    """Yields once for each burst of changes to `path` or the `.env` beside it.
+async def watch_config(path: Path, known: Stamp) -> AsyncGenerator[None]:
+    """Yield once for each change since the files had the stamp `known`.
 
     Looks at the folder: editors replace a file instead of writing into it.
     """
-    names = {path.name, ".env"}
-
-    def ours(_change: Change, changed: str) -> bool:
-        return Path(changed).name in names
-
-    return awatch(path.absolute().parent, watch_filter=ours, recursive=False, debounce=200)
+    folder = path.parent
+    async for _ in awatch(
+        folder,
+        watch_filter=lambda _change, changed: Path(changed).name in (path.name, ".env"),
+        recursive=False,
+        debounce=200,
+        rust_timeout=_LOOK_EVERY_MS,
+        yield_on_timeout=True,
+    ):
+        now = stamp(path)
+        if now != known:
+            known = now
+            yield

@@ -41,6 +41,10 @@ class RouterInForce:
         """As `ModelRouter.reply`, of the router in force at this moment."""
         return self.router.reply(request)
 
+    def reset(self, provider: str | None) -> None:
+        """End the cooldowns of one provider, or of all."""
+        self.router.reset(provider)
+
     async def aclose(self) -> None:
         await self._memory.aclose()
         for client in self._clients:

@@ -1,0 +1,96 @@
+import socket
+import urllib.request
+from asyncio import to_thread as in_thread
+from pathlib import Path
+
+from command import understudy
+from running import ask_gateway, running_bot
+from understudy.rehearsal.server import RehearsalServer
+
+CONFIG = """\
+model:
+  provider_order: [{order}]
+  servers:
+    a: {{engine: openai, base_url: "{a}"}}
+    b: {{engine: openai, base_url: "{b}"}}
+web: {{port: 0}}
+gateway: {{enabled: true, port: 0}}
+"""
+
+
+def write(folder: Path, order: str, a: RehearsalServer, b: RehearsalServer) -> None:
+    text = CONFIG.format(order=order, a=a.base_url, b=b.base_url)
+    (folder / "config.yaml").write_text(text)
+
+
+async def test_switching_the_order_takes_effect_while_it_runs(tmp_path: Path) -> None:
+    async with RehearsalServer("say:from a") as a, RehearsalServer("say:from b") as b:
+        write(tmp_path, "a", a, b)
+        said = await in_thread(_switching, tmp_path, a, b)
+
+    assert said == ["from a", "from b"]
+
+
+def _switching(folder: Path, a: RehearsalServer, b: RehearsalServer) -> list[str]:
+    with running_bot(folder) as bot:
+        first = ask_gateway(bot.gateway, "hello")
+        write(folder, "b", a, b)
+        bot.until("config.reloaded")
+        return [first, ask_gateway(bot.gateway, "hello")]
+
+
+async def test_a_broken_file_changes_nothing_and_the_log_says_why(tmp_path: Path) -> None:
+    async with RehearsalServer("say:from a") as a, RehearsalServer("say:from b") as b:
+        write(tmp_path, "a", a, b)
+        said = await in_thread(_breaking, tmp_path)
+
+    assert said == "from a"
+
+
+def _breaking(folder: Path) -> str:
+    with running_bot(folder) as bot:
+        assert bot.gateway
+        (folder / "config.yaml").write_text("modle: {}\n")
+        assert "did you mean 'model'" in bot.until("config.refused.*")
+        return ask_gateway(bot.gateway, "hello")
+
+
+async def test_the_page_is_up_and_it_ends_in_order_when_it_is_told_to(tmp_path: Path) -> None:
+    async with RehearsalServer() as a, RehearsalServer() as b:
+        write(tmp_path, "a, b", a, b)
+        status, code = await in_thread(_page_and_end, tmp_path)
+
+    assert status == [200, 200, 200]
+    assert code == 0
+
+
+def _page_and_end(folder: Path) -> tuple[list[int], int | None]:
+    with running_bot(folder) as bot:
+        status = []
+        for path in ("/", "/readyz", "/metrics"):
+            with urllib.request.urlopen(bot.page + path, timeout=10) as response:
+                status.append(response.status)
+    return status, bot.process.returncode
+
+
+def test_the_first_run_writes_files_and_names_the_next_step(tmp_path: Path) -> None:
+    done = understudy("run", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "OPENROUTER_API_KEY" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env.example", "config.yaml"]
+
+
+def test_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        (tmp_path / "config.yaml").write_text(
+            "model: {provider_order: [a], servers: {a: {base_url: 'http://127.0.0.1:9'}}}\n"
+            f"web: {{port: {port}}}\n"
+        )
+
+        done = understudy("run", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert f"web.port: cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr

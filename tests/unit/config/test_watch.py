@@ -1,0 +1,27 @@
+from contextlib import aclosing
+from pathlib import Path
+
+from understudy.config.stamp import stamp
+from understudy.config.watch import watch_config
+
+
+async def test_a_change_before_the_watch_began_is_not_missed(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("one")
+    known = stamp(file)
+    file.write_text("and two")
+
+    async with aclosing(watch_config(file, known)) as changes:
+        await anext(changes)
+
+
+async def test_replacing_the_file_and_saving_the_dotenv_are_changes(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("one")
+
+    async with aclosing(watch_config(file, stamp(file))) as changes:
+        (tmp_path / "new").write_text("another")
+        (tmp_path / "new").replace(file)
+        await anext(changes)
+        (tmp_path / ".env").write_text("A=1")
+        await anext(changes)
