@@ -64,9 +64,9 @@ async def test_a_failed_over_reply_shows_its_route_and_only_the_last_text(
         await expect(done.locator(".prose strong")).to_have_text("wings")
         await expect(done.locator(".route li")).to_have_text(
             [
-                "rate-limited:openrouter",
-                "broke off:chutes",
-                "answered:local/koboldcpp· 1.3 s, 412→57 tokens",
+                "rate-limited: openrouter",
+                "broke off: chutes",
+                "answered: local/koboldcpp · 1.3 s, 412→57 tokens",
             ]
         )
         await expect(page.locator("#announcer")).to_have_text("Understudy: A voice from the wings.")
