@@ -90,6 +90,23 @@ async def test_a_cooldown_that_ends_by_itself_changes_the_board() -> None:
     assert "probing" in str(data["candidates"])
 
 
+async def test_a_rest_whose_end_trembles_is_told_once() -> None:
+    async with desk() as at:
+        events = at.events()
+        at.board.candidates[0] = replace(LOCAL, state="resting", until=NOW + 10)
+        await anext(events)
+        await anext(events)
+        at.board.candidates[0] = replace(LOCAL, state="resting", until=NOW + 10.0003)
+        at.board.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.OVERLOADED))
+        at.board.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.OVERLOADED))
+        rows = [(await anext(events))[0] for _ in range(2)]
+        at.board.level = "debug"
+        name, data = await anext(events)
+
+    assert rows == ["row", "row"]
+    assert (name, data["level"]) == ("board", "debug")
+
+
 async def test_usage_comes_per_provider_and_span() -> None:
     async with desk() as at:
         at.board.ledger.replies = [reply("r1", NOW - 60, attempt("local/koboldcpp", ts=NOW - 60))]

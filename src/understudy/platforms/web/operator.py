@@ -3,7 +3,7 @@ the story of any reply, and the few switches that need no restart."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from starlette.requests import Request
@@ -22,6 +22,7 @@ from understudy.routing.ledger import LedgerReader, UsagePoint
 LOOK_S = 0.5
 """How often the board is looked at anew: cooldowns end without an attempt."""
 
+_NEAR_S = 0.5
 LEVELS = ("debug", "info", "warning", "error")
 _SPANS = {"hour": (3600, 60), "day": (86_400, 1800), "month": (30 * 86_400, 86_400)}
 """Seconds back, and seconds per point."""
@@ -135,16 +136,28 @@ class OperatorPages:
         return JSONResponse({"said": f"Logging from {str(level).upper()} up."})
 
 
-def _board(desk: Desk) -> Json:
-    return {
-        "candidates": [asdict(candidate) for candidate in desk.candidates()],
-        "level": desk.switches.level(),
-    }
+@dataclass(frozen=True, slots=True)
+class _Board:
+    candidates: Sequence[CandidateView]
+    level: str
+
+    def is_like(self, other: "_Board | None") -> bool:
+        """Ends of rests come from two clocks, so they differ a little each time they are asked."""
+        if other is None or self.level != other.level:
+            return False
+        if len(self.candidates) != len(other.candidates):
+            return False
+        return all(map(_is_like, self.candidates, other.candidates))
+
+
+def _is_like(one: CandidateView, other: CandidateView) -> bool:
+    near = abs((one.until or 0.0) - (other.until or 0.0)) < _NEAR_S
+    return near and replace(one, until=None) == replace(other, until=None)
 
 
 async def watch(desk: Desk) -> AsyncIterator[bytes]:
     """The event stream of one operator's page: the board when it changes, rows as they come."""
-    told: Json = {}
+    told: _Board | None = None
     number, quiet_s = 0, 0.0
     yield event("start", {"now": desk.clock()})
     for row in await _before(desk):
@@ -156,9 +169,10 @@ async def watch(desk: Desk) -> AsyncIterator[bytes]:
             number = desk.feed.count
             for row in news:
                 yield event("row", row)
-            if (board := _board(desk)) != told:
+            board = _Board(tuple(desk.candidates()), desk.switches.level())
+            if not board.is_like(told):
                 told = board
-                yield event("board", {**board, "now": desk.clock()})
+                yield event("board", {**asdict(board), "now": desk.clock()})
             quiet_s = 0.0 if news else quiet_s + LOOK_S
             if quiet_s >= PING_S:
                 quiet_s = 0.0

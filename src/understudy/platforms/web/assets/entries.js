@@ -166,13 +166,13 @@ function addCopy(pre) {
 
 function route(entry) {
   const steps = entry.steps.map((step) => {
-    const figures = step.figures ? make("span", { className: "figures", textContent: ` · ${step.figures}` }) : null;
+    const figures = step.figures ? make("span", { className: "figures", textContent: `· ${step.figures}` }) : "";
     const who = make("b", { textContent: step.label });
     const pair = make("span", { className: "pair" }, `${step.verdict}: `, who);
     return make(
       "li",
       { data: { outcome: step.outcome }, title: step.model },
-      pair, figures,
+      pair, " ", figures,
     );
   });
   return make("ol", { className: "route", "aria-label": "Route of this reply" }, ...steps.flatMap((step) => [step, " "]));

@@ -97,9 +97,9 @@ function bars(box, columns, scale, colours) {
   const width = Math.max(1, (WIDTH - LEFT) / scale.slots - 1);
   columns.forEach((column, slot) => {
     let below = 0;
-    for (const { provider, value } of column) {
+    for (const { provider, value } of column.filter((part) => part.value)) {
       const y = scale.y(below + value);
-      const height = Math.max(value ? 1 : 0, scale.y(below) - y);
+      const height = Math.max(1, scale.y(below) - y);
       const bar = svg("rect", { class: "bar", x: scale.x(slot) + 0.5, y, width, height, rx: Math.min(1.5, width / 2) });
       box.append(coloured(bar, colours.get(provider)));
       below += value;

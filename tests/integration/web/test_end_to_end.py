@@ -1,0 +1,204 @@
+"""The program as its operator starts it, the page as its people use it, real HTTP in between."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from command import plain_environment
+from llama_server import llama_server
+from tiny_model import make_tiny_model
+from understudy.rehearsal.server import RehearsalServer
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
+
+DEAD = "http://127.0.0.1:9"
+
+
+@dataclass(slots=True)
+class Program:
+    process: asyncio.subprocess.Process
+    url: str = ""
+    login: str = ""
+    said: list[str] = field(default_factory=list)
+
+    async def read_until_open(self) -> None:
+        while not self.login:
+            line = await self._line()
+            for found in re.findall(r"http://127\S+", line):
+                self.url, self.login = (self.url, found) if "login" in found else (found, "")
+
+    async def read_on(self) -> None:
+        while await self._line():
+            pass
+
+    async def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = (await self.process.stdout.readline()).decode()
+        assert line or self.url, "\n".join(self.said)
+        self.said.append(line)
+        return line
+
+
+@asynccontextmanager
+async def started(*words: str, folder: Path) -> AsyncIterator[Program]:
+    """`understudy WORDS`, its pages open; ends it politely and expects it to agree."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "understudy", *words, cwd=folder, env=plain_environment(),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    program = Program(process)
+    try:
+        async with asyncio.timeout(30):
+            await program.read_until_open()
+        reading = asyncio.create_task(program.read_on())
+        yield program
+        process.terminate()
+        async with asyncio.timeout(15):
+            await reading
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    model = make_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    with llama_server(model) as base_url:
+        yield base_url
+
+
+def configure(folder: Path, model: dict[str, object], **more: object) -> None:
+    config = {"model": model, "web": {"port": 0}, **more}
+    (folder / "config.yaml").write_text(json.dumps(config))
+
+
+async def opened(profile: BrowserContext, url: str) -> Page:
+    page = await profile.new_page()
+    await page.goto(url)
+    await page.wait_for_selector("body[data-ready]")
+    return page
+
+
+async def say(page: Page, text: str) -> None:
+    await page.fill("#text", text)
+    await page.keyboard.press("Enter")
+
+
+async def test_the_demo_shows_a_failover_on_its_page(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    async with started("demo", "--port", "0", "--no-browser", folder=tmp_path) as program:
+        page = await opened(profile, program.url)
+        await say(page, "Please give me a list")
+
+        reply = page.locator(".reply[data-state=done]")
+        await expect(reply.locator(".route li")).to_have_text(
+            [
+                "rate-limited: stand-in-a",
+                "broke off: stand-in-b",
+                re.compile(r"answered: stand-in-c · \d+\.\d s, \d+→\d+ tokens"),
+            ]
+        )
+        await expect(reply.locator(".prose ol li")).to_have_count(3)
+
+
+async def test_a_real_engine_answers_on_the_page_after_a_dead_provider(
+    profile: BrowserContext, tmp_path: Path, llama: str
+) -> None:
+    configure(
+        tmp_path,
+        {
+            "provider_order": ["dead", "local"],
+            "servers": {"dead": {"engine": "openai", "base_url": DEAD, "name": "m"}},
+            "local": {
+                "enabled": True,
+                "engine": "llama.cpp",
+                "base_url": llama,
+                "max_tokens": 24,
+            },
+        },
+    )
+    async with started("run", folder=tmp_path) as program:
+        page = await opened(profile, program.url)
+        await say(page, "What did you see?")
+
+        reply = page.locator(".reply[data-state=done]")
+        await expect(reply.locator(".route li").nth(0)).to_have_text("not running: dead")
+        answered = await reply.locator(".route li").nth(1).inner_text()
+        text = await reply.locator(".prose").inner_text()
+        await page.reload()
+        await expect(reply.locator(".prose")).to_have_text(text)
+
+    tokens = re.search(r"local/llama\.cpp\s· \d+\.\d s, (\d+)→(\d+) tokens", answered)
+    assert tokens is not None, answered
+    assert int(tokens[1]) > 20
+    assert 0 < int(tokens[2]) <= 24
+    assert len(text.split()) > 3
+
+
+async def test_stop_reaches_the_model_server_and_a_restart_remembers(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    async with RehearsalServer("midstall, say:All well again") as server:
+        configure(tmp_path, {"provider_order": ["a"], "servers": {"a": _openai(server)}})
+        async with started("run", folder=tmp_path) as program:
+            page = await opened(profile, program.url)
+            await say(page, "Tell me a story")
+            await expect(page.locator(".reply[data-state=writing] .prose p")).to_be_visible()
+            await page.keyboard.press("Escape")
+            await server.until(lambda seen: len(seen.disconnects) == 1, timeout_s=2)
+            await expect(page.locator(".reply[data-state=stopped]")).to_be_visible()
+            await page.click(".regenerate")
+            await expect(page.locator(".reply .prose")).to_have_text("All well again")
+            address = page.url
+        configure(
+            tmp_path,
+            {"provider_order": ["a"], "servers": {"a": _openai(server)}},
+            web={"port": int(program.url.rpartition(":")[2])},
+        )
+        async with started("run", folder=tmp_path):
+            await page.goto(address)
+            await page.reload()
+
+            await expect(page.locator(".bubble")).to_have_text("Tell me a story")
+            await expect(page.locator(".reply .prose")).to_have_text("All well again")
+
+
+async def test_the_operator_watches_a_provider_fail_and_finds_the_replys_story(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    async with RehearsalServer("e429long") as tired, RehearsalServer("say:Here I am") as fit:
+        servers = {"tired": _openai(tired), "fit": _openai(fit)}
+        configure(tmp_path, {"provider_order": ["tired", "fit"], "servers": servers})
+        async with started("run", folder=tmp_path) as program:
+            operator = await opened(profile, program.login)
+            await operator.click("#operator")
+            await expect(operator.locator("#cast li[data-state=usable]")).to_have_count(2)
+            chat = await opened(profile, program.url)
+            await say(chat, "Hello?")
+            await expect(chat.locator(".reply[data-state=done]")).to_be_visible()
+
+            resting = operator.locator("#cast li[data-provider=tired][data-state=resting] .how")
+            await expect(resting).to_contain_text("rate-limited · back in 0:", timeout=1000)
+            await expect(operator.locator("#live tbody tr")).to_have_count(2)
+            await operator.locator("#live .story").first.click()
+            await expect(operator.locator(".try .name")).to_have_text(
+                ["rate-limited: tired", "answered: fit"]
+            )
+            await expect(operator.locator("[data-plot=failures] .bar")).to_have_count(1)
+            await operator.locator("#cast button").click()
+            await expect(operator.locator("#cast li[data-state=usable]")).to_have_count(2)
+
+
+def _openai(server: RehearsalServer) -> dict[str, object]:
+    return {"engine": "openai", "base_url": server.base_url, "name": "m"}
