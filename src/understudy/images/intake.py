@@ -37,7 +37,7 @@ class TakenImages:
 
 
 class ImageIntake:
-    """The one door through which image bytes come in. At most two are decoded at once."""
+    """The one door through which image bytes come in. They are decoded one at a time."""
 
     def __init__(
         self, fetcher: ImageFetcher, store: ImageStore, limits: ImageLimits, *, max_images: int
@@ -46,7 +46,7 @@ class ImageIntake:
         self._store = store
         self._limits = limits
         self._max_images = max_images
-        self._decoding = asyncio.Semaphore(2)
+        self._decoding = asyncio.Semaphore(1)
 
     async def take(self, sources: Sequence[ImageSource]) -> TakenImages:
         """Never raises for an image: each is taken or left out with a note."""

@@ -15,6 +15,7 @@ from understudy.errors import ImageRefusal, ImageRefused
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 _JPEG_QUALITY = 85
+_RESIZABLE = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
 # The safe common denominator of the hosted servers: 4 MB of base64 is 3 MB of bytes.
 _MAX_ENCODED = 3_000_000
 
@@ -67,9 +68,7 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
         if source.format == "JPEG":
             # Decodes at a half, quarter or eighth of the size: less memory, less time.
             source.draft(None, (edge, edge))
-        upright = ImageOps.exif_transpose(source)
-    flat = _flat(upright)
-    flat.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+        flat = _flat(_small(source, edge))
     encoded, media_type = _encoded(flat)
     return ImagePart(
         data=encoded,
@@ -79,6 +78,16 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
         name=name,
         digest=hashlib.sha256(encoded).hexdigest(),
     )
+
+
+def _small(source: Image.Image, edge: int) -> Image.Image:
+    """Shrunk before anything else: every copy of the full picture would cost its whole memory."""
+    image = source
+    if image.mode not in _RESIZABLE:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    image.thumbnail((edge, edge), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _flat(image: Image.Image) -> Image.Image:
