@@ -6,23 +6,23 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, event, inspect, make_url, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from understudy.errors import StorageError
+from understudy.storage.driver import Connection
 from understudy.storage.tables import HEAD, metadata
 
-_BUSY_TIMEOUT_S = 10
+_BUSY_S = 10
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     # Survives a crash of the process; only a power cut can take the last moments.
     "PRAGMA synchronous = NORMAL",
     "PRAGMA foreign_keys = ON",
-    f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}",
+    f"PRAGMA busy_timeout = {_BUSY_S * 1000}",
     # Forgotten texts are overwritten, not only unlinked.
     "PRAGMA secure_delete = ON",
 )
@@ -57,13 +57,14 @@ class Database:
         await asyncio.to_thread(_make_private, path)
         engine = create_async_engine(
             f"sqlite+aiosqlite:///{path}",
-            connect_args={"timeout": _BUSY_TIMEOUT_S},
+            connect_args={
+                "async_creator_fn": lambda *_, **__: Connection(str(path), _PRAGMAS, _BUSY_S)
+            },
             pool_size=4,
             max_overflow=0,
             # Every transaction is ended here, so none needs to be on the way back to the pool.
             pool_reset_on_return=None,
         )
-        event.listen(engine.sync_engine, "connect", _prepare)
         database = Database(path, engine)
         try:
             await database._bring_up_to_date()
@@ -121,7 +122,7 @@ _VERSION_TABLE = (
 _STAMP = text("INSERT INTO alembic_version VALUES (:head)")
 
 
-def _revision(connection: Connection) -> str | None:
+def _revision(connection: SyncConnection) -> str | None:
     """The schema the file has: None where it has none, empty before the first migration."""
     if not inspect(connection).has_table("alembic_version"):
         return None
@@ -129,7 +130,7 @@ def _revision(connection: Connection) -> str | None:
     return found or ""
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: SyncConnection) -> None:
     from understudy.storage.migrate import upgrade
 
     upgrade(connection)
@@ -145,15 +146,6 @@ def _make_private(path: Path) -> None:
             f"cannot open the database {path}: {error.strerror}; "
             "make its folder writable or set storage.url"
         ) from None
-
-
-def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    # Transactions are begun by us: the driver would begin them late, and never immediately.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in _PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
 
 
 @contextmanager
