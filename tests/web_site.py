@@ -52,6 +52,7 @@ async def stand(
         ready=lambda: any(candidate.state == "usable" for candidate in board.candidates),
         for_machines=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
         eyes=eyes,
+        vision=eyes is not None,
         clock=lambda: NOW,
     )
     async with platform.open(house):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from understudy.config.settings import Web
 from understudy.platforms.web.access import Access, is_loopback
@@ -30,12 +31,15 @@ class House:
     """Where a token that was made here is kept; its folder is there already."""
     answers: Answers
     memory: Memory
-    ledger: LedgerReader
+    ledger: LedgerReader | None
+    """Without one there is no operator's page."""
     candidates: Callable[[], Sequence[CandidateView]]
     switches: Switches
     ready: Callable[[], bool]
     for_machines: Sequence[tuple[str, ReadPage]] = ()
     eyes: Eyes | None = None
+    vision: bool = False
+    """Whether the page offers to take images."""
     clock: Callable[[], float] = time.time
     """Wall clock."""
 
@@ -72,27 +76,26 @@ class WebPlatform:
 
     def _site(self, house: House) -> Starlette:
         assert self._access is not None
-        desk = Desk(
-            house.candidates,
-            house.ledger,
-            self.feed,
-            house.switches,
-            house.clock,
-            house.bot_name,
-        )
         chat = ChatApi(house.answers, house.memory, self.rooms, clock=house.clock, eyes=house.eyes)
         return build_site(
             SiteParts(
                 access=self._access,
                 bot_name=house.bot_name,
                 chat=chat.routes(),
-                operator=OperatorPages(desk).routes(),
+                operator=_operator_routes(house, self.feed),
                 for_machines=house.for_machines,
                 ready=house.ready,
                 allowed_hosts=house.web.allowed_hosts,
-                vision=house.eyes is not None,
+                vision=house.vision,
             )
         )
+
+
+def _operator_routes(house: House, feed: Feed) -> list[Route]:
+    if house.ledger is None:
+        return []
+    desk = Desk(house.candidates, house.ledger, feed, house.switches, house.clock, house.bot_name)
+    return OperatorPages(desk).routes()
 
 
 def _access(house: House) -> Access:
