@@ -34,5 +34,9 @@ format: $(STAMP)
 conformance: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m conformance
 
+bench: $(STAMP)
+	$(BIN)/python bench/pipeline.py
+	$(BIN)/python bench/lore.py
+
 clean:
 	rm -rf $(VENV)

@@ -76,10 +76,14 @@ async def _fits(prompt: Prompt, candidate: Candidate, known: Capabilities) -> bo
     return (prompt.input_tokens if counted is None else counted) <= room
 
 
-def text_chars(request: ChatRequest) -> int:
-    """Characters of a prompt's text: what its reported tokens are held against."""
+def text_bytes(request: ChatRequest) -> int:
+    """UTF-8 bytes of a prompt's text: what its reported tokens are held against.
+
+    In English a byte is a character; every other script costs a tokenizer about as many more
+    tokens per character as it costs more bytes.
+    """
     return sum(
-        len(part.text)
+        len(part.text.encode("utf-8", "replace"))
         for message in request.messages
         for part in message.parts
         if isinstance(part, TextPart)

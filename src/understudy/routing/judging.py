@@ -7,7 +7,7 @@ import structlog
 from understudy.errors import ErrorClass, HoldScope, ProviderError
 from understudy.llm.capabilities import Capabilities
 from understudy.routing.attempts import AttemptRole, BreakerChange, NextStep
-from understudy.routing.context import text_chars
+from understudy.routing.context import text_bytes
 from understudy.routing.memory import Memory
 from understudy.routing.policy import DROPPABLE, STOPS, Rule, repair_for, rule_for
 from understudy.routing.recording import Verdict
@@ -70,7 +70,7 @@ class Judge:
         usage = run.exchange.usage
         if usage is not None and not prompt.images:
             self._memory.book.learn_tokens(
-                candidate.key, tokens=usage.input_tokens, chars=text_chars(prompt.request)
+                candidate.key, tokens=usage.input_tokens, chars=text_bytes(prompt.request)
             )
         return Verdict(NextStep.DELIVER, committed=trip.committed, breaker=breaker)
 

@@ -29,7 +29,8 @@ class Fit:
     vision: bool
     """Whether image parts may be sent."""
     tokens_per_char: float
-    """Learned from this model's reported usage; conservative before that."""
+    """Tokens per UTF-8 byte of text, which in English is a character. Learned from this model's
+    reported usage; conservative before that."""
     shrink: float = 1.0
     """Below 1 after the server called the prompt too long."""
     model: str = ""
