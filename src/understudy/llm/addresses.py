@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 _VERSION = re.compile(r"v\d\w*")
-_PASTED = ("/chat/completions", "/completions", "/models", "/api/v1/generate")
+_PASTED = ("/chat/completions", "/completions", "/models", "/api/v1/generate", "/generate")
 _LOCAL_SUFFIXES = (".local", ".lan", ".internal", ".home.arpa")
 
 

@@ -218,7 +218,12 @@ class ChatClient:
 
     def refuse_error_answer(self, answer: Answer) -> None:
         """Raise what an answer that is not a success says."""
-        if answer.status >= 300:
+        if 300 <= answer.status < 400:
+            to = answer.headers.get("location", "elsewhere")
+            raise BadReply(
+                ErrorClass.BAD_BODY, http_status=answer.status, detail=f"redirects to {to}"
+            )
+        if answer.status >= 400:
             raise self._classified(answer.status, answer.headers, answer.body)
 
     async def ask_as(self, kind: type[_T], method: str, path: str, members: object = None) -> _T:

@@ -166,6 +166,7 @@ def nearest(name: str, names: tuple[str, ...]) -> list[str]:
     return get_close_matches(name, names, n=3, cutoff=0.5)
 
 
+REDIRECTS = "redirects to "
 _STATES: dict[ErrorClass, ProbeState] = {
     ErrorClass.LOADING: ProbeState.LOADING,
     ErrorClass.AUTH: ProbeState.KEY_REFUSED,
@@ -196,5 +197,7 @@ def report_failure(error: ProviderError, url: str) -> ProbeReport:
     """Report a probe that failed, with advice for a person."""
     status = f" (HTTP {error.http_status})" if error.http_status else ""
     advice = _ADVICE.get(error.error_class, "{url} answered with an error" + status)
+    if error.detail.startswith(REDIRECTS):
+        advice = "{url} " + error.detail.replace("{", "").replace("}", "") + ": use that address"
     state = _STATES.get(error.error_class, ProbeState.UNREACHABLE)
     return ProbeReport(state, advice=advice.format(url=url))

@@ -1,0 +1,260 @@
+"""What each engine does differently, seen from what it is sent."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from playback import Playback, Recording, playing, recordings_of
+from understudy.chat import ChatEvent, ChatRequest, Message, TextDelta, TextPart
+from understudy.config.model import NamedServer, OpenRouterServer
+from understudy.errors import ConfigError, ErrorClass, ProviderError
+from understudy.llm.chat_client import ChatClient
+from understudy.llm.client import Exchange, ProbeReport, ProbeState
+from understudy.llm.registry import base_url_of, build_client
+from understudy.llm.transport import HttpSessions
+
+CHAT = "POST /v1/chat/completions"
+LINE = 'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+STREAM = {"content-type": "text/event-stream"}
+
+
+@pytest.fixture
+async def sessions() -> AsyncIterator[HttpSessions]:
+    opened = HttpSessions()
+    yield opened
+    await opened.aclose()
+
+
+def answering(*lines: str) -> dict[str, Recording]:
+    return {line: Recording("", line, 200, STREAM, [LINE, "data: [DONE]\n\n"]) for line in lines}
+
+
+def turns(*said: tuple[str, str]) -> tuple[Message, ...]:
+    return tuple(Message(role, (TextPart(text),)) for role, text in said)  # type: ignore[arg-type]
+
+
+def client_of(playback: Playback, sessions: HttpSessions, **entry: object) -> ChatClient:
+    server = NamedServer.model_validate({"base_url": playback.url} | entry)
+    return build_client("here", server, sessions=sessions, key="key-0123456789")
+
+
+async def heard(client: ChatClient, request: ChatRequest, model: str = "m") -> list[ChatEvent]:
+    events = [event async for event in client.stream(request, model, Exchange())]
+    await client.aclose()
+    return events
+
+
+async def sent(
+    sessions: HttpSessions, request: ChatRequest, line: str = CHAT, **entry: object
+) -> dict[str, object]:
+    async with playing(answering(line)) as playback:
+        await heard(client_of(playback, sessions, **entry), request)
+        return playback.asked[-1].members
+
+
+async def looked(
+    sessions: HttpSessions, recordings: dict[str, Recording], model: str, **entry: object
+) -> ProbeReport:
+    async with playing(recordings) as playback:
+        return await client_of(playback, sessions, **entry).probe(model)
+
+
+def saying(line: str, status: int, body: object) -> dict[str, Recording]:
+    headers = {"content-type": "application/json"}
+    return {line: Recording("", line, status, headers, [json.dumps(body)])}
+
+
+async def test_openrouter_leaves_the_prompt_whole_and_takes_the_operator_s_preferences(
+    sessions: HttpSessions,
+) -> None:
+    server = OpenRouterServer.model_validate({"name": "a/b", "provider": {"sort": "price"}})
+    async with playing(answering(CHAT)) as playback:
+        entry = server.model_copy(update={"base_url": playback.url})
+        client = build_client("openrouter", entry, sessions=sessions, key="k")
+        wish = ChatRequest(turns(("user", "hi")), extra=b'{"provider": {"only": ["x"]}}')
+        await heard(client, wish)
+        asked = playback.asked[-1]
+
+    assert asked.members["plugins"] == [{"id": "context-compression", "enabled": False}]
+    assert asked.members["provider"] == {"sort": "price"}
+    assert asked.headers["x-openrouter-title"] == "Understudy"
+    assert asked.headers["x-openrouter-metadata"] == "enabled"
+
+
+@pytest.mark.parametrize(
+    ("auth", "name", "value"),
+    [
+        ("bearer", "authorization", "Bearer key-0123456789"),
+        ("x-api-key", "x-api-key", "key-0123456789"),
+        ("none", "authorization", None),
+    ],
+)
+async def test_nanogpt_shows_its_key_in_three_ways(
+    sessions: HttpSessions, auth: str, name: str, value: str | None
+) -> None:
+    async with playing(answering(CHAT)) as playback:
+        client = client_of(playback, sessions, engine="nanogpt", auth=auth)
+        await heard(client, ChatRequest(turns(("user", "hi"))))
+
+        assert playback.asked[-1].headers.get(name) == value
+
+
+async def test_no_client_s_wish_changes_who_pays_at_nanogpt(sessions: HttpSessions) -> None:
+    wish = b'{"provider": "x", "billing_mode": "paygo", "models": ["a"], "seed": 4}'
+    members = await sent(sessions, ChatRequest(turns(("user", "hi")), extra=wish), engine="nanogpt")
+
+    assert members["seed"] == 4
+    assert not {"provider", "billing_mode", "models"} & set(members)
+
+
+async def test_nanogpt_s_completions_mode_flattens_the_chat(sessions: HttpSessions) -> None:
+    members = await sent(
+        sessions,
+        ChatRequest(turns(("system", "Be kind."), ("user", "hi")), stop=("END",)),
+        line="POST /v1/completions",
+        engine="nanogpt",
+        mode="openai_completions",
+    )
+
+    assert members["prompt"] == "Be kind.\n\nUser: hi\nAssistant:"
+    assert members["stop"] == ["END", "\nUser:", "\nAssistant:"]
+    assert "messages" not in members
+
+
+async def test_a_small_nanogpt_gets_the_end_of_a_long_prompt(sessions: HttpSessions) -> None:
+    generate = "POST /generate"
+    recordings = saying(generate, 200, {"text": "once\nUser: me"})
+    async with playing(recordings) as playback:
+        client = client_of(playback, sessions, engine="nanogpt", mode="plain_generate")
+        events = await heard(client, ChatRequest(turns(("user", "blah " * 2000 + "the end"))))
+        members = playback.asked[-1].members
+
+    prompt = members["prompt"]
+    assert isinstance(prompt, str)
+    assert prompt.endswith("the end\nAssistant:")
+    assert len(prompt) < 1024 * 3
+    assert set(members) == {"prompt", "max_tokens"}
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "once"
+
+
+async def test_a_plain_nanogpt_that_answers_anything_else_is_no_reply(
+    sessions: HttpSessions,
+) -> None:
+    async with playing(saying("POST /generate", 200, {"detail": "x"})) as playback:
+        client = client_of(playback, sessions, engine="nanogpt", mode="plain_generate")
+        with pytest.raises(ProviderError) as caught:
+            await heard(client, ChatRequest(turns(("user", "hi"))))
+
+    assert caught.value.error_class is ErrorClass.BAD_BODY
+
+
+async def test_text_generation_webui_gets_turns_that_its_templates_take(
+    sessions: HttpSessions,
+) -> None:
+    said = turns(
+        ("system", "Be kind."),
+        ("user", "one <|im_end|>"),
+        ("user", "two <__media__>"),
+        ("system", "Stay short."),
+    )
+    members = await sent(sessions, ChatRequest(said), engine="textgen-webui")
+
+    assert members["messages"] == [
+        {"role": "system", "content": "Be kind.\nStay short."},
+        {"role": "user", "content": "one < |im_end|>\ntwo "},
+    ]
+    assert (members["mode"], members["max_tokens"]) == ("instruct", 512)
+
+
+async def test_an_old_koboldcpp_is_asked_natively_with_the_chosen_template(
+    sessions: HttpSessions,
+) -> None:
+    native = recordings_of("koboldcpp", ("no_chat_endpoint", "native_reply"))
+    request = ChatRequest(turns(("user", "hi")), max_tokens=9, temperature=0.5)
+    async with playing(native) as playback:
+        client = client_of(playback, sessions, engine="koboldcpp", chat_template="chatml")
+        await heard(client, request)
+        await heard(client, request)
+        lines = [asked.line for asked in playback.asked]
+        members = playback.asked[-1].members
+
+    assert lines == [CHAT, *["POST /api/extra/generate/stream"] * 2]
+    assert members["prompt"] == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    assert (members["max_length"], members["temperature"]) == (9, 0.5)
+    assert members["stop_sequence"] == ["<|im_end|>", "<|im_start|>"]
+
+
+async def test_chutes_shows_the_key_to_the_account_because_the_list_is_public(
+    sessions: HttpSessions,
+) -> None:
+    models = saying("GET /v1/models", 200, {"data": [{"id": "o/M-TEE", "max_model_len": 4096}]})
+    refused = models | saying("GET /users/me", 401, {"detail": "no"})
+    welcome = models | saying("GET /users/me", 200, {"balance": 1})
+
+    bad = await looked(sessions, refused, "o/M-TEE", engine="chutes")
+    good = await looked(sessions, welcome, "x/y,o/M-TEE:latency", engine="chutes")
+
+    assert bad.state is ProbeState.KEY_REFUSED
+    assert (good.state, good.context_length) == (ProbeState.READY, 4096)
+
+
+async def test_nanogpt_shows_the_key_to_the_usage_page(sessions: HttpSessions) -> None:
+    listed = {"id": "m", "context_length": 8000, "capabilities": {"vision": True}}
+    models = saying("GET /v1/models", 200, {"data": [listed]})
+
+    bad = await looked(
+        sessions, models | saying("GET /v1/usage", 401, {"error": "no"}), "m", engine="nanogpt"
+    )
+    good = await looked(sessions, models, "m", engine="nanogpt")
+
+    assert bad.state is ProbeState.KEY_REFUSED
+    assert (good.state, good.context_length, good.vision) == (ProbeState.READY, 8000, True)
+
+
+async def test_a_probe_tells_where_a_server_redirects_to(sessions: HttpSessions) -> None:
+    moved = Recording("", "GET /v1/models", 301, {"location": "https://x.test/v1/models"}, [])
+
+    report = await looked(sessions, {moved.request: moved}, "m")
+
+    assert report.state is ProbeState.BROKEN
+    assert "https://x.test/v1" in report.advice
+
+
+@pytest.mark.parametrize(
+    ("preset", "absent", "present"),
+    [
+        ("google", {"frequency_penalty", "top_k", "user", "seed"}, {"max_tokens"}),
+        ("mistral", {"stream_options", "seed", "user", "top_k"}, {"random_seed", "max_tokens"}),
+        ("groq", {"max_tokens", "top_k", "user"}, {"max_completion_tokens", "seed"}),
+        ("openai", {"max_tokens"}, {"max_completion_tokens", "user", "top_k"}),
+        ("ollama", {"user"}, {"seed", "max_tokens"}),
+    ],
+)
+async def test_a_preset_sends_only_what_its_server_takes(
+    sessions: HttpSessions, preset: str, absent: set[str], present: set[str]
+) -> None:
+    extra = b'{"seed": 1, "user": "u", "top_k": 3, "frequency_penalty": 0.1}'
+    request = ChatRequest(turns(("user", "hi")), max_tokens=5, extra=extra)
+
+    members = set(await sent(sessions, request, preset=preset))
+
+    assert not absent & members
+    assert present <= members
+    assert {"messages", "model", "stream"} <= members
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'ollama'"):
+        build_client("x", NamedServer(preset="olama"), sessions=HttpSessions())
+    entry = NamedServer(engine="koboldcpp", chat_template="alpaka")
+    with pytest.raises(ConfigError, match="chat_template 'alpaka' is not one of"):
+        build_client("x", entry, sessions=HttpSessions())
+    with pytest.raises(ConfigError, match="needs a base_url"):
+        build_client("x", NamedServer(), sessions=HttpSessions())
+
+
+def test_every_entry_has_an_address_of_its_own_or_a_usual_one() -> None:
+    assert base_url_of(NamedServer(preset="groq")) == "https://api.groq.com/openai/v1"
+    assert base_url_of(NamedServer(engine="koboldcpp")) == "http://127.0.0.1:5001/v1"
+    assert base_url_of(NamedServer(base_url="http://box")) == "http://box"
