@@ -22,6 +22,8 @@ class Running:
     web: WebPage | None
     gateway: str | None
     """Its base URL."""
+    discord: asyncio.Task[None] | None
+    """Ends only when nothing but the operator can help."""
 
 
 @asynccontextmanager
@@ -37,20 +39,36 @@ async def running(config: Config, logs: Logs) -> AsyncGenerator[Running]:
             page = await stack.enter_async_context(web_page(bot, token_file))
         if settings.gateway.enabled:
             base_url = await stack.enter_async_context(gateway(bot))
+        discord = None
+        if settings.discord.enabled and settings.discord.token is not None:
+            # discord.py takes its time to import; without a token nobody should wait for it.
+            from understudy.app.discord import on_discord
+
+            token = settings.discord.token.get_secret_value()
+            discord = await stack.enter_async_context(on_discord(bot, token))
         await stack.enter_async_context(answering(bot))
         await stack.enter_async_context(keeping_current(bot))
-        yield Running(bot, page, base_url)
+        yield Running(bot, page, base_url, discord)
 
 
-async def until_told_to_stop() -> None:
-    """Wait for Ctrl-C or the signal that service managers send. A second one is not caught."""
+async def until_told_to_stop(platform: asyncio.Task[None] | None = None) -> None:
+    """Wait for Ctrl-C or the signal that service managers send. A second one is not caught.
+
+    Raises what `platform` ends with, when that comes first.
+    """
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     caught = (signal.SIGINT, signal.SIGTERM)
     for number in caught:
         loop.add_signal_handler(number, told.set)
+    waiting = asyncio.ensure_future(told.wait())
     try:
-        await told.wait()
+        await asyncio.wait(
+            {waiting, platform} if platform else {waiting}, return_when=asyncio.FIRST_COMPLETED
+        )
+        if platform is not None and platform.done():
+            platform.result()
     finally:
+        waiting.cancel()
         for number in caught:
             loop.remove_signal_handler(number)
 

@@ -40,7 +40,7 @@ async def _run(config: "Config", logs: "Logs") -> None:
     async with running(config, logs) as everything:
         _say_where(everything)
         async with as_service():
-            await until_told_to_stop()
+            await until_told_to_stop(everything.discord)
         typer.echo("Letting running replies end; Ctrl-C again ends at once.", err=True)
 
 
@@ -50,3 +50,5 @@ def _say_where(running: "Running") -> None:
         typer.echo(f"Operator's page: {running.web.login}  (this link works once)", err=True)
     if running.gateway is not None:
         typer.echo(f"Gateway:         {running.gateway}", err=True)
+    if running.discord is not None:
+        typer.echo("Discord:         connecting; the log has the invite link", err=True)

@@ -1,0 +1,88 @@
+"""The bot on Discord."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import cast
+
+from understudy.app.board import providers_text
+from understudy.app.bot import Bot
+from understudy.app.sight import Taken
+from understudy.images.intake import ImageSource
+from understudy.observability.logs import Level
+from understudy.observability.story import tell
+from understudy.observability.usage_report import usage_text
+from understudy.platforms.discord.bot import DiscordBot
+from understudy.platforms.discord.client import Parts
+from understudy.platforms.discord.desk import PRIVACY, PRIVACY_UNKEPT, Desk
+from understudy.platforms.discord.intake import PLATFORM, FoundImage, TakeImages
+from understudy.platforms.discord.presence import Presence
+from understudy.routing.ledger import DAY_S, Grouping
+
+_USAGE_DAYS = 30
+
+
+@asynccontextmanager
+async def on_discord(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[None]]:
+    """Register the platform, and stay connected while this is entered.
+
+    The task ends only with a ConfigError that tells what the operator has to mend.
+    """
+    parts = Parts(
+        router=bot.messages,
+        settings=bot.settings,
+        desk=_desk(bot),
+        presence=Presence(),
+        now=time.time,
+        take_images=_take_images(bot),
+    )
+    platform = DiscordBot(parts, token)
+    bot.messages.register(PLATFORM, platform.open)
+    task = asyncio.create_task(platform.run(), name="discord")
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _desk(bot: Bot) -> Desk:
+    return Desk(
+        store=bot.messages.store,
+        preferences=bot.messages.preferences,
+        why=lambda reply_id: _why(bot, reply_id),
+        providers=lambda: providers_text(bot.models),
+        usage=lambda user: _usage(bot, user),
+        set_log_level=lambda level: bot.logs.set_level(cast("Level", level)),
+        privacy=lambda: _privacy(bot),
+    )
+
+
+async def _why(bot: Bot, reply_id: str) -> str | None:
+    runs = await bot.ledger.reply(reply_id) if bot.ledger is not None else ()
+    return tell(runs) if runs else None
+
+
+async def _usage(bot: Bot, user: str | None) -> str | None:
+    """Of everybody by provider, or what one user used; of the last 30 days."""
+    if bot.ledger is None:
+        return None
+    now = time.time()
+    by = Grouping.PROVIDER if user is None else Grouping.USER
+    rows = await bot.ledger.usage(by, now - _USAGE_DAYS * DAY_S, now + DAY_S)
+    mine = tuple(row for row in rows if user in (None, row.key))
+    return usage_text(mine) if mine else None
+
+
+def _privacy(bot: Bot) -> str:
+    kept = bot.settings().conversation
+    return PRIVACY.format(days=kept.history_days) if kept.persist else PRIVACY_UNKEPT
+
+
+def _take_images(bot: Bot) -> TakeImages:
+    async def take(found: Sequence[FoundImage]) -> Taken:
+        sources = [ImageSource(image.name, url=image.url, size=image.size) for image in found]
+        return await bot.sight.take(sources)
+
+    return take
