@@ -135,6 +135,7 @@ class Screen:
 
     async def aclose(self) -> None:
         self.closed = True
+        self.platform.changed.set()
 
 
 class Platform:
@@ -164,6 +165,10 @@ class Platform:
             while not happened():
                 self.changed.clear()
                 await self.changed.wait()
+
+    async def tried(self, times: int) -> None:
+        """Wait until so many replies were begun and are over."""
+        await self.until(lambda: [screen.closed for screen in self.screens] == [True] * times)
 
 
 class Clock:

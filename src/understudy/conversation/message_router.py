@@ -5,6 +5,7 @@ own, and this one only connects them.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -72,7 +73,8 @@ class MessageRouter:
         """Resume what a crash left, and look after the inbox from now on."""
         await self._out.preferences.refresh()
         await self._sweep()
-        self._sweeping = asyncio.create_task(self._keep_sweeping())
+        if self._sweeping is None:
+            self._sweeping = asyncio.create_task(self._keep_sweeping())
 
     async def receive(self, inbound: Inbound) -> Decision | None:
         """Take in a message; None when it is known already. Once this returns, the message is
@@ -176,8 +178,11 @@ class MessageRouter:
         try:
             await self._run(batch)
         except Exception as error:  # noqa: BLE001 - the root of this task
-            # The lease runs out, and whoever sweeps then takes the batch up again.
+            # An answer puts off what may pass; what it cannot even begin with would come again.
             _LOG.exception("batch.crashed", reply_id=batch.reply_id, error=type(error).__name__)
+            with suppress(StorageError):
+                failed = Ending(BatchState.FAILED)
+                await self._out.store.settle(batch.id, failed, self._out.now())
 
     async def _run(self, batch: Batch) -> None:
         if not batch.messages:

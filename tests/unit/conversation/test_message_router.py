@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from talk import ANN, BOB, LOUNGE, WEB, Talk, message, offline_record, settings
+from talk import ANN, BOB, LOUNGE, WEB, Clock, Talk, message, offline_record, settings
 from understudy.config.settings import Conversation
 from understudy.conversation.delivery import Addressed
 from understudy.conversation.inbox import Channel
@@ -150,6 +150,140 @@ async def test_when_all_fail_it_says_so_and_answers_late() -> None:
     assert notice.text == "I have to catch my breath - ask me again in a moment."
     assert notice.retry_at is not None
     assert task.attempt == 1
+
+
+async def test_a_late_answer_knows_the_offline_message_and_how_long_it_took() -> None:
+    clock = Clock()
+    async with Talk(now=clock) as talk:
+        talk.models.script = [
+            offline_record(OfflineReason.ALL_DOWN),
+            offline_record(OfflineReason.ALL_DOWN),
+            "there you go",
+        ]
+        await talk.router.receive(message("m1", "hello?", place=LOUNGE, sent_at=clock.at))
+        clock.at += 2
+        await talk.platform.until(lambda: talk.platform.notices)
+        for tries in (2, 3):
+            await talk.platform.until(lambda: talk.platform.screens[-1].closed)
+            clock.at += 61
+            await talk.router.start()
+            await talk.platform.tried(tries)
+
+    (first, notice), (second, again) = talk.platform.notices
+    (task, reply), *more = talk.platform.said
+    assert (notice.text != "", again.text, more) == (True, "", [])
+    assert (reply.text, task.attempt, task.nonce) == ("there you go", 3, first.nonce)
+    assert task.offline_message_ids == (f"off-{first.reply_id}",)
+    assert (second.attempt, task.waited_s) == (2, 124.0)
+
+
+async def test_newer_messages_do_not_wait_for_a_late_answer() -> None:
+    async with Talk() as talk:
+        talk.models.script = [offline_record(OfflineReason.ALL_DOWN), "first", "second"]
+        await talk.router.receive(message("m1"))
+        await talk.platform.until(lambda: talk.platform.notices)
+        await talk.router.receive(message("m2"))
+        await talk.hear(1)
+
+    assert talk.platform.said[0][0].trigger_id == "m2"
+
+
+async def test_it_is_said_once_a_minute_in_a_channel_that_nobody_answers() -> None:
+    async with Talk() as talk:
+        talk.models.script = [offline_record(OfflineReason.ALL_DOWN)] * 2
+        for message_id, author in (("m1", ANN), ("m2", BOB)):
+            await talk.router.receive(message(message_id, author=author, place=LOUNGE))
+        await talk.platform.until(lambda: len(talk.platform.notices) == 2)
+
+    assert sorted(bool(notice.text) for _, notice in talk.platform.notices) == [False, True]
+
+
+async def test_who_has_used_up_their_share_is_told_without_asking_a_model() -> None:
+    async with Talk(limited_until=lambda user: 9e9 if user == "web:1" else None) as talk:
+        await talk.router.receive(message("m1"))
+        await talk.platform.until(lambda: talk.platform.notices)
+
+    (_, notice), *_ = talk.platform.notices
+    assert (notice.reason, talk.models.requests) == (OfflineReason.BUDGET, [])
+
+
+async def test_passing_trouble_of_the_platform_is_tried_again_with_the_same_nonce() -> None:
+    clock = Clock()
+    async with Talk(now=clock) as talk:
+        talk.platform.trouble = [ConnectionError("5xx")]
+        await talk.router.receive(message("m1"))
+        await talk.platform.until(lambda: talk.platform.screens and talk.platform.screens[0].closed)
+        clock.at += 16
+        await talk.router.start()
+        await talk.hear(1)
+
+    task, _ = talk.platform.said[0]
+    assert (task.attempt, task.nonce) == (2, talk.platform.screens[0].task.nonce)
+
+
+async def test_what_never_works_is_given_up() -> None:
+    clock = Clock()
+    async with Talk(now=clock) as talk:
+        talk.platform.trouble = [ConnectionError("5xx")] * 9
+        await talk.router.receive(message("m1"))
+        for tries in range(1, 4):
+            await talk.platform.tried(tries)
+            clock.at += 16
+            await talk.router.start()
+        (line,) = await talk.router.store.transcript(Channel.of(WEB), 9)
+
+    assert (line.state, len(talk.platform.screens)) == ("failed", 3)
+
+
+async def test_a_reply_that_got_through_before_the_crash_is_not_made_again() -> None:
+    clock = Clock()
+    first = Talk(now=clock)
+    first.models.gate.clear()
+    await first.router.receive(message("m1"))
+    await first.models.speaking.wait()
+    await first.router.aclose()
+
+    clock.at += 150
+    async with Talk(first.out.store, now=clock) as second:
+        second.platform.earlier = ("bot-1",)
+        await second.router.start()
+        await second.platform.until(
+            lambda: second.platform.screens and second.platform.screens[0].closed
+        )
+        work = await second.router.store.work(Channel.of(WEB))
+
+    assert (second.models.requests, work.batches) == ([], ())
+    assert await first.out.store.reply_at("web", "bot-1") is not None
+
+
+async def test_a_deleted_conversation_takes_its_running_reply_back() -> None:
+    async with Talk() as talk:
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        await talk.router.delete_conversation(Channel.of(WEB))
+        await talk.platform.until(lambda: talk.platform.withdrawn)
+        lines = await talk.router.store.transcript(Channel.of(WEB), 9)
+
+    assert (lines, talk.platform.said) == ((), [])
+
+
+async def test_stopping_or_remaking_what_is_not_there_does_nothing() -> None:
+    async with Talk() as talk:
+        assert not talk.router.stop("nothing")
+        assert await talk.router.regenerate("nothing") is None
+
+
+async def test_a_failed_second_version_leaves_the_first() -> None:
+    async with Talk() as talk:
+        talk.models.script = ["good", offline_record(OfflineReason.ALL_DOWN)]
+        await talk.router.receive(message("m1"))
+        await talk.hear(1)
+        await talk.router.regenerate(talk.platform.said[0][1].id)
+        await talk.platform.until(lambda: talk.platform.notices and talk.platform.screens[1].closed)
+        lines = await talk.router.store.transcript(Channel.of(WEB), 9)
+
+    assert [line.text for line in lines] == ["hello", "good"]
 
 
 async def test_a_failed_reply_to_a_bot_is_not_spoken_of() -> None:
