@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test unit check format conformance bench chaos chaos-long clean
+.PHONY: demo test unit check format conformance bench chaos chaos-long exactly-once clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,11 @@ conformance: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python bench/pipeline.py
 	$(BIN)/python bench/lore.py
+
+# 200 messages over 20 channels of Discord, and 20 kills.
+exactly-once: $(STAMP)
+	EXACTLY_ONCE_MESSAGES=200 EXACTLY_ONCE_CHANNELS=20 EXACTLY_ONCE_KILLS=20 \
+		$(BIN)/python -m pytest tests/chaos/test_exactly_once.py
 
 clean:
 	rm -rf $(VENV)

@@ -15,6 +15,8 @@ from discord_double.gateway import Gateway
 from discord_double.payloads import Json
 from discord_double.world import Refusal, Window, World
 
+BODY = web.RequestKey("body", dict[str, Any])
+FILES = web.RequestKey("files", list[tuple[str, bytes]])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -89,6 +91,8 @@ class Rest:
         self.faults: list[Fault] = []
         self.typing: list[str] = []
         self.exchanges: dict[str, Exchange] = {}
+        self.before_answer: Callable[[str, str], None] = lambda method, path: None
+        """Called with each request after its effect and before its answer."""
         self.edit_window: Window | None = None
         """Discord's limit for edits, 5 in 5 s and shared by a channel; off unless set."""
 
@@ -128,6 +132,7 @@ class Rest:
             return await handler(request)
         body = await self._read(request)
         response = await self._serve(request, handler)
+        self.before_answer(request.method, request.path)
         path = request.path.removeprefix("/api")
         self.calls.append(Call(request.method, path, body, response.status, time.monotonic()))
         self.notify()
@@ -146,8 +151,9 @@ class Rest:
             for name, part in form.items():
                 if name.startswith("files") and isinstance(part, web.FileField):
                     files.append((part.filename, part.file.read()))
-        request["body"], request["files"] = body, files
-        return body if isinstance(body, dict) else {"items": body}
+        read: Json = body if isinstance(body, dict) else {"items": body}
+        request[BODY], request[FILES] = read, files
+        return read
 
     async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         fault = next((f for f in self.faults if f.matches(request)), None)
@@ -188,7 +194,7 @@ class Rest:
         return _reply(found)
 
     async def _open_dm(self, request: web.Request) -> web.Response:
-        user = self.world.users[str(request["body"]["recipient_id"])]
+        user = self.world.users[str(request[BODY]["recipient_id"])]
         return _reply(self.world.dm_with(user))
 
     async def _application(self, request: web.Request) -> web.Response:
@@ -212,7 +218,7 @@ class Rest:
     async def _post(self, request: web.Request) -> web.Response:
         channel_id = request.match_info["channel"]
         self.world.channel(channel_id)
-        made, new = self.world.post(channel_id, request["body"], request["files"])
+        made, new = self.world.post(channel_id, request[BODY], request[FILES])
         if new:
             await self.gateway.dispatch("MESSAGE_CREATE", made)
         return _reply(made)
@@ -231,7 +237,7 @@ class Rest:
                 "X-RateLimit-Reset": f"{time.time() + left_s:.3f}",
                 "X-RateLimit-Bucket": "edits",
             }
-        given = (request["body"], request["files"])
+        given = (request[BODY], request[FILES])
         made = self.world.edit(where["channel"], where["message"], *given)
         await self.gateway.dispatch("MESSAGE_UPDATE", made)
         return _reply(made, headers=headers)
@@ -259,7 +265,7 @@ class Rest:
     async def _thread(self, request: web.Request) -> web.Response:
         where = request.match_info
         parent = self.world.channel(where["channel"])
-        made = self.world.add_thread(parent, request["body"]["name"], where["message"])
+        made = self.world.add_thread(parent, request[BODY]["name"], where["message"])
         await self.gateway.dispatch("THREAD_CREATE", made)
         return _reply(made)
 
@@ -267,7 +273,7 @@ class Rest:
         return _reply(self.world.commands.get("global", []))
 
     async def _set_commands(self, request: web.Request) -> web.Response:
-        made = [payloads.command(self.world.app_id, asked) for asked in request["body"]]
+        made = [payloads.command(self.world.app_id, asked) for asked in request[BODY]["items"]]
         self.world.commands["global"] = made
         return _reply(made)
 
@@ -292,7 +298,7 @@ class Rest:
 
     async def _callback(self, request: web.Request) -> web.Response:
         exchange = self._exchange(request)
-        body = request["body"]
+        body = request[BODY]
         data = body.get("data") or {}
         if exchange.deferred or exchange.answers or exchange.updates:
             raise Refusal(400, 40060, "Interaction has already been acknowledged.")
@@ -308,7 +314,7 @@ class Rest:
         return _reply({"interaction": known, "resource": resource})
 
     async def _follow_up(self, request: web.Request) -> web.Response:
-        return _reply(self._answer_with(self._exchange(request), request["body"]))
+        return _reply(self._answer_with(self._exchange(request), request[BODY]))
 
     async def _answer(self, request: web.Request) -> web.Response:
         answers = self._exchange(request).answers
@@ -319,8 +325,8 @@ class Rest:
     async def _edit_answer(self, request: web.Request) -> web.Response:
         exchange = self._exchange(request)
         if not exchange.answers:
-            return _reply(self._answer_with(exchange, request["body"]))
-        exchange.answers[0]["content"] = request["body"].get("content") or ""
+            return _reply(self._answer_with(exchange, request[BODY]))
+        exchange.answers[0]["content"] = request[BODY].get("content") or ""
         return _reply(exchange.answers[0])
 
     async def _file(self, request: web.Request) -> web.Response:

@@ -72,7 +72,8 @@ class MessageRouter:
     async def start(self) -> None:
         """Resume what a crash left, and look after the inbox from now on."""
         await self._out.preferences.refresh()
-        await self._sweep()
+        # What waits unclaimed now is an orphan already: nobody else need be there to take it up.
+        await self._sweep(orphan_s=0.0)
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._keep_sweeping())
 
@@ -212,10 +213,10 @@ class MessageRouter:
             except StorageError as error:
                 _LOG.warning("inbox.sweep_failed", error=str(error))
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, orphan_s: float = _ORPHAN_S) -> None:
         """Find what a dead process left behind, and forget what is old."""
         now = self._out.now()
-        for channel in await self._out.store.unfinished(now, now - _ORPHAN_S):
+        for channel in await self._out.store.unfinished(now, now - orphan_s):
             self._poke(channel)
         self._turns = {c: t for c, t in self._turns.items() if not t.idle}
         self._mood.forget_idle(now)

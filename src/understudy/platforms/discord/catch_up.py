@@ -1,5 +1,6 @@
 """After a gap: what people asked of the bot while nobody listened."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,12 @@ _log = structlog.get_logger()
 
 _SCANNED = 100
 """Messages looked at in one channel."""
+_PATIENCE_S = 30.0
+_OVERLAP_MS = 120_000
+"""A crash may have lost a message although a later one was stored, so what was written shortly
+before the watermark is looked at again; the inbox knows what it has."""
+_MS_SHIFT = 22
+"""The bits of an id below its time in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,40 @@ class Gap:
 
     channel: discord.PartialMessageable
     after: int
+
+
+class Gaps:
+    """Which gaps are still open. New messages of a channel wait for its gap to close: stored
+    before, they would move the watermark past it, and a crash would then lose what it held."""
+
+    def __init__(self) -> None:
+        self._surveyed: dict[int, asyncio.Event] = {}
+        self._open: dict[int, asyncio.Event] = {}
+
+    def session_begins(self, shard_id: int, marks: Sequence[Watermark]) -> None:
+        survey = self._surveyed[shard_id] = asyncio.Event()
+        if not marks:
+            survey.set()
+
+    def found(self, shard_id: int, gaps: Iterable[Gap]) -> None:
+        for gap in gaps:
+            self._open[gap.channel.id] = asyncio.Event()
+        if shard_id in self._surveyed:
+            self._surveyed[shard_id].set()
+
+    def closed(self, gap: Gap) -> None:
+        self._open.pop(gap.channel.id, asyncio.Event()).set()
+
+    async def wait(self, shard_id: int, channel_id: int) -> None:
+        """Until the channel has no gap; not for ever, lest a slow Discord keeps the bot mute."""
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                if survey := self._surveyed.get(shard_id):
+                    await survey.wait()
+                if gap := self._open.get(channel_id):
+                    await gap.wait()
+        except TimeoutError:
+            _log.warning("discord.catch_up_slow", channel=str(channel_id))
 
 
 def gaps(
@@ -33,19 +74,23 @@ def gaps(
     if not marks:
         return []
     read = {mark.place.channel_id: int(mark.message_id) for mark in marks}
-    floor = max(read.values())
     found = []
     for guild in guilds:
         for channel in (*guild.channels, *guild.threads):
             newest = getattr(channel, "last_message_id", None)
-            after = read.get(str(channel.id), floor)
+            after = _overlapping(read.get(str(channel.id), 0))
             if newest is not None and newest > after:
                 found.append(Gap(_partial(client, channel.id, guild.id), after))
     private = (mark for mark in marks if mark.place.private)
     found += [
-        Gap(_partial(client, int(mark.place.channel_id)), int(mark.message_id)) for mark in private
+        Gap(_partial(client, int(mark.place.channel_id)), _overlapping(int(mark.message_id)))
+        for mark in private
     ]
     return found
+
+
+def _overlapping(message_id: int) -> int:
+    return max(0, message_id - (_OVERLAP_MS << _MS_SHIFT))
 
 
 async def missed(gap: Gap, since: datetime) -> AsyncIterator[discord.Message]:

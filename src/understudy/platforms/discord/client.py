@@ -1,10 +1,10 @@
 """The connection to Discord: hands on what happens there, and nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime
 
 import discord
 import structlog
@@ -14,7 +14,7 @@ from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Watermark
 from understudy.conversation.message_router import MessageRouter
 from understudy.errors import StorageError
-from understudy.platforms.discord.catch_up import gaps, missed
+from understudy.platforms.discord.catch_up import Gap, Gaps, gaps, missed
 from understudy.platforms.discord.commands import build_tree, sync_if_changed
 from understudy.platforms.discord.controls import ReplyControls
 from understudy.platforms.discord.desk import Desk
@@ -25,7 +25,7 @@ from understudy.platforms.discord.presence import Presence
 _log = structlog.get_logger()
 
 _WATERMARK_S = 7 * 86_400.0
-"""Channels that were silent for longer have no watermark; the newest of all stands in."""
+"""Channels that were silent for longer have no watermark: there the age limit stands in."""
 _STORE_PAUSES_S = (0.2, 1.0, 4.0)
 _MISSED = (Addressed.MENTION, Addressed.REPLY, Addressed.DM)
 
@@ -75,7 +75,8 @@ class DiscordClient(discord.AutoShardedClient):
         self._controls = ReplyControls(
             parts.router.stop, parts.router.regenerate, frozenset(settings.admins)
         )
-        self._marks: dict[int | None, Sequence[Watermark]] = {}
+        self._marks: dict[int, Sequence[Watermark]] = {}
+        self._gaps = Gaps()
         self._tasks: set[asyncio.Task[None]] = set()
         self._presence: asyncio.Task[None] | None = None
 
@@ -108,8 +109,11 @@ class DiscordClient(discord.AutoShardedClient):
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Right before a new session: what was read so far, untouched by what it will bring."""
         since = self._parts.now() - _WATERMARK_S
+        shard = shard_id or 0
+        self._marks[shard] = ()
         with suppress(StorageError):
-            self._marks[shard_id] = await self._parts.router.store.watermarks(PLATFORM, since)
+            self._marks[shard] = await self._parts.router.store.watermarks(PLATFORM, since)
+        self._gaps.session_begins(shard, self._marks[shard])
         if not initial:
             await asyncio.sleep(self._parts.pace.identify_s)
 
@@ -126,6 +130,8 @@ class DiscordClient(discord.AutoShardedClient):
     async def on_message(self, message: discord.Message) -> None:
         inbound = await self._read(message)
         if inbound is not None:
+            shard_id = message.guild.shard_id if message.guild else 0
+            await self._gaps.wait(shard_id, message.channel.id)
             await self._receive(inbound)
 
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
@@ -179,23 +185,25 @@ class DiscordClient(discord.AutoShardedClient):
     async def _catch_up(self, shard_id: int) -> None:
         """Once per gap; what was answered before is told by the inbox."""
         settings = self._parts.settings().discord
-        left = settings.catch_up_messages
-        async for inbound in self._missed(shard_id, settings.catch_up_minutes):
-            if left <= 0:
-                _log.warning("discord.catch_up_full", shard=shard_id)
-                return
-            if await self._receive(inbound):
-                left -= 1
-
-    async def _missed(self, shard_id: int, minutes: float) -> AsyncIterator[Inbound]:
-        marks = self._marks.pop(shard_id, ())
+        since = datetime.fromtimestamp(self._parts.now() - settings.catch_up_minutes * 60, UTC)
         mine = [guild for guild in self.guilds if guild.shard_id == shard_id]
-        since = discord.utils.utcnow() - timedelta(minutes=minutes)
-        for gap in gaps(self, marks if minutes else (), mine):
-            async for message in missed(gap, since):
-                inbound = await self._read(message)
-                if inbound is not None and inbound.addressed in _MISSED:
-                    yield inbound
+        found = gaps(self, self._marks.pop(shard_id, ()), mine)
+        self._gaps.found(shard_id, found)
+        for gap in found:
+            try:
+                await self._close(gap, since, settings.catch_up_messages)
+            finally:
+                self._gaps.closed(gap)
+
+    async def _close(self, gap: Gap, since: datetime, left: int) -> None:
+        async for message in missed(gap, since):
+            inbound = await self._read(message)
+            if inbound is None or inbound.addressed not in _MISSED:
+                continue
+            if left == 0:
+                _log.warning("discord.catch_up_full", channel=inbound.place.channel_id)
+                return
+            left -= await self._receive(inbound)
 
     async def _show_presence(self, presence: Presence) -> None:
         with suppress(ConnectionError, discord.ConnectionClosed):
