@@ -12,6 +12,7 @@ import structlog
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import OpenDelivery
 from understudy.errors import ConfigError
+from understudy.platforms.discord.admins import AdminMessages
 from understudy.platforms.discord.client import DiscordClient, Parts
 from understudy.platforms.discord.delivery import Deliveries
 from understudy.platforms.discord.invite import BAD_TOKEN, NO_CONTENT_INTENT
@@ -38,6 +39,7 @@ class DiscordBot:
         self._token = token
         self._client: DiscordClient | None = None
         self._up = asyncio.Event()
+        self._admins = AdminMessages(self.connected, lambda: self._settings().admins)
         self._deliveries = Deliveries(self.connected, self._settings, parts.presence.ended)
         # Below this discord.py logs the bodies of requests: what people wrote, and the token.
         logging.getLogger("discord").setLevel(logging.INFO)
@@ -45,6 +47,10 @@ class DiscordBot:
     @property
     def open(self) -> OpenDelivery:
         return self._deliveries.open
+
+    def tell_admins(self, text: str) -> None:
+        """Send a sentence to each of `discord.admins`, once the bot is online."""
+        self._admins.tell(text)
 
     async def connected(self) -> discord.Client:
         """The client, once it is logged in; raises TimeoutError when that takes too long."""
@@ -59,6 +65,14 @@ class DiscordBot:
         discord.py mends lost connections by itself, but gives up when the first one fails or an
         event cannot be read; then a new client is made.
         """
+        telling = asyncio.create_task(self._admins.keep_telling())
+        try:
+            await self._stay_connected()
+        finally:
+            telling.cancel()
+            await asyncio.wait({telling})
+
+    async def _stay_connected(self) -> None:
         pause_s = self._parts.pace.restart_s
         while True:
             started = asyncio.get_running_loop().time()

@@ -69,7 +69,7 @@ class Intake:
         replied = await _replied_to(message)
         addressed = self._addressed(message, me_id, replied)
         pictures, notes = await self._pictures(message)
-        text = text_of(message, me_id, pictures_taken=self._take_images is not None)
+        text = text_of(message, me_id, pictures_taken=bool(pictures))
         return Inbound(
             message_id=str(message.id),
             place=place,

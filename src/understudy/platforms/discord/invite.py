@@ -1,8 +1,5 @@
-"""The invite link with exactly the permissions the bot uses, and what a token can do."""
+"""The invite link with exactly the permissions the bot uses, and what to do without a login."""
 
-from dataclasses import dataclass
-
-import aiohttp
 import discord
 
 PERMISSIONS = discord.Permissions(
@@ -29,34 +26,3 @@ def invite_link(application_id: int) -> str:
     return discord.utils.oauth_url(
         application_id, permissions=PERMISSIONS, scopes=("bot", "applications.commands")
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What `doctor` reports of Discord."""
-
-    ok: bool
-    name: str = ""
-    invite: str = ""
-    advice: str = ""
-
-
-async def inspect(token: str, *, token_name: str, message_content: bool) -> Inspection:
-    """Try a token without going online. Raises nothing; trouble becomes advice."""
-    client = discord.Client(intents=discord.Intents.none())
-    try:
-        async with client:
-            await client.login(token)
-            application = await client.application_info()
-    except discord.LoginFailure:
-        return Inspection(ok=False, advice=BAD_TOKEN.format(name=token_name))
-    except (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError) as error:
-        return Inspection(
-            ok=False, advice=f"Discord cannot be reached ({type(error).__name__}). Try again later."
-        )
-    flags = application.flags
-    granted = flags.gateway_message_content or flags.gateway_message_content_limited
-    invite = invite_link(application.id)
-    if message_content and not granted:
-        return Inspection(ok=False, name=application.name, invite=invite, advice=NO_CONTENT_INTENT)
-    return Inspection(ok=True, name=application.name, invite=invite)
