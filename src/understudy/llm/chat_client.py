@@ -216,6 +216,20 @@ class ChatClient:
 
     # What engines use.
 
+    async def key_refusal(self, path: str) -> ProbeReport | None:
+        """Show the key to a page that wants one; a report only where it was refused.
+
+        Model lists of hosted servers are public, so they say nothing of the key.
+        """
+        if not self.facts.key:
+            return None
+        try:
+            self.refuse_error_answer(await self.endpoint.ask("GET", path))
+        except ProviderError as error:
+            if error.error_class in (ErrorClass.AUTH, ErrorClass.QUOTA):
+                return report_failure(error, self.endpoint.base_url)
+        return None
+
     def refuse_error_answer(self, answer: Answer) -> None:
         """Raise what an answer that is not a success says."""
         if 300 <= answer.status < 400:

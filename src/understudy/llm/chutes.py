@@ -1,11 +1,11 @@
 """Chutes: FastAPI errors, no mercy for empty pools, and keys that the model list never checks."""
 
-from understudy.errors import ErrorClass, HoldScope, ProviderError
+from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.addresses import host_of, server_root
 from understudy.llm.chat_client import ChatClient
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
-from understudy.llm.probing import ModelList, report_failure
+from understudy.llm.probing import ModelList
 
 DIALECT = Dialect(
     engine="chutes",
@@ -27,13 +27,7 @@ _POOL_SUFFIXES = (":latency", ":throughput", ":THINKING")
 class ChutesClient(ChatClient):
     async def probe(self, model: str) -> ProbeReport:
         """The model list is public, so the key is shown to the account's own page."""
-        try:
-            if self.facts.key:
-                self.refuse_error_answer(await self.endpoint.ask("GET", self._account_url()))
-        except ProviderError as error:
-            if error.error_class in (ErrorClass.AUTH, ErrorClass.QUOTA):
-                return report_failure(error, self.endpoint.base_url)
-        return await super().probe(model)
+        return await self.key_refusal(self._account_url()) or await super().probe(model)
 
     def report(self, models: ModelList, model: str) -> ProbeReport:
         """A name may be a pool (`a,b:latency`): it is there while one of its models is."""

@@ -84,13 +84,9 @@ class NanoGptClient(ChatClient):
     async def probe(self, model: str) -> ProbeReport:
         if self.facts.mode == "plain_generate":
             return await self._probe_plain()
-        try:  # the model list is open to every key, the usage page only to a good one
-            if self.facts.key and self.facts.auth != "none":
-                self.refuse_error_answer(await self.endpoint.ask("GET", "/usage"))
-        except ProviderError as error:
-            if error.error_class is ErrorClass.AUTH:
-                return report_failure(error, self.endpoint.base_url)
-        return await super().probe(model)
+        # The model list is open to every key, the usage page only to a good one.
+        refused = None if self.facts.auth == "none" else await self.key_refusal("/usage")
+        return refused or await super().probe(model)
 
     async def _probe_plain(self) -> ProbeReport:
         try:

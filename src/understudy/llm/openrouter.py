@@ -3,8 +3,10 @@
 from understudy.chat import ChatRequest
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.chat_client import ChatClient
+from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.error_body import ErrorFacts
+from understudy.llm.probing import ModelList
 
 
 def _scope_of(facts: ErrorFacts, error_class: ErrorClass) -> HoldScope | None:
@@ -38,11 +40,23 @@ DIALECT = Dialect(
     scope_of=_scope_of,
 )
 
+_SORTING = ("nitro", "floor", "exacto", "online")
 _NO_COMPRESSION = ({"id": "context-compression", "enabled": False},)
 """Models of up to 8k context otherwise lose messages from the middle of the prompt, silently."""
 
 
 class OpenRouterClient(ChatClient):
+    async def probe(self, model: str) -> ProbeReport:
+        return await self.key_refusal("/key") or await super().probe(model)
+
+    def report(self, models: ModelList, model: str) -> ProbeReport:
+        """Its own routers and `~…-latest` names stand in no list; a suffix names no other model."""
+        if model.startswith(("openrouter/", "~")) and models.find(model) is None:
+            return ProbeReport(ProbeState.READY, model=model, models=models.ids)
+        base, _, suffix = model.rpartition(":")
+        known = suffix in _SORTING and models.find(model) is None
+        return super().report(models, base if known else model)
+
     def members(self, request: ChatRequest) -> dict[str, object]:
         members = {"plugins": _NO_COMPRESSION} | super().members(request)
         if self.facts.provider:

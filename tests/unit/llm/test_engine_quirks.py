@@ -199,6 +199,20 @@ async def test_chutes_shows_the_key_to_the_account_because_the_list_is_public(
     assert (good.state, good.context_length) == (ProbeState.READY, 4096)
 
 
+async def test_openrouter_shows_the_key_and_knows_its_own_routers(sessions: HttpSessions) -> None:
+    models = saying("GET /v1/models", 200, {"data": [{"id": "a/b", "context_length": 4096}]})
+    refused = models | saying("GET /v1/key", 401, {"error": {"code": 401, "message": "no"}})
+
+    bad = await looked(sessions, refused, "a/b", engine="openrouter")
+    states = [
+        (await looked(sessions, models, name, engine="openrouter")).state
+        for name in ("a/b", "a/b:nitro", "openrouter/auto", "~a/b-latest", "a/b:free", "a/c")
+    ]
+
+    assert bad.state is ProbeState.KEY_REFUSED
+    assert states == [ProbeState.READY] * 4 + [ProbeState.MODEL_MISSING] * 2
+
+
 async def test_nanogpt_shows_the_key_to_the_usage_page(sessions: HttpSessions) -> None:
     listed = {"id": "m", "context_length": 8000, "capabilities": {"vision": True}}
     models = saying("GET /v1/models", 200, {"data": [listed]})
