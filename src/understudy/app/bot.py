@@ -35,11 +35,9 @@ from understudy.observability.logs import Logs
 from understudy.observability.spending import SpendGuard
 from understudy.routing.attempts import AttemptObserver
 from understudy.routing.in_force import RouterInForce
+from understudy.routing.ledger import LedgerReader
 from understudy.routing.router import Instruments
 from understudy.routing.scout import Scout
-from understudy.storage.database import database_path
-from understudy.storage.ledger import Ledger
-from understudy.storage.opened import open_storage
 
 _LOG = structlog.get_logger()
 GRACE_S = 20.0
@@ -57,7 +55,7 @@ class Bot:
     models: RouterInForce
     personas: Personas
     guard: SpendGuard
-    ledger: Ledger | None = None
+    ledger: LedgerReader | None = None
     """Absent where nothing is kept."""
     sight: Sight = field(init=False)
     messages: MessageRouter = field(init=False)
@@ -97,6 +95,11 @@ class Bot:
 @asynccontextmanager
 async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
     """Storage, ledger, router and conversation. Raises ConfigError and StorageError."""
+    # The database's library takes half a second to import, which `ask` need not wait for.
+    from understudy.storage.database import database_path
+    from understudy.storage.ledger import Ledger
+    from understudy.storage.opened import open_storage
+
     settings = config.settings
     path = database_path(settings.storage.url)
     async with AsyncExitStack() as stack:

@@ -12,7 +12,6 @@ from understudy.conversation.surroundings import new_id
 from understudy.conversation.vision import Eyes
 from understudy.images.intake import ImageSource
 from understudy.images.room import ImageRoom, open_images
-from understudy.platforms.web import chat as web
 
 Taken = tuple[tuple[ImageRef, ...], tuple[str, ...]]
 """Images that were taken in, and notes for the person about the others."""
@@ -38,13 +37,6 @@ class Sight:
             return (), ("I can't look at images here: vision is switched off.",)
         taken = await self.room.take(sources, text)
         return taken.refs, taken.notes
-
-    @property
-    def for_web(self) -> web.Eyes:
-        async def take(uploads: Sequence[web.Upload], text: str) -> Taken:
-            return await self.take([ImageSource(u.name, data=u.data) for u in uploads], text)
-
-        return web.Eyes(take, self.room.find)
 
 
 @asynccontextmanager

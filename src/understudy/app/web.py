@@ -1,6 +1,6 @@
 """The web pages over a bot."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,11 @@ from typing import cast
 
 from understudy.app.board import anyone_usable, candidate_views, gauges
 from understudy.app.bot import Bot
+from understudy.app.sight import Taken
+from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
-from understudy.platforms.web.chat import PLATFORM
+from understudy.platforms.web.chat import PLATFORM, Eyes, Upload
 from understudy.platforms.web.operator import Switches
 from understudy.platforms.web.platform import House, WebPlatform
 
@@ -52,6 +54,13 @@ def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
         ),
         ready=lambda: anyone_usable(bot.models),
         for_machines=[("/metrics", metrics.page)],
-        eyes=bot.sight.for_web,
+        eyes=_eyes(bot),
         vision=settings.vision.enabled,
     )
+
+
+def _eyes(bot: Bot) -> Eyes:
+    async def take(uploads: Sequence[Upload], text: str) -> Taken:
+        return await bot.sight.take([ImageSource(u.name, data=u.data) for u in uploads], text)
+
+    return Eyes(take, bot.sight.room.find)
