@@ -57,6 +57,8 @@ class Bot:
     guard: SpendGuard
     ledger: LedgerReader | None = None
     """Absent where nothing is kept."""
+    alerts: Alerts = field(default_factory=Alerts)
+    """Its listeners are told what only the operator can mend."""
     sight: Sight = field(init=False)
     messages: MessageRouter = field(init=False)
 
@@ -107,8 +109,10 @@ async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
         storage = await stack.enter_async_context(kept)
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
-        observers: list[AttemptObserver] = [LogObserver(), queue, Alerts()]
+        alerts = Alerts()
+        observers: list[AttemptObserver] = [LogObserver(), queue, alerts]
         bot = await stack.enter_async_context(_with_models(config, logs, observers))
+        bot.alerts = alerts
         await bot.guard.recall(ledger)
         bot.ledger = ledger
         bot.sight = await stack.enter_async_context(

@@ -39,10 +39,12 @@ async def on_discord(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[None]]
     )
     platform = DiscordBot(parts, token)
     bot.messages.register(PLATFORM, platform.open)
+    bot.alerts.listeners.append(platform.tell_admins)
     task = asyncio.create_task(platform.run(), name="discord")
     try:
         yield task
     finally:
+        bot.alerts.listeners.remove(platform.tell_admins)
         task.cancel()
         await asyncio.wait({task})
 

@@ -24,6 +24,7 @@ class Check:
 
 
 class _Application(msgspec.Struct):
+    id: str = ""
     name: str = ""
     flags: int = 0
 
@@ -67,7 +68,16 @@ def _intents(settings: Discord, status: int, body: bytes) -> Check:
             "portal, or set discord.message_content: false"
         )
         return Check("discord", ok=False, advice=advice)
-    return Check("discord", ok=True)
+    return Check("discord", ok=True, advice=_invitation(application.id))
+
+
+def _invitation(application_id: str) -> str:
+    if not application_id.isdigit():
+        return ""
+    # discord.py takes its time to import; only who has a token waits for it.
+    from understudy.platforms.discord.invite import invite_link
+
+    return f"invite the bot with {invite_link(int(application_id))}"
 
 
 def _where(settings: Discord) -> str:

@@ -16,12 +16,13 @@ from understudy.rehearsal.server import RehearsalServer
 pytestmark = pytest.mark.slow
 
 
-def config(folder: Path, base_url: str, token: str) -> Config:
+def config(folder: Path, base_url: str, token: str, admin: str = "1") -> Config:
     text = f"""\
 model: {{provider_order: [a], servers: {{a: {{base_url: "{base_url}"}}}}}}
 storage: {{url: "sqlite:///{folder}/bot.db"}}
 persona: {{folder: "{folder}"}}
 web: {{enabled: false}}
+discord: {{admins: ["{admin}"]}}
 """
     return parse_config(text, {"DISCORD_TOKEN": token})
 
@@ -46,3 +47,18 @@ async def test_a_refused_token_ends_with_what_to_do(double: DiscordDouble, tmp_p
 
         with pytest.raises(ConfigError, match="Discord refused the bot token"):
             await everything.discord
+
+
+async def test_a_refused_key_is_told_to_the_admin(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    boss = double.world.add_user("boss")
+    async with RehearsalServer("e401") as server:
+        made = config(tmp_path, server.base_url, double.token, boss["id"])
+        async with running(made, Logs(made.settings.logging, io.StringIO())):
+            await double.until(lambda: double.gateway.sessions)
+            await double.say(channel, ann, double.mention("hello"))
+            dm = double.world.dm_with(boss)
+            (told,) = await double.until(lambda: double.sent(dm))
+
+    assert "refuses the key" in told["content"]

@@ -118,6 +118,7 @@ def application(status: int, body: str) -> dict[str, Recording]:
     ("status", "body", "ok", "advice"),
     [
         (200, '{"name": "Bot", "flags": 524288}', True, ""),
+        (200, '{"id": "42", "flags": 524288}', True, "client_id=42&scope=bot"),
         (200, '{"name": "Bot", "flags": 0}', False, "Message Content Intent is off"),
         (401, '{"message": "401: Unauthorized"}', False, "refuses the token"),
         (500, "oh", False, "HTTP 500"),
