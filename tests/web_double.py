@@ -140,7 +140,7 @@ class Responder:
         replies = [line.reply_id for line in self.lines.get(channel.id, ()) if line.reply_id]
         return replies[-1] if replies else None
 
-    async def delete_channel(self, channel: Channel) -> None:
+    async def delete_conversation(self, channel: Channel) -> None:
         self.lines.pop(channel.id, None)
 
     async def aclose(self) -> None:

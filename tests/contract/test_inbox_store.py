@@ -359,6 +359,16 @@ async def test_a_deleted_conversation_is_gone_but_answers_nothing_twice(store: I
     assert not await store.add(written("m1"), ANSWER, 104.0)
 
 
+async def test_a_conversation_deleted_meanwhile_stays_empty(store: InboxStore) -> None:
+    batch = await claimed(store, written("m1"))
+    await store.delete_channel(HERE)
+
+    await answer(store, batch, "hello")
+
+    assert await store.transcript(HERE, 10) == ()
+    assert await store.reply_at("discord", "r-b1-1") == "r-b1"
+
+
 async def test_the_conversations_of_one_browser_are_listed_newest_first(store: InboxStore) -> None:
     for at, (channel_id, text) in enumerate(
         [("c1", "About cats " + "x" * 80), ("c2", "About dogs"), ("c1", "more on cats")]

@@ -340,7 +340,8 @@ class MemoryInbox:
             role="assistant",
             message_id=next(iter(ending.sent.message_ids), ""),
             author=ending.sent.author,
-            text=ending.sent.text,
+            # What was forgotten while it was being answered leaves no reply behind either.
+            text=ending.sent.text if self._whole(row).messages else "",
             at=now,
             reply_id=row.batch.reply_id,
             record=ending.record,

@@ -246,14 +246,15 @@ class SqlInbox(SqlMemory):
         """Remember the reply right after what it answers, in place of an earlier one."""
         own = and_(messages.c.batch_id == batch["id"], messages.c.role == "assistant")
         await connection.execute(delete(messages).where(own))
-        answered = select(func.max(messages.c.seq)).where(messages.c.batch_id == batch["id"])
-        position = await connection.scalar(answered)
-        row = rows.reply_row(batch, reply, position or 0, now)
-        if self._keepsake is not None:
-            words = Words(reply.author.name, reply.text)
-            self._keepsake[batch["platform"], f"reply:{batch['reply_id']}"] = words
-            row |= _UNSAID
-        await connection.execute(insert(messages).values(seq=_NEXT_SEQ, **row))
+        answered = (await self._members(connection, [batch["id"]]))[batch["id"]]
+        # What was forgotten while it was being answered leaves no reply behind either.
+        if answered:
+            row = rows.reply_row(batch, reply, answered[-1].seq, now)
+            if self._keepsake is not None:
+                words = Words(reply.author.name, reply.text)
+                self._keepsake[batch["platform"], f"reply:{batch['reply_id']}"] = words
+                row |= _UNSAID
+            await connection.execute(insert(messages).values(seq=_NEXT_SEQ, **row))
         parts = [
             {
                 "platform": batch["platform"],

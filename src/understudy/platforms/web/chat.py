@@ -43,6 +43,8 @@ class Answers(Protocol):
 
     async def regenerate(self, reply_id: str, /) -> object: ...
 
+    async def delete_conversation(self, channel: Channel, /) -> None: ...
+
 
 class Memory(Protocol):
     """The inbox, as far as the page needs it. All calls may raise StorageError."""
@@ -54,8 +56,6 @@ class Memory(Protocol):
     ) -> tuple[Line, ...]: ...
 
     async def last_reply(self, channel: Channel) -> str | None: ...
-
-    async def delete_channel(self, channel: Channel) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +216,7 @@ class ChatApi:
         return JSONResponse({}, status_code=202)
 
     async def delete(self, request: Request) -> Response:
-        channel = channel_of(request)
-        for reply in self._rooms.writing_in(channel.id):
-            self._answers.stop(reply)
-        await self._memory.delete_channel(channel)
+        await self._answers.delete_conversation(channel_of(request))
         return JSONResponse({})
 
     async def image(self, request: Request) -> Response:
