@@ -1,13 +1,25 @@
 """Shared by every test: a skip fails the run where skips are forbidden."""
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # Examples are judged by what they show; how fast they run on a busy machine says nothing.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Logging is set up for the whole process, and some tests do that."""
+    before, handlers = structlog.get_config(), logging.getLogger().handlers
+    yield
+    logging.getLogger().handlers = handlers
+    structlog.configure(**before)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,21 +1,11 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
-import pytest
 import structlog
 
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    before, handlers = structlog.get_config(), logging.getLogger().handlers
-    yield
-    logging.getLogger().handlers = handlers
-    structlog.configure(**before)
 
 
 def test_off_a_terminal_each_event_is_one_json_line() -> None:

@@ -1,0 +1,129 @@
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+
+from understudy.conversation.delivery import Author, Inbound, OfflineNotice, Place, Reply, ReplyTask
+from understudy.conversation.inbox import Decision
+from understudy.platforms.terminal import Screen, TerminalChat
+from understudy.routing.attempts import OfflineReason, ReplyOutcome, ReplyRecord
+
+RECORD = ReplyRecord(0.0, "r1", "terminal", ReplyOutcome.DELIVERED, ())
+TASK = ReplyTask("r1", Place("terminal", "chat"), "m1", Author("me", "You"), ("m1",), "nonce")
+
+Play = Callable[[Screen], Awaitable[None]]
+
+
+def screen() -> tuple[Screen, io.StringIO]:
+    out = io.StringIO()
+    return Screen(out, name="Bot", held=nullcontext), out
+
+
+class Answers:
+    """Plays one reply per message on the screen it is given."""
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+        self.screen: Screen | None = None
+        self.heard: list[str] = []
+        self.stopped: list[str] = []
+        self.stopping = asyncio.Event()
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    async def receive(self, inbound: Inbound, /) -> Decision | None:
+        assert self.screen is not None
+        self.heard.append(inbound.text)
+        self._tasks.add(asyncio.ensure_future(self._play(self.screen)))
+        return Decision(answer=True, reason="dm", directed=True)
+
+    def stop(self, reply_id: str, /) -> bool:
+        self.stopped.append(reply_id)
+        self.stopping.set()
+        return True
+
+
+async def _says(on: Screen, *steps: str) -> None:
+    delivery = on.open_delivery(TASK)
+    for text in steps:
+        await delivery.write(text)
+    await delivery.finish(Reply("r1", steps[-1], RECORD))
+    await delivery.aclose()
+
+
+async def test_text_streams_and_is_never_written_twice() -> None:
+    on, out = screen()
+
+    await _says(on, "Good", "Good evening", "Good evening!")
+
+    assert out.getvalue() == "Bot › Good evening!\n\n\n"
+
+
+async def test_a_reply_that_starts_again_is_announced_and_stands_whole() -> None:
+    on, out = screen()
+
+    await _says(on, "I think that", "Hello there.")
+
+    said = out.getvalue()
+    assert "that broke off; once more" in said
+    assert said.index("broke off") < said.index("Hello there.")
+
+
+async def test_the_offline_message_is_shown_like_a_reply() -> None:
+    on, out = screen()
+    delivery = on.open_delivery(TASK)
+
+    await delivery.offline(OfflineNotice("r1", "Nobody is here.", OfflineReason.ALL_DOWN, RECORD))
+    await delivery.aclose()
+
+    assert out.getvalue().startswith("Bot › Nobody is here.\n")
+    assert on.ended.is_set()
+
+
+async def test_a_chat_answers_line_by_line_until_the_input_ends() -> None:
+    on, out = screen()
+
+    async def play(shown: Screen) -> None:
+        await _says(shown, "Yes?")
+
+    answers = Answers(play)
+    answers.screen = on
+    chat = TerminalChat(answers, on, lambda: "m1")
+    for line in ("one", "  ", "two", None):
+        chat.typed(line)
+
+    await chat.run()
+
+    assert answers.heard == ["one", "two"]
+    assert out.getvalue().count("Bot › Yes?") == 2
+
+
+async def test_interrupting_stops_the_reply_and_goes_on_with_the_chat() -> None:
+    on, _ = screen()
+
+    async def play(shown: Screen) -> None:
+        delivery = shown.open_delivery(TASK)
+        chat.interrupt()
+        await answers.stopping.wait()
+        await delivery.withdraw()
+        await delivery.aclose()
+
+    answers = Answers(play)
+    answers.screen = on
+    chat = TerminalChat(answers, on, lambda: "m1")
+    for line in ("go on", "/quit"):
+        chat.typed(line)
+
+    await chat.run()
+
+    assert answers.stopped == ["r1"]
+
+
+async def test_interrupting_twice_with_nothing_to_stop_leaves() -> None:
+    on, out = screen()
+    chat = TerminalChat(Answers(_says), on, lambda: "m1")
+
+    chat.interrupt()
+    chat.interrupt()
+    await chat.run()
+
+    assert "/quit leaves" in out.getvalue()
