@@ -83,8 +83,8 @@ def _privacy(bot: Bot) -> str:
 
 
 def _take_images(bot: Bot) -> TakeImages:
-    async def take(found: Sequence[FoundImage]) -> Taken:
+    async def take(found: Sequence[FoundImage], text: str) -> Taken:
         sources = [ImageSource(image.name, url=image.url, size=image.size) for image in found]
-        return await bot.sight.take(sources)
+        return await bot.sight.take(sources, text)
 
     return take

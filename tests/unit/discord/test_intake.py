@@ -198,7 +198,9 @@ async def test_pictures_are_taken_in_at_arrival_and_then_not_named(
 ) -> None:
     asked: list[FoundImage] = []
 
-    async def take(found: Sequence[FoundImage]) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+    async def take(
+        found: Sequence[FoundImage], text: str
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
         asked.extend(found)
         return (ImageRef("d", "image/png", 1, 1, "cat.png"),), ("I left one out.",)
 
@@ -211,6 +213,40 @@ async def test_pictures_are_taken_in_at_arrival_and_then_not_named(
     assert inbound.images[0].digest == "d"
     assert inbound.notes == ("I left one out.",)
     assert inbound.text == "what is this?"
+
+
+async def test_links_in_the_text_are_looked_at_and_plain_talk_is_not(
+    world: World, make: Make, dm: Json, ann: Json
+) -> None:
+    asked: list[str] = []
+
+    async def take(
+        found: Sequence[FoundImage], text: str
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        asked.append(text)
+        return (), ()
+
+    intake = Intake(Discord(), [], _never, take)
+    for text in ("just talk", "see https://example.org/cat.png"):
+        await intake.read(make(dm, ann, text), int(world.me["id"]))
+
+    assert asked == ["see https://example.org/cat.png"]
+
+
+async def test_pictures_that_were_not_taken_are_named(
+    world: World, make: Make, dm: Json, ann: Json
+) -> None:
+    async def take(
+        found: Sequence[FoundImage], text: str
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        return (), ("I can't look at images here.",)
+
+    picture = world.keep_file(dm["id"], "cat.png", b"x", "image/png")
+    message = make(dm, ann, "", attachments=[picture])
+    inbound = await Intake(Discord(), [], _never, take).read(message, int(world.me["id"]))
+
+    assert inbound is not None
+    assert inbound.text == "[image: cat.png]"
 
 
 def _ref(message: Json) -> Json:

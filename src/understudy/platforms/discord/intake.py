@@ -35,9 +35,10 @@ class FoundImage:
 
 
 TakeImages = Callable[
-    [Sequence[FoundImage]], Awaitable[tuple[tuple[ImageRef, ...], tuple[str, ...]]]
+    [Sequence[FoundImage], str], Awaitable[tuple[tuple[ImageRef, ...], tuple[str, ...]]]
 ]
-"""Fetches and stores pictures; returns them with notes about those that were left out."""
+"""Fetches and stores pictures, and what links in the text lead to; returns them with notes about
+those that were left out."""
 IsMember = Callable[[int], Awaitable[bool]]
 """Whether that user shares a server with the bot."""
 
@@ -109,9 +110,9 @@ class Intake:
             for attachment in attachments_of(message)
             if is_picture(attachment)
         ]
-        if self._take_images is None or not found:
+        if self._take_images is None or not (found or "://" in message.content):
             return (), ()
-        return await self._take_images(found)
+        return await self._take_images(found, message.content)
 
 
 def place_of(message: discord.Message) -> Place:
