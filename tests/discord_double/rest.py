@@ -105,6 +105,7 @@ class Rest:
             ("POST", "/users/@me/channels", self._open_dm),
             ("GET", "/oauth2/applications/@me", self._application),
             ("GET", "/gateway/bot", self._gateway_bot),
+            ("GET", "/guilds/{guild}/members/{user}", self._member),
             ("GET", "/channels/{channel}", self._channel),
             ("GET", messages, self._history),
             ("POST", messages, self._post),
@@ -192,6 +193,13 @@ class Rest:
         if found is None:
             raise Refusal(404, 10013, "Unknown User")
         return _reply(found)
+
+    async def _member(self, request: web.Request) -> web.Response:
+        user_id = request.match_info["user"]
+        if user_id not in self.world.roles:
+            raise Refusal(404, 10007, "Unknown Member")
+        known = {"user": self.world.users[user_id]}
+        return _reply(known | payloads.member(self.world.roles[user_id]))
 
     async def _open_dm(self, request: web.Request) -> web.Response:
         user = self.world.users[str(request[BODY]["recipient_id"])]

@@ -51,6 +51,7 @@ class World:
         self.channels: dict[str, Json] = {}
         self.messages: dict[str, dict[str, Json]] = defaultdict(dict)
         self.roles: dict[str, list[str]] = defaultdict(list)
+        """By user id; who has written in a server is in here, and so its member."""
         self.cdn = ""
         self.files: dict[str, bytes] = {}
         self.commands: dict[str, list[Json]] = {}

@@ -68,6 +68,20 @@ async def test_a_direct_message_is_answered(double: DiscordDouble, stage: Stage,
     assert (await stage.answer_to(asked))["content"] == "echo"
 
 
+async def test_direct_messages_can_be_for_members_alone(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    stranger = double.world.add_user("stranger")
+    double.world.roles[ann["id"]] = []
+    async with Stage(double, settings=_discord(dms="members")) as stage:
+        await double.ready()
+        await stage.answer_to(await double.say(channel, ann, double.mention("hello")))
+        ignored = await double.say(double.world.dm_with(stranger), stranger, "psst")
+        await stage.answer_to(await double.say(double.world.dm_with(ann), ann, "psst"))
+
+        assert double.answers_to(ignored) == []
+
+
 async def test_a_name_is_answered_in_channels_where_the_bot_takes_part(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import aiohttp
 import discord
 import structlog
 
@@ -103,8 +104,9 @@ async def missed(gap: Gap, since: datetime) -> AsyncIterator[discord.Message]:
                 limit=_SCANNED, after=after, oldest_first=False
             )
         ]
-    except discord.HTTPException as error:
-        _log.info("discord.catch_up_failed", channel=str(gap.channel.id), status=error.status)
+    except (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError) as error:
+        channel = str(gap.channel.id)
+        _log.warning("discord.catch_up_failed", channel=channel, error=type(error).__name__)
         return
     for message in reversed(newest_first):
         yield message

@@ -70,11 +70,8 @@ class DiscordClient(discord.AutoShardedClient):
         )
         self._parts = parts
         self._connected = connected
-        settings = parts.settings().discord
-        self._tree = build_tree(self, parts.desk, frozenset(settings.admins))
-        self._controls = ReplyControls(
-            parts.router.stop, parts.router.regenerate, frozenset(settings.admins)
-        )
+        self._tree = build_tree(self, parts.desk, self._is_admin)
+        self._controls = ReplyControls(parts.router.stop, parts.router.regenerate, self._is_admin)
         self._marks: dict[int, Sequence[Watermark]] = {}
         self._gaps = Gaps()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -175,6 +172,9 @@ class DiscordClient(discord.AutoShardedClient):
             await asyncio.sleep(pause_s)
         return await self._parts.router.receive(inbound) is not None
 
+    def _is_admin(self, user_id: int) -> bool:
+        return str(user_id) in self._parts.settings().discord.admins
+
     async def _is_member(self, user_id: int) -> bool:
         for guild in self.guilds:
             with suppress(discord.HTTPException):
@@ -189,10 +189,13 @@ class DiscordClient(discord.AutoShardedClient):
         mine = [guild for guild in self.guilds if guild.shard_id == shard_id]
         found = gaps(self, self._marks.pop(shard_id, ()), mine)
         self._gaps.found(shard_id, found)
-        for gap in found:
-            try:
+        try:
+            for gap in found:
                 await self._close(gap, since, settings.catch_up_messages)
-            finally:
+                self._gaps.closed(gap)
+        finally:
+            # New messages must not wait for what will not be caught up any more.
+            for gap in found:
                 self._gaps.closed(gap)
 
     async def _close(self, gap: Gap, since: datetime, left: int) -> None:

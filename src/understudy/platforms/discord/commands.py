@@ -3,6 +3,7 @@ more to look something up."""
 
 import re
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import discord
@@ -20,6 +21,8 @@ _log = structlog.get_logger()
 Client = discord.AutoShardedClient
 Asked = discord.Interaction[Client]
 Tree = app_commands.CommandTree[Client]
+IsAdmin = Callable[[int], bool]
+"""Whether that user may do everything."""
 Level = Literal["debug", "info", "warning", "error"]
 
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -45,14 +48,14 @@ class CommandTree(app_commands.CommandTree[Client]):
             _log.info("discord.command_unanswered")
 
 
-def build_tree(client: Client, desk: Desk, admins: frozenset[str]) -> Tree:
-    """All commands. `admins` are the user ids that may do everything."""
+def build_tree(client: Client, desk: Desk, is_admin: IsAdmin) -> Tree:
+    """All commands over one desk."""
     tree = CommandTree(client)
     _add_why(tree, desk)
     _add_memory(tree, desk)
     _add_privacy(tree, desk)
     _add_mute(tree, desk)
-    _add_operation(tree, desk, admins)
+    _add_operation(tree, desk, is_admin)
     return tree
 
 
@@ -188,10 +191,10 @@ def _seconds(duration: str) -> float | None:
     return float(found[1]) * _SECONDS[found[2]] if found else None
 
 
-def _add_operation(tree: Tree, desk: Desk, admins: frozenset[str]) -> None:
+def _add_operation(tree: Tree, desk: Desk, is_admin: IsAdmin) -> None:
     def may(asked: Asked) -> bool:
         """Discord has checked the permission already, but there is none in direct messages."""
-        return asked.guild_id is not None or str(asked.user.id) in admins
+        return asked.guild_id is not None or is_admin(asked.user.id)
 
     @tree.command(name="providers", description="How my model servers are doing")
     @app_commands.default_permissions(manage_guild=True)
@@ -201,14 +204,14 @@ def _add_operation(tree: Tree, desk: Desk, admins: frozenset[str]) -> None:
     @tree.command(name="usage", description="Your replies, tokens and cost; the operator sees all")
     async def usage(asked: Asked) -> None:
         await _think(asked)
-        user_id = str(asked.user.id)
-        told = await desk.usage(None if user_id in admins else f"{PLATFORM}:{user_id}")
+        everybody = is_admin(asked.user.id)
+        told = await desk.usage(None if everybody else f"{PLATFORM}:{asked.user.id}")
         await _say(asked, told or "Nothing yet.")
 
     @tree.command(name="loglevel", description="How much I write to my log; for my operator")
     @app_commands.default_permissions(administrator=True)
     async def loglevel(asked: Asked, level: Level) -> None:
-        if str(asked.user.id) not in admins:
+        if not is_admin(asked.user.id):
             await _say(asked, _ADMINS_ONLY)
             return
         desk.set_log_level(level)

@@ -79,7 +79,7 @@ class ReplyControls:
     """False when that reply does not run."""
     regenerate: Callable[[str], Awaitable[str | None]]
     """None when there is nothing to replace."""
-    admins: frozenset[str] = frozenset()
+    is_admin: Callable[[int], bool]
 
     async def pressed(self, interaction: discord.Interaction) -> bool:
         """Serve a press; False when the interaction is no button of a reply."""
@@ -96,10 +96,10 @@ class ReplyControls:
         return True
 
     def _may(self, interaction: discord.Interaction, button: ButtonId) -> bool:
-        user_id = str(interaction.user.id)
+        user_id = interaction.user.id
         return (
-            user_id == button.author_id
-            or user_id in self.admins
+            str(user_id) == button.author_id
+            or self.is_admin(user_id)
             or (interaction.guild_id is not None and interaction.permissions.manage_messages)
         )
 
