@@ -333,6 +333,19 @@ async def test_two_bots_on_one_database_answer_each_message_once(
         assert [len(double.answers_to(m)) for m in asked] == [0, 0, 1, 1]
 
 
+async def test_servers_on_several_shards_and_direct_messages_are_answered(
+    double: DiscordDouble, ann: Json
+) -> None:
+    double.gateway.shards = 2
+    channels = [double.world.add_channel(double.world.add_guild(), "general") for _ in range(3)]
+    async with Stage(double) as stage:
+        await double.until(lambda: len(double.gateway.sessions) == 2)
+        for place in (*channels, double.world.dm_with(ann)):
+            await stage.answer_to(await double.say(place, ann, double.mention("hello")))
+
+        assert {session.shard for session in double.gateway.sessions.values()} == {(0, 2), (1, 2)}
+
+
 async def test_an_event_that_cannot_be_read_does_not_end_the_bot(
     double: DiscordDouble, stage: Stage, channel: Json, ann: Json
 ) -> None:
