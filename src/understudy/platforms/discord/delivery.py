@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-import discord
 import structlog
 
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyTask
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.controls import still_running
-from understudy.platforms.discord.pages import CUT_OFF, Page, finished, in_progress, pointer
-from understudy.platforms.discord.posting import Connected, Post, passing
+from understudy.platforms.discord.earlier import Earlier
+from understudy.platforms.discord.pages import CUT_OFF, Page, finished, in_progress
+from understudy.platforms.discord.posting import PASSING, Connected, Post
 from understudy.platforms.discord.typing_sign import TypingSign
 from understudy.routing.attempts import OfflineReason
 
@@ -23,8 +23,6 @@ _log = structlog.get_logger()
 Ended = Callable[[OfflineReason | None], None]
 """Told of each reply that ends: None when it is an answer."""
 
-_OFFLINE_YOUNG_S = 120.0
-"""Up to this age an offline message is edited into the answer instead of being pointed away."""
 _GRACE_S = 3.0
 """An edit that is cancelled may still be applied and holds up the next ones for long, so a writer
 gets this much time to come back from its last call."""
@@ -69,19 +67,19 @@ class DiscordDelivery:
         """What each sent message shows; None where that is not known."""
         self._visible = False
         self._prepared = False
-        self._offline = [int(message_id) for message_id in task.offline_message_ids]
+        self._earlier = Earlier(post, task)
         self._text = ""
         self._changed = asyncio.Event()
         self._enough = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         self._typing = TypingSign(post.type)
-        if not self._offline:
+        if not self._earlier.offline:
             self._typing.start()
 
     async def earlier(self) -> tuple[str, ...]:
         """A reply that still has its Stop button was left half-written: it is written anew."""
-        found = await self._own_answer()
+        found = await self._earlier.answer()
         if not found or not self._settings.controls or any(still_running(m) for m in found):
             return ()
         return tuple(str(message.id) for message in found)
@@ -112,7 +110,8 @@ class DiscordDelivery:
         await self._post.insist(lambda: self._show(pages))
         for surplus in self._sent[len(pages) :]:
             await self._post.delete(surplus)
-        await self._point_to_answer()
+        if self._sent:
+            await self._earlier.point_to(self._sent[0])
         return tuple(str(message_id) for message_id in self._sent[: len(pages)])
 
     async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
@@ -121,9 +120,10 @@ class DiscordDelivery:
         if self._sent:
             return await self._replace_by(notice.text)
         if self._task.attempt > 1:
-            await self._own_answer()
-        if self._offline or not notice.text:
-            return tuple(str(message_id) for message_id in self._offline)
+            await self._earlier.answer()
+        known = self._earlier.offline
+        if known or not notice.text:
+            return tuple(str(message_id) for message_id in known)
         message = await self._post.insist(lambda: self._post.send_offline(notice.text))
         return (str(message.id),)
 
@@ -167,9 +167,7 @@ class DiscordDelivery:
             )
             try:
                 await self._show(pages)
-            except Exception as error:
-                if not passing(error):
-                    raise
+            except PASSING as error:
                 _log.info("discord.edit_skipped", error=type(error).__name__)
             await self._pause()
             await self._changed.wait()
@@ -221,7 +219,7 @@ class DiscordDelivery:
         self._showing[number] = page
 
     async def _send(self, page: Page) -> None:
-        late = bool(self._offline)
+        late = bool(self._earlier.offline)
         message = await self._post.send(
             page, len(self._sent), mention=late or self._settings.mention_author
         )
@@ -233,57 +231,7 @@ class DiscordDelivery:
             await self._edit(len(self._sent) - 1, page)
 
     async def _prepare(self) -> None:
-        """Find the messages to go on in: a reply being made anew, a young offline message, or
-        what an earlier try of this batch left behind."""
-        if self._prepared:
-            return
-        found: Sequence[int] = ()
-        if self._task.replaces:
-            found = [int(message_id) for message_id in self._task.replaces]
-        elif self._task.attempt > 1:
-            found = [message.id for message in await self._own_answer()]
-            if not found and await self._offline_is_fresh():
-                found, self._offline = self._offline[-1:], self._offline[:-1]
-        self._sent = list(found)
-        self._showing = [None] * len(found)
-        self._prepared = True
-
-    async def _offline_is_fresh(self) -> bool:
-        if not self._offline:
-            return False
-        born = discord.utils.snowflake_time(self._offline[-1])
-        age_s = (discord.utils.utcnow() - born).total_seconds()
-        return age_s < _OFFLINE_YOUNG_S and await self._post.is_last(self._offline[-1])
-
-    async def _own_answer(self) -> list[discord.Message]:
-        """The bot's reply to the trigger with the parts that follow it. Offline messages are
-        told by their silence; one that was not known yet is remembered."""
-        found: list[discord.Message] = []
-        complete = False
-        async for message in self._post.own_since_trigger():
-            if message.id in self._offline:
-                continue
-            if self._post.answers_trigger(message):
-                if message.flags.suppress_notifications:
-                    self._offline.append(message.id)
-                else:
-                    found.append(message)
-            elif message.reference is None and found and not complete:
-                found.append(message)
-            else:
-                complete = bool(found)
-        return found
-
-    async def _point_to_answer(self) -> None:
-        """The offline messages shrink to a pointer; that this works is not worth a failure."""
-        if not self._sent:
-            return
-        place = self._task.place
-        link = f"https://discord.com/channels/{place.guild_id or '@me'}/{place.channel_id}"
-        page = Page(pointer(f"{link}/{self._sent[0]}"))
-        for message_id in self._offline:
-            try:
-                await self._post.edit(message_id, page)
-            except Exception as error:
-                if not passing(error) and not isinstance(error, discord.DiscordException):
-                    raise
+        if not self._prepared:
+            self._sent = list(await self._earlier.take_over())
+            self._showing = [None] * len(self._sent)
+            self._prepared = True

@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries of a call that has to succeed. discord.py itself does not retry a 503 or a lost
 connection."""
-_PASSING = (aiohttp.ClientError, ConnectionError, TimeoutError, discord.DiscordServerError)
+PASSING = (aiohttp.ClientError, ConnectionError, TimeoutError, discord.DiscordServerError)
 _LOOK_BACK = 200
 
 
@@ -122,7 +122,7 @@ class Post:
         for pause_s in _PAUSES_S:
             try:
                 return await call()
-            except _PASSING as trouble:
+            except PASSING as trouble:
                 _log.info("discord.retry", error=type(trouble).__name__, pause_s=pause_s)
             await asyncio.sleep(pause_s)
         return await call()
@@ -158,10 +158,6 @@ class Post:
                 code=error.code,
             )
             raise Undeliverable(f"Discord answered {error.status}/{error.code}") from error
-
-
-def passing(error: Exception) -> bool:
-    return isinstance(error, (*_PASSING, discord.RateLimited))
 
 
 def _mentions(*, author: bool) -> discord.AllowedMentions:
