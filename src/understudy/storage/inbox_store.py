@@ -31,6 +31,12 @@ from understudy.storage.records import insert_replies
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages, sent
 
 _NEXT_SEQ = select(func.coalesce(func.max(messages.c.seq), 0) + 1).scalar_subquery()
+_ADD = (
+    insert(messages)
+    .values(seq=_NEXT_SEQ, position=_NEXT_SEQ)
+    .on_conflict_do_nothing(index_elements=["platform", "message_id"])
+)
+_ADD_REPLY = insert(messages).values(seq=_NEXT_SEQ)
 _UNSAID = {"text": None, "images": None, "notes": None, "author_name": ""}
 
 
@@ -51,11 +57,8 @@ class SqlInbox(SqlMemory):
         row = rows.message_row(inbound, decision, now)
         if self._keepsake is not None:
             row |= _UNSAID
-        statement = insert(messages).values(seq=_NEXT_SEQ, position=_NEXT_SEQ, **row)
         async with self._db.write() as connection:
-            added = await connection.execute(
-                statement.on_conflict_do_nothing(index_elements=["platform", "message_id"])
-            )
+            added = await connection.execute(_ADD, row)
         new = added.rowcount == 1
         if new and self._keepsake is not None:
             words = Words(inbound.author.name, inbound.text, inbound.images, inbound.notes)
@@ -82,32 +85,41 @@ class SqlInbox(SqlMemory):
                 update(messages)
                 .where(messages.c.seq.in_(claim.seqs), FREE)
                 .values(state=MessageState.CLAIMED, batch_id=claim.batch_id)
+                .returning(messages)
             )
-            if not claim.seqs or taken.rowcount != len(claim.seqs):
+            found = sorted(taken.mappings(), key=lambda row: row["seq"])
+            if not found or len(found) != len(claim.seqs):
                 await connection.rollback()
                 return None
-            place = select(messages.c.platform, messages.c.channel_id).where(
-                messages.c.seq == claim.seqs[0]
-            )
-            platform, channel_id = (await connection.execute(place)).one()
-            await connection.execute(
-                insert(batches).values(
-                    id=claim.batch_id,
-                    platform=platform,
-                    channel_id=channel_id,
-                    reply_id=claim.reply_id,
-                    nonce=claim.nonce,
-                    state=BatchState.CLAIMED,
-                    directed=claim.directed,
-                    owner=self._owner,
-                    attempt=1,
-                    lease_until=claim.lease_until,
-                    created_at=now,
-                    offline_ids="[]",
-                    replaces="[]",
-                )
-            )
-            return await self._batch(connection, claim.batch_id)
+            await connection.execute(insert(batches), self._batch_row(claim, found[0], now))
+        return Batch(
+            id=claim.batch_id,
+            reply_id=claim.reply_id,
+            nonce=claim.nonce,
+            state=BatchState.CLAIMED,
+            directed=claim.directed,
+            messages=self._known(found),
+            attempt=1,
+            lease_until=claim.lease_until,
+            created_at=now,
+        )
+
+    def _batch_row(self, claim: Claim, first: RowMapping, now: float) -> dict[str, object]:
+        return {
+            "id": claim.batch_id,
+            "platform": first["platform"],
+            "channel_id": first["channel_id"],
+            "reply_id": claim.reply_id,
+            "nonce": claim.nonce,
+            "state": BatchState.CLAIMED,
+            "directed": claim.directed,
+            "owner": self._owner,
+            "attempt": 1,
+            "lease_until": claim.lease_until,
+            "created_at": now,
+            "offline_ids": "[]",
+            "replaces": "[]",
+        }
 
     async def retake(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
         crashed = and_(batches.c.state == BatchState.CLAIMED, batches.c.lease_until <= now)
@@ -254,7 +266,7 @@ class SqlInbox(SqlMemory):
                 words = Words(reply.author.name, reply.text)
                 self._keepsake[batch["platform"], f"reply:{batch['reply_id']}"] = words
                 row |= _UNSAID
-            await connection.execute(insert(messages).values(seq=_NEXT_SEQ, **row))
+            await connection.execute(_ADD_REPLY, row)
         parts = [
             {
                 "platform": batch["platform"],
