@@ -1,0 +1,174 @@
+"""What holds whatever the servers do: order, one attempt each, budgets, one record each."""
+
+import asyncio
+from random import Random
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from autojump import AutojumpLoop
+from understudy.chat import Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.errors import ErrorClass, HoldScope, leaf_of
+from understudy.llm.scripted import SILENCE, Pause, Script, ScriptedClient, Step
+from understudy.routing.attempts import AttemptRole, Outcome, ReplyOutcome
+from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.deadlines import budget
+from understudy.routing.request import SinkKind
+from understudy.routing.router import Instruments, ModelRouter
+from unit.routing.walking import Observed, Seen, candidate, reply, wanted
+
+REPAIRS = {
+    AttemptRole.STALE_RETRY,
+    AttemptRole.PARAM_RETRY,
+    AttemptRole.SHRINK_RETRY,
+    AttemptRole.BACKOFF_RETRY,
+}
+
+
+def failure(error_class: ErrorClass, retry_after_s: float | None) -> Exception:
+    return leaf_of(error_class)(
+        error_class,
+        retry_after_s=retry_after_s,
+        parameter="top_p",
+        affordable_tokens=50,
+        n_ctx=2048,
+        scope=HoldScope.KEY_FREE if error_class is ErrorClass.RATE_LIMITED else None,
+    )
+
+
+FAILURES = st.builds(
+    failure, st.sampled_from(ErrorClass), st.none() | st.floats(0.1, 60, allow_nan=False)
+)
+STEPS: st.SearchStrategy[Step] = st.one_of(
+    st.sampled_from(
+        [
+            TextDelta("Well, "),
+            TextDelta("yes."),
+            TextDelta(" "),
+            TextDelta(""),
+            TextDelta("<think>"),
+            TextDelta("</think>"),
+            TextDelta("la" * 100),
+            TextDelta("<|im_end|>"),
+            ReasoningDelta("hm"),
+            ToolCallDelta(0, "c", "f", "{}"),
+            SILENCE,
+            Finished("stop"),
+            Finished("length"),
+            Finished("content_filter"),
+        ]
+    ),
+    st.floats(0, 40, allow_nan=False).map(Pause),
+    FAILURES,
+    st.just(ValueError("a bug")),
+)
+SCRIPTS = st.lists(STEPS, max_size=6).map(tuple)
+SERVERS = st.lists(st.lists(SCRIPTS, min_size=1, max_size=3), min_size=1, max_size=4)
+
+
+def candidates_of(servers: list[list[Script]], local: bool) -> list[Candidate]:
+    return [
+        candidate(f"p{n % 3}/m{n}:free", *scripts, local=local) for n, scripts in enumerate(servers)
+    ]
+
+
+async def _replies(
+    candidates: list[Candidate], kind: SinkKind, shown: bool, observed: Observed
+) -> list[Seen]:
+    loop = asyncio.get_running_loop()
+    tools = Instruments(clock=loop.time, wall=loop.time, random=Random(3), observers=(observed,))
+    model = ModelRouter(candidates, instruments=tools)
+    seen = [await reply(model, wanted(kind, shown=lambda: shown)) for _ in range(3)]
+    await model.memory.aclose()
+    return seen
+
+
+@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True)
+@given(SERVERS, st.sampled_from(SinkKind), st.booleans(), st.booleans())
+def test_promises_hold_whatever_the_servers_do(
+    servers: list[list[Script]], kind: SinkKind, shown: bool, local: bool
+) -> None:
+    candidates, observed = candidates_of(servers, local), Observed()
+
+    with capture_logs(), asyncio.Runner(loop_factory=AutojumpLoop) as runner:
+        replies = runner.run(_replies(candidates, kind, shown, observed))
+
+    for seen in replies:
+        assert seen.took_s <= 180.001
+        _order_is_kept(seen, candidates)
+        _each_once(seen, len(candidates))
+        _text_is_of_one_attempt(seen, kind)
+    calls = _calls(candidates)
+    started = [a for a in observed.attempts if a.outcome is not Outcome.SKIPPED]
+    unsent = [a for a in started if a.error_class is ErrorClass.QUEUE_TIMEOUT]
+    assert len(started) - len(unsent) <= calls <= len(started)
+    assert [r for s in replies for r in s.end.record.attempts] == observed.attempts
+    assert len(observed.replies) == 3
+
+
+def _calls(candidates: list[Candidate]) -> int:
+    made = [c.client.calls for c in candidates if isinstance(c.client, ScriptedClient)]
+    assert all(call.ended for calls in made for call in calls)
+    return sum(map(len, made))
+
+
+def _order_is_kept(seen: Seen, candidates: list[Candidate]) -> None:
+    """In the first pass; forced ones come in order after it."""
+    names = [c.model for c in candidates]
+    for roles in ({AttemptRole.NORMAL, AttemptRole.RESTART}, {AttemptRole.FORCED}):
+        tried = [
+            names.index(a.model_requested) for a in seen.end.record.attempts if a.role in roles
+        ]
+        assert tried == sorted(tried)
+
+
+def _each_once(seen: Seen, candidates: int) -> None:
+    attempts = [a for a in seen.end.record.attempts if a.outcome is not Outcome.SKIPPED]
+    plain = [a.model_requested for a in attempts if a.role not in REPAIRS]
+    repaired = [a.model_requested for a in attempts if a.role in REPAIRS]
+    assert len(plain) == len(set(plain))
+    assert len(repaired) == len(set(repaired)) <= 2
+    assert len(attempts) <= candidates + 2
+
+
+def _text_is_of_one_attempt(seen: Seen, kind: SinkKind) -> None:
+    end = seen.end
+    if end.record.outcome is ReplyOutcome.DELIVERED:
+        assert end.record.winner is end.record.attempts[-1]
+        assert kind is SinkKind.APPEND_ONLY or seen.screen.startswith(end.text)
+    elif end.record.outcome is not ReplyOutcome.PARTIAL:
+        assert end.text == ""
+
+
+@given(
+    st.floats(0.1, 200),
+    st.floats(0.1, 200),
+    st.integers(0, 20),
+    st.floats(0.1, 400),
+    st.floats(0.1, 400),
+    st.booleans(),
+)
+def test_no_budget_exceeds_what_is_left(
+    first_token_s: float,
+    idle_s: float,
+    later: int,
+    remaining_s: float,
+    total_s: float,
+    probe: bool,
+) -> None:
+    limits = Limits(first_token_s=first_token_s, idle_s=idle_s)
+
+    spend = budget(limits, remaining_s=remaining_s, total_s=total_s, later=later, probe=probe)
+
+    assert 0 < spend.first_token_s <= remaining_s
+    assert spend.visible_s <= remaining_s
+    assert spend.total_s <= total_s
+    assert spend.first_token_s <= spend.visible_s
+
+
+@given(st.floats(5, 200), st.integers(1, 10))
+def test_later_candidates_keep_their_share(remaining_s: float, later: int) -> None:
+    spend = budget(Limits(first_token_s=1e6), remaining_s=remaining_s, total_s=1e6, later=later)
+
+    assert spend.first_token_s == max(remaining_s - 3 * later, 1.0)
