@@ -235,16 +235,24 @@ def _asked(text: str) -> str:
     return re.sub(r"^(?:\[[^\]\n]{1,40}\]|[\w .'-]{1,32}):\s+", "", text.strip())
 
 
+def _unsaid(texts: Sequence[str], lines: Sequence[Line]) -> list[str]:
+    """Those that are not what was said last: nobody likes to hear the same line twice in a row."""
+    last = next((line.text for line in reversed(lines) if not line.from_user), "")
+    return [text for text in texts if text.strip() != last.strip()]
+
+
 def _answer(asked: str, lines: Sequence[Line], name: str, random: Random) -> str:
     for pattern, answers in _RULES:
         if found := re.search(pattern, asked, re.IGNORECASE):
-            it = next((part for part in found.groups() if part), "")
-            return random.choice(answers).format(name=name, it=_reflected(it))
+            it = _reflected(next((part for part in found.groups() if part), ""))
+            fresh = [text.format(name=name, it=it) for text in answers]
+            return random.choice(_unsaid(fresh, lines) or _unsaid(_OPEN_ENDED, lines))
     earlier = [_asked(line.text) for line in lines if line.from_user][:-1]
     short = [text for text in earlier if 8 <= len(text) <= 60]
     if short and random.random() < 0.4:
-        return random.choice(_LOOKING_BACK).format(before=random.choice(short))
-    return random.choice(_OPEN_ENDED)
+        looks = [text.format(before=random.choice(short)) for text in _LOOKING_BACK]
+        return random.choice(_unsaid(looks, lines))
+    return random.choice(_unsaid(_OPEN_ENDED, lines))
 
 
 def answer(lines: Sequence[Line], *, name: str, random: Random) -> str:
@@ -253,5 +261,5 @@ def answer(lines: Sequence[Line], *, name: str, random: Random) -> str:
     if not said:
         return f"{name} steps into the light, and waits for the first line."
     if said[-1].images:
-        return random.choice(_PICTURES)
+        return random.choice(_unsaid(_PICTURES, lines))
     return _answer(_asked(said[-1].text), lines, name, random)

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -38,3 +39,14 @@ def test_a_picture_is_noticed() -> None:
     lines = [Line(from_user=True, text="what is this?", images=1)]
 
     assert "picture" in answer(lines, name="U", random=Random(1))
+
+
+@pytest.mark.parametrize("text", ["help", "hello", "so it goes", "give me a list", "sorry"])
+def test_the_same_line_is_never_said_twice_in_a_row(text: str) -> None:
+    lines: list[Line] = []
+    for turn in range(12):
+        lines.append(Line(from_user=True, text=text))
+        lines.append(Line(from_user=False, text=answer(lines, name="U", random=Random(turn))))
+
+    said = [line.text for line in lines if not line.from_user]
+    assert all(before != after for before, after in pairwise(said))
