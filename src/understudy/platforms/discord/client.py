@@ -157,7 +157,7 @@ class DiscordClient(discord.AutoShardedClient):
         _log.exception("discord.event_failed", event_name=event_method)
 
     async def _read(self, message: discord.Message) -> Inbound | None:
-        if self.user is None or not _can_answer(message):
+        if self.user is None or not _can_answer(message, self.user.id):
             return None
         settings = self._parts.settings()
         names = (*settings.participation.names, settings.persona.name)
@@ -217,12 +217,13 @@ def _content(parts: Parts) -> bool:
     return parts.settings().discord.message_content
 
 
-def _can_answer(message: discord.Message) -> bool:
+def _can_answer(message: discord.Message, me_id: int) -> bool:
     """False only where Discord's permissions are known to forbid it."""
     channel, guild = message.channel, message.guild
-    if guild is None or not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
+    me = guild.get_member(me_id) if guild is not None else None
+    if me is None or not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
         return True
-    may = channel.permissions_for(guild.me)
+    may = channel.permissions_for(me)
     if isinstance(channel, discord.Thread):
         return may.send_messages_in_threads
     return may.send_messages
