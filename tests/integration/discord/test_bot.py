@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +13,12 @@ from discord_double.gateway import GUILD_MESSAGES, MESSAGE_CONTENT
 from discord_double.payloads import Json
 from discord_double.rest import Fault
 from discord_double.stage import QUICK_EDITS, Stage
-from talk import offline_record, settings
+from talk import QUICK, offline_record, settings
 from understudy.config.settings import Participation, Settings
-from understudy.conversation.memory_inbox import MemoryInbox, MemoryTables
 from understudy.errors import ConfigError
 from understudy.platforms.discord.presence import AWAY
 from understudy.routing.attempts import OfflineReason
+from understudy.storage.opened import Opened, open_storage
 
 pytestmark = pytest.mark.slow
 
@@ -121,14 +123,16 @@ async def test_talk_among_people_and_of_bots_is_left_alone(
 
 
 async def test_a_burst_of_one_author_gets_one_answer_to_its_last_message(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    await double.say(channel, ann, double.mention("one"))
-    last = await double.say(channel, ann, double.mention("two"))
-    await stage.answer_to(last)
+    patient = QUICK.model_copy(update={"quiet_seconds": 0.5})
+    async with Stage(double, settings=settings(discord=QUICK_EDITS, conversation=patient)) as stage:
+        await double.say(channel, ann, double.mention("one"))
+        last = await double.say(channel, ann, double.mention("two"))
+        await stage.answer_to(last)
 
-    assert len(double.sent()) == 1
-    assert "one" in _last_prompt(stage)
+        assert len(double.sent()) == 1
+        assert "one" in _last_prompt(stage)
 
 
 async def test_an_answer_streams_and_can_be_stopped(
@@ -319,18 +323,23 @@ async def test_an_error_after_the_effect_does_not_double_the_answer(
 
 
 async def test_two_bots_on_one_database_answer_each_message_once(
-    double: DiscordDouble, channel: Json, ann: Json
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
 ) -> None:
-    tables = MemoryTables()
-    one, other = MemoryInbox(tables, "one"), MemoryInbox(tables, "other")
-    async with Stage(double, one) as first, Stage(double, other) as second:
-        asked = [await double.say(channel, ann, double.mention(f"{n}")) for n in range(3)]
-        bob = double.world.add_user("bob")
-        asked.append(await double.say(channel, bob, double.mention("me too")))
-        await first.answer_to(asked[-1])
-        await second.answer_to(asked[2])
+    def opened() -> AbstractAsyncContextManager[Opened]:
+        return open_storage(tmp_path / "bot.db", persist=True)
 
-        assert [len(double.answers_to(m)) for m in asked] == [0, 0, 1, 1]
+    async with (
+        opened() as one,
+        opened() as other,
+        Stage(double, one.inbox) as first,
+        Stage(double, other.inbox) as second,
+    ):
+        people = [ann, *(double.world.add_user(f"person-{n}") for n in range(5))]
+        asked = [await double.say(channel, one_of, double.mention("hi")) for one_of in people]
+        for number, message in enumerate(asked):
+            await (first, second)[number % 2].answer_to(message)
+
+        assert [len(double.answers_to(m)) for m in asked] == [1] * len(asked)
 
 
 async def test_servers_on_several_shards_and_direct_messages_are_answered(
