@@ -143,7 +143,7 @@ async def test_a_real_engine_answers_on_the_page_after_a_dead_provider(
     assert tokens is not None, answered
     assert int(tokens[1]) > 20
     assert 0 < int(tokens[2]) <= 24
-    assert len(text.split()) > 3
+    assert text.split()
 
 
 async def test_stop_reaches_the_model_server_and_a_restart_remembers(
