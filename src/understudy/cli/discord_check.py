@@ -6,6 +6,7 @@ import msgspec
 
 from understudy.config.settings import Discord
 from understudy.errors import ErrorClass, ProviderError
+from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.transport import Endpoint, HttpSessions
 
 DISCORD_API = "https://discord.com/api/v10"
@@ -57,7 +58,7 @@ async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DI
 def _intents(settings: Discord, status: int, body: bytes) -> Check:
     try:
         application = msgspec.json.decode(body, type=_Application)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         application = None
     if status != 200 or application is None:
         advice = f"Discord answered with HTTP {status}: try again later"

@@ -11,6 +11,7 @@ import msgspec
 
 from understudy.chat import ChatRequest
 from understudy.errors import RequestRefused
+from understudy.llm.json_errors import NOT_JSON
 from understudy.routing.request import Fit, Prompt
 
 IMAGE_TOKENS = 1_400
@@ -122,7 +123,7 @@ def _measure(turns: list[_Turn]) -> tuple[int, int]:
 def _read(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, param: str | None) -> T:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise _wrong(param, str(error)) from None
     except RecursionError:
         raise _wrong(param, "it is nested too deeply") from None

@@ -21,6 +21,7 @@ from understudy.llm.addresses import api_root, is_local
 from understudy.llm.classify import classify
 from understudy.llm.client import Exchange, Phase, ProbeReport
 from understudy.llm.dialect import Dialect
+from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.openai_wire import (
     DECODE_CHUNK,
     Chunk,
@@ -247,7 +248,7 @@ class ChatClient:
         self.refuse_error_answer(answer)
         try:
             return msgspec.json.decode(answer.body, type=kind)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             raise BadReply(ErrorClass.BAD_BODY, http_status=answer.status) from None
 
     # Its own affairs.

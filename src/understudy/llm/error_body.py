@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from understudy.llm.json_errors import NOT_JSON
+
 _NO_OBJECT: dict[str, object] = {}
 
 
@@ -36,7 +38,7 @@ def read_error(body: bytes) -> ErrorFacts:
     text = body.strip()
     try:
         found: object = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return ErrorFacts(message=text[:2000].decode("utf-8", "replace"), is_json=False)
     return facts_of(found)
 

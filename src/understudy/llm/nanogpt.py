@@ -16,6 +16,7 @@ from understudy.llm.chat_client import SYSTEM_CLOCKS, ChatClient, Clocks, Server
 from understudy.llm.chat_templates import chat_template
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect
+from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.openai_wire import encode_body
 from understudy.llm.probing import report_failure
 from understudy.llm.reply_reader import ReplyReader
@@ -75,7 +76,7 @@ class NanoGptClient(ChatClient):
             return super().read_whole_reply(body, reader)
         try:
             text = msgspec.json.decode(body, type=_Generated).text
-        except msgspec.DecodeError:
+        except NOT_JSON:
             raise BadReply(ErrorClass.BAD_BODY, http_status=200) from None
         for stop in self._template.stops:
             text = text.partition(stop)[0]

@@ -8,6 +8,7 @@ import msgspec
 
 from understudy.config.model import Engine
 from understudy.errors import ProviderError
+from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.probing import read_models
 from understudy.llm.transport import Answer, Endpoint, HttpSessions
 
@@ -115,6 +116,6 @@ async def _first_model(endpoint: Endpoint) -> str | None:
 def _member(answer: Answer, name: str) -> object:
     try:
         found = msgspec.json.decode(answer.body)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return None
     return found.get(name) if isinstance(found, dict) else None

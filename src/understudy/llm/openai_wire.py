@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from understudy.chat import ChatRequest, ImagePart, Message, TextPart, Usage, UsageSource
+from understudy.llm.json_errors import NOT_JSON
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -187,7 +188,7 @@ def usage_of(raw: msgspec.Raw) -> Usage | None:
         return None
     try:
         piece = _USAGES.decode(raw)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return None
     if piece is None:
         return None

@@ -6,6 +6,7 @@ import msgspec
 
 from understudy.errors import BadReply, ErrorClass, ProviderError
 from understudy.llm.client import ProbeReport, ProbeState
+from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.prices import Price
 
 
@@ -113,7 +114,7 @@ def read_models(body: bytes) -> ModelList:
         else:
             listing = msgspec.json.decode(text, type=_Listing)
             entries = listing.data if listing.data is not None else listing.models
-    except msgspec.DecodeError:
+    except NOT_JSON:
         raise BadReply(ErrorClass.BAD_BODY) from None
     if entries is None:
         raise BadReply(ErrorClass.BAD_BODY)
@@ -123,11 +124,11 @@ def read_models(body: bytes) -> ModelList:
 def _entry(raw: msgspec.Raw) -> ListedModel | None:
     try:
         return msgspec.json.decode(raw, type=ListedModel)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         pass
     try:  # an odd type in a side field must not hide the model itself
         return ListedModel(msgspec.json.decode(raw, type=_Named).id)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return None
 
 

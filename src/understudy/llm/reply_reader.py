@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import msgspec
-
 from understudy.chat import (
     ChatEvent,
     Finished,
@@ -15,6 +13,7 @@ from understudy.chat import (
 )
 from understudy.errors import BadReply, ErrorClass, ProviderError
 from understudy.llm.client import Exchange, Phase
+from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.openai_wire import (
     DECODE_CHUNK,
     FINISH_REASONS,
@@ -115,7 +114,7 @@ class ReplyReader:
             return []
         try:
             chunk = self._decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_JSON:
             return self._bad_frame(payload)
         self._bad_in_a_row = 0
         return self._events(chunk, payload)

@@ -14,6 +14,7 @@ import structlog
 
 from understudy.llm.capabilities import Capabilities, CapabilityBook, ModelKey
 from understudy.llm.client import ProbeReport, ProbeState
+from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.prices import Price, PriceBook
 from understudy.routing.candidate import Candidate
 
@@ -68,7 +69,7 @@ class Scout:
         """Take over the findings of an earlier run."""
         if self._file is None:
             return
-        with suppress(OSError, msgspec.DecodeError):
+        with suppress(OSError, *NOT_JSON):
             kept = await asyncio.to_thread(self._file.read_bytes)
             self._found = msgspec.json.decode(kept, type=dict[str, _Finding])
         for candidate in self._candidates():

@@ -8,6 +8,7 @@ from understudy.conversation.loose import Fields
 from understudy.conversation.lore.book import Book, Role
 from understudy.conversation.lore.formats import parse_book
 from understudy.errors import PersonaError
+from understudy.llm.json_errors import NOT_JSON
 
 _MAX_TEXT = 100_000
 _MAX_GREETINGS = 200
@@ -61,7 +62,7 @@ def parse_card(source: bytes, *, book_id: str = "card") -> Card:
     """Read a card's JSON; raises PersonaError when it is no card."""
     try:
         raw = msgspec.json.decode(source.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except NOT_JSON:
         raise PersonaError("the card's text is not valid JSON") from None
     notes: list[str] = []
     top = Fields(raw, notes, "card")

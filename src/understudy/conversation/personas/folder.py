@@ -20,6 +20,7 @@ from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.persona import BUILT_IN_GUARD, BUILT_IN_STYLE, Library, Persona
 from understudy.conversation.personas.containers import MAX_FILE, CardFile, read_card
 from understudy.errors import ConfigError, PersonaError
+from understudy.llm.json_errors import NOT_JSON
 
 _TEXTS = (".md", ".txt")
 _CARDS = (".png", ".json", ".charx")
@@ -93,7 +94,7 @@ def read_book(path: Path) -> Book:
     if path.suffix == ".json":
         try:
             book = parse_book(msgspec.json.decode(data), book_id=path.stem, name=path.stem)
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_JSON:
             raise PersonaError(f"{path}: not valid JSON") from None
     else:
         book = _card(path, data).card.book
