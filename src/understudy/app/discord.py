@@ -83,7 +83,9 @@ def _privacy(bot: Bot) -> str:
 
 
 def _take_images(bot: Bot) -> TakeImages:
-    async def take(found: Sequence[FoundImage], text: str) -> Taken:
+    async def take(found: Sequence[FoundImage], text: str) -> Taken | None:
+        if not bot.vision().enabled:
+            return None
         sources = [ImageSource(image.name, url=image.url, size=image.size) for image in found]
         return await bot.sight.take(sources, text)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from understudy.config.settings import Participation, QuietHours
-from understudy.conversation.delivery import Addressed, Inbound
+from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision
 from understudy.conversation.mood import MINUTE_S, ChannelMood, Mood
 
@@ -79,14 +79,14 @@ def _wish(
     chance: Callable[[], float],
 ) -> Decision:
     """What the message itself calls for, before limits on how often."""
-    takes_part = _takes_part(inbound, settings)
+    at_home = takes_part(inbound.place, settings)
     if inbound.addressed in (Addressed.MENTION, Addressed.REPLY, Addressed.DM):
         return Decision(answer=True, reason=inbound.addressed.value, directed=True)
-    if inbound.addressed is Addressed.NAME and takes_part:
+    if inbound.addressed is Addressed.NAME and at_home:
         return Decision(answer=True, reason=Addressed.NAME.value, directed=True)
     if now - channel.bursts.get(inbound.author.id, -_BURST_S) < _BURST_S:
         return Decision(answer=True, reason="burst", directed=True)
-    if not takes_part:
+    if not at_home:
         return Decision(answer=False, reason="not_addressed")
     return _unasked(inbound, settings, channel, now, chance)
 
@@ -130,8 +130,8 @@ def _chance_in(inbound: Inbound, by_channel: Mapping[str, float], default: float
     return default
 
 
-def _takes_part(inbound: Inbound, settings: Participation) -> bool:
-    place = inbound.place
+def takes_part(place: Place, settings: Participation) -> bool:
+    """Whether this is a channel, or a thread of one, where the bot may speak unasked."""
     return place.channel_id in settings.channels or (
         place.parent_id is not None and place.parent_id in settings.channels
     )

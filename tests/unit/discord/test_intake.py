@@ -249,5 +249,50 @@ async def test_pictures_that_were_not_taken_are_named(
     assert inbound.text == "[image: cat.png]"
 
 
+async def test_pictures_of_a_talk_the_bot_has_no_part_in_are_not_fetched(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    asked: list[FoundImage] = []
+
+    async def take(
+        found: Sequence[FoundImage], _text: str
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        asked.extend(found)
+        return (), ()
+
+    picture = world.keep_file(channel["id"], "cat.png", b"x", "image/png")
+    message = make(channel, ann, "my cat", attachments=[picture])
+    stranger = Intake(Discord(), [], _never, take)
+    regular = Intake(Discord(), [], _never, take, lambda place: place.channel_id == channel["id"])
+
+    unheard = await stranger.read(message, int(world.me["id"]))
+    fetched_for_a_stranger = list(asked)
+    await regular.read(message, int(world.me["id"]))
+
+    assert unheard is not None
+    assert unheard.text == "my cat\n[image: cat.png]"
+    assert fetched_for_a_stranger == []
+    assert [image.name for image in asked] == ["cat.png"]
+
+
+async def test_a_picture_that_is_replied_to_is_looked_at(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    asked: list[FoundImage] = []
+
+    async def take(
+        found: Sequence[FoundImage], _text: str
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        asked.extend(found)
+        return (), ()
+
+    picture = world.keep_file(channel["id"], "cat.png", b"x", "image/png")
+    shown = world.write(channel["id"], world.add_user("bob"), "", attachments=[picture])
+    message = make(channel, ann, f"{_at(world)} what is that?", reply_to=_ref(shown))
+    await Intake(Discord(), [], _never, take).read(message, int(world.me["id"]))
+
+    assert [image.name for image in asked] == ["cat.png"]
+
+
 def _ref(message: Json) -> Json:
     return {"message_id": message["id"], "channel_id": message["channel_id"]}

@@ -13,6 +13,7 @@ from understudy.config.settings import Settings
 from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Watermark
 from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
 from understudy.platforms.discord.catch_up import Gap, Gaps, gaps, missed
 from understudy.platforms.discord.commands import build_tree, sync_if_changed
@@ -161,7 +162,13 @@ class DiscordClient(discord.AutoShardedClient):
             return None
         settings = self._parts.settings()
         names = (*settings.participation.names, settings.persona.name)
-        intake = Intake(settings.discord, names, self._is_member, self._parts.take_images)
+        intake = Intake(
+            settings.discord,
+            names,
+            self._is_member,
+            self._parts.take_images,
+            lambda place: takes_part(place, settings.participation),
+        )
         return await intake.read(message, self.user.id)
 
     async def _receive(self, inbound: Inbound) -> bool:

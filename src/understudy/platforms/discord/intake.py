@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import discord
@@ -30,15 +30,15 @@ class FoundImage:
 
     name: str
     url: str
-    size: int
-    """In bytes, as Discord says."""
+    size: int | None = None
+    """In bytes, as Discord says; it says nothing of embeds and stickers."""
 
 
-TakeImages = Callable[
-    [Sequence[FoundImage], str], Awaitable[tuple[tuple[ImageRef, ...], tuple[str, ...]]]
-]
-"""Fetches and stores pictures, and what links in the text lead to; returns them with notes about
-those that were left out."""
+Taken = tuple[tuple[ImageRef, ...], tuple[str, ...]]
+"""Pictures that were taken in, and notes about those that were left out."""
+TakeImages = Callable[[Sequence[FoundImage], str], Awaitable[Taken | None]]
+"""Fetches and stores pictures, and what the links of the text turn out to be; `None` where vision
+is off, and the message is then read as if pictures were files of any other kind."""
 IsMember = Callable[[int], Awaitable[bool]]
 """Whether that user shares a server with the bot."""
 
@@ -52,12 +52,16 @@ class Intake:
         names: Iterable[str],
         is_member: IsMember,
         take_images: TakeImages | None = None,
+        listens: Callable[[Place], bool] = lambda _place: False,
     ) -> None:
+        """`listens` says where the bot takes part unasked: only there, and where it is addressed,
+        are pictures fetched."""
         self._settings = settings
         spoken = "|".join(re.escape(name) for name in names if name.strip())
         self._name = re.compile(rf"(?<!\w)(?:{spoken})(?!\w)", re.IGNORECASE) if spoken else None
         self._is_member = is_member
         self._take_images = take_images
+        self._listens = listens
 
     async def read(self, message: discord.Message, me_id: int) -> Inbound | None:
         """The message for the inbox, or None when it is none of the bot's business."""
@@ -69,7 +73,10 @@ class Intake:
             return None
         replied = await _replied_to(message)
         addressed = self._addressed(message, me_id, replied)
-        pictures, notes = await self._pictures(message)
+        taken = None
+        if addressed is not None or self._listens(place):
+            taken = await self._pictures(message, replied)
+        pictures, notes = taken or ((), ())
         text = text_of(message, me_id, pictures_taken=bool(pictures))
         return Inbound(
             message_id=str(message.id),
@@ -103,16 +110,32 @@ class Intake:
         return None
 
     async def _pictures(
-        self, message: discord.Message
-    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
-        found = [
-            FoundImage(attachment.filename, attachment.url, attachment.size)
-            for attachment in attachments_of(message)
-            if is_picture(attachment)
-        ]
-        if self._take_images is None or not (found or "://" in message.content):
-            return (), ()
-        return await self._take_images(found, message.content)
+        self, message: discord.Message, replied: discord.Message | None
+    ) -> Taken | None:
+        """Its own pictures, and those of the message it replies to: "what is that?"."""
+        if self._take_images is None:
+            return None
+        found = [*_found(message), *(_found(replied) if replied is not None else ())]
+        # An embed shows what its link leads to already.
+        text = "" if message.embeds else message.content
+        if not (found or "://" in text):
+            return None
+        return await self._take_images(list(dict.fromkeys(found)), text)
+
+
+def _found(message: discord.Message) -> Iterator[FoundImage]:
+    for attachment in attachments_of(message):
+        if is_picture(attachment):
+            yield FoundImage(attachment.filename, attachment.url, attachment.size)
+    parts: list[discord.Message | discord.MessageSnapshot] = [message, *message.message_snapshots]
+    for part in parts:
+        for embed in part.embeds:
+            shown = embed.image if embed.image.url else embed.thumbnail
+            if shown.url:
+                yield FoundImage(embed.title or "embedded picture", shown.proxy_url or shown.url)
+        for sticker in part.stickers:
+            if sticker.format is not discord.StickerFormatType.lottie:
+                yield FoundImage(f"sticker {sticker.name}", sticker.url)
 
 
 def place_of(message: discord.Message) -> Place:
