@@ -10,16 +10,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Locator, Page, expect
 
 from command import plain_environment
 from llama_server import llama_server
 from tiny_model import make_tiny_model
+from tiny_projector import make_tiny_projector
 from understudy.rehearsal.server import RehearsalServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 DEAD = "http://127.0.0.1:9"
+PASTE_PICTURE = """async () => {
+  const canvas = new OffscreenCanvas(300, 200);
+  canvas.getContext("2d").fillRect(20, 20, 100, 100);
+  const picture = new File([await canvas.convertToBlob()], "box.png", { type: "image/png" });
+  const data = new DataTransfer();
+  data.items.add(picture);
+  const pasting = new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+  document.getElementById("text").dispatchEvent(pasting);
+}"""
 
 
 @dataclass(slots=True)
@@ -74,6 +84,14 @@ async def started(*words: str, folder: Path) -> AsyncIterator[Program]:
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     model = make_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
     with llama_server(model) as base_url:
+        yield base_url
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("seeing")
+    model = make_tiny_model(folder / "tiny.gguf")
+    with llama_server(model, projector=make_tiny_projector(folder / "eyes.gguf")) as base_url:
         yield base_url
 
 
@@ -202,3 +220,36 @@ async def test_the_operator_watches_a_provider_fail_and_finds_the_replys_story(
 
 def _openai(server: RehearsalServer) -> dict[str, object]:
     return {"engine": "openai", "base_url": server.base_url, "name": "m"}
+
+
+async def test_a_pasted_picture_reaches_a_server_that_sees(
+    profile: BrowserContext, tmp_path: Path, seeing: str
+) -> None:
+    local = {"enabled": True, "engine": "llama.cpp", "base_url": seeing, "max_tokens": 16}
+    configure(
+        tmp_path,
+        {"provider_order": ["local"], "local": local},
+        vision={"enabled": True, "caption": False},
+    )
+    async with started("run", folder=tmp_path) as program:
+        page = await opened(profile, program.url)
+        replies = page.locator(".reply[data-state=done]")
+        await say(page, "look")
+        await expect(replies).to_have_count(1)
+        without = await _input_tokens(replies.nth(0))
+        await page.click("#new")
+        await page.evaluate(PASTE_PICTURE)
+        await say(page, "look")
+        await expect(replies).to_have_count(1)
+        await expect(page.locator(".thumbs img")).to_be_visible()
+        shown = await _input_tokens(replies.nth(0))
+
+    # The projector makes four tokens of any image; the template frames them.
+    assert 4 <= shown - without <= 12
+
+
+async def _input_tokens(reply: Locator) -> int:
+    line = await reply.locator(".route li").last.inner_text()
+    found = re.search(r"(\d+)→", line)
+    assert found is not None, line
+    return int(found[1])
