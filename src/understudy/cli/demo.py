@@ -53,9 +53,9 @@ async def _show(port: int, *, verbose: bool, browser: bool) -> None:
             assert everything.web is not None
             typer.echo(
                 "Three stand-in model servers are running:\n"
-                "  stand-in-a  answers 429: come back later\n"
-                "  stand-in-b  breaks off in the middle of its reply\n"
-                "  stand-in-c  works\n"
+                "  rehearsal-a  answers 429: come back later\n"
+                "  rehearsal-b  breaks off in the middle of its reply\n"
+                "  rehearsal-c  works\n"
                 f"\nTalk to the bot at    {everything.web.url}\n"
                 f"Watch the servers at  {everything.web.login}  (this link works once)\n"
                 "\nCtrl-C ends it."

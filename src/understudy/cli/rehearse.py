@@ -44,7 +44,7 @@ async def _serve(scripts: list[str], port: int, pause_s: float) -> None:
             own_port = port + number - 1 if port else 0
             server = RehearsalServer(script, cast=cast, port=own_port)
             await stack.enter_async_context(server)
-            rows.append((f"stand-in-{number}", server.base_url, script))
+            rows.append((f"rehearsal-{number}", server.base_url, script))
         typer.echo(_entry(rows))
         typer.echo("Ctrl-C ends the rehearsal.", err=True)
         await asyncio.Event().wait()

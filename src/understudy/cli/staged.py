@@ -9,7 +9,7 @@ from understudy.config.load import Config, parse_config
 from understudy.config.show import as_yaml
 from understudy.rehearsal.server import Cast, RehearsalServer
 
-ACTS = (("stand-in-a", "e429"), ("stand-in-b", "cut"), ("stand-in-c", "ok"))
+ACTS = (("rehearsal-a", "e429"), ("rehearsal-b", "cut"), ("rehearsal-c", "ok"))
 _WORD_PAUSE_S = 0.04
 
 

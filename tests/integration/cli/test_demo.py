@@ -11,8 +11,8 @@ def test_the_demo_shows_a_failover_without_keys_models_or_network(tmp_path: Path
     assert done.returncode == 0
     assert reply
     assert re.fullmatch(
-        r"rate-limited: stand-in-a · broke off: stand-in-b · "
-        r"answered: stand-in-c, \d+\.\d s, \d+→\d+ tokens",
+        r"rate-limited: rehearsal-a · broke off: rehearsal-b · "
+        r"answered: rehearsal-c, \d+\.\d s, \d+→\d+ tokens",
         route,
     )
     assert list(tmp_path.iterdir()) == []

@@ -122,9 +122,9 @@ async def test_the_demo_shows_a_failover_on_its_page(
         reply = page.locator(".reply[data-state=done]")
         await expect(reply.locator(".route li")).to_have_text(
             [
-                "rate-limited: stand-in-a",
-                "broke off: stand-in-b",
-                re.compile(r"answered: stand-in-c · \d+\.\d s, \d+→\d+ tokens"),
+                "rate-limited: rehearsal-a",
+                "broke off: rehearsal-b",
+                re.compile(r"answered: rehearsal-c · \d+\.\d s, \d+→\d+ tokens"),
             ]
         )
         await expect(reply.locator(".prose ol li")).to_have_count(3)

@@ -24,7 +24,7 @@ async def test_a_rehearsal_prints_servers_that_answer_and_fit_the_configuration(
     await process.wait()
 
     order = load_config(config, {}).settings.model.provider_order
-    assert order == ("stand-in-1", "stand-in-2")
+    assert order == ("rehearsal-1", "rehearsal-2")
     assert b"rehearsal/eliza" in models
 
 
