@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
+from understudy.app.bookkeeping import forgetting, tracing
 from understudy.app.sight import Sight, open_sight
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Settings, Vision
@@ -32,6 +33,7 @@ from understudy.observability.alerts import Alerts
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
+from understudy.observability.prompt_log import PromptLog
 from understudy.observability.spending import SpendGuard
 from understudy.routing.attempts import AttemptObserver
 from understudy.routing.in_force import RouterInForce
@@ -59,6 +61,8 @@ class Bot:
     """Absent where nothing is kept."""
     alerts: Alerts = field(default_factory=Alerts)
     """Its listeners are told what only the operator can mend."""
+    prompts: PromptLog = field(init=False)
+    """The router's `reply` for everyone: it writes prompts down where that was asked for."""
     sight: Sight = field(init=False)
     messages: MessageRouter = field(init=False)
 
@@ -78,7 +82,10 @@ class Bot:
         personas = await _personas(fresh)
         self.models.use(fresh)
         stale = _needs_restart(self.config.settings, fresh.settings)
+        warned = self.settings().logging.prompts
         self.config, self.personas = fresh, personas
+        if not warned:
+            self.prompts.announce()
         self.logs.set_level(fresh.settings.logging.level)
         said = f"The configuration {fresh.rev} is in force."
         return f"{said} At the next start: {', '.join(stale)}." if stale else said
@@ -116,11 +123,13 @@ async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
         await bot.guard.recall(ledger)
         bot.ledger = ledger
         bot.sight = await stack.enter_async_context(
-            open_sight(path.with_name(f"{path.name}-images"), bot.vision, bot.models.reply)
+            open_sight(path.with_name(f"{path.name}-images"), bot.vision, bot.prompts.reply)
         )
         bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
         facts = path.with_name(f"{path.name}-models")
         await stack.enter_async_context(_scouting(bot, facts))
+        await stack.enter_async_context(forgetting(bot.settings, ledger))
+        await stack.enter_async_context(tracing(settings.telemetry, observers))
         yield bot
 
 
@@ -131,7 +140,7 @@ async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
         bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver()]))
         folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
         bot.sight = await stack.enter_async_context(
-            open_sight(Path(folder), bot.vision, bot.models.reply)
+            open_sight(Path(folder), bot.vision, bot.prompts.reply)
         )
         inbox = MemoryInbox(MemoryTables(), "me")
         bot.messages = _conversation(bot, inbox, MemoryPreferences(), MemoryEffects())
@@ -147,6 +156,8 @@ async def _with_models(
     guard = SpendGuard(lambda: bot.settings().limits)
     observers.append(guard)
     bot = Bot(config, logs, observers, models, personas, guard)
+    bot.prompts = PromptLog(models.reply, lambda: bot.settings().logging, folder_of(config))
+    bot.prompts.announce()
     try:
         yield bot
     finally:
@@ -213,7 +224,7 @@ def _conversation(
         Surroundings(
             store=inbox,
             preferences=Preferences(wishes),
-            reply=bot.models.reply,
+            reply=bot.prompts.reply,
             settings=bot.settings,
             personas=lambda: bot.personas,
             effects=effects,
@@ -234,6 +245,7 @@ def _needs_restart(old: Settings, new: Settings) -> list[str]:
         if getattr(section, key) != getattr(getattr(new, name), key)
     ]
     stale += ["web.token"] if old.web.token != new.web.token else []
+    stale += ["telemetry"] if old.telemetry != new.telemetry else []
     stale += ["storage.url"] if old.storage.url != new.storage.url else []
     stale += ["discord.token"] if old.discord.token != new.discord.token else []
     return stale

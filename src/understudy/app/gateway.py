@@ -32,7 +32,7 @@ class _GatewayInForce:
 
     def _gateway(self) -> Gateway:
         names = [c.name.rstrip("/") for c in self._bot.models.router.candidates if c.off is None]
-        source = Source(self._bot.models.reply, tuple(names), self._bot.guard.may_spend)
+        source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
         return Gateway(self._bot.settings().gateway, source, self._limits, new_id=new_id)
 
 

@@ -28,7 +28,7 @@ ALERT: Final = "operator.alert"
 LEDGER_BEHIND: Final = "ledger.behind"
 LEDGER_LOST: Final = "ledger.lost"
 PROMPTS_LOGGED: Final = "prompts.logged"
-LEVEL_CHANGED: Final = "log.level"
+PROMPTS_LOST: Final = "prompts.lost"
 
 Field = str | int | float | bool
 """What a log field may be."""

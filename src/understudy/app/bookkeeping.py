@@ -1,0 +1,51 @@
+"""What goes on beside the replies: traces sent out, and old books thrown away."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+
+from understudy.config.settings import Settings, Telemetry
+from understudy.errors import StorageError
+from understudy.observability.traces import open_traces
+from understudy.routing.attempts import AttemptObserver
+from understudy.routing.ledger import DAY_S, LedgerWriter
+
+_LOG = structlog.get_logger()
+_EVERY_S = 6 * 3600.0
+
+
+@asynccontextmanager
+async def tracing(settings: Telemetry, observers: list[AttemptObserver]) -> AsyncGenerator[None]:
+    """Send traces where that is configured. Raises ConfigError where its packages are missing."""
+    if not settings.enabled:
+        yield
+        return
+    async with open_traces(settings, version("understudy")) as traces:
+        observers.append(traces)
+        yield
+
+
+@asynccontextmanager
+async def forgetting(
+    settings: Callable[[], Settings], ledger: LedgerWriter
+) -> AsyncGenerator[None]:
+    """Keep the ledger to `storage.usage_days`, from the start on."""
+    task = asyncio.create_task(_forget(settings, ledger), name="forget usage")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _forget(settings: Callable[[], Settings], ledger: LedgerWriter) -> None:
+    while True:
+        try:
+            await ledger.prune(time.time() - settings().storage.usage_days * DAY_S)
+        except StorageError:
+            _LOG.warning("ledger.not_pruned")
+        await asyncio.sleep(_EVERY_S)

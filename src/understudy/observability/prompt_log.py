@@ -1,0 +1,110 @@
+"""`logging.prompts`: what was asked and answered, in files that only their owner can read.
+
+Never in the log stream. Off unless it was asked for, and then the log warns of it.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from understudy.chat import ChatRequest, Message, TextPart
+from understudy.config.settings import Logging
+from understudy.observability import events
+from understudy.routing.attempts import describe_route
+from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent
+
+Ask = Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]
+_LOG = structlog.get_logger("understudy.prompts")
+
+
+class PromptLog:
+    """Stands before the router's `reply`, and writes one file per reply that ended."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        settings: Callable[[], Logging],
+        base: Path,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._ask = ask
+        self._settings = settings
+        self._base = base
+        self._wall = wall
+
+    def announce(self) -> None:
+        """Say in the log that prompts are written, and where, if they are."""
+        settings = self._settings()
+        if settings.prompts:
+            _LOG.warning(events.PROMPTS_LOGGED, folder=str(self._base / settings.prompts_folder))
+
+    def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+        """As `ModelRouter.reply`."""
+        return self._noted(request) if self._settings().prompts else self._ask(request)
+
+    async def _noted(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+        asked: list[ChatRequest] = []
+
+        def build(fit: Fit) -> Prompt:
+            prompt = request.build(fit)
+            if prompt.request not in asked:
+                asked.append(prompt.request)
+            return prompt
+
+        async with aclosing(self._ask(replace(request, build=build))) as told:
+            async for event in told:
+                if isinstance(event, ReplyEnded):
+                    await self._keep(asked, event)
+                yield event
+
+    async def _keep(self, asked: list[ChatRequest], ended: ReplyEnded) -> None:
+        folder = self._base / self._settings().prompts_folder
+        page = {
+            "id": ended.record.request_id,
+            "started": events.iso(ended.record.ts),
+            "sink": ended.record.sink,
+            "outcome": ended.record.outcome,
+            "route": describe_route(ended.record.attempts),
+            "prompts": [_as_json(request) for request in asked],
+            "reply": ended.text,
+        }
+        text = json.dumps(page, ensure_ascii=False, indent=2)
+        try:
+            await asyncio.to_thread(_write, folder, self._wall(), ended.record.request_id, text)
+        except OSError as error:
+            _LOG.error(events.PROMPTS_LOST, folder=str(folder), why=error.strerror or "")
+
+
+def _as_json(request: ChatRequest) -> dict[str, object]:
+    told: dict[str, object] = {"messages": [_message(message) for message in request.messages]}
+    if request.extra:
+        told["body"] = request.extra.decode(errors="replace")
+    return told
+
+
+def _message(message: Message) -> dict[str, str]:
+    parts = (
+        part.text if isinstance(part, TextPart) else f"[image {part.width}x{part.height}]"
+        for part in message.parts
+    )
+    return {"role": message.role, "text": "\n".join(parts)}
+
+
+def _write(folder: Path, wall: float, reply_id: str, text: str) -> None:
+    now = datetime.fromtimestamp(wall, UTC)
+    day = folder / f"{now:%Y-%m-%d}"
+    for made in (folder, day):
+        made.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = "".join(c if c.isalnum() and c.isascii() else "-" for c in reply_id)[:64]
+    path = day / f"{now:%H%M%S-%f}-{name}.json"
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        file.write(text)
