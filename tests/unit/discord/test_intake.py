@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import discord
 import pytest
@@ -8,7 +9,7 @@ from discord_double.payloads import Json
 from discord_double.world import World
 from understudy.config.settings import Access, Discord
 from understudy.conversation.delivery import Addressed, ImageRef, Inbound
-from understudy.platforms.discord.intake import FoundImage, Intake
+from understudy.platforms.discord.intake import FoundImage, Intake, Taken
 
 Make = Callable[..., discord.Message]
 
@@ -193,23 +194,34 @@ async def test_webhooks_are_bots_unless_they_speak_for_people(
     assert inbound.author.is_bot is is_bot
 
 
+@dataclass
+class Camera:
+    """Takes pictures in, and remembers what it was asked for."""
+
+    result: Taken = ((), ())
+    names: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    async def __call__(self, found: Sequence[FoundImage], text: str) -> Taken:
+        self.names += [image.name for image in found]
+        self.texts.append(text)
+        return self.result
+
+
+def _picture(world: World, channel: Json) -> Json:
+    return world.keep_file(channel["id"], "cat.png", b"x", "image/png")
+
+
 async def test_pictures_are_taken_in_at_arrival_and_then_not_named(
     world: World, make: Make, dm: Json, ann: Json
 ) -> None:
-    asked: list[FoundImage] = []
+    camera = Camera(((ImageRef("d", "image/png", 1, 1, "cat.png"),), ("I left one out.",)))
+    message = make(dm, ann, "what is this?", attachments=[_picture(world, dm)])
 
-    async def take(
-        found: Sequence[FoundImage], text: str
-    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
-        asked.extend(found)
-        return (ImageRef("d", "image/png", 1, 1, "cat.png"),), ("I left one out.",)
-
-    picture = world.keep_file(dm["id"], "cat.png", b"x", "image/png")
-    message = make(dm, ann, "what is this?", attachments=[picture])
-    inbound = await Intake(Discord(), [], _never, take).read(message, int(world.me["id"]))
+    inbound = await Intake(Discord(), [], _never, camera).read(message, int(world.me["id"]))
 
     assert inbound is not None
-    assert [image.name for image in asked] == ["cat.png"]
+    assert (camera.names, camera.texts) == (["cat.png"], ["what is this?"])
     assert inbound.images[0].digest == "d"
     assert inbound.notes == ("I left one out.",)
     assert inbound.text == "what is this?"
@@ -218,32 +230,22 @@ async def test_pictures_are_taken_in_at_arrival_and_then_not_named(
 async def test_links_in_the_text_are_looked_at_and_plain_talk_is_not(
     world: World, make: Make, dm: Json, ann: Json
 ) -> None:
-    asked: list[str] = []
+    camera = Camera()
+    intake = Intake(Discord(), [], _never, camera)
 
-    async def take(
-        found: Sequence[FoundImage], text: str
-    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
-        asked.append(text)
-        return (), ()
-
-    intake = Intake(Discord(), [], _never, take)
     for text in ("just talk", "see https://example.org/cat.png"):
         await intake.read(make(dm, ann, text), int(world.me["id"]))
 
-    assert asked == ["see https://example.org/cat.png"]
+    assert camera.texts == ["see https://example.org/cat.png"]
 
 
 async def test_pictures_that_were_not_taken_are_named(
     world: World, make: Make, dm: Json, ann: Json
 ) -> None:
-    async def take(
-        found: Sequence[FoundImage], text: str
-    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
-        return (), ("I can't look at images here.",)
+    camera = Camera(((), ("I can't look at images here.",)))
+    message = make(dm, ann, "", attachments=[_picture(world, dm)])
 
-    picture = world.keep_file(dm["id"], "cat.png", b"x", "image/png")
-    message = make(dm, ann, "", attachments=[picture])
-    inbound = await Intake(Discord(), [], _never, take).read(message, int(world.me["id"]))
+    inbound = await Intake(Discord(), [], _never, camera).read(message, int(world.me["id"]))
 
     assert inbound is not None
     assert inbound.text == "[image: cat.png]"
@@ -252,46 +254,30 @@ async def test_pictures_that_were_not_taken_are_named(
 async def test_pictures_of_a_talk_the_bot_has_no_part_in_are_not_fetched(
     world: World, make: Make, channel: Json, ann: Json
 ) -> None:
-    asked: list[FoundImage] = []
+    stranger, regular = Camera(), Camera()
+    message = make(channel, ann, "my cat", attachments=[_picture(world, channel)])
+    here = Intake(Discord(), [], _never, regular, lambda place: place.channel_id == channel["id"])
 
-    async def take(
-        found: Sequence[FoundImage], _text: str
-    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
-        asked.extend(found)
-        return (), ()
-
-    picture = world.keep_file(channel["id"], "cat.png", b"x", "image/png")
-    message = make(channel, ann, "my cat", attachments=[picture])
-    stranger = Intake(Discord(), [], _never, take)
-    regular = Intake(Discord(), [], _never, take, lambda place: place.channel_id == channel["id"])
-
-    unheard = await stranger.read(message, int(world.me["id"]))
-    fetched_for_a_stranger = list(asked)
-    await regular.read(message, int(world.me["id"]))
+    unheard = await Intake(Discord(), [], _never, stranger).read(message, int(world.me["id"]))
+    await here.read(message, int(world.me["id"]))
 
     assert unheard is not None
     assert unheard.text == "my cat\n[image: cat.png]"
-    assert fetched_for_a_stranger == []
-    assert [image.name for image in asked] == ["cat.png"]
+    assert (stranger.names, regular.names) == ([], ["cat.png"])
 
 
 async def test_a_picture_that_is_replied_to_is_looked_at(
     world: World, make: Make, channel: Json, ann: Json
 ) -> None:
-    asked: list[FoundImage] = []
-
-    async def take(
-        found: Sequence[FoundImage], _text: str
-    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
-        asked.extend(found)
-        return (), ()
-
-    picture = world.keep_file(channel["id"], "cat.png", b"x", "image/png")
-    shown = world.write(channel["id"], world.add_user("bob"), "", attachments=[picture])
+    camera = Camera()
+    shown = world.write(
+        channel["id"], world.add_user("bob"), "", attachments=[_picture(world, channel)]
+    )
     message = make(channel, ann, f"{_at(world)} what is that?", reply_to=_ref(shown))
-    await Intake(Discord(), [], _never, take).read(message, int(world.me["id"]))
 
-    assert [image.name for image in asked] == ["cat.png"]
+    await Intake(Discord(), [], _never, camera).read(message, int(world.me["id"]))
+
+    assert camera.names == ["cat.png"]
 
 
 def _ref(message: Json) -> Json:
