@@ -6,16 +6,26 @@ Prints the median microseconds of a whole reply that comes in one chunk, and in 
 """
 
 import asyncio
+import itertools
 import json
 import os
+import pathlib
 import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 import aiohttp
 import msgspec
 from subjects import MESSAGES
+from subjects import ROUTES as ROUTE_WORDS
+
+from understudy.app.bot import open_bot
+from understudy.chat import ChatRequest, Message, TextPart
+from understudy.config.load import load_config
+from understudy.observability.logs import Logs
+from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
 
 COUNTS = {"ok": 1500, "tokens": 300}
 ROUTES = json.loads(os.environ["BENCH_ROUTES"])
@@ -38,6 +48,35 @@ async def through_aiohttp(measure: Callable[[Ask], Awaitable[None]]) -> None:
         await measure(ask)
 
 
+async def through_router(measure: Callable[[Ask], Awaitable[None]]) -> None:
+    """The bot's own router, with its ledger and its logs."""
+    config = load_config(pathlib.Path(os.environ["BENCH_CONFIG"]), os.environ)
+    request = ChatRequest(
+        tuple(Message(m["role"], (TextPart(m["content"]),)) for m in MESSAGES), max_tokens=200
+    )
+    numbers = itertools.count()
+    with pathlib.Path(os.devnull).open("w") as log:
+        async with open_bot(config, Logs(config.settings.logging, log)) as bot:
+
+            async def ask(route: str) -> int:
+                wanted = ReplyRequest(
+                    id=f"bench-{next(numbers)}",
+                    sink="gateway",
+                    kind=SinkKind.HELD,
+                    build=lambda _fit: Prompt(request, input_tokens=40),
+                    order=(ROUTE_WORDS[route][0],),
+                )
+                async with aclosing(bot.models.reply(wanted)) as events:
+                    async for event in events:
+                        if isinstance(event, ReplyEnded):
+                            return (
+                                event.record.usage.input_tokens + event.record.usage.output_tokens
+                            )
+                raise AssertionError
+
+            await measure(ask)
+
+
 async def timed(ask: Ask, route: str) -> float:
     took = []
     for _ in range(COUNTS[route]):
@@ -53,7 +92,7 @@ async def measure(ask: Ask) -> None:
     print(json.dumps({"whole": await timed(ask, "ok"), "tokens": await timed(ask, "tokens")}))
 
 
-SUBJECTS = {"aiohttp": through_aiohttp}
+SUBJECTS = {"aiohttp": through_aiohttp, "router": through_router}
 
 if __name__ == "__main__":
     asyncio.run(SUBJECTS[sys.argv[1]](measure))

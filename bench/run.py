@@ -17,10 +17,21 @@ import time
 
 import tables
 from machine import ALL_CPUS, ONE_CPU, cpu_s, free_port, memory_mb, pin, stop, wait_for
-from subjects import FAILOVERS, HERE, JOBS, ROUTES, SOAK, Job, Subject, Upstreams, subjects
+from subjects import (
+    FAILOVERS,
+    HERE,
+    JOBS,
+    ROUTES,
+    SOAK,
+    Job,
+    Subject,
+    Upstreams,
+    subjects,
+    write_config,
+)
 
 BUILD = HERE / ".build"
-IN_PROCESS = ("aiohttp",)
+IN_PROCESS = ("aiohttp", "router")
 
 
 class Bench:
@@ -79,9 +90,10 @@ class Bench:
 
     def in_process(self, name: str) -> dict:
         pin(self.upstream.pid, ONE_CPU)
+        config = write_config(self.upstreams, self.folder, gateway={"enabled": False})
         done = subprocess.run(
             ["taskset", "-c", str(*ONE_CPU), sys.executable, HERE / "in_process.py", name],
-            env=os.environ | self.upstreams.environment(),
+            env=os.environ | self.upstreams.environment() | {"BENCH_CONFIG": str(config)},
             capture_output=True,
             check=False,
         )

@@ -113,6 +113,13 @@ def _proxy(port: int) -> list[str]:
 
 def _gateway(port: int, upstreams: Upstreams, folder: pathlib.Path) -> list[str]:
     """The product as its user runs it, with its ledger and its logs."""
+    file = write_config(upstreams, folder, gateway={"enabled": True, "port": port})
+    return [sys.executable, "-m", "understudy", "run", "--config", str(file)]
+
+
+def write_config(
+    upstreams: Upstreams, folder: pathlib.Path, gateway: dict[str, object]
+) -> pathlib.Path:
     words = sorted({word for order in ROUTES.values() for word in order})
     config = {
         "model": {
@@ -121,13 +128,13 @@ def _gateway(port: int, upstreams: Upstreams, folder: pathlib.Path) -> list[str]
         },
         "web": {"enabled": False},
         "discord": {"enabled": False},
-        "gateway": {"enabled": True, "port": port, "orders": ROUTES},
+        "gateway": gateway | {"orders": ROUTES},
         "storage": {"url": f"sqlite:///{folder / 'bench.db'}"},
         "logging": {"format": "json"},
     }
     file = folder / "config.yaml"
     file.write_text(json.dumps(config))  # JSON is YAML too
-    return [sys.executable, "-m", "understudy", "run", "--config", str(file)]
+    return file
 
 
 def _server(words: str, upstreams: Upstreams) -> dict[str, object]:
