@@ -55,7 +55,7 @@ async def through_router(measure: Callable[[Ask], Awaitable[None]]) -> None:
         tuple(Message(m["role"], (TextPart(m["content"]),)) for m in MESSAGES), max_tokens=200
     )
     numbers = itertools.count()
-    with pathlib.Path(os.devnull).open("w") as log:
+    with pathlib.Path(os.devnull).open("w") as log:  # noqa: ASYNC230 - /dev/null
         async with open_bot(config, Logs(config.settings.logging, log)) as bot:
 
             async def ask(route: str) -> int:

@@ -1,6 +1,7 @@
 """A candidate: one model of one provider, with everything the router has to know about it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from understudy.errors import HoldScope
@@ -35,7 +36,7 @@ class ScopeKey(NamedTuple):
     """The endpoint, the key's name or the model."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     provider: str
     """Its name in the order; `auto` belongs to `openrouter`."""
@@ -63,11 +64,11 @@ class Candidate:
     off: SkipReason | None = None
     """`disabled` or `no_key`: listed, but never tried."""
 
-    @property
+    @cached_property
     def key(self) -> ModelKey:
         return ModelKey(self.provider, self.model)
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"{self.provider}/{self.model}"
 
@@ -80,7 +81,7 @@ class Candidate:
         }
         return ScopeKey(scope, self.provider, names[scope])
 
-    @property
+    @cached_property
     def scope_keys(self) -> tuple[ScopeKey, ...]:
         """Every cooldown that leaves this candidate out."""
         scopes = [HoldScope.ENDPOINT, HoldScope.KEY, HoldScope.MODEL]

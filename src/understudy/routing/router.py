@@ -102,7 +102,7 @@ class ModelRouter:
                                 yield event
                         yield output
                 yield AttemptEnded(trip.record(run, self._judge.judge(trip, run)))
-            yield trip.end(self._offline(trip))
+            yield trip.end(None if trip.winner is not None else self._offline(trip))
         finally:
             trip.abandon(self._judge.cancelled)
 

@@ -158,8 +158,8 @@ class Trip:
         self.records.append(record)
         return record
 
-    def end(self, offline: Offline) -> ReplyEnded:
-        """The last event; `offline` counts only when nothing was delivered."""
+    def end(self, offline: Offline | None) -> ReplyEnded:
+        """The last event; `offline` says why, where there is no winner."""
         self._over = True
         error_class = self.failures[-1].error_class if self.failures else None
         if self.winner is not None:
@@ -172,7 +172,7 @@ class Trip:
             return ReplyEnded(
                 record, max((run.text for run in self._partials), key=len), None, error_class
             )
-        rejected = offline.reason is OfflineReason.REJECTED
+        rejected = offline is not None and offline.reason is OfflineReason.REJECTED
         outcome = ReplyOutcome.REJECTED if rejected else ReplyOutcome.OFFLINE
         return ReplyEnded(self._close(outcome, offline), error_class=error_class)
 
