@@ -1,25 +1,29 @@
 """A bot with everything its configuration asks for, until it is told to stop."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from understudy.app.bot import Bot, answering, keeping_current, open_bot
 from understudy.app.gateway import gateway
-from understudy.app.web import WebPage, web_page
 from understudy.config.load import Config
 from understudy.errors import ConfigError
 from understudy.observability.logs import Logs
 from understudy.routing.lineup import usable_providers
 from understudy.storage.database import database_path
 
+if TYPE_CHECKING:
+    from understudy.app.web import WebPage
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
     bot: Bot
-    web: WebPage | None
+    web: "WebPage | None"
     gateway: str | None
     """Its base URL."""
     discord: asyncio.Task[None] | None
@@ -35,6 +39,8 @@ async def running(config: Config, logs: Logs) -> AsyncGenerator[Running]:
         bot = await stack.enter_async_context(open_bot(config, logs))
         page = base_url = None
         if settings.web.enabled:
+            from understudy.app.web import web_page
+
             token_file = database.with_name(f"{database.name}-web-token")
             page = await stack.enter_async_context(web_page(bot, token_file))
         if settings.gateway.enabled:
@@ -48,6 +54,9 @@ async def running(config: Config, logs: Logs) -> AsyncGenerator[Running]:
             discord = await stack.enter_async_context(on_discord(bot, token))
         await stack.enter_async_context(answering(bot))
         await stack.enter_async_context(keeping_current(bot))
+        # What was made to start up stays for good: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
         yield Running(bot, page, base_url, discord)
 
 

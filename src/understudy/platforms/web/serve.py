@@ -48,6 +48,7 @@ class WebServer:
         config = uvicorn.Config(
             app,
             http="httptools",
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
