@@ -38,6 +38,7 @@ conformance: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m conformance
 
 bench: $(STAMP)
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
 	$(BIN)/python bench/pipeline.py
 	$(BIN)/python bench/lore.py
 

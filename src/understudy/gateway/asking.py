@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from understudy.chat import ChatRequest
+from understudy.chat import ChatRequest, Message, Role, TextPart
 from understudy.errors import RequestRefused
 from understudy.llm.json_errors import NOT_JSON
 from understudy.routing.request import Fit, Prompt
@@ -20,6 +20,15 @@ IMAGE_TOKENS = 1_400
 _OURS = ("model", "stream", "stream_options")
 """The router decides these anew for each candidate: it always streams and asks for usage."""
 _IMAGE_NOTE = {"type": "text", "text": "[an image that this model cannot be shown]"}
+
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+"""Whatever else a client calls someone is a user."""
 
 
 class _Piece(msgspec.Struct):
@@ -58,6 +67,8 @@ class Ask:
     include_usage: bool
     extra: bytes
     """The request without what the router decides itself."""
+    messages: tuple[Message, ...]
+    """The text of its turns, for servers that know only prompts and for counting tokens."""
     chars: int
     """Length of all text, tool definitions included."""
     images: int
@@ -67,10 +78,10 @@ class Ask:
         """The prompt for one candidate; a client's own prompt is never trimmed."""
         tokens = int(self.chars * fit.tokens_per_char)
         if self.images and not fit.vision:
-            request = ChatRequest(messages=(), extra=self._without_images())
+            request = ChatRequest(self.messages, extra=self._without_images())
             return Prompt(request, tokens, degraded=("images",))
         tokens += self.images * IMAGE_TOKENS
-        return Prompt(ChatRequest(messages=(), extra=self.extra), tokens, self.images)
+        return Prompt(ChatRequest(self.messages, extra=self.extra), tokens, self.images)
 
     def _without_images(self) -> bytes:
         members = _members.decode(self.extra)
@@ -94,7 +105,7 @@ def read_ask(body: bytes) -> Ask:
     turns = _read(_turns, messages, "messages")
     if not turns:
         raise _wrong("messages", "it is empty")
-    chars, images = _measure(turns)
+    texts = tuple(map(_text_of, turns))
     tools = memoryview(members.get("tools", _NULL))
     options = _read(_options, members.get("stream_options", _NULL), "stream_options")
     return Ask(
@@ -102,22 +113,27 @@ def read_ask(body: bytes) -> Ask:
         stream=_read(_flag, members.get("stream", _NULL), "stream") is True,
         include_usage=options is not None and options.include_usage is True,
         extra=_encode({name: raw for name, raw in members.items() if name not in _OURS}),
-        chars=chars + (len(tools) if tools not in _NO_TOOLS else 0),
-        images=images,
+        messages=tuple(map(_message, turns, texts)),
+        chars=sum(map(len, texts)) + (len(tools) if tools not in _NO_TOOLS else 0),
+        images=sum(map(_images_of, turns)),
         tools=tools not in _NO_TOOLS,
     )
 
 
-def _measure(turns: list[_Turn]) -> tuple[int, int]:
-    chars = images = 0
-    for turn in turns:
-        content = turn.content
-        if isinstance(content, str):
-            chars += len(content)
-        elif content is not None:
-            chars += sum(len(piece.text or "") for piece in content)
-            images += sum(piece.type == "image_url" for piece in content)
-    return chars, images
+def _text_of(turn: _Turn) -> str:
+    if isinstance(turn.content, str):
+        return turn.content
+    return "\n".join(piece.text for piece in turn.content or () if piece.text)
+
+
+def _message(turn: _Turn, text: str) -> Message:
+    return Message(_ROLES.get(turn.role, "user"), (TextPart(text),))
+
+
+def _images_of(turn: _Turn) -> int:
+    if turn.content is None or isinstance(turn.content, str):
+        return 0
+    return sum(piece.type == "image_url" for piece in turn.content)
 
 
 def _read(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, param: str | None) -> T:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from understudy.chat import TextPart
 from understudy.errors import RequestRefused
 from understudy.gateway.asking import IMAGE_TOKENS, read_ask
 from understudy.routing.request import Fit
@@ -62,6 +63,23 @@ def test_a_model_that_cannot_see_gets_a_note_where_the_picture_was() -> None:
     assert sent["seed"] == 1
     assert sent["messages"][0]["name"] == "Ann"
     assert [piece["type"] for piece in sent["messages"][0]["content"]] == ["text"]
+
+
+def test_the_text_is_there_in_our_own_words_too() -> None:
+    turns = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "one"}, PICTURE]},
+        {"role": "assistant", "content": None},
+        {"role": "someone", "content": "two"},
+    ]
+
+    messages = read_ask(body(messages=turns)).build(SEEING).request.messages
+    assert [(m.role, m.parts) for m in messages] == [
+        ("system", (TextPart("be brief"),)),
+        ("user", (TextPart("one"),)),
+        ("assistant", (TextPart(""),)),
+        ("user", (TextPart("two"),)),
+    ]
 
 
 def test_tools_are_noticed() -> None:
