@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ from understudy.conversation.memory_inbox import MemoryInbox, MemoryTables
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.persona import Personas
 from understudy.conversation.personas.folder import load_library
+from understudy.conversation.personas.stamp import LibraryStamp, library_stamp
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
 from understudy.conversation.surroundings import Surroundings
 from understudy.errors import ConfigError
@@ -44,6 +45,8 @@ from understudy.routing.scout import Scout
 _LOG = structlog.get_logger()
 GRACE_S = 20.0
 """How long replies that run at shutdown may still take."""
+_LOOK_S = 1.0
+"""How often the folders of personas and lorebooks are looked at."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Bot:
     """Its listeners are told what only the operator can mend."""
     prompts: PromptLog = field(init=False)
     """The router's `reply` for everyone: it writes prompts down where that was asked for."""
+    library: LibraryStamp = frozenset()
+    """The files that `personas` were read from, as they were then."""
     sight: Sight = field(init=False)
     messages: MessageRouter = field(init=False)
 
@@ -89,6 +94,33 @@ class Bot:
         self.logs.set_level(fresh.settings.logging.level)
         said = f"The configuration {fresh.rev} is in force."
         return f"{said} At the next start: {', '.join(stale)}." if stale else said
+
+    async def reload_personas(self) -> None:
+        """Read personas and lorebooks again if a file of theirs changed.
+
+        Raises ConfigError where one cannot be used, and then the old ones stay.
+        """
+        config = self.config
+        seen = await _library(config)
+        if seen == self.library:
+            return
+        self.library = seen
+        personas = await _personas(config)
+        if config is not self.config:
+            # The configuration changed meanwhile; look again under the new one.
+            self.library = frozenset()
+            return
+        self.personas = personas
+        _LOG.info("personas.reloaded", personas=len(personas.keys))
+
+    async def keep_personas_current(self) -> None:
+        """Take over saved, added and removed cards and books; a broken one is told in the log."""
+        while True:
+            try:
+                await self.reload_personas()
+            except ConfigError as error:
+                _LOG.error("personas.refused", said=str(error))
+            await asyncio.sleep(_LOOK_S)
 
     async def keep_reloading(self) -> None:
         """Reload whenever the file is saved; a broken one changes nothing, and the log says why."""
@@ -151,11 +183,12 @@ async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
 async def _with_models(
     config: Config, logs: Logs, observers: list[AttemptObserver]
 ) -> AsyncGenerator[Bot]:
+    library = await _library(config)
     personas = await _personas(config)
     models = RouterInForce(config, Instruments(observers=observers))
     guard = SpendGuard(lambda: bot.settings().limits)
     observers.append(guard)
-    bot = Bot(config, logs, observers, models, personas, guard)
+    bot = Bot(config, logs, observers, models, personas, guard, library=library)
     bot.prompts = PromptLog(models.reply, lambda: bot.settings().logging, folder_of(config))
     bot.prompts.announce()
     try:
@@ -177,14 +210,17 @@ async def answering(bot: Bot, *, grace_s: float = GRACE_S) -> AsyncGenerator[Non
 
 @asynccontextmanager
 async def keeping_current(bot: Bot) -> AsyncGenerator[None]:
-    """Take over changes of the configuration in the background."""
-    task = asyncio.create_task(bot.keep_reloading(), name="reload")
+    """Take over changes of the configuration, the personas and the lorebooks in the background."""
+    tasks = {
+        asyncio.create_task(bot.keep_reloading(), name="reload"),
+        asyncio.create_task(bot.keep_personas_current(), name="personas"),
+    }
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 @asynccontextmanager
@@ -209,6 +245,10 @@ async def _scouting(bot: Bot, file: Path) -> AsyncGenerator[None]:
 def folder_of(config: Config) -> Path:
     """The folder that relative paths of the configuration start from."""
     return config.path.parent if config.path is not None else Path()
+
+
+async def _library(config: Config) -> LibraryStamp:
+    return await asyncio.to_thread(library_stamp, config.settings.persona, folder_of(config))
 
 
 async def _personas(config: Config) -> Personas:

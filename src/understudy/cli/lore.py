@@ -31,7 +31,7 @@ def try_out(  # noqa: PLR0913 - the options of a command
     from understudy.conversation.delivery import Place
     from understudy.conversation.persona import Personas
     from understudy.conversation.personas.folder import load_library
-    from understudy.conversation.preview import Question, describe_lore, preview
+    from understudy.conversation.preview import Question, describe, describe_lore, preview
     from understudy.errors import PersonaError
     from understudy.routing.request import Fit
 
@@ -67,7 +67,4 @@ def try_out(  # noqa: PLR0913 - the options of a command
             )
         )
         return
-    typer.echo(f"As {shown.persona}:\n" + "\n".join(describe_lore(shown.lore)))
-    for piece in shown.pieces:
-        typer.echo(f"\n── {piece.name}, about {piece.tokens} tokens\n{piece.text}")
-    typer.echo(f"\nAbout {shown.tokens} tokens in all.")
+    typer.echo(describe(shown))

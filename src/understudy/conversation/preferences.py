@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from understudy.conversation.delivery import Inbound
+from understudy.conversation.delivery import Inbound, Place
 from understudy.conversation.inbox import Channel
 from understudy.conversation.participation import Standing
 
@@ -30,11 +30,22 @@ class Wishes:
         until = max(self.channel(Channel(place.platform, i)).muted_until for i in ids)
         return Standing(until, (place.platform, inbound.author.id) in self.opted_out)
 
+    def persona(self, place: Place) -> str | None:
+        """The key chosen for this thread, else for its channel, else for the server."""
+        ids = (place.channel_id, place.parent_id, place.guild_id and server_id(place.guild_id))
+        chosen = (self.channel(Channel(place.platform, i)).persona for i in ids if i)
+        return next((key for key in chosen if key is not None), None)
+
     def channel(self, channel: Channel) -> ChannelWishes:
         return self.channels.get(channel, _NONE)
 
 
 _NONE = ChannelWishes()
+
+
+def server_id(guild_id: str) -> str:
+    """What a whole server's wishes are kept under; old servers share their id with a channel."""
+    return f"server:{guild_id}"
 
 
 class PreferenceStore(Protocol):

@@ -88,6 +88,14 @@ def _pieces(staging: Staging, question: Question) -> Iterator[Piece]:
         yield piece("last", staging.last)
 
 
+def describe(shown: Preview) -> str:
+    """All of it, for people: entries with reasons, and each part of the prompt with its size."""
+    parts = [f"As {shown.persona}:", *describe_lore(shown.lore)]
+    for piece in shown.pieces:
+        parts.append(f"\n── {piece.name}, about {piece.tokens} tokens\n{piece.text}")
+    return "\n".join([*parts, f"\nAbout {shown.tokens} tokens in all."])
+
+
 def describe_lore(lore: Lore) -> list[str]:
     """A line for each entry that came up or could have, for people."""
     lines = [

@@ -32,7 +32,7 @@ class Question:
     @staticmethod
     def of(batch: Batch, out: Surroundings) -> "Question":
         place = batch.messages[-1].inbound.place
-        return Question(batch, out, out.personas().at(place, _chosen(place, out)))
+        return Question(batch, out, out.personas().at(place, out.preferences.now.persona(place)))
 
     @property
     def trigger(self) -> Inbound:
@@ -161,12 +161,3 @@ def line_of(stored: Stored) -> Line:
         images=inbound.images,
         state=MessageState.CLAIMED,
     )
-
-
-def _chosen(place: Place, out: Surroundings) -> str | None:
-    """What people chose for this channel, or for the one this thread hangs on."""
-    wishes = out.preferences.now
-    chosen = wishes.channel(Channel.of(place)).persona
-    if chosen is None and place.parent_id is not None:
-        chosen = wishes.channel(Channel(place.platform, place.parent_id)).persona
-    return chosen

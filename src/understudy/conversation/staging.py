@@ -230,7 +230,7 @@ class Stage:
             "maxresponsetokens": str(fit.reply_tokens),
         }
         return MacroScene(
-            values={**values, **_card_values(card)},
+            values={**values, **card_values(card)},
             now=moment.now,
             random=Random(moment.seed),  # noqa: S311 - dice, not secrets
             seed=moment.conversation,
@@ -242,7 +242,8 @@ def _with_values(scene: MacroScene, values: Mapping[str, str]) -> MacroScene:
     return MacroScene(values, scene.now, scene.random, scene.seed, scene.outlets, scene.greetings)
 
 
-def _card_values(card: Card | None) -> dict[str, str]:
+def card_values(card: Card | None) -> dict[str, str]:
+    """What macros call the card's own texts."""
     if card is None:
         return {}
     return {

@@ -1,0 +1,24 @@
+"""What a text would bring up in the bot that runs, for the platforms' `lore test`."""
+
+from datetime import UTC, datetime
+
+from understudy.app.bot import Bot
+from understudy.conversation.delivery import Place
+from understudy.conversation.preview import Preview, Question, preview
+from understudy.routing.request import Fit
+
+
+def try_lore(bot: Bot, text: str, place: Place, persona: str | None = None) -> Preview:
+    """As if somebody said it at `place`, to `persona` or whoever plays there."""
+    chosen = persona or bot.messages.preferences.now.persona(place)
+    return preview(
+        bot.personas,
+        Question(
+            text=text,
+            place=place,
+            persona=bot.personas.at(place, chosen),
+            fit=Fit(None, reply_tokens=0, vision=False, tokens_per_char=0.3),
+            most_tokens=bot.settings().conversation.max_prompt_tokens,
+            now=datetime.now(UTC),
+        ),
+    )
