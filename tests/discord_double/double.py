@@ -14,7 +14,7 @@ from discord_double.world import World
 
 T = TypeVar("T")
 
-SLASH, BUTTON = 2, 3
+SLASH, BUTTON, TYPED = 2, 3, 4
 
 
 class DiscordDouble:
@@ -109,6 +109,14 @@ class DiscordDouble:
     ) -> Exchange:
         data: Json = {"id": "1", "name": name, "type": 1, "options": list(options)}
         return await self._interact(SLASH, channel, author, data, permissions)
+
+    async def complete(
+        self, channel: Json, author: Json, group: str, name: str, *options: Json
+    ) -> Exchange:
+        """Type in an option of a subcommand; the one that is being typed is `focused`."""
+        sub = {"name": name, "type": 1, "options": list(options)}
+        data: Json = {"id": "1", "name": group, "type": 1, "options": [sub]}
+        return await self._interact(TYPED, channel, author, data, "0")
 
     async def ask_about(self, message: Json, author: Json, name: str) -> Exchange:
         """Use a context-menu command on a message."""

@@ -75,6 +75,8 @@ class Exchange:
     """Messages of the answer, the original first."""
     updates: list[Json] = field(default_factory=list)
     """What the answer changed on the message whose button was pressed."""
+    choices: list[Json] = field(default_factory=list)
+    """What was offered while an option was typed."""
 
     @property
     def text(self) -> str:
@@ -315,6 +317,8 @@ class Rest:
             resource["message"] = self._answer_with(exchange, data)
         elif body["type"] == 7:
             exchange.updates.append(data)
+        elif body["type"] == 8:
+            exchange.choices += data["choices"]
         else:
             exchange.deferred = True
             exchange.ephemeral = bool(data.get("flags", 0) & 64)

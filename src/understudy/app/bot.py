@@ -21,7 +21,7 @@ from understudy.config.load import Config, load_config
 from understudy.config.settings import Settings, Vision
 from understudy.config.watch import watch_config
 from understudy.conversation.inbox import InboxStore
-from understudy.conversation.lore.effects import EffectStore, MemoryEffects
+from understudy.conversation.lore.effects import EffectStore
 from understudy.conversation.memory_inbox import MemoryInbox, MemoryTables
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.persona import Personas
@@ -174,8 +174,9 @@ async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
         bot.sight = await stack.enter_async_context(
             open_sight(Path(folder), bot.vision, bot.prompts.reply)
         )
-        inbox = MemoryInbox(MemoryTables(), "me")
-        bot.messages = _conversation(bot, inbox, MemoryPreferences(), MemoryEffects())
+        tables = MemoryTables()
+        inbox = MemoryInbox(tables, "me")
+        bot.messages = _conversation(bot, inbox, MemoryPreferences(), tables.effects)
         yield bot
 
 

@@ -8,7 +8,9 @@ from typing import cast
 
 from understudy.app.board import providers_text
 from understudy.app.bot import Bot
+from understudy.app.lore import try_lore
 from understudy.app.sight import Taken
+from understudy.conversation.preview import describe
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.story import tell
@@ -58,6 +60,8 @@ def _desk(bot: Bot) -> Desk:
         usage=lambda user: _usage(bot, user),
         set_log_level=lambda level: bot.logs.set_level(cast("Level", level)),
         privacy=lambda: _privacy(bot),
+        personas=lambda: bot.personas,
+        try_lore=lambda text, place: describe(try_lore(bot, text, place)),
     )
 
 

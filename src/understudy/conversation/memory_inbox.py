@@ -22,6 +22,7 @@ from understudy.conversation.inbox import (
     Work,
     can_retake,
 )
+from understudy.conversation.lore.effects import MemoryEffects
 from understudy.routing.attempts import ReplyRecord
 
 _TITLE_CHARS = 60
@@ -62,6 +63,7 @@ class MemoryTables:
     replies: dict[str, _ReplyRow] = field(default_factory=dict)
     records: dict[str, list[ReplyRecord]] = field(default_factory=dict)
     reset_at: dict[Channel, int] = field(default_factory=dict)
+    effects: MemoryEffects = field(default_factory=MemoryEffects)
     counter: int = 0
 
     def next_seq(self) -> int:
@@ -266,6 +268,7 @@ class MemoryInbox:
 
     async def reset(self, channel: Channel) -> None:
         self._t.reset_at[channel] = self._t.counter
+        self._t.effects.forget(channel.platform, channel.id)
 
     async def forget_author(self, platform: str, author_id: str) -> int:
         rows = [

@@ -40,10 +40,6 @@ class Persona:
     """Names it answers to besides its own."""
     card: Card | None = None
     books: tuple[IndexedBook, ...] = ()
-    picture: bytes | None = None
-    """The card's picture (PNG), for webhooks and export."""
-    wears_name: bool = False
-    """Speaks under its own name and picture where the platform allows it."""
 
 
 @dataclass(frozen=True, slots=True)

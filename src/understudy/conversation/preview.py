@@ -91,8 +91,7 @@ def _pieces(staging: Staging, question: Question) -> Iterator[Piece]:
 def describe(shown: Preview) -> str:
     """All of it, for people: entries with reasons, and each part of the prompt with its size."""
     parts = [f"As {shown.persona}:", *describe_lore(shown.lore)]
-    for piece in shown.pieces:
-        parts.append(f"\n── {piece.name}, about {piece.tokens} tokens\n{piece.text}")
+    parts += [f"\n── {p.name}, about {p.tokens} tokens\n{p.text}" for p in shown.pieces]
     return "\n".join([*parts, f"\nAbout {shown.tokens} tokens in all."])
 
 

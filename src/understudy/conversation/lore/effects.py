@@ -52,6 +52,9 @@ class MemoryEffects:
     async def keep_effects(self, platform: str, channel_id: str, kept: Kept) -> None:
         self._kept[platform, channel_id] = kept
 
+    def forget(self, platform: str, channel_id: str) -> None:
+        self._kept.pop((platform, channel_id), None)
+
 
 def effect_key(book: Book, entry: Entry) -> str:
     """Names the entry with its content, so that editing it clears its effects."""

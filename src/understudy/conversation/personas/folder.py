@@ -128,7 +128,6 @@ def from_card(key: str, file: CardFile, style: str) -> Persona:
         style.replace("{{char}}", card.spoken_name),
         card=card,
         books=(IndexedBook(card.book),) if card.book is not None else (),
-        picture=file.file if file.container == "png" else None,
     )
 
 
@@ -156,7 +155,6 @@ def _from_sheet(folder: Path, base: str, books: dict[str, Book]) -> Persona:
         restricted_style=_named_text(folder, sheet, "age_restricted_prompt"),
         aliases=sheet.texts("aliases"),
         books=(*persona.books, *(IndexedBook(book) for book in own_books)),
-        wears_name=sheet.flag("wears_name"),
     )
 
 

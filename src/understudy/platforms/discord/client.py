@@ -19,7 +19,7 @@ from understudy.platforms.discord.catch_up import Gap, Gaps, gaps, missed
 from understudy.platforms.discord.commands import build_tree, sync_if_changed
 from understudy.platforms.discord.controls import ReplyControls
 from understudy.platforms.discord.desk import Desk
-from understudy.platforms.discord.intake import PLATFORM, Intake, TakeImages
+from understudy.platforms.discord.intake import PLATFORM, Intake, TakeImages, place_of
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.presence import Presence
 
@@ -161,7 +161,15 @@ class DiscordClient(discord.AutoShardedClient):
         if self.user is None or not _can_answer(message, self.user.id):
             return None
         settings = self._parts.settings()
-        names = (*settings.participation.names, settings.persona.name)
+        desk = self._parts.desk
+        place = place_of(message)
+        persona = desk.personas().at(place, desk.preferences.now.persona(place))
+        names = (
+            *settings.participation.names,
+            settings.persona.name,
+            persona.name,
+            *persona.aliases,
+        )
         intake = Intake(
             settings.discord,
             names,

@@ -3,7 +3,6 @@ more to look something up."""
 
 import re
 import time
-from collections.abc import Callable
 from typing import Literal
 
 import discord
@@ -12,17 +11,13 @@ from discord import app_commands
 
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
+from understudy.platforms.discord.asking import Asked, Client, IsAdmin, Tree, say, think
 from understudy.platforms.discord.desk import Desk
 from understudy.platforms.discord.intake import PLATFORM
-from understudy.platforms.discord.splitting import split
+from understudy.platforms.discord.persona_commands import add_persona
 
 _log = structlog.get_logger()
 
-Client = discord.AutoShardedClient
-Asked = discord.Interaction[Client]
-Tree = app_commands.CommandTree[Client]
-IsAdmin = Callable[[int], bool]
-"""Whether that user may do everything."""
 Level = Literal["debug", "info", "warning", "error"]
 
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -43,7 +38,7 @@ class CommandTree(app_commands.CommandTree[Client]):
         )
         words = "I can't reach my memory right now." if isinstance(cause, StorageError) else ""
         try:
-            await _say(asked, words or "That didn't work, sorry. My operator finds why in the log.")
+            await say(asked, words or "That didn't work, sorry. My operator finds why in the log.")
         except discord.HTTPException:
             _log.info("discord.command_unanswered")
 
@@ -56,6 +51,7 @@ def build_tree(client: Client, desk: Desk, is_admin: IsAdmin) -> Tree:
     _add_privacy(tree, desk)
     _add_mute(tree, desk)
     _add_operation(tree, desk, is_admin)
+    add_persona(tree, desk, is_admin)
     return tree
 
 
@@ -93,20 +89,6 @@ def _outline(command: object) -> tuple[object, ...]:
     )
 
 
-async def _say(asked: Asked, text: str) -> None:
-    """The answer, seen only by who asked."""
-    if not asked.response.is_done():
-        await asked.response.defer(ephemeral=True, thinking=True)
-    for part in split(text)[:3]:
-        await asked.followup.send(
-            part, ephemeral=True, allowed_mentions=discord.AllowedMentions.none()
-        )
-
-
-async def _think(asked: Asked) -> None:
-    await asked.response.defer(ephemeral=True, thinking=True)
-
-
 def _channel(asked: Asked) -> Channel:
     return Channel(PLATFORM, str(asked.channel_id))
 
@@ -114,12 +96,12 @@ def _channel(asked: Asked) -> Channel:
 def _add_why(tree: Tree, desk: Desk) -> None:
     async def explain(asked: Asked, reply_id: str | None) -> None:
         told = await desk.why(reply_id) if reply_id else None
-        await _say(asked, told or _NOT_MINE)
+        await say(asked, told or _NOT_MINE)
 
     @tree.command(name="why", description="Which model answered, and what failed before it")
     @app_commands.describe(message="Link or id of a reply of mine; else my last one here")
     async def why(asked: Asked, message: str | None = None) -> None:
-        await _think(asked)
+        await think(asked)
         if message is None:
             await explain(asked, await desk.store.last_reply(_channel(asked)))
             return
@@ -128,7 +110,7 @@ def _add_why(tree: Tree, desk: Desk) -> None:
 
     @tree.context_menu(name="Why this reply?")
     async def why_this(asked: Asked, message: discord.Message) -> None:
-        await _think(asked)
+        await think(asked)
         await explain(asked, await desk.store.reply_at(PLATFORM, str(message.id)))
 
 
@@ -136,9 +118,9 @@ def _add_memory(tree: Tree, desk: Desk) -> None:
     @tree.command(name="reset", description="Start this conversation afresh")
     @_moderators
     async def reset(asked: Asked) -> None:
-        await _think(asked)
+        await think(asked)
         await desk.store.reset(_channel(asked))
-        await _say(asked, "Done. I start afresh here and look at nothing said before.")
+        await say(asked, "Done. I start afresh here and look at nothing said before.")
 
     forget: app_commands.Group = app_commands.Group(
         name="forget", description="Delete what I have kept"
@@ -146,9 +128,9 @@ def _add_memory(tree: Tree, desk: Desk) -> None:
 
     @forget.command(name="me", description="Delete everything I have kept of you")
     async def forget_me(asked: Asked) -> None:
-        await _think(asked)
+        await think(asked)
         number = await desk.store.forget_author(PLATFORM, str(asked.user.id))
-        await _say(asked, f"Done. I deleted what {number} messages of yours said, and your name.")
+        await say(asked, f"Done. I deleted what {number} messages of yours said, and your name.")
 
     tree.add_command(forget)
 
@@ -156,15 +138,15 @@ def _add_memory(tree: Tree, desk: Desk) -> None:
 def _add_privacy(tree: Tree, desk: Desk) -> None:
     @tree.command(name="privacy", description="What I read, keep and pass on")
     async def privacy(asked: Asked) -> None:
-        await _say(asked, desk.privacy())
+        await say(asked, desk.privacy())
 
     @tree.command(name="optout", description="Leave your messages unread, or read them again")
     @app_commands.describe(back="Take part again")
     async def optout(asked: Asked, back: bool = False) -> None:  # noqa: FBT001, FBT002
-        await _think(asked)
+        await think(asked)
         await desk.preferences.opt_out(PLATFORM, str(asked.user.id), out=not back)
         out = "I leave your messages unread from now on. `/optout back:True` ends that."
-        await _say(asked, "Welcome back. I read your messages again." if back else out)
+        await say(asked, "Welcome back. I read your messages again." if back else out)
 
 
 def _add_mute(tree: Tree, desk: Desk) -> None:
@@ -173,15 +155,15 @@ def _add_mute(tree: Tree, desk: Desk) -> None:
     @app_commands.guild_only()
     @_moderators
     async def mute(asked: Asked, duration: str = "1h") -> None:
-        await _think(asked)
+        await think(asked)
         seconds = _seconds(duration)
         if seconds is None:
-            await _say(asked, f"I don't understand “{duration[:50]}”. Try 30m, 2h, 1d, or 0.")
+            await say(asked, f"I don't understand “{duration[:50]}”. Try 30m, 2h, 1d, or 0.")
             return
         until = time.time() + seconds if seconds else 0.0
         await desk.preferences.mute(_channel(asked), until)
         silent = f"I keep silent here until <t:{int(until)}:t> (<t:{int(until)}:R>)."
-        await _say(asked, silent if seconds else "I may speak here again.")
+        await say(asked, silent if seconds else "I may speak here again.")
 
 
 def _seconds(duration: str) -> float | None:
@@ -199,20 +181,20 @@ def _add_operation(tree: Tree, desk: Desk, is_admin: IsAdmin) -> None:
     @tree.command(name="providers", description="How my model servers are doing")
     @app_commands.default_permissions(manage_guild=True)
     async def providers(asked: Asked) -> None:
-        await _say(asked, desk.providers() if may(asked) else _ADMINS_ONLY)
+        await say(asked, desk.providers() if may(asked) else _ADMINS_ONLY)
 
     @tree.command(name="usage", description="Your replies, tokens and cost; the operator sees all")
     async def usage(asked: Asked) -> None:
-        await _think(asked)
+        await think(asked)
         everybody = is_admin(asked.user.id)
         told = await desk.usage(None if everybody else f"{PLATFORM}:{asked.user.id}")
-        await _say(asked, told or "Nothing yet.")
+        await say(asked, told or "Nothing yet.")
 
     @tree.command(name="loglevel", description="How much I write to my log; for my operator")
     @app_commands.default_permissions(administrator=True)
     async def loglevel(asked: Asked, level: Level) -> None:
         if not is_admin(asked.user.id):
-            await _say(asked, _ADMINS_ONLY)
+            await say(asked, _ADMINS_ONLY)
             return
         desk.set_log_level(level)
-        await _say(asked, f"I log from {level.upper()} up now, until I am restarted.")
+        await say(asked, f"I log from {level.upper()} up now, until I am restarted.")

@@ -3,7 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from understudy.config.settings import Persona as PersonaSettings
+from understudy.conversation.delivery import Place
 from understudy.conversation.inbox import InboxStore
+from understudy.conversation.persona import Library, Personas
 from understudy.conversation.preferences import Preferences
 
 PRIVACY = (
@@ -17,6 +20,10 @@ PRIVACY_UNKEPT = (
     "ids, and send the message I answer to the model servers my operator has chosen. `/optout` "
     "makes me leave your messages unread."
 )
+
+
+def _no_personas() -> Personas:
+    return Personas(PersonaSettings(), Library())
 
 
 async def _unknown(_: str) -> str | None:
@@ -37,3 +44,7 @@ class Desk:
     set_log_level: Callable[[str], None] = lambda _: None
     """Takes `debug`, `info`, `warning` or `error`."""
     privacy: Callable[[], str] = lambda: PRIVACY.format(days=30)
+    personas: Callable[[], Personas] = _no_personas
+    """Of the configuration of this moment."""
+    try_lore: Callable[[str, Place], str] = lambda _text, _place: "There are no lorebooks."
+    """Which entries a text brings up at a place, and the prompt it ends in."""

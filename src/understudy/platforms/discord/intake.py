@@ -141,9 +141,14 @@ def _found(message: discord.Message) -> Iterator[FoundImage]:
 def place_of(message: discord.Message) -> Place:
     channel = message.channel
     guild_id = message.guild.id if message.guild else getattr(channel, "guild_id", None)
+    return place_in(channel, channel.id, guild_id)
+
+
+def place_in(channel: object, channel_id: int | None, guild_id: int | None) -> Place:
+    """The place of a channel that may be known by its id only."""
     return Place(
         platform=PLATFORM,
-        channel_id=str(channel.id),
+        channel_id=str(channel_id),
         parent_id=str(channel.parent_id) if isinstance(channel, discord.Thread) else None,
         guild_id=str(guild_id) if guild_id else None,
         private=guild_id is None,
