@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     (personas / "bessie.json").write_text(json.dumps(CARD))
     (pirate / "persona.yaml").write_text(
         "name: Captain Anne\naliases: [Anne, Captain]\nsystem_prompt: talk.md\n"
-        "age_restricted_prompt: rough.md\nlorebooks: [farm]\nwears_name: true\n"
+        "age_restricted_prompt: rough.md\nlorebooks: [farm]\n"
     )
     (pirate / "talk.md").write_text("Arr.")
     (pirate / "rough.md").write_text("ARR!")
@@ -65,11 +65,7 @@ def test_texts_cards_and_folders_are_personas(folder: Path) -> None:
     assert bessie.card is not None
     assert len(bessie.books) == 1
     assert pirate is not None
-    assert (pirate.name, pirate.aliases, pirate.wears_name) == (
-        "Captain Anne",
-        ("Anne", "Captain"),
-        True,
-    )
+    assert (pirate.name, pirate.aliases) == ("Captain Anne", ("Anne", "Captain"))
 
 
 def test_without_files_there_is_a_plain_friendly_persona(tmp_path: Path) -> None:
