@@ -41,8 +41,12 @@ class Connection:
     def _connect(self) -> sqlite3.Connection:
         # Transactions are begun by us: the driver would begin them late, and never immediately.
         connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None)
-        for pragma in self._pragmas:
-            connection.execute(pragma)
+        try:
+            for pragma in self._pragmas:
+                connection.execute(pragma)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @property
