@@ -1,10 +1,12 @@
 """Writes the one record of an attempt, of a candidate left out, and of a reply."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
+from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
 from understudy.llm.prices import PriceBook
@@ -25,6 +27,7 @@ from understudy.routing.costs import cost_of, sum_usage
 from understudy.routing.request import ReplyRequest
 from understudy.routing.running import RunningAttempt
 
+_CHARS_PER_TOKEN = 3.3
 _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
 Scrub = Callable[[str], str]
 
@@ -140,12 +143,13 @@ class Recorder:
     def attempted(self, run: RunningAttempt, verdict: Verdict, number: int) -> AttemptRecord:
         ended = self.clock() if run.ended is None else run.ended
         candidate, exchange = run.assignment.candidate, run.exchange
+        usage = exchange.usage or _estimated(run)
         cost, source = cost_of(
             self.prices,
             candidate.provider,
             candidate.engine,
             (candidate.model, exchange.model_served or candidate.model),
-            exchange.usage,
+            usage,
         )
         prompt = run.assignment.prompt
         record = AttemptRecord(
@@ -172,7 +176,7 @@ class Recorder:
             keepalives=exchange.keepalives,
             bad_frames=exchange.bad_frames,
             max_gap_ms=_ms(run.max_gap_s),
-            usage=exchange.usage,
+            usage=usage,
             cost_usd=cost,
             cost_source=source,
             maybe_billed=_maybe_billed(run),
@@ -215,6 +219,15 @@ def _outcome(run: RunningAttempt) -> Outcome:
     if run.cancelled:
         return Outcome.CANCELLED
     return Outcome.OK if run.failure is None else Outcome.ERROR
+
+
+def _estimated(run: RunningAttempt) -> Usage | None:
+    """What an attempt used whose server spoke but did not tell; `None` where it never spoke."""
+    if run.first_output is None:
+        return None
+    spoken = math.ceil(run.visible_chars / _CHARS_PER_TOKEN)
+    prompt = run.assignment.prompt
+    return Usage(prompt.input_tokens, spoken, source=UsageSource.ESTIMATED)
 
 
 def _maybe_billed(run: RunningAttempt) -> bool:
