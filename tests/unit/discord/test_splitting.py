@@ -73,8 +73,11 @@ def test_any_text_at_all_is_cut_within_the_limit_without_loss(text: str, limit: 
 @given(MARKDOWN)
 def test_fenceless_parts_join_to_the_original(text: str) -> None:
     text = text.replace("`", "").replace("~", "")
+    shown = [text[p.start : p.end] for p in pieces(text, 200)]
 
-    assert "".join(split(text, 200)) == (text if text.strip() else "")
+    # A stretch of nothing but white space, as long as a message, is no message.
+    assert list(split(text, 200)) == [piece for piece in shown if piece.strip()]
+    assert "".join(shown) == text
 
 
 @settings(max_examples=60, deadline=None)
