@@ -1,5 +1,6 @@
 """The web pages over a bot."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -7,13 +8,17 @@ from pathlib import Path
 from typing import cast
 
 from understudy.app.board import anyone_usable, candidate_views, gauges
-from understudy.app.bot import Bot
+from understudy.app.bot import Bot, folder_of
+from understudy.app.lore import try_lore
 from understudy.app.sight import Taken
+from understudy.conversation.delivery import Place
+from understudy.conversation.personas.importing import import_card
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
 from understudy.platforms.web.chat import PLATFORM, Eyes, Upload
 from understudy.platforms.web.operator import Switches
+from understudy.platforms.web.personas import PersonaDesk
 from understudy.platforms.web.platform import House, WebPlatform
 
 
@@ -55,7 +60,23 @@ def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
         ready=lambda: anyone_usable(bot.models),
         for_machines=[("/metrics", metrics.page)],
         eyes=_eyes(bot),
+        personas=_personas(bot),
         vision=settings.vision.enabled,
+    )
+
+
+def _personas(bot: Bot) -> PersonaDesk:
+    async def take(card: bytes) -> str:
+        folder = folder_of(bot.config) / bot.settings().persona.folder
+        made = await asyncio.to_thread(import_card, card, folder)
+        await bot.reload_personas()
+        return f"{made.file.card.name} is here as {made.key!r}."
+
+    here = Place(PLATFORM, "")
+    return PersonaDesk(
+        take,
+        lambda: bot.personas.keys,
+        lambda text, persona: try_lore(bot, text, here, persona),
     )
 
 

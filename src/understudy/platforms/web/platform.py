@@ -14,6 +14,7 @@ from understudy.platforms.web.access import Access, is_loopback
 from understudy.platforms.web.chat import Answers, ChatApi, Eyes, Memory
 from understudy.platforms.web.feed import Feed
 from understudy.platforms.web.operator import CandidateView, Desk, OperatorPages, Switches
+from understudy.platforms.web.personas import PersonaDesk, PersonaPages
 from understudy.platforms.web.rooms import Rooms
 from understudy.platforms.web.serve import WebServer
 from understudy.platforms.web.site import ReadPage, SiteParts, build_site
@@ -38,6 +39,7 @@ class House:
     ready: Callable[[], bool]
     for_machines: Sequence[tuple[str, ReadPage]] = ()
     eyes: Eyes | None = None
+    personas: PersonaDesk | None = None
     vision: bool = False
     """Whether the page offers to take images."""
     clock: Callable[[], float] = time.time
@@ -95,7 +97,8 @@ def _operator_routes(house: House, feed: Feed) -> list[Route]:
     if house.ledger is None:
         return []
     desk = Desk(house.candidates, house.ledger, feed, house.switches, house.clock, house.bot_name)
-    return OperatorPages(desk).routes()
+    pages = OperatorPages(desk).routes()
+    return [*pages, *(PersonaPages(house.personas).routes() if house.personas else ())]
 
 
 def _access(house: House) -> Access:

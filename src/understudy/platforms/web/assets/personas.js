@@ -1,0 +1,47 @@
+// Drop a card, or try out which lore a text brings up.
+import { call } from "./api.js";
+import { byId, make } from "./dom.js";
+
+async function refresh() {
+  const { personas } = await call("GET", "/api/operator/personas");
+  const chosen = byId("lore-persona").value;
+  byId("lore-persona").replaceChildren(make("option", { value: "", textContent: "default persona" }),
+    ...personas.map((key) => make("option", { value: key, textContent: key })));
+  byId("lore-persona").value = personas.includes(chosen) ? chosen : "";
+}
+
+async function take(file) {
+  const note = byId("card-note");
+  note.textContent = `Reading ${file.name}…`;
+  try {
+    const response = await fetch("/api/operator/personas", { method: "POST", body: file });
+    const answer = await response.json();
+    note.textContent = answer.said || answer.error;
+    await refresh();
+  } catch {
+    note.textContent = "The server cannot be reached.";
+  }
+}
+
+async function test() {
+  const out = byId("lore-out");
+  try {
+    const shown = await call("POST", "/api/operator/lore", { text: byId("lore-text").value, persona: byId("lore-persona").value });
+    out.replaceChildren(make("p", { textContent: `As ${shown.persona}, about ${shown.tokens} tokens in all` }),
+      make("ul", {}, ...shown.entries.map((line) => make("li", { textContent: line }))),
+      ...shown.pieces.map((piece) => make("details", { open: true },
+        make("summary", { textContent: `${piece.name}, about ${piece.tokens} tokens` }), make("pre", { textContent: piece.text }))));
+  } catch (error) {
+    out.replaceChildren(make("p", { className: "empty", textContent: error.message }));
+  }
+}
+
+const drop = byId("card-drop");
+drop.ondragover = (event) => event.preventDefault();
+drop.ondrop = (event) => {
+  event.preventDefault();
+  if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+};
+byId("card-file").onchange = (event) => { if (event.target.files[0]) take(event.target.files[0]); };
+byId("lore-form").addEventListener("submit", (event) => { event.preventDefault(); test(); });
+refresh().catch(() => {});

@@ -1,0 +1,52 @@
+"""Cards and lore on the operator's page of the bot as it is composed."""
+
+import io
+import json
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from understudy.app.bot import open_bot
+from understudy.app.web import web_page
+from understudy.config.load import parse_config
+from understudy.observability.logs import Logs
+
+pytestmark = pytest.mark.slow
+
+BOOK = {"entries": [{"keys": ["bone"], "content": "Under the oak.", "enabled": True}]}
+CARD = {"name": "Rufus", "description": "A dog.", "character_book": BOOK}
+
+
+async def test_a_dropped_card_plays_at_once_and_its_lore_can_be_tried(tmp_path: Path) -> None:
+    made = parse_config(
+        f"""\
+model: {{provider_order: [a], servers: {{a: {{base_url: "http://127.0.0.1:9"}}}}}}
+storage: {{url: "sqlite:///{tmp_path}/bot.db"}}
+persona: {{folder: "{tmp_path}/personas"}}
+web: {{port: 0, token: operator-of-the-test}}
+""",
+        {},
+    )
+    data = json.dumps({"spec": "chara_card_v2", "spec_version": "2.0", "data": CARD})
+    async with (
+        open_bot(made, Logs(made.settings.logging, io.StringIO())) as bot,
+        web_page(bot, tmp_path / "token") as page,
+        aiohttp.ClientSession(page.url) as stranger,
+        aiohttp.ClientSession(
+            page.url, headers={"Authorization": "Bearer operator-of-the-test"}
+        ) as http,
+    ):
+        async with stranger.post("/api/operator/personas", data=data) as answer:
+            assert answer.status == 401
+        async with http.post("/api/operator/personas", data="no card") as answer:
+            assert answer.status == 400
+        async with http.post("/api/operator/personas", data=data) as answer:
+            assert (await answer.json())["said"] == "Rufus is here as 'rufus'."
+        asked = {"text": "a bone!", "persona": "rufus"}
+        async with http.post("/api/operator/lore", json=asked) as answer:
+            shown = await answer.json()
+
+    assert shown["persona"] == "Rufus"
+    assert "named by “bone”" in shown["entries"][0]
+    assert "Under the oak." in shown["pieces"][0]["text"]
