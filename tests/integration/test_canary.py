@@ -217,6 +217,26 @@ async def read_pages(http: aiohttp.ClientSession, bot: Running, outlets: Outlets
     for path in ("/metrics", "/healthz", "/readyz"):
         async with http.get(bot.web.url + path) as page:
             outlets.told.append(await page.text())
+    await read_operators_page(http, bot, outlets)
+
+
+async def read_operators_page(http: aiohttp.ClientSession, bot: Running, outlets: Outlets) -> None:
+    """What its script fetches: the board with the latest attempts, sums, each reply's story."""
+    assert bot.web is not None
+    assert bot.bot.ledger is not None
+    base, operator = bot.web.url, {"Authorization": f"Bearer {WEB}"}
+    replies = [reply.request_id for reply in await bot.bot.ledger.recent(100)]
+    stories = [f"/api/operator/replies/{reply}" for reply in replies]
+    for path in ("/operator", "/api/operator/usage", *stories):
+        async with http.get(base + path, headers=operator) as page:
+            assert page.status == 200
+            outlets.told.append(await page.text())
+    async with http.get(f"{base}/api/operator/events", headers=operator) as events:
+        shown = ""
+        while "event: board" not in shown:  # after the rows of the latest attempts
+            shown += (await events.content.readuntil(b"\n\n")).decode()
+    assert "sgood" in shown
+    outlets.told.append(shown)
 
 
 async def read_ledger(folder: Path, outlets: Outlets) -> None:
