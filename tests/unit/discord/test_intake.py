@@ -194,6 +194,21 @@ async def test_webhooks_are_bots_unless_they_speak_for_people(
     assert inbound.author.is_bot is is_bot
 
 
+async def test_a_message_from_a_server_not_announced_yet_is_read_without_roles(
+    world: World, channel: Json, ann: Json
+) -> None:
+    state = discord.Client(intents=discord.Intents.none())._connection
+    place = discord.PartialMessageable(state, int(channel["id"]), int(channel["guild_id"]))
+    data = world.write(channel["id"], ann, f"{_at(world)} hello")
+    message = discord.Message(state=state, channel=place, data=data)  # type: ignore[arg-type]
+
+    inbound = await _read(world, message)
+
+    assert inbound.author.name == "Ann"
+    assert inbound.author.roles == frozenset()
+    assert inbound.place.guild_id == channel["guild_id"]
+
+
 @dataclass
 class Camera:
     """Takes pictures in, and remembers what it was asked for."""

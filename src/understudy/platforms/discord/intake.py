@@ -159,7 +159,9 @@ def place_in(channel: object, channel_id: int | None, guild_id: int | None) -> P
 def author_of(message: discord.Message) -> Author:
     author = message.author
     proxied = message.webhook_id is not None and message.application_id in _PROXIES
-    roles = author.roles if isinstance(author, discord.Member) else ()
+    # Of a server that Discord has not announced yet, discord.py knows the id only.
+    announced = isinstance(message.guild, discord.Guild)
+    roles = author.roles if isinstance(author, discord.Member) and announced else ()
     return Author(
         id=str(author.id),
         name=author.display_name,
