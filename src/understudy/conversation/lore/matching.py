@@ -18,6 +18,7 @@ from understudy.conversation.lore.book import Entry, Logic
 _PATTERN_TIMEOUT_S = 0.05
 _MAX_TIMEOUTS = 3
 _MAX_PATTERN = 2000
+_HEAD_CHARS = 6
 _SLASHED = re.compile(r"/((?:[^/\\]|\\.)+)/([gimsuy]*)\Z", re.DOTALL)
 _WORD = re.compile(r"\w+")
 # Scripts written without spaces have no word boundaries to look for.
@@ -219,16 +220,19 @@ class KeyIndex:
 
 
 class _Pieces:
-    """Texts to be found inside others, by their first three characters."""
+    """Texts to be found inside others, by how they begin."""
 
     def __init__(self) -> None:
         self._by_head: dict[str, dict[str, list[int]]] = {}
+        self._sizes: set[int] = set()
 
     def add(self, piece: str, at: int) -> None:
-        self._by_head.setdefault(piece[:3], {}).setdefault(piece, []).append(at)
+        head = piece[:_HEAD_CHARS]
+        self._sizes.add(len(head))
+        self._by_head.setdefault(head, {}).setdefault(piece, []).append(at)
 
     def within(self, text: str) -> Iterable[int]:
-        heads = {text[i : i + size] for size in (1, 2, 3) for i in range(len(text))}
+        heads = {text[i : i + size] for size in self._sizes for i in range(len(text))}
         for head in heads & self._by_head.keys():
             for piece, places in self._by_head[head].items():
                 if piece in text:
