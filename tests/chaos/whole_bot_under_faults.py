@@ -281,5 +281,5 @@ async def test_every_message_has_one_whole_answer_whatever_fails(
                 f"{len(lost)} lost, {len(doubled)} doubled, {len(wrong)} violations"
             )
         sizes = f"CHAOS_SEED={SEED} CHAOS_MESSAGES={MESSAGES} CHAOS_KILLS={KILLS}"
-        again = f"replay: {sizes} pytest tests/chaos/test_whole_bot.py"
+        again = f"replay: {sizes} pytest tests/chaos/whole_bot_under_faults.py"
         assert (lost, doubled, wrong) == ([], [], []), again
