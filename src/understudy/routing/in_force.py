@@ -77,5 +77,6 @@ def _rules(model: ModelSettings, rev: str) -> RouterRules:
         deadline=deadline,
         max_attempts=model.max_attempts,
         stop_on_content_policy=model.on_content_policy == "stop",
+        keep_partial_chars=model.keep_partial_chars,
         config_rev=rev,
     )

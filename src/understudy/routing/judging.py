@@ -19,7 +19,6 @@ from understudy.routing.trip import Trip
 _log = structlog.get_logger()
 
 _RESTART_NEEDS_S = 10.0
-_GOOD_ENOUGH_CHARS = 600
 _SENTENCE_ENDS = (".", "!", "?", "…", '."', '!"', '?"', ".)", "。", "！", "？")
 _SHRINK = 0.85
 _ROOM_TO_THINK = 4
@@ -33,11 +32,13 @@ class Judge:
         wall: Callable[[], float],
         *,
         stop_on_content_policy: bool,
+        keep_partial_chars: int,
     ) -> None:
         self._memory = memory
         self._clock = clock
         self._wall = wall
         self._stop_on_content_policy = stop_on_content_policy
+        self._keep_partial_chars = keep_partial_chars
 
     def judge(self, trip: Trip, run: RunningAttempt) -> Verdict:
         """Take the consequences of an attempt that ended by itself."""
@@ -137,18 +138,20 @@ class Judge:
         return False
 
     def _may_restart(self, trip: Trip, run: RunningAttempt, rule: Rule) -> bool:
-        text = run.text
-        done = len(text) >= _GOOD_ENOUGH_CHARS and text.rstrip().endswith(_SENTENCE_ENDS)
         may = (
             trip.request.kind is SinkKind.EDITABLE
             and rule.restarts
             and not run.tool_calls
-            and not done
+            and not self._is_good_enough(run.text)
             and trip.partial_count == 1
             and trip.total_s(self._clock()) >= _RESTART_NEEDS_S
         )
         trip.restarting = may
         return may
+
+    def _is_good_enough(self, part: str) -> bool:
+        least = self._keep_partial_chars
+        return 0 < least <= len(part) and part.rstrip().endswith(_SENTENCE_ENDS)
 
     def _plan_repair(self, trip: Trip, run: RunningAttempt, error: ProviderError) -> None:
         role = repair_for(error, owns_prompt=trip.request.owns_prompt)

@@ -53,6 +53,8 @@ class RouterRules:
     deadline: Deadline = field(default_factory=Deadline)
     max_attempts: int | None = None
     stop_on_content_policy: bool = True
+    keep_partial_chars: int = 600
+    """A part that breaks off after a whole sentence stays when it is this long; 0: never."""
     config_rev: str = ""
 
 
@@ -79,6 +81,7 @@ class ModelRouter:
             tools.clock,
             tools.wall,
             stop_on_content_policy=self.rules.stop_on_content_policy,
+            keep_partial_chars=self.rules.keep_partial_chars,
         )
 
     async def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
@@ -105,14 +108,6 @@ class ModelRouter:
             yield trip.end(None if trip.winner is not None else self._offline(trip))
         finally:
             trip.abandon(self._judge.cancelled)
-
-    def reloaded(
-        self, candidates: Sequence[Candidate], rules: RouterRules | None = None
-    ) -> "ModelRouter":
-        """The router of a changed configuration. Cooldowns and lessons carry over; replies that
-        are running finish on the old one."""
-        self.memory.forgive()
-        return ModelRouter(candidates, rules, memory=self.memory, instruments=self._tools)
 
     def status(self) -> tuple[Standing, ...]:
         """How each candidate stands right now, in order."""

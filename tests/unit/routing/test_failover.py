@@ -10,7 +10,6 @@ from understudy.errors import (
     Denied,
     ErrorClass,
     HoldScope,
-    RateLimited,
     Rejected,
     Unreachable,
     leaf_of,
@@ -543,17 +542,6 @@ async def test_three_empty_replies_of_ten_leave_a_model_out() -> None:
         await reply(model)
 
     assert calls(empty) == 3
-
-
-async def test_cooldowns_carry_over_to_the_router_of_a_changed_configuration() -> None:
-    limited = candidate("a", (RateLimited(ErrorClass.RATE_LIMITED, retry_after_s=60.0),))
-    old = router([limited, candidate("b", GOOD)])
-    await reply(old)
-
-    fresh = candidate("a", GOOD)
-    new = old.reloaded([fresh, candidate("b", GOOD)])
-
-    assert (await reply(new)).story == ["a cooldown", "b ok"]
 
 
 async def test_error_text_is_kept_out_of_records() -> None:

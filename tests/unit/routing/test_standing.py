@@ -61,16 +61,6 @@ async def test_an_operator_ends_the_cooldowns_of_one_provider() -> None:
     assert (await reply(model)).story == ["a cooldown", "b ok"]
 
 
-async def test_a_new_configuration_forgives_what_only_the_operator_can_mend() -> None:
-    denied = candidate("a", failing(ErrorClass.AUTH), GOOD)
-    old = router([denied, candidate("b", GOOD)])
-    await reply(old)
-
-    new = old.reloaded(old.candidates)
-
-    assert (await reply(new)).story == ["a ok"]
-
-
 async def test_a_local_engine_that_is_down_is_polled_and_nobody_pays() -> None:
     home = candidate("home", failing(ErrorClass.CONNECT_REFUSED), GOOD, local=True)
     client(home).report = ProbeReport(ProbeState.UNREACHABLE)
