@@ -1,7 +1,10 @@
-"""A genuine llama.cpp server in this process, over a tiny model made for it."""
+"""A genuine llama.cpp server over a tiny model made for it, in this process or in its own."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,35 @@ def llama_server(
         yield str(server.listening_address)
     finally:
         del server
+
+
+@dataclass(frozen=True, slots=True)
+class Mortal:
+    """A genuine server in a process of its own, which a test may kill."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def mortal_llama_server(model: Path) -> Iterator[Mortal]:
+    """As `llama_server`; dead at the end in any case."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(model)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield Mortal(process.stdout.readline().strip(), process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+if __name__ == "__main__":
+    with llama_server(Path(sys.argv[1])) as served:
+        print(served, flush=True)  # noqa: T201
+        sys.stdin.read()
