@@ -177,10 +177,13 @@ class RehearsalServer:
             for move in play.moves:
                 await move.play(stage)
             return await stage.close()
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, ConnectionError) as gone:
             if not stage.left_by_us and not self._closing:
                 left = Disconnect(asked.number, self._clock())
                 await self._note(lambda seen: seen.disconnects.append(left))
+            if isinstance(gone, ConnectionError):
+                # Raised on, it would be logged as an error of ours; nobody is there to read this.
+                return web.Response()
             raise
         finally:
             self.seen.in_flight -= 1
