@@ -1,7 +1,7 @@
 """A gateway that really listens, over a router with real clients, over stand-in model servers."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -28,8 +28,12 @@ class World:
         return self.servers[0].last_body
 
 
-def candidate(name: str, server: RehearsalServer, sessions: HttpSessions) -> Candidate:
-    settings = NamedServer(engine="openai", base_url=server.base_url, name="lab/model")
+def candidate(
+    name: str, server: RehearsalServer, sessions: HttpSessions, preset: str | None = None
+) -> Candidate:
+    settings = NamedServer(
+        engine="openai", base_url=server.base_url, name="lab/model", preset=preset
+    )
     return Candidate(
         provider=name,
         model="lab/model",
@@ -43,7 +47,9 @@ def candidate(name: str, server: RehearsalServer, sessions: HttpSessions) -> Can
 
 
 @asynccontextmanager
-async def world(*parts: str, settings: GatewaySettings | None = None) -> AsyncIterator[World]:
+async def world(
+    *parts: str, settings: GatewaySettings | None = None, presets: Mapping[str, str] | None = None
+) -> AsyncIterator[World]:
     """One model server per part, named `first`, `second`, and so on, tried in that order."""
     async with AsyncExitStack() as stack:
         sessions = HttpSessions()
@@ -51,13 +57,23 @@ async def world(*parts: str, settings: GatewaySettings | None = None) -> AsyncIt
         servers = [await stack.enter_async_context(RehearsalServer(part)) for part in parts]
         names = ("first", "second", "third")
         candidates = [
-            candidate(name, server, sessions) for name, server in zip(names, servers, strict=False)
+            candidate(name, server, sessions, (presets or {}).get(name))
+            for name, server in zip(names, servers, strict=False)
         ]
-        limits = KeyLimits()
-        router = ModelRouter(candidates, instruments=Instruments(observers=(limits,)))
-        source = Source(router.reply, tuple(c.name for c in candidates), lambda _origin: True)
-        gateway = Gateway(
-            settings or GatewaySettings(), source, limits, new_id=lambda: uuid.uuid4().hex
-        )
-        served = await stack.enter_async_context(WebServer(gateway, "127.0.0.1", 0))
-        yield World(f"{served.url}/v1", tuple(servers))
+        url = await stack.enter_async_context(gateway_over(candidates, settings))
+        yield World(url, tuple(servers))
+
+
+@asynccontextmanager
+async def gateway_over(
+    candidates: Sequence[Candidate], settings: GatewaySettings | None = None
+) -> AsyncIterator[str]:
+    """The gateway's base URL."""
+    limits = KeyLimits()
+    router = ModelRouter(candidates, instruments=Instruments(observers=(limits,)))
+    source = Source(router.reply, tuple(c.name for c in candidates), lambda _origin: True)
+    gateway = Gateway(
+        settings or GatewaySettings(), source, limits, new_id=lambda: uuid.uuid4().hex
+    )
+    async with WebServer(gateway, "127.0.0.1", 0) as served:
+        yield f"{served.url}/v1"

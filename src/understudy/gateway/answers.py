@@ -62,7 +62,7 @@ class _Reasoned(msgspec.Struct):
     reasoning_tokens: int
 
 
-class _Usage(msgspec.Struct, omit_defaults=True):
+class UsagePiece(msgspec.Struct, omit_defaults=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -71,7 +71,7 @@ class _Usage(msgspec.Struct, omit_defaults=True):
     cost: float | None = None
 
 
-class _Error(msgspec.Struct):
+class ErrorPiece(msgspec.Struct):
     message: str
     type: str
     code: str
@@ -103,8 +103,8 @@ class _Answer(msgspec.Struct, omit_defaults=True):
     created: int
     model: str
     choices: Sequence[_Choice | _ChunkChoice]
-    usage: _Usage | None = None
-    error: _Error | None = None
+    usage: UsagePiece | None = None
+    error: ErrorPiece | None = None
 
 
 _KINDS = {
@@ -117,19 +117,19 @@ _KINDS = {
 }
 
 
-def _error_of(refusal: RequestRefused) -> _Error:
+def error_of(refusal: RequestRefused) -> ErrorPiece:
     kind = _KINDS.get(refusal.status, "server_error")
-    return _Error(str(refusal), kind, refusal.code, refusal.param)
+    return ErrorPiece(str(refusal), kind, refusal.code, refusal.param)
 
 
 def error_body(refusal: RequestRefused) -> bytes:
-    return _encode({"error": _error_of(refusal)})
+    return _encode({"error": error_of(refusal)})
 
 
-def _usage_of(usage: Usage | None) -> _Usage | None:
+def usage_of(usage: Usage | None) -> UsagePiece | None:
     if usage is None:
         return None
-    return _Usage(
+    return UsagePiece(
         usage.input_tokens,
         usage.output_tokens,
         usage.input_tokens + usage.output_tokens,
@@ -159,7 +159,7 @@ def _tool_calls(pieces: Iterable[ToolCallDelta]) -> list[_ToolCall] | None:
     ] or None
 
 
-def _frame(payload: bytes) -> bytes:
+def frame(payload: bytes) -> bytes:
     if b"\n" in payload:
         payload = payload.replace(b"\n", b"\ndata: ")
     return b"data: %b\n\n" % payload
@@ -189,7 +189,7 @@ class Envelope:
     def output(self, event: Output) -> bytes:
         """The frame of one output: as it came from the model's server, or made anew."""
         if event.raw is not None:
-            return _frame(event.raw)
+            return frame(event.raw)
         if isinstance(event, TextDelta):
             return self._chunk(_Delta(content=event.text))
         if isinstance(event, ReasoningDelta):
@@ -212,7 +212,7 @@ class Envelope:
     def broken(self, refusal: RequestRefused) -> bytes:
         """The chunk that ends a stream which cannot be made whole any more."""
         answer = self._answer("chat.completion.chunk", [_ChunkChoice(_Delta(), "error")], None)
-        answer.error = _error_of(refusal)
+        answer.error = error_of(refusal)
         return b"data: %b\n\n" % _encode(answer)
 
     def _chunk(self, delta: _Delta, reason: str | None = None) -> bytes:
@@ -222,4 +222,4 @@ class Envelope:
     def _answer(
         self, kind: str, choices: Sequence[_Choice | _ChunkChoice], usage: Usage | None
     ) -> _Answer:
-        return _Answer(self.id, kind, self.created, self.model, choices, _usage_of(usage))
+        return _Answer(self.id, kind, self.created, self.model, choices, usage_of(usage))

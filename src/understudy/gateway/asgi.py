@@ -1,4 +1,4 @@
-"""The gateway as a bare ASGI application: OpenAI's chat protocol straight onto the ModelRouter."""
+"""The gateway as a bare ASGI application: OpenAI's protocol straight onto the ModelRouter."""
 
 import functools
 import math
@@ -15,7 +15,7 @@ from understudy.config.settings import Gateway as GatewaySettings
 from understudy.errors import RequestRefused
 from understudy.gateway.access import Access, Guest
 from understudy.gateway.answers import error_body, model_entry, model_list
-from understudy.gateway.asking import Ask, read_ask
+from understudy.gateway.asking import Ask, read_ask, read_completion
 from understudy.gateway.http import (
     JSON,
     SSE,
@@ -61,7 +61,7 @@ class _Call:
 
 
 class Gateway:
-    """Serves chat completions and the model list.
+    """Serves chat completions, bare completions and the model list.
 
     One request is one reply of the router; nothing is retried here. An instance belongs to one
     configuration: after a reload a new one goes on with the same `limits`, which must be among
@@ -88,6 +88,7 @@ class Gateway:
         self._started = int(wall())
         self._endpoints: dict[str, dict[str, Callable[[_Call], Awaitable[None]]]] = {
             "/chat/completions": {"POST": self._chat},
+            "/completions": {"POST": self._go_on},
             "/models": {"GET": self._models},
             "/openapi.json": {"GET": self._document},
             "/healthz": {"GET": self._health},
@@ -138,15 +139,21 @@ class Gateway:
         return endpoint
 
     async def _chat(self, call: _Call) -> None:
+        await self._reply(call, read_ask)
+
+    async def _go_on(self, call: _Call) -> None:
+        await self._reply(call, read_completion)
+
+    async def _reply(self, call: _Call, read: Callable[[bytes], Ask]) -> None:
         guest = self._access.admit(call.peer, call.headers)
         body = await read_body(call.headers, call.receive, self._settings.max_body_bytes)
         if body is None:
             return
-        ask = read_ask(body)
+        ask = read(body)
         self._count(guest)
         events = self._source.reply(self._request(call.id, guest, ask))
-        form = Form(call.id, int(self._wall()), ask.include_usage)
-        why = functools.partial(self._why, images=ask.images > 0)
+        form = Form(call.id, int(self._wall()), ask.include_usage, ask.bare)
+        why = functools.partial(self._why, ask)
         if ask.stream:
             await _streamed(call, events, form, why)
         else:
@@ -161,8 +168,9 @@ class Gateway:
             origin=guest.origin,
             owns_prompt=False,
             images=ask.images,
-            degrade_images=self._settings.degrade_images,
+            degrade_images=self._settings.degrade_images and not ask.bare,
             tools=ask.tools,
+            bare=ask.bare,
             order=self._names.order(ask.model),
             fair_key=guest.name,
             may_spend=self._source.may_spend,
@@ -180,8 +188,8 @@ class Gateway:
                 retry_after_s=wait_s,
             )
 
-    def _why(self, end: ReplyEnded, *, images: bool) -> RequestRefused:
-        return refusal_of(end, images=images, now=self._wall())
+    def _why(self, ask: Ask, end: ReplyEnded) -> RequestRefused:
+        return refusal_of(end, images=ask.images > 0, bare=ask.bare, now=self._wall())
 
     async def _models(self, call: _Call) -> None:
         self._access.admit(call.peer, call.headers)

@@ -1,4 +1,4 @@
-"""A client's chat request, read once: what the router must know, and the rest as it came.
+"""A client's request, read once: what the router must know, and the rest as it came.
 
 Only what decides something is looked at. Everything else, inline images above all, stays the
 bytes it arrived as.
@@ -19,6 +19,12 @@ IMAGE_TOKENS = 1_400
 
 _OURS = ("model", "stream", "stream_options")
 """The router decides these anew for each candidate: it always streams and asks for usage."""
+_NOT_OF_A_TEXT = (*_OURS, "messages", "best_of")
+"""`best_of` cannot be streamed, and all but one of its texts would be paid for and thrown away."""
+_ONE_TEXT = (
+    "it has to be one text; token numbers mean another text to each model, "
+    "and several texts are several requests"
+)
 _IMAGE_NOTE = {"type": "text", "text": "[an image that this model cannot be shown]"}
 
 
@@ -50,6 +56,7 @@ _name = msgspec.json.Decoder(str | None)
 _flag = msgspec.json.Decoder(bool | None)
 _options = msgspec.json.Decoder(_StreamOptions | None)
 _turns = msgspec.json.Decoder(list[_Turn])
+_prompt = msgspec.json.Decoder(str | list[object])
 _messages = msgspec.json.Decoder(list[dict[str, object]])
 _NULL = msgspec.Raw(b"null")
 _NO_TOOLS = (b"null", b"[]")
@@ -60,7 +67,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One chat request of a client."""
+    """One request of a client."""
 
     model: str
     stream: bool
@@ -71,8 +78,10 @@ class Ask:
     """The text of its turns, for servers that know only prompts and for counting tokens."""
     chars: int
     """Length of all text, tool definitions included."""
-    images: int
-    tools: bool
+    images: int = 0
+    tools: bool = False
+    bare: bool = False
+    """A text to go on from, instead of a conversation."""
 
     def build(self, fit: Fit) -> Prompt:
         """The prompt for one candidate; a client's own prompt is never trimmed."""
@@ -81,7 +90,10 @@ class Ask:
             request = ChatRequest(self.messages, extra=self._without_images())
             return Prompt(request, tokens, degraded=("images",))
         tokens += self.images * IMAGE_TOKENS
-        return Prompt(ChatRequest(self.messages, extra=self.extra), tokens, self.images)
+        return Prompt(self._request(), tokens, self.images)
+
+    def _request(self) -> ChatRequest:
+        return ChatRequest(self.messages, extra=self.extra, bare=self.bare)
 
     def _without_images(self) -> bytes:
         members = _members.decode(self.extra)
@@ -117,6 +129,27 @@ def read_ask(body: bytes) -> Ask:
         chars=sum(map(len, texts)) + (len(tools) if tools not in _NO_TOOLS else 0),
         images=sum(map(_images_of, turns)),
         tools=tools not in _NO_TOOLS,
+    )
+
+
+def read_completion(body: bytes) -> Ask:
+    """Read a request to go on from a text. Raises `RequestRefused` (400) as `read_ask` does."""
+    members = _read(_members, body, None)
+    prompt = _read(_prompt, members.get("prompt", _NULL), "prompt")
+    if isinstance(prompt, list):
+        if len(prompt) != 1 or not isinstance(prompt[0], str):
+            raise _wrong("prompt", _ONE_TEXT)
+        prompt = prompt[0]
+    options = _read(_options, members.get("stream_options", _NULL), "stream_options")
+    passed = {k: raw for k, raw in members.items() if k not in _NOT_OF_A_TEXT}
+    return Ask(
+        model=_read(_name, members.get("model", _NULL), "model") or "",
+        stream=_read(_flag, members.get("stream", _NULL), "stream") is True,
+        include_usage=options is not None and options.include_usage is True,
+        extra=_encode(passed | {"prompt": prompt}),
+        messages=(Message("user", (TextPart(prompt),)),),
+        chars=len(prompt),
+        bare=True,
     )
 
 

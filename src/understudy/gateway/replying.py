@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from understudy.chat import ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.errors import RequestRefused
 from understudy.gateway.answers import DONE, Envelope, Output
+from understudy.gateway.completion_answers import CompletionEnvelope
 from understudy.gateway.http import Header
 from understudy.gateway.line import ClientLine
 from understudy.routing.attempts import AttemptRecord, Outcome
@@ -24,8 +25,12 @@ class Form:
     id: str
     created: int
     include_usage: bool
+    bare: bool = False
+    """A text that goes on from a prompt, rather than a message."""
 
-    def envelope(self, model: str) -> Envelope:
+    def envelope(self, model: str) -> Envelope | CompletionEnvelope:
+        if self.bare:
+            return CompletionEnvelope(f"cmpl-{self.id}", self.created, model)
         return Envelope(f"chatcmpl-{self.id}", self.created, model)
 
 
@@ -97,7 +102,9 @@ async def stream(events: Events, form: Form, line: ClientLine, why: Why) -> Repl
     raise AssertionError("the router ends every reply with ReplyEnded")
 
 
-def _last_frames(envelope: Envelope, form: Form, end: ReplyEnded, why: Why) -> bytes:
+def _last_frames(
+    envelope: Envelope | CompletionEnvelope, form: Form, end: ReplyEnded, why: Why
+) -> bytes:
     if end.finish_reason is None:
         last = envelope.broken(why(end))
     else:

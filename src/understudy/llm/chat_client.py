@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from understudy.errors import (
 from understudy.llm.addresses import api_root, is_local
 from understudy.llm.classify import classify
 from understudy.llm.client import Exchange, Phase, ProbeReport
+from understudy.llm.completions import decode_completion, missing_page
 from understudy.llm.dialect import Dialect
 from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.openai_wire import (
@@ -110,9 +112,15 @@ class ChatClient:
         )
         self._secrets = tuple(s for s in (facts.key, *facts.headers.values()) if s and len(s) > 5)
 
+    @property
+    def goes_on(self) -> bool:
+        return self.dialect.completions_path is not None
+
     def stream(
         self, request: ChatRequest, model: str, exchange: Exchange
     ) -> AsyncGenerator[ChatEvent, None]:
+        if request.bare:
+            return self.go_on(self.body(request, model), exchange)
         return self.converse(
             self.dialect.chat_path, self.body(request, model), self.reader(exchange)
         )
@@ -137,6 +145,17 @@ class ChatClient:
             exchange.phase = Phase.DONE
             yield finished
 
+    async def go_on(self, body: bytes, exchange: Exchange) -> AsyncGenerator[ChatEvent, None]:
+        """Send one bare prompt. Raises `unsupported_input` where the server has no such page."""
+        path = self.dialect.completions_path
+        if path is None:
+            raise Rejected(ErrorClass.UNSUPPORTED_INPUT)
+        with missing_page():
+            events = self.converse(path, body, self.reader(exchange, decode_completion))
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+
     async def probe(self, model: str) -> ProbeReport:
         try:
             answer = await self.endpoint.ask("GET", self.dialect.models_path)
@@ -160,7 +179,7 @@ class ChatClient:
         members = self.members(request)
         for name in request.omit:
             members.pop(name, None)
-        if "messages" not in members:
+        if "messages" not in members and not request.bare:
             members["messages"] = [encode_message(m) for m in self.turns(request.messages)]
         if model:
             members["model"] = model
@@ -181,7 +200,8 @@ class ChatClient:
                 members[here] = members.pop(name)
         if dialect.fields is None:
             return members
-        return {k: v for k, v in members.items() if k in dialect.fields or k == "messages"}
+        asked_as = "prompt" if request.bare else "messages"
+        return {k: v for k, v in members.items() if k in dialect.fields or k == asked_as}
 
     def reader(self, exchange: Exchange, decode: Decode = DECODE_CHUNK) -> ReplyReader:
         return ReplyReader(exchange, self._classify_within, self.repair_usage, decode)

@@ -77,6 +77,11 @@ class LLMClient(Protocol):
     Configured sampling, headers and key are the client's; the request's own fields win.
     """
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its server may be sent a bare request."""
+        ...
+
     def stream(
         self, request: ChatRequest, model: str, exchange: Exchange
     ) -> AsyncGenerator[ChatEvent, None]:

@@ -27,6 +27,8 @@ class Dialect:
     engine: str
     base_url: str | None = None
     chat_path: str = "/chat/completions"
+    completions_path: str | None = "/completions"
+    """Where it goes on from a bare prompt; `None` where it knows only conversations."""
     models_path: str = "/models"
     fields: frozenset[str] | None = None
     """The body members the server takes; `None` where it ignores what it does not know."""

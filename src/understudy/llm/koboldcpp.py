@@ -88,8 +88,12 @@ class LocalKoboldClient(ChatClient):
         self, request: ChatRequest, model: str, exchange: Exchange
     ) -> AsyncGenerator[ChatEvent, None]:
         key = self._new_key()
+        if request.bare:
+            asked = self.go_on(self.body(request, model, {"genkey": key}), exchange)
+        else:
+            asked = self._ask(request, model, exchange, key)
         try:
-            async with aclosing(self._ask(request, model, exchange, key)) as events:
+            async with aclosing(asked) as events:
                 async for event in events:
                     yield event
         finally:

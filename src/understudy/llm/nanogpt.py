@@ -52,14 +52,16 @@ class NanoGptClient(ChatClient):
             dialect = replace(dialect, chat_path="/completions")
         elif facts.mode == "plain_generate":
             url = server_root(facts.base_url or dialect.base_url or "")
-            dialect = replace(dialect, chat_path=f"{url}/generate", eof_is_end=True)
+            dialect = replace(
+                dialect, chat_path=f"{url}/generate", eof_is_end=True, completions_path=None
+            )
         super().__init__(facts, dialect, sessions, clocks)
         self._template = chat_template(facts.chat_template, "plain")
 
     def body(
         self, request: ChatRequest, model: str, own: Mapping[str, object] | None = None
     ) -> bytes:
-        if self.facts.mode == "openai_chat":
+        if self.facts.mode == "openai_chat" or request.bare:
             return super().body(request, model, own)
         members = self.members(request)
         members.pop("messages", None)

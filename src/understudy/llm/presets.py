@@ -12,6 +12,7 @@ PRESETS: dict[str, Dialect] = {
         engine="openai",
         base_url="https://api.openai.com/v1",
         length_field="max_completion_tokens",  # reasoning models refuse the older name
+        completions_path=None,  # there for none of its chat models
     ),
     "ollama": Dialect(
         engine="openai",
@@ -40,6 +41,7 @@ PRESETS: dict[str, Dialect] = {
     "groq": Dialect(
         engine="openai",
         base_url="https://api.groq.com/openai/v1",
+        completions_path=None,
         fields=(_COMMON | _PENALTIES - {"max_tokens"})
         | {"max_completion_tokens", "response_format", "reasoning_effort", "parallel_tool_calls"},
         length_field="max_completion_tokens",
@@ -54,6 +56,7 @@ PRESETS: dict[str, Dialect] = {
     "mistral": Dialect(
         engine="openai",
         base_url="https://api.mistral.ai/v1",
+        completions_path=None,
         fields=_COMMON
         | {"frequency_penalty", "presence_penalty", "random_seed", "response_format"},
         renames=(("seed", "random_seed"),),
@@ -63,16 +66,19 @@ PRESETS: dict[str, Dialect] = {
     "deepseek": Dialect(
         engine="openai",
         base_url="https://api.deepseek.com/v1",
+        completions_path=None,
         fields=_COMMON | {"frequency_penalty", "presence_penalty", "response_format", "thinking"},
     ),
     "google": Dialect(
         engine="openai",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        completions_path=None,
         fields=_COMMON | {"response_format", "reasoning_effort"},
     ),
     "anthropic": Dialect(
         engine="openai",
         base_url="https://api.anthropic.com/v1",
+        completions_path=None,
         fields=_COMMON | {"parallel_tool_calls", "thinking"},
         id_header="request-id",
     ),

@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from types import TracebackType
@@ -136,7 +136,7 @@ class RehearsalServer:
         port is taken."""
         self._closing = False
         app = web.Application(client_max_size=64 * 2**20)
-        app.router.add_post("/{prefix:.*}chat/completions", self._chat)
+        app.router.add_post("/{prefix:.*}completions", self._reply)
         app.router.add_get("/{prefix:.*}models", self._models)
         app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(
@@ -163,7 +163,7 @@ class RehearsalServer:
             change(self.seen)
             self._changed.notify_all()
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
+    async def _reply(self, request: web.Request) -> web.StreamResponse:
         asked = await self._asked(request)
         play = self._script(asked.number) if self._admits(request) else behaviour("e401")
         if play.name == "ok" and self._cast.word_pause_s:
@@ -204,7 +204,7 @@ class RehearsalServer:
         return key is None or request.headers.get("Authorization") == f"Bearer {key}"
 
     def _spoken(self, asked: Asked) -> Spoken:
-        lines = _lines(asked.body.get("messages"))
+        lines = _lines(asked.body)
         dice = Random(f"{self._cast.seed}/{asked.number}")  # noqa: S311 - small talk is no secret
         words = re.findall(r"\S+\s*", answer(lines, name=self._cast.name, random=dice))
         limit = asked.body.get("max_tokens")
@@ -254,7 +254,10 @@ def _images_of(content: object) -> int:
     return sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
 
 
-def _lines(messages: object) -> list[Line]:
+def _lines(body: Mapping[str, object]) -> list[Line]:
+    prompt, messages = body.get("prompt"), body.get("messages")
+    if isinstance(prompt, str):
+        return [Line(from_user=True, text=prompt, images=0)]
     rows = messages if isinstance(messages, list) else []
     return [
         Line(

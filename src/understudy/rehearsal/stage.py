@@ -30,6 +30,11 @@ class Asked:
     def streams(self) -> bool:
         return self.body.get("stream") is True
 
+    @property
+    def bare(self) -> bool:
+        """Whether a text is to go on, rather than a conversation."""
+        return not self.path.endswith("chat/completions")
+
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
@@ -83,9 +88,8 @@ class Stage:
 
     async def delta(self, delta: Json, finish_reason: str | None = None) -> None:
         if self.asked.streams:
-            await self.frame(
-                self._envelope({"index": 0, "delta": delta, "finish_reason": finish_reason})
-            )
+            said = {"text": delta.get("content", "")} if self.asked.bare else {"delta": delta}
+            await self.frame(self._envelope({"index": 0, **said, "finish_reason": finish_reason}))
 
     async def say(self, text: str) -> None:
         self._said.append(text)
@@ -133,15 +137,17 @@ class Stage:
         message: dict[str, object] = {"role": "assistant", "content": "".join(self._said)}
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
-        choice = {"index": 0, "message": message, "finish_reason": reason}
+        said = {"text": message["content"]} if self.asked.bare else {"message": message}
+        choice = {"index": 0, **said, "finish_reason": reason}
         payload = self._envelope(choice, self._usage() if usage else None)
-        payload["object"] = "chat.completion"
+        if not self.asked.bare:
+            payload["object"] = "chat.completion"
         await self.write(json.dumps(payload, ensure_ascii=False).encode())
 
     def _envelope(self, choice: Json | None, usage: Json | None = None) -> dict[str, object]:
         payload: dict[str, object] = {
             "id": f"chatcmpl-rehearsal-{self.asked.number}",
-            "object": "chat.completion.chunk",
+            "object": "text_completion" if self.asked.bare else "chat.completion.chunk",
             "created": 1_750_000_000 + self.asked.number,
             "model": self.spoken.model,
             "choices": [choice] if choice else [],

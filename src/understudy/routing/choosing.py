@@ -81,6 +81,8 @@ class Chooser:
         known = self._memory.book.of(candidate.key, candidate.capabilities)
         if trip.request.tools and known.tools is False:
             return False
+        if trip.request.bare and not (candidate.client.goes_on and known.goes_on is not False):
+            return False
         return not trip.request.images or trip.degrading or self._sees(candidate)
 
     def _sees(self, candidate: Candidate) -> bool:

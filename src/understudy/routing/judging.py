@@ -113,6 +113,8 @@ class Judge:
                 if error.n_ctx is not None:
                     book.learn(key, Capabilities(n_ctx=error.n_ctx))
                 book.learn_underestimate(key, 1 / _SHRINK)
+            case ErrorClass.UNSUPPORTED_INPUT if trip.request.bare:
+                book.learn(key, Capabilities(goes_on=False))
             case ErrorClass.UNSUPPORTED_INPUT if run.assignment.prompt.images:
                 book.learn(key, Capabilities(vision=False))
                 trip.blind.append(run.assignment.candidate)

@@ -1,7 +1,7 @@
 """Makes of a model's raw text what people may see: thoughts apart, leaks and loops cut off.
 
 A client of the gateway gets what the model wrote, thoughts apart: whoever writes their own
-prompts may well want the text that we would cut.
+prompts may well want the text that we would cut. What goes on from a bare prompt has no thoughts.
 """
 
 from collections.abc import Callable
@@ -27,6 +27,7 @@ _OTHER_SPEAKER = "\nUser:"
 _PAGES = ("<!doctype html", "<html")
 _CLIENTS = Markers(_OPENING + _CLOSING)
 _PEOPLES = Markers((*_OPENING, *_CLOSING, *_LEAKS, _OTHER_SPEAKER, *_PAGES))
+_NO_ONES = Markers(())
 _ENDS_THOUGHT = Markers(_CLOSING)
 
 _WORTH_KEEPING = 20
@@ -38,8 +39,10 @@ class Normaliser:
     """Takes the text of one attempt in pieces. Pieces that nothing is wrong with pass untouched,
     as the very same event."""
 
-    def __init__(self, *, for_people: bool, is_bound: Callable[[], bool]) -> None:
-        self._markers = _PEOPLES if for_people else _CLIENTS
+    def __init__(
+        self, *, for_people: bool, is_bound: Callable[[], bool], bare: bool = False
+    ) -> None:
+        self._markers = _NO_ONES if bare else _PEOPLES if for_people else _CLIENTS
         self._is_bound = is_bound
         """Whether people or a client have seen text of this attempt."""
         self._loop = LoopWatch()

@@ -79,6 +79,8 @@ class ReplyRequest:
     degrade_images: bool = True
     """When nothing that can see is usable: send the text alone rather than nothing."""
     tools: bool = False
+    bare: bool = False
+    """Go on from a bare prompt: only for models that do, and their text stays as they wrote it."""
     order: tuple[str, ...] | None = None
     """Provider names or `provider/model` to walk instead of the configured order."""
     fair_key: str = ""

@@ -75,7 +75,9 @@ class RunningAttempt:
         self._append_only = request.kind is SinkKind.APPEND_ONLY
         self._holdback = Holdback(request.kind, assignment.echoes)
         self._normaliser = Normaliser(
-            for_people=request.owns_prompt, is_bound=lambda: self.yielded and is_bound()
+            for_people=request.owns_prompt,
+            bare=request.bare,
+            is_bound=lambda: self.yielded and is_bound(),
         )
         self._texts: list[str] = []
         self._thought = False
