@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test unit check format conformance bench chaos chaos-long exactly-once clean
+.PHONY: demo test unit check format conformance bench fuzz-gateway chaos chaos-long exactly-once clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,6 +41,11 @@ bench: $(STAMP)
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 	$(BIN)/python bench/pipeline.py
 	$(BIN)/python bench/lore.py
+
+# The gateway against its own OpenAPI document, at length; `make test` has the short form.
+fuzz-gateway: $(STAMP)
+	SCHEMATHESIS_EXAMPLES=1000 $(BIN)/python -m pytest \
+		tests/integration/gateway/test_published_document.py
 
 # 200 messages over 20 channels of Discord, and 20 kills.
 exactly-once: $(STAMP)

@@ -12,6 +12,7 @@ from understudy.gateway.limits import KeyLimits
 from understudy.llm.registry import build_client
 from understudy.llm.transport import HttpSessions
 from understudy.platforms.web.serve import WebServer
+from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.candidate import Candidate, Limits
 from understudy.routing.router import Instruments, ModelRouter
@@ -48,7 +49,7 @@ def candidate(
 
 @asynccontextmanager
 async def world(
-    *parts: str, settings: GatewaySettings | None = None, presets: Mapping[str, str] | None = None
+    *parts: Part, settings: GatewaySettings | None = None, presets: Mapping[str, str] | None = None
 ) -> AsyncIterator[World]:
     """One model server per part, named `first`, `second`, and so on, tried in that order."""
     async with AsyncExitStack() as stack:

@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,10 +133,7 @@ class Gateway:
         if call.method == "OPTIONS":
             return _preflight
         endpoint = methods.get(call.method)
-        if endpoint is None:
-            allowed = ", ".join(methods)
-            raise RequestRefused(405, "method_not_allowed", f"{call.path} takes {allowed}.")
-        return endpoint
+        return functools.partial(_wrong_method, methods) if endpoint is None else endpoint
 
     async def _chat(self, call: _Call) -> None:
         await self._reply(call, read_ask)
@@ -241,8 +238,14 @@ async def _preflight(call: _Call) -> None:
     await answer(call.send, 204, headers, b"")
 
 
-async def _refuse(call: _Call, refusal: RequestRefused) -> None:
-    headers = [JSON, *call.always]
+async def _wrong_method(methods: Iterable[str], call: _Call) -> None:
+    allowed = ", ".join(methods)
+    refusal = RequestRefused(405, "method_not_allowed", f"{call.path} takes {allowed}.")
+    await _refuse(call, refusal, (b"allow", allowed.encode()))
+
+
+async def _refuse(call: _Call, refusal: RequestRefused, *more: Header) -> None:
+    headers = [JSON, *call.always, *more]
     if refusal.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(refusal.retry_after_s)))
     if refusal.status == 401:

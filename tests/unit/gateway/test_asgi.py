@@ -346,7 +346,9 @@ async def test_a_wrong_path_or_method_is_told_in_openais_shape() -> None:
     served = gateway(Router())
 
     assert (await get(served, "/v1/nothing")).error["code"] == "unknown_path"
-    assert (await get(served, "/v1/chat/completions")).status == 405
+    refused = await get(served, "/v1/chat/completions")
+
+    assert (refused.status, refused.headers["allow"]) == (405, "POST")
 
 
 async def test_a_full_key_is_told_when_to_come_back() -> None:
