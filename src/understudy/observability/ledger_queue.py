@@ -89,15 +89,23 @@ class LedgerQueue:
                 await asyncio.wait_for(self._enough.wait(), self._gather_s)
             self._news.clear()
             self._enough.clear()
-            while self._queue:
-                if not await self._store() and not await self._may_try_again():
-                    _LOG.error(events.LEDGER_LOST, replies=len(self._queue))
-                    return
+            if not await self._store_gathered(len(self._queue)):
+                _LOG.error(events.LEDGER_LOST, replies=len(self._queue))
+                return
             async with self._settled:
                 self._settled.notify_all()
 
-    async def _store(self) -> bool:
-        self._storing = tuple(islice(self._queue, _BATCH))
+    async def _store_gathered(self, gathered: int) -> bool:
+        """Store so many; those that come meanwhile are gathered anew. False when it gave up."""
+        while gathered > 0:
+            if await self._store(min(gathered, _BATCH)):
+                gathered -= _BATCH
+            elif not await self._may_try_again():
+                return False
+        return True
+
+    async def _store(self, count: int) -> bool:
+        self._storing = tuple(islice(self._queue, count))
         for _ in self._storing:
             self._queue.popleft()
         try:
