@@ -1,7 +1,8 @@
 """What models accept: facts from four sources, the surest one winning field by field."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import NamedTuple
 
 MEMORY_S = 24 * 3600.0
@@ -28,14 +29,13 @@ class Capabilities:
 
     def over(self, other: "Capabilities") -> "Capabilities":
         """These facts, with those of `other` where these are silent."""
-        if NOTHING_KNOWN in (self, other):
-            return other if self == NOTHING_KNOWN else self
-        gaps = {
-            f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None
-        }
-        return replace(self, **gaps)
+        if other is NOTHING_KNOWN:
+            return self
+        pairs = zip(_facts(self), _facts(other), strict=True)
+        return Capabilities(*(there if here is None else here for here, there in pairs))
 
 
+_facts = attrgetter(*(field.name for field in fields(Capabilities)))
 NOTHING_KNOWN = Capabilities()
 
 

@@ -132,7 +132,8 @@ class ChatClient:
         exchange = reader.exchange
         if len(body) > self.dialect.max_body_bytes:
             raise Rejected(ErrorClass.PAYLOAD_TOO_LARGE)
-        async with self.endpoint.post(path, body, exchange) as response:
+        response = await self.endpoint.post(path, body, exchange)
+        try:
             exchange.upstream_id = response.headers.get(self.dialect.id_header)
             await self._refuse_errors(response, exchange)
             frames = SseReader() if _is_stream(response) else None
@@ -144,6 +145,8 @@ class ChatClient:
             await _last_bytes(response)
             exchange.phase = Phase.DONE
             yield finished
+        finally:
+            self.endpoint.end(response)
 
     async def go_on(self, body: bytes, exchange: Exchange) -> AsyncGenerator[ChatEvent, None]:
         """Send one bare prompt. Raises `unsupported_input` where the server has no such page."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from understudy.config.settings import Limits
 from understudy.routing.attempts import AttemptRecord, Origin, ReplyOutcome, ReplyRecord
@@ -55,13 +54,13 @@ class SpendGuard:
         self._turn()
         user, usage = record.origin.user, record.usage
         used = self._of(user)
-        self._by_user[user] = replace(
-            used,
+        usd = record.cost_usd or 0.0
+        self._by_user[user] = Spent(
             replies=used.replies + (record.outcome in _SHOWN),
             tokens=used.tokens + (usage.input_tokens + usage.output_tokens if usage else 0),
-            usd=used.usd + (record.cost_usd or 0.0),
+            usd=used.usd + usd,
         )
-        self._usd += record.cost_usd or 0.0
+        self._usd += usd
 
     def _of(self, user: str) -> Spent:
         return self._by_user.get(user, _NOTHING)

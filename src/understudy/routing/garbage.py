@@ -17,6 +17,8 @@ def loop_start(text: str) -> int | None:
     """Where the loop begins in which `text` ends; `None` while it does not end in one."""
     for size in range(1, _LONGEST_UNIT + 1):
         unit = text[-size:]
+        if not text.endswith(unit * _REPEATS):
+            continue
         repeats = _REPEATS if any(map(str.isalnum, unit)) else _RULER_REPEATS
         if len(unit) == size and text.endswith(unit * repeats):
             start = len(text)

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 from understudy.errors import ErrorClass, Unreachable
 
@@ -20,18 +18,19 @@ class FairQueue:
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    @asynccontextmanager
-    async def turn(self, fair_key: str, limit_s: float) -> AsyncGenerator[None, None]:
-        """Raises `Unreachable` (`queue_timeout`) when no turn came within `limit_s`."""
+    async def enter(self, fair_key: str, limit_s: float) -> None:
+        """Wait for a turn; whoever had one gives it back with `leave`.
+
+        Raises `Unreachable` (`queue_timeout`) when none came within `limit_s`.
+        """
         if self.inside < self.size and not self._waiting:
             self.inside += 1
         else:
             await self._wait(fair_key, limit_s)
-        try:
-            yield
-        finally:
-            self.inside -= 1
-            self._admit()
+
+    def leave(self) -> None:
+        self.inside -= 1
+        self._admit()
 
     async def _wait(self, fair_key: str, limit_s: float) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -48,8 +47,7 @@ class FairQueue:
     def _leave(self, fair_key: str, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():
             # The turn came in the same moment: it goes to the next one.
-            self.inside -= 1
-            self._admit()
+            self.leave()
             return
         line = self._waiting[fair_key]
         line.remove(turn)

@@ -28,7 +28,7 @@ from understudy.routing.request import (
     ReplyRequest,
     RouterEvent,
 )
-from understudy.routing.running import Assignment, RunningAttempt, Shown
+from understudy.routing.running import Assignment, RunningAttempt
 from understudy.routing.standing import Standing, standings
 from understudy.routing.trip import Trip
 
@@ -97,13 +97,16 @@ class ModelRouter:
                     yield AttemptEnded(step)
                     continue
                 run = self._start(trip, step)
-                async with self._under_way(run) as outputs:
-                    async for output in outputs:
-                        if not run.yielded:
-                            run.yielded = True
-                            for event in trip.announce(run):
-                                yield event
-                        yield output
+                try:
+                    async with contextlib.aclosing(run.events()) as outputs:
+                        async for output in outputs:
+                            if not run.yielded:
+                                run.yielded = True
+                                for event in trip.announce(run):
+                                    yield event
+                            yield output
+                finally:
+                    self.memory.running[step.candidate.key] -= 1
                 yield AttemptEnded(trip.record(run, self._judge.judge(trip, run)))
             yield trip.end(None if trip.winner is not None else self._offline(trip))
         finally:
@@ -145,19 +148,8 @@ class ModelRouter:
     def _start(self, trip: Trip, assignment: Assignment) -> RunningAttempt:
         run = RunningAttempt(assignment, trip.request, lambda: trip.committed, self._tools.clock)
         trip.start(run)
+        self.memory.running[assignment.candidate.key] += 1
         return run
-
-    @contextlib.asynccontextmanager
-    async def _under_way(
-        self, run: RunningAttempt
-    ) -> AsyncGenerator[AsyncGenerator[Shown, None], None]:
-        running, key = self.memory.running, run.assignment.candidate.key
-        running[key] += 1
-        try:
-            async with contextlib.aclosing(run.events()) as outputs:
-                yield outputs
-        finally:
-            running[key] -= 1
 
     def _offline(self, trip: Trip) -> Offline:
         now = self._tools.clock()

@@ -70,6 +70,7 @@ class RunningAttempt:
         self.first_output: float | None = None
         self.first_visible: float | None = None
         self.max_gap_s = 0.0
+        self._has_turn = False
         self._last_useful = self.started
         self._clock = clock
         self._append_only = request.kind is SinkKind.APPEND_ONLY
@@ -100,7 +101,8 @@ class RunningAttempt:
         Closing or cancelling it closes the connection.
         """
         try:
-            async with self._turn(), contextlib.aclosing(self._reading()) as outputs:
+            await self._take_turn()
+            async with contextlib.aclosing(self._reading()) as outputs:
                 async for output in outputs:
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
@@ -113,6 +115,8 @@ class RunningAttempt:
             self.failure = Unreachable(ErrorClass.INTERNAL)
         finally:
             self.ended = self._clock()
+            if self._has_turn and self.assignment.queue is not None:
+                self.assignment.queue.leave()
 
     def _failed(self, error: ProviderError) -> None:
         if error.error_class is ErrorClass.RESPONSE_TOO_LARGE and self.yielded:
@@ -120,18 +124,15 @@ class RunningAttempt:
         else:
             self.failure = error
 
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None, None]:
+    async def _take_turn(self) -> None:
+        """Stand in the line before the server, where there is one."""
         queue = self.assignment.queue
-        if queue is None:
-            self.exchange.phase = Phase.CONNECT
-            yield
-            return
-        async with queue.turn(self.assignment.fair_key, self.assignment.queue_s):
+        if queue is not None:
+            await queue.enter(self.assignment.fair_key, self.assignment.queue_s)
             now = self._clock()
             self.queued_s, self.started, self._last_useful = now - self.started, now, now
-            self.exchange.phase = Phase.CONNECT
-            yield
+            self._has_turn = True
+        self.exchange.phase = Phase.CONNECT
 
     async def _reading(self) -> AsyncGenerator[Shown, None]:
         client, model = self.assignment.candidate.client, self.assignment.candidate.model

@@ -63,15 +63,15 @@ class Watch:
 
     def _next_limit(self) -> tuple[float, ErrorClass]:
         budget, start = self._budget, self._started
-        limits = [(start + budget.total_s, ErrorClass.TOTAL_TIMEOUT)]
-        if not self._visible:
-            limits.append((start + budget.visible_s, ErrorClass.TOTAL_TIMEOUT))
+        whole_s = budget.total_s if self._visible else min(budget.total_s, budget.visible_s)
         if self._useful_at is None:
-            limits.append((start + budget.first_token_s, ErrorClass.FIRST_TOKEN_TIMEOUT))
+            due, limit = start + budget.first_token_s, ErrorClass.FIRST_TOKEN_TIMEOUT
         else:
-            limits.append((self._useful_at + budget.idle_s, ErrorClass.IDLE_TIMEOUT))
+            due, limit = self._useful_at + budget.idle_s, ErrorClass.IDLE_TIMEOUT
         # Where two fall together the more telling one is named.
-        return min(reversed(limits), key=lambda limit: limit[0])
+        if due <= start + whole_s:
+            return due, limit
+        return start + whole_s, ErrorClass.TOTAL_TIMEOUT
 
     def _arm(self, now: float) -> bool:
         """False when the next limit has already passed."""
