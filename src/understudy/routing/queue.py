@@ -49,10 +49,12 @@ class FairQueue:
             # The turn came in the same moment: it goes to the next one.
             self.leave()
             return
-        line = self._waiting[fair_key]
-        line.remove(turn)
-        if not line:
-            del self._waiting[fair_key]
+        line = self._waiting.get(fair_key)
+        # Who is cancelled in the moment in which a place comes free has been passed over already.
+        if line is not None and turn in line:
+            line.remove(turn)
+            if not line:
+                del self._waiting[fair_key]
 
     def _admit(self) -> None:
         while self._waiting and self.inside < self.size:

@@ -2,12 +2,15 @@
 
 import asyncio
 
+import pytest
+
 from understudy.errors import ErrorClass, HoldScope, leaf_of
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.scripted import SILENCE, Script, ScriptedClient, saying
 from understudy.routing.attempts import Outcome, SkipReason
 from understudy.routing.candidate import Candidate
 from understudy.routing.cooldown import State
+from understudy.routing.queue import FairQueue
 from unit.routing.walking import Observed, calls, candidate, reply, router, wanted
 
 GOOD = saying("Hello", " there")
@@ -136,6 +139,27 @@ async def test_the_only_server_is_waited_for_and_turns_are_fair() -> None:
     await asyncio.gather(*tasks)
 
     assert order == ["a", "a", "b", "a"]
+
+
+@pytest.mark.parametrize("channels", ["bb", "bc"])
+async def test_who_leaves_the_queue_in_the_moment_of_their_turn_is_gone_and_the_next_is_let_in(
+    channels: str,
+) -> None:
+    queue, entered = FairQueue(1), list[str]()
+
+    async def stand(channel: str) -> None:
+        async with queue.turn(channel, 60):
+            entered.append(channel)
+
+    async with queue.turn("a", 60):
+        leaving, staying = (asyncio.create_task(stand(channel)) for channel in channels)
+        await asyncio.sleep(0)
+        leaving.cancel()
+    await asyncio.wait([leaving, staying])
+
+    assert leaving.cancelled()
+    assert entered == [channels[1]]
+    assert (queue.inside, queue.waiting) == (0, 0)
 
 
 async def test_who_gives_up_in_the_queue_leaves_one_record_and_no_gap() -> None:
