@@ -59,18 +59,19 @@ class Trip:
 
     _repaired: list[Candidate] = field(default_factory=list)
     _first_visible: float | None = None
+    _silent_since: float = field(init=False)
     _partials: list[RunningAttempt] = field(default_factory=list)
     """What people have seen break off."""
     _yielded_text: bool = False
     _running: RunningAttempt | None = None
     _over: bool = False
 
+    def __post_init__(self) -> None:
+        self._silent_since = self.started
+
     def remaining_s(self, now: float) -> float:
-        """Until visible text must have come; once some has, until the reply must be whole."""
-        limit = self.deadline.total_s
-        if self._first_visible is None:
-            limit = min(limit, self.deadline.commit_s)
-        return self.started + limit - now
+        """Until the next attempt's text must be visible; text that broke off starts it anew."""
+        return min(self._silent_since + self.deadline.commit_s - now, self.total_s(now))
 
     def total_s(self, now: float) -> float:
         return self.started + self.deadline.total_s - now
@@ -150,6 +151,8 @@ class Trip:
             self.winner = run
             return
         self.failures.append(run)
+        if run.first_visible is not None and run.ended is not None:
+            self._silent_since = run.ended
         if run.yielded and self.committed:
             self._partials.append(run)
 

@@ -472,6 +472,17 @@ async def test_what_people_saw_break_off_is_replaced_once() -> None:
     assert seen.end.record.attempts[0].committed
 
 
+@pytest.mark.parametrize("kind", [SinkKind.EDITABLE, SinkKind.HELD])
+async def test_after_text_broke_off_silence_is_borne_no_longer_than_before_it(
+    kind: SinkKind,
+) -> None:
+    cut: Script = (Pause(1), *CUT)
+    seen = await reply(router([candidate("a", cut), candidate("b", (SILENCE,))]), wanted(kind))
+
+    assert seen.story[:2] == ["a truncated_stream", "b first_token_timeout"]
+    assert seen.took_s == pytest.approx(1 + 45.0)
+
+
 async def test_when_the_second_breaks_off_too_the_longer_part_stays() -> None:
     shorter: Script = (TextDelta("Hm"), Unreachable(ErrorClass.TRUNCATED_STREAM))
     third = candidate("c", GOOD)
