@@ -1,26 +1,37 @@
 """What shows only over several requests, or when the one who asked has left."""
 
-import asyncio
 import logging
 
 import pytest
 import structlog
 
-from conformance.subject import Sink, Wish
-from conformance.table import FALLBACK, SCALED, Pace, stage
+from conformance.figures import (
+    APPENDED,
+    DEAD,
+    HELD,
+    PHASES,
+    SHOWN,
+    both_rate_limited,
+    comments_only,
+    fifty_at_half_open,
+    seen_leaving,
+    seen_leaving_the_gateway,
+    ten_requests,
+    while_held,
+)
+from conformance.subject import Wish
+from conformance.table import FALLBACK, SCALED, stage
 from conformance.understudy_subject import UnderstudyRouter
 
-SHOWN, APPENDED, HELD = Wish(Sink.EDITABLE), Wish(Sink.APPEND_ONLY), Wish(Sink.HELD)
 TOLERANCE_S = 1.0
 
 
-@pytest.mark.parametrize("fault", ["e500", "reset", "e503", "html", "silent"])
+@pytest.mark.parametrize("fault", DEAD)
 async def test_ten_requests_cost_a_dead_primary_three_calls_at_most(fault: str) -> None:
-    async with stage(UnderstudyRouter, fault, SCALED) as on:
-        texts = [(await on.subject.ask(SHOWN)).text for _ in range(10)]
+    calls, outcomes = await ten_requests(UnderstudyRouter, fault, SCALED)
 
-        assert texts == [FALLBACK] * 10
-        assert 1 <= on.primary.calls <= 3
+    assert [outcome.text for outcome in outcomes] == [FALLBACK] * 10
+    assert 1 <= calls <= 3
 
 
 async def test_a_stopped_server_costs_two_requests_at_most_and_no_time() -> None:
@@ -46,33 +57,33 @@ async def test_retry_after_is_kept_and_delays_nobody(fault: str, held_s: float) 
         assert max(o.took_s for o in (first, *during)) < TOLERANCE_S
 
 
-async def test_fifty_at_half_open_make_exactly_one_call() -> None:
-    async with stage(UnderstudyRouter, "e429:4, ok:0.05", SCALED) as on:
-        await on.subject.ask(SHOWN)
-        on.subject.pass_time(4.5)
-        outcomes = await asyncio.gather(*(on.subject.ask(SHOWN) for _ in range(50)))
+async def test_ten_requests_while_a_primary_is_held_call_it_once_and_wait_for_nothing() -> None:
+    calls, outcomes = await while_held(UnderstudyRouter, SCALED)
 
-        assert on.primary.calls == 2
-        assert sum(o.text == FALLBACK for o in outcomes) == 49
+    assert calls == 1
+    assert max(outcome.took_s for outcome in outcomes) < TOLERANCE_S
+
+
+async def test_fifty_at_half_open_make_exactly_one_call() -> None:
+    calls, outcomes = await fifty_at_half_open(UnderstudyRouter, SCALED)
+
+    assert calls == 1
+    assert sum(outcome.text == FALLBACK for outcome in outcomes) == 49
 
 
 async def test_both_rate_limited_is_offline_at_once_with_the_soonest_time() -> None:
-    async with stage(UnderstudyRouter, "e429long", SCALED) as on:
-        on.fallback.play("e429:20")
-        outcome = await on.subject.ask(SHOWN)
-
+    for outcome in await both_rate_limited(UnderstudyRouter, SCALED):
         assert outcome.failed == "all_rate_limited"
         assert outcome.took_s < TOLERANCE_S
         assert outcome.retry_in_s == pytest.approx(20, abs=2)
 
 
 async def test_comments_do_not_extend_the_budget() -> None:
-    pace = Pace(first_token_s=1.2, word_s=0, at_once_s=1, late_s=1)
-    async with stage(UnderstudyRouter, "comments", pace) as on:
-        outcome = await on.subject.ask(APPENDED)
+    outcome, let_s = await comments_only(UnderstudyRouter, 0.6)
 
-        assert outcome.record == ("first_token_timeout", "ok")
-        assert outcome.took_s == pytest.approx(1.2, abs=TOLERANCE_S)
+    assert outcome.record == ("first_token_timeout", "ok")
+    assert outcome.took_s == pytest.approx(0.6, abs=TOLERANCE_S)
+    assert let_s == pytest.approx(0.6, abs=TOLERANCE_S)
 
 
 async def test_the_only_candidate_has_all_the_time_there_is() -> None:
@@ -84,23 +95,17 @@ async def test_the_only_candidate_has_all_the_time_there_is() -> None:
 
 
 @pytest.mark.parametrize("wish", [SHOWN, APPENDED, HELD], ids=lambda wish: wish.sink)
-@pytest.mark.parametrize(
-    ("phase", "after_text"),
-    [("silent", False), ("hdrstall", False), ("rolestall", False), ("midstall", True)],
-)
-async def test_a_server_sees_at_once_that_the_caller_has_left(
-    phase: str, wish: Wish, *, after_text: bool
-) -> None:
-    slow = Pace(first_token_s=30, word_s=0, at_once_s=1, late_s=1)
-    async with stage(UnderstudyRouter, phase, slow) as on:
-        if after_text and wish.sink is not Sink.HELD:
-            left = await on.subject.abandon(wish, None)
-        else:
-            left = await on.subject.abandon(wish, on.primary.until(lambda seen: seen.calls == 1))
-        await on.primary.until(lambda seen: bool(seen.disconnects), timeout_s=5)
+@pytest.mark.parametrize("fault", PHASES.values(), ids=PHASES)
+async def test_a_server_sees_at_once_that_the_caller_has_left(fault: str, wish: Wish) -> None:
+    assert await seen_leaving(UnderstudyRouter, fault, wish) < TOLERANCE_S
 
-        assert on.primary.disconnects[0].at - left < TOLERANCE_S
-        assert on.fallback.calls == 0
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("fault", PHASES.values(), ids=PHASES)
+async def test_a_server_sees_at_once_that_a_client_of_the_gateway_has_left(
+    fault: str, streams: bool
+) -> None:
+    assert await seen_leaving_the_gateway(fault, streams=streams) < TOLERANCE_S
 
 
 async def test_no_key_is_ever_logged(

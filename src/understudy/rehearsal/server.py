@@ -17,7 +17,7 @@ from understudy.errors import ConfigError
 from understudy.rehearsal.behaviours import behaviour
 from understudy.rehearsal.partner import Line, answer
 from understudy.rehearsal.script import Part, script
-from understudy.rehearsal.stage import Asked, Spoken, Stage
+from understudy.rehearsal.stage import Asked, Hang, Spoken, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class Tally:
     played: deque[str] = field(default_factory=lambda: deque(maxlen=100))
     """Names of the behaviours of those calls."""
     disconnects: list[Disconnect] = field(default_factory=list)
+    stalls: int = 0
+    """Calls that have come to where their behaviour hangs."""
     peers: set[object] = field(default_factory=set)
     """Distinct connections that carried a call."""
 
@@ -175,6 +177,8 @@ class RehearsalServer:
         await self._note(lambda seen: seen.asked.append(asked))
         try:
             for move in play.moves:
+                if isinstance(move, Hang):
+                    await self._note(lambda seen: setattr(seen, "stalls", seen.stalls + 1))
                 await move.play(stage)
             return await stage.close()
         except (asyncio.CancelledError, ConnectionError) as gone:
