@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test unit check format conformance bench fuzz-gateway chaos chaos-long exactly-once clean
+.PHONY: demo test unit check format conformance soak bench fuzz-gateway chaos chaos-long exactly-once clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -36,6 +36,10 @@ format: $(STAMP)
 
 conformance: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m conformance
+
+# 10,000 replies while every server fails at random: what they leave behind, in one line.
+soak: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m conformance.soak 10000
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
