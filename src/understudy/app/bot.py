@@ -37,6 +37,7 @@ from understudy.observability.logs import Logs
 from understudy.observability.prompt_log import PromptLog
 from understudy.observability.spending import SpendGuard
 from understudy.routing.attempts import AttemptObserver
+from understudy.routing.held_over import HeldOver
 from understudy.routing.in_force import RouterInForce
 from understudy.routing.ledger import LedgerReader
 from understudy.routing.router import Instruments
@@ -158,8 +159,7 @@ async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
             open_sight(path.with_name(f"{path.name}-images"), bot.vision, bot.prompts.reply)
         )
         bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
-        facts = path.with_name(f"{path.name}-models")
-        await stack.enter_async_context(_scouting(bot, facts))
+        await stack.enter_async_context(_remembering(bot, path))
         await stack.enter_async_context(forgetting(bot.settings, ledger))
         await stack.enter_async_context(tracing(settings.telemetry, observers))
         yield bot
@@ -222,6 +222,25 @@ async def keeping_current(bot: Bot) -> AsyncGenerator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+@asynccontextmanager
+async def _remembering(bot: Bot, database: Path) -> AsyncGenerator[None]:
+    """Keep for the next start, beside the database, what is known of the model servers."""
+    holds, facts = (database.with_name(f"{database.name}-{what}") for what in ("holds", "models"))
+    async with _holding_over(bot, holds), _scouting(bot, facts):
+        yield
+
+
+@asynccontextmanager
+async def _holding_over(bot: Bot, file: Path) -> AsyncGenerator[None]:
+    """Keep in `file` which keys were refused and which accounts are empty, for the next start."""
+    held = HeldOver(file, bot.models.router.memory.board, time.monotonic, time.time)
+    await held.recall(bot.config)
+    try:
+        yield
+    finally:
+        await held.keep(bot.config)
 
 
 @asynccontextmanager

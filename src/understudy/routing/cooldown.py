@@ -167,6 +167,11 @@ class CooldownBoard:
         breaker.cause = cause
         return BreakerChange(key.scope, before, State.OPEN, hold_s)
 
+    def restore(self, hold: Hold) -> None:
+        """Open a scope as an earlier run left it."""
+        breaker = self._breakers.setdefault(hold.key, _Breaker())
+        breaker.until, breaker.cause = max(breaker.until or 0.0, hold.until), hold.cause
+
     def extend(self, key: ScopeKey, until: float) -> None:
         """Keep a scope that is open so until then at least."""
         breaker = self._breakers.get(key)

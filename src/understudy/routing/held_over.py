@@ -1,0 +1,105 @@
+"""Holds that outlive the process: an empty account and a refused key are no news after a restart.
+
+They are kept in a file at the end and taken over once at the next start, unless the configuration
+or a key has changed meanwhile: that may have mended them.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from understudy.config.load import Config
+from understudy.config.model import ModelSettings
+from understudy.errors import ErrorClass
+from understudy.llm.json_errors import NOT_JSON
+from understudy.routing.candidate import ScopeKey
+from understudy.routing.cooldown import CooldownBoard, Hold
+from understudy.routing.policy import RULES
+
+_LOG = structlog.get_logger()
+_KEPT = frozenset((ErrorClass.AUTH, ErrorClass.QUOTA))
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    key: ScopeKey
+    until: float
+    """Wall clock."""
+    cause: ErrorClass
+
+
+class _Page(msgspec.Struct, frozen=True):
+    salt: bytes
+    seal: bytes
+    """Of the configuration and its keys; says whether both are still the same, and nothing else."""
+    holds: tuple[_Kept, ...]
+
+
+class HeldOver:
+    """The file of holds, owned by whoever opens and closes the router."""
+
+    def __init__(
+        self,
+        file: Path,
+        board: CooldownBoard,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._file = file
+        self._board = board
+        self._clock = clock
+        self._wall = wall
+
+    async def recall(self, config: Config) -> None:
+        """Take over what an earlier run kept; what is in the file counts once."""
+        page = await asyncio.to_thread(self._take)
+        if page is None or page.seal != _seal(config, page.salt):
+            return
+        now, wall = self._clock(), self._wall()
+        for kept in page.holds:
+            left_s = min(kept.until - wall, RULES[kept.cause].cap_s)
+            if kept.cause in _KEPT and left_s > 0:
+                self._board.restore(Hold(kept.key, now + left_s, kept.cause))
+
+    async def keep(self, config: Config) -> None:
+        """Write down what only the operator can mend."""
+        now, wall = self._clock(), self._wall()
+        holds = tuple(
+            _Kept(hold.key, wall + hold.until - now, hold.cause)
+            for hold in self._board.holds(now)
+            if hold.cause in _KEPT and hold.until > now
+        )
+        if holds:
+            salt = secrets.token_bytes(16)
+            await asyncio.to_thread(self._write, _Page(salt, _seal(config, salt), holds))
+
+    def _take(self) -> _Page | None:
+        with suppress(OSError, *NOT_JSON):
+            data = self._file.read_bytes()
+            self._file.unlink()
+            return msgspec.json.decode(data, type=_Page)
+        return None
+
+    def _write(self, page: _Page) -> None:
+        try:
+            self._file.unlink(missing_ok=True)
+            self._file.touch(mode=0o600)
+            self._file.write_bytes(msgspec.json.encode(page))
+        except OSError as error:
+            _LOG.warning("holds.not_kept", file=str(self._file), error=error.strerror)
+
+
+def _seal(config: Config, salt: bytes) -> bytes:
+    parts = (config.rev, *_keys(config.settings.model))
+    return hashlib.blake2b("\0".join(parts).encode(), key=salt, digest_size=16).digest()
+
+
+def _keys(model: ModelSettings) -> Iterator[str]:
+    known = (model.openrouter, model.chutes, model.nanogpt, model.local)
+    for server in (*known, *model.servers.values()):
+        yield "" if server.api_key is None else server.api_key.get_secret_value()
