@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test unit check format conformance soak bench fuzz-gateway chaos chaos-long exactly-once clean
+.PHONY: demo test unit check format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
+	exactly-once clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -50,6 +51,10 @@ bench: $(STAMP)
 fuzz-gateway: $(STAMP)
 	SCHEMATHESIS_EXAMPLES=1000 $(BIN)/python -m pytest \
 		tests/integration/gateway/test_published_document.py
+
+# 2,000 slow streams at the same time.
+bench-load: $(STAMP)
+	$(BIN)/python bench/streams.py
 
 # 200 messages over 20 channels of Discord, and 20 kills.
 exactly-once: $(STAMP)

@@ -61,7 +61,7 @@ static void dial(struct conn *c) {
 }
 
 static void ask(struct conn *c) {
-    if (started == wanted) return;
+    if (started == wanted) { c->began = 0; return; }
     started++;
     c->used = c->read = 0; c->first = 0; c->began = now_ns();
     for (size_t sent = 0; sent < request_size;) {
@@ -111,7 +111,11 @@ static void hear(struct conn *c) {
     for (;;) {
         if (c->room - c->used < 65536) c->in = realloc(c->in, c->room = c->room * 2 + 262144);
         ssize_t size = recv(c->fd, c->in + c->used, c->room - c->used - 1, MSG_DONTWAIT);
-        if (size == 0) { close(c->fd); dial(c); end(c, 0); return; }
+        if (size == 0) {
+            close(c->fd);
+            if (c->began) { dial(c); end(c, 0); }   /* idle ones are the server's to close */
+            return;
+        }
         if (size < 0) break;
         c->in[c->used += size] = 0;
     }

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_FD 4096
+#define MAX_FD 16384
 #define HEAD "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion%s\",\"created\":1760000000,\"model\":\"bench-model\",\"choices\":["
 #define TEXT "The lighthouse keeper counted the waves because nobody else would, and on the hundredth one a small boat " \
     "came round the point with its lamp already lit. She set the kettle on, opened the lower door, and waited. You are " \
@@ -160,7 +160,7 @@ int main(int argc, char **argv) {
     struct epoll_event events[256], listen_event = { EPOLLIN, { .fd = listener } };
     signal(SIGPIPE, SIG_IGN);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listener, (void *)&at, sizeof at) || listen(listener, 1024)) { perror("upstream"); return 1; }
+    if (bind(listener, (void *)&at, sizeof at) || listen(listener, 4096)) { perror("upstream"); return 1; }
     ep = epoll_create1(0);
     epoll_ctl(ep, EPOLL_CTL_ADD, listener, &listen_event);
     for (;;) {

@@ -7,7 +7,7 @@ import msgspec
 from understudy.config.settings import Discord
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.json_errors import NOT_JSON
-from understudy.llm.transport import Endpoint, HttpSessions
+from understudy.llm.transport import Endpoint, HttpSessions, Pool
 
 DISCORD_API = "https://discord.com/api/v10"
 _MESSAGE_CONTENT = 1 << 18 | 1 << 19
@@ -40,8 +40,7 @@ async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DI
         sessions,
         api,
         headers={"Authorization": f"Bot {settings.token.get_secret_value()}"},
-        connect_timeout_s=_CONNECT_S,
-        keepalive_s=15.0,
+        pool=Pool(_CONNECT_S, keepalive_s=15.0),
     )
     try:
         answer = await endpoint.ask("GET", "/oauth2/applications/@me")

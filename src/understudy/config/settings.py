@@ -182,6 +182,8 @@ class Gateway(Section):
     orders: dict[Name, Names] = {}
     cors_origins: Names = ()
     max_body_bytes: Annotated[int, Field(ge=1024)] = 33_554_432
+    max_requests: Annotated[int, Field(ge=1)] = 2500
+    """How many are answered at the same time; more are told to come back."""
     degrade_images: bool = False
 
 

@@ -16,6 +16,7 @@ from understudy.errors import RequestRefused
 from understudy.gateway.access import Access, Guest
 from understudy.gateway.answers import error_body, model_entry, model_list
 from understudy.gateway.asking import Ask, read_ask, read_completion
+from understudy.gateway.door import Door
 from understudy.gateway.http import (
     JSON,
     SSE,
@@ -82,6 +83,7 @@ class Gateway:
         self._source = source
         self._access = Access(settings.keys, settings.cors_origins)
         self._names = ModelNames(source.candidates, settings.orders)
+        self._door = Door(settings.max_requests)
         self._limits = limits
         self._new_id = new_id
         self._wall = wall
@@ -143,6 +145,13 @@ class Gateway:
 
     async def _reply(self, call: _Call, read: Callable[[bytes], Ask]) -> None:
         guest = self._access.admit(call.peer, call.headers)
+        await self._door.enter()
+        try:
+            await self._answer(call, guest, read)
+        finally:
+            self._door.leave()
+
+    async def _answer(self, call: _Call, guest: Guest, read: Callable[[bytes], Ask]) -> None:
         body = await read_body(call.headers, call.receive, self._settings.max_body_bytes)
         if body is None:
             return

@@ -37,9 +37,11 @@ from understudy.llm.probing import ModelList, model_report, read_models, report_
 from understudy.llm.reply_reader import Decode, ReplyReader
 from understudy.llm.sse import SseReader
 from understudy.llm.transport import (
+    MAX_IN_FLIGHT,
     Answer,
     Endpoint,
     HttpSessions,
+    Pool,
     lower_headers,
     read_whole,
     transport_errors,
@@ -66,6 +68,7 @@ class ServerFacts:
     """`max_tokens`, `temperature`, `top_p`, and `extra_body` over them."""
     headers: Mapping[str, str] = field(default_factory=dict)
     connect_timeout_s: float | None = None
+    max_concurrency: int | None = None
     vision: bool | None = None
     context_length: int | None = None
     provider: Mapping[str, object] = field(default_factory=dict)
@@ -105,9 +108,12 @@ class ChatClient:
             sessions,
             api_root(base_url),
             headers=self._headers(),
-            connect_timeout_s=facts.connect_timeout_s
-            or (_LOCAL_CONNECT_S if local else _HOSTED_CONNECT_S),
-            keepalive_s=dialect.keepalive_s,
+            pool=Pool(
+                facts.connect_timeout_s or (_LOCAL_CONNECT_S if local else _HOSTED_CONNECT_S),
+                dialect.keepalive_s,
+                # Whoever was let in by the router is not to wait here.
+                max(MAX_IN_FLIGHT, facts.max_concurrency or 0),
+            ),
             clock=clocks.monotonic,
         )
         self._secrets = tuple(s for s in (facts.key, *facts.headers.values()) if s and len(s) > 5)

@@ -10,7 +10,7 @@ from understudy.config.model import Engine
 from understudy.errors import ProviderError
 from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.probing import read_models
-from understudy.llm.transport import Answer, Endpoint, HttpSessions
+from understudy.llm.transport import Answer, Endpoint, HttpSessions, Pool
 
 USUAL_PORTS = (5000, 5001, 8080, 1234, 11434, 8000)
 _PRESET_BY_PORT = {1234: "lm-studio", 8000: "vllm", 5000: "tabbyapi", 11434: "ollama"}
@@ -41,7 +41,7 @@ async def find_nearby(
 
 async def _look(sessions: HttpSessions, port: int) -> Nearby | None:
     url = f"http://127.0.0.1:{port}"
-    endpoint = Endpoint(sessions, url, headers={}, connect_timeout_s=_CONNECT_S, keepalive_s=4.0)
+    endpoint = Endpoint(sessions, url, headers={}, pool=Pool(_CONNECT_S, 4.0))
     for recognise in _RECOGNISERS:
         try:
             near = await recognise(endpoint, port)

@@ -100,6 +100,7 @@ def _facts(server: Server, key: str | None) -> ServerFacts:
         sampling=set_sampling | dict(server.extra_body),
         headers=server.extra_headers,
         connect_timeout_s=server.connect_timeout_seconds,
+        max_concurrency=server.max_concurrency,
         vision=None if server.vision == "auto" else server.vision,
         context_length=server.context_length,
     )

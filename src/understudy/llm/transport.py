@@ -18,7 +18,7 @@ from understudy.llm.addresses import is_local
 from understudy.llm.client import Exchange, Phase
 
 POOL_TIMEOUT_S = 1.0
-_MAX_IN_FLIGHT = 256
+MAX_IN_FLIGHT = 256
 _PROBE_TIMEOUT_S = 5.0
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
@@ -100,6 +100,15 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How the connections to one server are made and kept."""
+
+    connect_timeout_s: float
+    keepalive_s: float
+    in_flight: int = MAX_IN_FLIGHT
+
+
 class Endpoint:
     """One server: where it is, what is sent along, and how many requests may be under way.
 
@@ -113,20 +122,19 @@ class Endpoint:
         base_url: str,
         *,
         headers: Mapping[str, str],
-        connect_timeout_s: float,
-        keepalive_s: float,
+        pool: Pool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.base_url = base_url
         self._sessions = sessions
         self._headers = dict(headers)
-        self._keepalive_s = keepalive_s
+        self._keepalive_s = pool.keepalive_s
         self._proxied = not is_local(base_url)
         self._timeout = aiohttp.ClientTimeout(
-            total=None, connect=connect_timeout_s, ceil_threshold=1e9
+            total=None, connect=pool.connect_timeout_s, ceil_threshold=1e9
         )
         self._clock = clock
-        self._slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
+        self._slots = asyncio.Semaphore(pool.in_flight)
         self._urls: dict[str, URL] = {}
 
     async def post(self, path: str, body: bytes, exchange: Exchange) -> aiohttp.ClientResponse:

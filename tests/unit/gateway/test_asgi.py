@@ -351,6 +351,20 @@ async def test_a_wrong_path_or_method_is_told_in_openais_shape() -> None:
     assert (refused.status, refused.headers["allow"]) == (405, "POST")
 
 
+async def test_a_full_house_turns_requests_away_before_their_bodies_are_read() -> None:
+    speaks = asyncio.Event()
+    served = gateway(Router((speaks, *SAID)), GatewaySettings(max_requests=1))
+    first = asyncio.ensure_future(post(served, ASK))
+    await asyncio.sleep(0)
+
+    refused = await post(served, "no JSON at all")
+    speaks.set()
+    assert (refused.status, refused.headers["retry-after"]) == (429, "2")
+    assert refused.error["code"] == "busy"
+    assert (await first).status == 200
+    assert (await post(served, ASK)).status == 200
+
+
 async def test_a_full_key_is_told_when_to_come_back() -> None:
     served = gateway(Router(), keyed(requests_per_day=1))
 

@@ -8,7 +8,7 @@ import pytest
 from playback import Recording, playing
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
-from understudy.llm.transport import Endpoint, HttpSessions
+from understudy.llm.transport import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
 
 
 @pytest.fixture
@@ -18,8 +18,10 @@ async def sessions() -> AsyncIterator[HttpSessions]:
     await opened.aclose()
 
 
-def endpoint(sessions: HttpSessions, url: str, connect_s: float = 1.0) -> Endpoint:
-    return Endpoint(sessions, url, headers={}, connect_timeout_s=connect_s, keepalive_s=4.0)
+def endpoint(
+    sessions: HttpSessions, url: str, connect_s: float = 1.0, in_flight: int = MAX_IN_FLIGHT
+) -> Endpoint:
+    return Endpoint(sessions, url, headers={}, pool=Pool(connect_s, 4.0, in_flight))
 
 
 async def failure(server: Endpoint, path: str = "/x") -> ErrorClass:
@@ -77,8 +79,8 @@ async def test_what_is_no_http_is_a_bad_body(sessions: HttpSessions) -> None:
 
 async def test_more_at_once_than_the_pool_holds_wait_a_second(sessions: HttpSessions) -> None:
     async with playing({}) as playback:
-        server = endpoint(sessions, playback.url)
-        held = [server._take_slot() for _ in range(256)]
+        server = endpoint(sessions, playback.url, in_flight=3)
+        held = [server._take_slot() for _ in range(3)]
         await asyncio.gather(*held)
 
         assert await failure(server) is ErrorClass.POOL_TIMEOUT
