@@ -120,8 +120,6 @@ async def _read_to_the_end(http: aiohttp.ClientSession, url: str, body: object) 
 
 async def figures(make: MakeSubject) -> AsyncGenerator[Figure, None]:
     """Every figure with the limits at their full length; takes about a minute."""
-    async with stage(make, "ok", FULL) as warm_up:
-        await warm_up.subject.ask(HELD)
     for fault in DEAD:
         calls, outcomes = await ten_requests(make, fault, FULL)
         whole = all(outcome.text == FALLBACK for outcome in outcomes)
@@ -129,10 +127,12 @@ async def figures(make: MakeSubject) -> AsyncGenerator[Figure, None]:
         yield Figure(f"replies among them ({fault})", 10 * whole, 10, 10)
     calls, outcomes = await fifty_at_half_open(make, FULL)
     yield Figure("calls of fifty requests at once at half-open", calls, 1, 1)
-    offline = await both_rate_limited(make, FULL)
+    offline = await both_rate_limited(make, FULL, "e429long")
     for words, outcome in zip(("found out", "known"), offline, strict=True):
-        yield Figure(f"offline, both rate-limited, {words}", outcome.took_s, 0, 0.2, "s")
-        yield Figure("  and the soonest time it names", outcome.retry_in_s or 0, 19, 20, "s")
+        yield Figure(
+            f"offline, both rate-limited with Retry-After: 30, {words}", outcome.took_s, 0, 0.2, "s"
+        )
+        yield Figure("  and the soonest time it names", outcome.retry_in_s or 0, 29, 30, "s")
     calls, outcomes = await while_held(make, FULL)
     slowest = max(outcome.took_s for outcome in outcomes)
     yield Figure(

@@ -47,7 +47,7 @@ ROUND = 100
 BETWEEN_ROUNDS_S = 4000.0
 """So much time seems to pass: longer than any hold, so that each round begins half-open."""
 _LIMIT_S = 0.2
-_SPREAD = 60
+_SPREAD = 120
 """By how much the number of objects at rest goes up and down: breakers, timers, idle tasks."""
 _OURS = ("understudy.routing", "understudy.llm", "understudy.chat")
 _PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
@@ -93,6 +93,11 @@ class Remains:
     sockets: int
     """Connections that the servers still have open."""
 
+    @property
+    def of_requests(self) -> int:
+        """An idle connection keeps up to three objects of its last exchange; these are not it."""
+        return self.ours - 3 * self.sockets
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -114,7 +119,7 @@ class Figures:
     @property
     def grown(self) -> int:
         """Objects of our classes that the requests after the first tenth have left behind."""
-        return self.during[-1].ours - self.during[0].ours
+        return self.during[-1].of_requests - self.during[0].of_requests
 
     @property
     def is_clean(self) -> bool:

@@ -43,6 +43,23 @@ ROWS = (
     Row("roleerr", "server_error"),
     Row("e429:4", "rate_limited"),
     Row("e429long", "rate_limited"),
+    Row("e429bare", "rate_limited"),
+    Row("e429decimal", "rate_limited"),
+    Row("e429date", "rate_limited"),
+    Row("e400", "bad_request"),
+    Row("e403", "auth"),
+    Row("e404", "model_gone"),
+    Row("e408", "server_error"),
+    Row("e413", "payload_too_large"),
+    Row("e422", "bad_request"),
+    Row("e502", "server_error"),
+    Row("e520", "server_error"),
+    Row("e529", "overloaded"),
+    Row("loading", "loading"),
+    Row("redirect", "bad_body"),
+    Row("reset", "truncated_stream"),
+    Row("thinkonly", "empty_reply"),
+    Row("leak", "garbage"),
     Row("silent", "first_token_timeout", waits=True),
     Row("hdrstall", "first_token_timeout", waits=True),
     Row("rolestall", "first_token_timeout", waits=True),
@@ -50,6 +67,10 @@ ROWS = (
     Row("cut", "truncated_stream", part_seen=True),
     Row("cleancut", "truncated_stream", part_seen=True),
     Row("miderr", "server_error", part_seen=True),
+    Row("halfframe", "truncated_stream", part_seen=True),
+    Row("bareerr", "server_error", part_seen=True),
+    Row("garbage", "garbage", part_seen=True),
+    Row("replaced", "garbage", part_seen=True),
     Row("midstall", "idle_timeout", waits=True, part_seen=True),
     Row("badjson", "", whole=True),
     Row("slow", "", whole=True),
@@ -105,11 +126,14 @@ async def stage(
         yield Stage(primary, fallback, subject)
 
 
+async def warm_up(make: MakeSubject) -> None:
+    """The first request of a process pays for imports; no figure should."""
+    async with stage(make, "ok", FULL) as on:
+        await on.subject.ask(Wish(Sink.HELD))
+
+
 async def measure(make: MakeSubject, row: Row, sink: Sink, pace: Pace) -> Measured:
     fault = f"slow:{pace.word_s}" if row.fault == "slow" else row.fault
-    async with stage(make, "ok", pace) as warm_up:
-        # The first request of a process pays for imports and first connections.
-        await warm_up.subject.ask(Wish(Sink.HELD))
     async with stage(make, fault, pace) as on:
         outcome = await on.subject.ask(row.wish(sink))
         measured = Measured(row, sink, on.primary.calls, on.fallback.calls, outcome)
