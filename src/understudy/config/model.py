@@ -42,6 +42,8 @@ class Server(Section):
     reasoning: bool = False
     """The model thinks before it speaks: gives it 45 s to the first token instead of 20."""
     max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    queue_length: Annotated[int, Field(ge=1)] | None = None
+    """How many replies may wait for their turn; past it the next server is asked at once."""
     context_length: Annotated[int, Field(ge=256)] | None = None
     vision: Literal["auto"] | bool = "auto"
     max_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -107,6 +107,7 @@ class Offline(Section):
     rejected: str = "I can't answer that one, sorry."
     config: str = "I'm not set up properly at the moment; my operator has been told."
     budget: str = "I've talked enough for today - back {when}."
+    busy: str = "It's crowded here right now - I'll get to you {when}."
 
 
 class Access(Section):

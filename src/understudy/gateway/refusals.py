@@ -26,6 +26,7 @@ _OFFLINE: dict[OfflineReason, tuple[int, str, str]] = {
         "The keys or credit of the model servers need their operator.",
     ),
     OfflineReason.BUDGET: (429, "budget", "The budget for today is spent."),
+    OfflineReason.BUSY: (429, "busy", "Too many requests are waiting for an answer already."),
 }
 
 _REJECTED: dict[ErrorClass, tuple[int, str, str]] = {

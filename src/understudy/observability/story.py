@@ -37,6 +37,7 @@ _OFFLINE = {
     OfflineReason.REJECTED: "the request was refused",
     OfflineReason.CONFIG: "keys or credit need their operator",
     OfflineReason.BUDGET: "the day's budget is used up",
+    OfflineReason.BUSY: "too many wait already",
 }
 _MOST_ID_CHARS = 64
 

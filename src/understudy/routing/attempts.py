@@ -66,6 +66,8 @@ class OfflineReason(StrEnum):
     REJECTED = "rejected"
     CONFIG = "config"
     BUDGET = "budget"
+    BUSY = "busy"
+    """Not their trouble but ours: too many wait for them already."""
 
 
 class CostSource(StrEnum):

@@ -57,6 +57,8 @@ class Candidate:
     reply_tokens: int = 512
     """Tokens to keep free for the reply."""
     max_concurrency: int | None = None
+    queue_length: int | None = None
+    """How many may stand in line for it; `None` is the usual number."""
     capabilities: Capabilities = NOTHING_KNOWN
     """What the operator configured; wins over everything learned."""
     blind: bool = False

@@ -139,6 +139,7 @@ def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
         local=_is_local(server),
         reply_tokens=server.max_tokens or _REPLY_TOKENS,
         max_concurrency=server.max_concurrency or _usual_concurrency(server),
+        queue_length=server.queue_length,
         capabilities=Capabilities(
             vision=None if server.vision == "auto" else server.vision, n_ctx=server.context_length
         ),

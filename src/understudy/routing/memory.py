@@ -16,6 +16,8 @@ _MINUTE_S = 60
 _RETRY_FLOOR = 5
 _RETRIES_PER_REQUEST = 0.1
 _FORCED_EVERY_S = 5.0
+_WAITING_PER_PLACE = 16
+"""With replies of three seconds the last one's turn still comes within the usual deadline."""
 
 
 class Pacing:
@@ -85,6 +87,8 @@ class Memory:
         size = candidate.max_concurrency or known.slots or (1 if candidate.local else None)
         if size is None:
             return None
-        queue = self.queues.setdefault((candidate.provider, candidate.endpoint), FairQueue(size))
-        queue.size = size
+        length = candidate.queue_length or size * _WAITING_PER_PLACE
+        place = (candidate.provider, candidate.endpoint)
+        queue = self.queues.setdefault(place, FairQueue(size, length))
+        queue.size, queue.length = size, length
         return queue

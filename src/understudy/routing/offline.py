@@ -6,6 +6,7 @@ from understudy.errors import ErrorClass
 from understudy.routing.attempts import AttemptRecord, OfflineReason, Outcome, SkipReason
 
 _GROUPS: dict[OfflineReason, frozenset[ErrorClass]] = {
+    OfflineReason.BUSY: frozenset((ErrorClass.QUEUE_TIMEOUT, ErrorClass.POOL_TIMEOUT)),
     OfflineReason.ALL_RATE_LIMITED: frozenset((ErrorClass.RATE_LIMITED,)),
     OfflineReason.CONFIG: frozenset((ErrorClass.AUTH, ErrorClass.QUOTA, ErrorClass.MODEL_GONE)),
     OfflineReason.NO_CAPABLE: frozenset(
@@ -23,13 +24,15 @@ _SKIPS: dict[SkipReason, OfflineReason] = {
     SkipReason.NO_KEY: OfflineReason.CONFIG,
 }
 _MOST_TELLING = (
+    OfflineReason.BUSY,
     OfflineReason.ALL_DOWN,
     OfflineReason.ALL_RATE_LIMITED,
     OfflineReason.BUDGET,
     OfflineReason.NO_CAPABLE,
     OfflineReason.CONFIG,
 )
-"""What passes by itself comes first: a key nobody ever set must not hide a server that is down."""
+"""What passes by itself comes first, and what passes soonest before that: a key nobody ever set
+must not hide a server that is down."""
 
 
 def offline_reason(
@@ -38,10 +41,10 @@ def offline_reason(
     """`at_fault`: the request itself was refused. Each candidate's last record counts."""
     if at_fault:
         return OfflineReason.REJECTED
-    if out_of_time:
-        return OfflineReason.DEADLINE
     last = {record.candidate: record for record in records}
     reasons = {reason for record in last.values() if (reason := _reason(record)) is not None}
+    if out_of_time:
+        return OfflineReason.BUSY if reasons == {OfflineReason.BUSY} else OfflineReason.DEADLINE
     return next((r for r in _MOST_TELLING if r in reasons), OfflineReason.CONFIG)
 
 

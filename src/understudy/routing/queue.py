@@ -7,12 +7,17 @@ from understudy.errors import ErrorClass, Unreachable
 
 
 class FairQueue:
-    """Lets so many in at once; the others wait their turn, one per fair key in rotation."""
+    """Lets so many in at once; the others wait their turn, one per fair key in rotation.
 
-    def __init__(self, size: int) -> None:
+    The line holds so many and no more. In a full one a newcomer takes the last place of whoever
+    has most people in it; where that would be the newcomer's own line, nobody's.
+    """
+
+    def __init__(self, size: int, length: int) -> None:
         self.size = size
+        self.length = length
         self.inside = 0
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[bool]]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -21,7 +26,8 @@ class FairQueue:
     async def enter(self, fair_key: str, limit_s: float) -> None:
         """Wait for a turn; whoever had one gives it back with `leave`.
 
-        Raises `Unreachable` (`queue_timeout`) when none came within `limit_s`.
+        Raises `Unreachable` (`queue_timeout`) when none came within `limit_s`, at once where
+        there is not even a place in the line.
         """
         if self.inside < self.size and not self._waiting:
             self.inside += 1
@@ -33,21 +39,34 @@ class FairQueue:
         self._admit()
 
     async def _wait(self, fair_key: str, limit_s: float) -> None:
+        if self.waiting >= self.length:
+            self._make_room(fair_key)
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(fair_key, deque()).append(turn)
         try:
             async with asyncio.timeout(limit_s):
-                await turn
+                admitted = await turn
         except BaseException as reason:
             self._leave(fair_key, turn)
             if isinstance(reason, TimeoutError):
                 raise Unreachable(ErrorClass.QUEUE_TIMEOUT) from None
             raise
+        if not admitted:
+            raise _no_place()
 
-    def _leave(self, fair_key: str, turn: asyncio.Future[None]) -> None:
+    def _make_room(self, fair_key: str) -> None:
+        longest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=fair_key)
+        own = len(self._waiting.get(fair_key, ()))
+        if longest == fair_key or len(self._waiting[longest]) <= own + 1:
+            raise _no_place()
+        # That line keeps at least one: it had more than the newcomer's will have.
+        self._waiting[longest].pop().set_result(False)
+
+    def _leave(self, fair_key: str, turn: asyncio.Future[bool]) -> None:
         if turn.done() and not turn.cancelled():
-            # The turn came in the same moment: it goes to the next one.
-            self.leave()
+            if turn.result():
+                # The turn came in the same moment: it goes to the next one.
+                self.leave()
             return
         line = self._waiting.get(fair_key)
         # Who is cancelled in the moment in which a place comes free has been passed over already.
@@ -63,5 +82,9 @@ class FairQueue:
             if line:
                 self._waiting[fair_key] = line
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(True)
                 self.inside += 1
+
+
+def _no_place() -> Unreachable:
+    return Unreachable(ErrorClass.QUEUE_TIMEOUT, provider_code="queue_full")

@@ -14,6 +14,7 @@ from understudy.llm.prices import PriceBook
 from understudy.routing.attempts import (
     AttemptObserver,
     AttemptRecord,
+    OfflineReason,
     SkipReason,
 )
 from understudy.routing.candidate import Candidate
@@ -31,6 +32,9 @@ from understudy.routing.request import (
 from understudy.routing.running import Assignment, RunningAttempt
 from understudy.routing.standing import Standing, standings
 from understudy.routing.trip import Trip
+
+_CROWD_S = 5.0
+"""How soon it is worth coming back when too many wait already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,8 @@ class ModelRouter:
             out_of_time=trip.remaining_s(now) <= 0,
             at_fault=trip.stopped,
         )
+        if reason is OfflineReason.BUSY:
+            return Offline(reason, self._tools.wall() + _CROWD_S)
         return Offline(reason, self._soonest(trip, now))
 
     def _soonest(self, trip: Trip, now: float) -> float | None:

@@ -229,6 +229,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_done() -> None:
         (offline(OfflineReason.REJECTED), 403, "rejected"),
         (offline(OfflineReason.CONFIG), 503, "config"),
         (offline(OfflineReason.BUDGET), 429, "budget"),
+        (offline(OfflineReason.BUSY), 429, "busy"),
         (
             offline(OfflineReason.NO_CAPABLE, skipped("local", SkipReason.CONTEXT)),
             400,

@@ -145,7 +145,7 @@ async def test_the_only_server_is_waited_for_and_turns_are_fair() -> None:
 async def test_who_leaves_the_queue_in_the_moment_of_their_turn_is_gone_and_the_next_is_let_in(
     channels: str,
 ) -> None:
-    queue, entered = FairQueue(1), list[str]()
+    queue, entered = FairQueue(1, 9), list[str]()
 
     async def stand(channel: str) -> None:
         await queue.enter(channel, 60)
