@@ -118,6 +118,9 @@ class Judge:
             case ErrorClass.UNSUPPORTED_INPUT if run.assignment.prompt.images:
                 book.learn(key, Capabilities(vision=False))
                 trip.blind.append(run.assignment.candidate)
+            case ErrorClass.PAYLOAD_TOO_LARGE if run.assignment.prompt.images:
+                # Pictures are what makes a request large: without them it may do.
+                trip.blind.append(run.assignment.candidate)
             case ErrorClass.UNSUPPORTED_INPUT if trip.request.tools:
                 book.learn(key, Capabilities(tools=False))
             case ErrorClass.UNSUPPORTED_PARAM if error.parameter in DROPPABLE:

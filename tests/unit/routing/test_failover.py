@@ -4,14 +4,13 @@ import asyncio
 
 import pytest
 
-from understudy.chat import ChatRequest, Finished, ReasoningDelta, TextDelta
+from understudy.chat import ChatRequest, Finished, ReasoningDelta
 from understudy.errors import (
     BadReply,
     Denied,
     ErrorClass,
     HoldScope,
     Rejected,
-    Unreachable,
     leaf_of,
 )
 from understudy.llm.capabilities import Capabilities
@@ -24,7 +23,7 @@ from understudy.routing.attempts import (
 )
 from understudy.routing.candidate import Candidate, Limits
 from understudy.routing.policy import RULES
-from understudy.routing.request import Fit, Prompt, Restarted, SinkKind
+from understudy.routing.request import Fit, Prompt, SinkKind
 from understudy.routing.router import RouterRules
 from unit.routing.walking import calls, candidate, hello, reply, router, wanted
 
@@ -392,6 +391,23 @@ async def test_unknown_vision_is_tried_once_and_learned() -> None:
     assert second.story == ["a capability", "b ok"]
 
 
+@pytest.mark.parametrize("images", [0, 2])
+async def test_a_request_too_large_is_sent_without_its_images_when_nobody_takes_it(
+    images: int,
+) -> None:
+    def build(fit: Fit) -> Prompt:
+        return Prompt(ChatRequest(()), input_tokens=10, images=images * fit.vision)
+
+    small = candidate("a", failing(ErrorClass.PAYLOAD_TOO_LARGE, http_status=413), GOOD)
+    model = router([small, candidate("b", failing(ErrorClass.SERVER_ERROR))])
+
+    seen = await reply(model, wanted(images=images, build=build))
+
+    assert seen.story[:2] == ["a payload_too_large", "b server_error"]
+    assert seen.story[2:3] == (["a ok"] if images else ["b server_error"])
+    assert seen.end.degraded == (("images",) if images else ())
+
+
 async def test_an_engine_that_does_not_say_it_is_blind_gets_no_images() -> None:
     silent = candidate("a", GOOD, blind=True)
 
@@ -457,82 +473,6 @@ async def test_thinking_does_not_spend_what_the_others_need() -> None:
 
     assert seen.story == ["a total_timeout", "b ok"]
     assert seen.took_s == pytest.approx(42.0)
-
-
-CUT: Script = (TextDelta("Half of"), Unreachable(ErrorClass.TRUNCATED_STREAM))
-
-
-async def test_what_people_saw_break_off_is_replaced_once() -> None:
-    seen = await reply(router([candidate("a", CUT), candidate("b", GOOD)]))
-
-    kinds = [type(event) for event in seen.events]
-    assert seen.screen == "Hello there"
-    assert kinds.count(Restarted) == 1
-    assert [a.role for a in seen.end.record.attempts] == [AttemptRole.NORMAL, AttemptRole.RESTART]
-    assert seen.end.record.attempts[0].committed
-
-
-@pytest.mark.parametrize("kind", [SinkKind.EDITABLE, SinkKind.HELD])
-async def test_after_text_broke_off_silence_is_borne_no_longer_than_before_it(
-    kind: SinkKind,
-) -> None:
-    cut: Script = (Pause(1), *CUT)
-    seen = await reply(router([candidate("a", cut), candidate("b", (SILENCE,))]), wanted(kind))
-
-    assert seen.story[:2] == ["a truncated_stream", "b first_token_timeout"]
-    assert seen.took_s == pytest.approx(1 + 45.0)
-
-
-async def test_when_the_second_breaks_off_too_the_longer_part_stays() -> None:
-    shorter: Script = (TextDelta("Hm"), Unreachable(ErrorClass.TRUNCATED_STREAM))
-    third = candidate("c", GOOD)
-
-    seen = await reply(router([candidate("a", CUT), candidate("b", shorter), third]))
-
-    assert seen.end.text == "Half of"
-    assert seen.end.record.outcome is ReplyOutcome.PARTIAL
-    assert calls(third) == 0
-
-
-async def test_the_part_stays_on_the_screen_until_other_text_has_come() -> None:
-    seen = await reply(
-        router([candidate("a", CUT), candidate("b", failing(ErrorClass.SERVER_ERROR))])
-    )
-
-    assert seen.screen == seen.end.text == "Half of"
-    assert not [event for event in seen.events if isinstance(event, Restarted)]
-
-
-async def test_a_long_part_that_ends_with_a_sentence_is_good_enough() -> None:
-    text = "All is well in the end. " * 30
-    second = candidate("b", GOOD)
-    long: Script = (TextDelta(text), Unreachable(ErrorClass.TRUNCATED_STREAM))
-
-    seen = await reply(router([candidate("a", long), second]))
-
-    assert seen.end.text == text
-    assert calls(second) == 0
-
-
-async def test_nothing_that_was_not_shown_counts_as_begun() -> None:
-    unseen = wanted(shown=lambda: False)
-    attempts = [candidate(name, CUT) for name in "abc"]
-
-    seen = await reply(router([*attempts, candidate("d", GOOD)]), unseen)
-
-    assert seen.screen == "Hello there"
-    assert [a.role for a in seen.end.record.attempts] == [AttemptRole.NORMAL] * 4
-
-
-async def test_a_held_reply_is_whole_or_not_at_all() -> None:
-    seen = await reply(router([candidate("a", CUT), candidate("b", GOOD)]), wanted(SinkKind.HELD))
-    never = await reply(
-        router([candidate("a", CUT)], RouterRules(max_attempts=1)), wanted(SinkKind.HELD)
-    )
-
-    assert seen.screen == "Hello there"
-    assert never.end.record.outcome is ReplyOutcome.OFFLINE
-    assert never.screen == never.end.text == ""
 
 
 async def test_a_refused_key_is_left_alone_and_costs_nothing() -> None:
