@@ -1,0 +1,91 @@
+"""What time is spent on whom: silence, thoughts, queues and the share of those who come later."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autojump import AutojumpLoop
+from understudy.chat import Finished, ReasoningDelta, TextDelta
+from understudy.errors import ErrorClass, RateLimited
+from understudy.llm.scripted import SILENCE, Pause, Script, saying
+from understudy.routing.candidate import Limits
+from understudy.routing.deadlines import MIN_SHARE_S, Deadline
+from understudy.routing.router import RouterRules
+from unit.routing.walking import calls, candidate, left_open, reply, router, wanted
+
+GOOD = saying("Hello", " there")
+
+
+async def test_thoughts_are_signs_of_life() -> None:
+    thinking: Script = tuple(step for _ in range(3) for step in (Pause(15), ReasoningDelta("hm ")))[
+        :-2
+    ]
+    slow = candidate("a", (*thinking, Pause(8), *GOOD))
+
+    assert (await reply(router([slow, candidate("b", GOOD)]))).story == ["a ok"]
+
+
+@pytest.mark.parametrize("nothing", [TextDelta(""), ReasoningDelta("")])
+async def test_empty_pieces_are_not(nothing: TextDelta | ReasoningDelta) -> None:
+    chatty: Script = tuple(step for _ in range(60) for step in (Pause(1), nothing))
+
+    seen = await reply(router([candidate("a", (*chatty, *GOOD)), candidate("b", GOOD)]))
+
+    assert seen.story == ["a first_token_timeout", "b ok"]
+    assert seen.took_s == pytest.approx(20.0)
+
+
+async def test_an_attempt_has_a_limit_of_its_own_for_the_whole_reply() -> None:
+    words: Script = tuple(step for _ in range(40) for step in (Pause(1), TextDelta("well ")))
+    wordy = candidate("a", (*words, Finished("stop")), limits=Limits(total_s=10))
+
+    seen = await reply(router([wordy, candidate("b", GOOD)]))
+
+    assert seen.story == ["a total_timeout", "b ok"]
+    assert seen.took_s == pytest.approx(10.0)
+
+
+async def test_the_total_deadline_ends_a_reply_that_still_speaks() -> None:
+    words: Script = tuple(step for _ in range(60) for step in (Pause(1), TextDelta("well ")))
+    second = candidate("b", GOOD)
+    rules = RouterRules(deadline=Deadline(total_s=30))
+
+    seen = await reply(router([candidate("a", (*words, Finished("stop"))), second], rules))
+
+    assert seen.took_s == pytest.approx(30.0)
+    assert seen.end.text == "well " * 29
+    assert calls(second) == 0
+
+
+async def test_who_rests_has_no_share_so_the_last_usable_one_gets_all() -> None:
+    limited = candidate("b", (RateLimited(ErrorClass.RATE_LIMITED, retry_after_s=300.0),))
+    model = router([candidate("a", (SILENCE,)), limited])
+    await reply(model, wanted(order=("b",)))
+
+    seen = await reply(model)
+
+    assert seen.end.record.attempts[0].budget_ms == 45_000
+
+
+@given(st.lists(st.floats(0.5, 60), min_size=1, max_size=5), st.floats(5, 60))
+def test_however_patient_the_first_ones_are_everybody_is_asked_in_time(
+    patience: list[float], commit_s: float
+) -> None:
+    async def scene() -> None:
+        silent = [
+            candidate(f"p{n}", (SILENCE,), limits=Limits(first_token_s=limit, idle_s=limit))
+            for n, limit in enumerate(patience)
+        ]
+        rules = RouterRules(deadline=Deadline(commit_s, 180))
+
+        seen = await reply(router([*silent, candidate("last", GOOD)], rules))
+
+        if commit_s > MIN_SHARE_S * len(patience) + 1:
+            assert seen.screen == "Hello there"
+        assert seen.took_s <= commit_s + 0.001
+        assert not any(map(left_open, silent))
+
+    with asyncio.Runner(loop_factory=AutojumpLoop) as runner:
+        runner.run(scene())
