@@ -49,6 +49,11 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, *, limit: int, keepalive_timeout: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=keepalive_timeout)
         self._used: WeakSet[object] = WeakSet()
+        self._doubted: WeakSet[object] = WeakSet()
+
+    def doubt(self) -> None:
+        """One connection turned out to be forgotten at its other end: trust none made before."""
+        self._doubted |= self._used
 
     async def connect(
         self,
@@ -57,6 +62,9 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own name
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
+        while connection.protocol in self._doubted:
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
         _dialling.get().connected(reused=connection.protocol in self._used)
         self._used.add(connection.protocol)
         return connection
@@ -154,8 +162,9 @@ class Endpoint:
                     timeout=self._timeout,
                     allow_redirects=False,
                 )
-        except BaseException:
+        except BaseException as error:
             self._slots.release()
+            self._learn_from(error)
             raise
         exchange.headers_s = self._clock() - started
         exchange.http_status = response.status
@@ -181,7 +190,7 @@ class Endpoint:
                 try:
                     return await self._ask(method, path, body)
                 except Unreachable as error:
-                    if error.error_class is not ErrorClass.STALE_CONNECTION:
+                    if not self._learn_from(error):
                         raise
                     return await self._ask(method, path, body)
         except TimeoutError:
@@ -201,6 +210,14 @@ class Endpoint:
             ) as response:
                 text = await read_whole(response, _MAX_ANSWER_BYTES)
                 return Answer(response.status, lower_headers(response), text)
+
+    def _learn_from(self, error: BaseException) -> bool:
+        """Whether it was a stale connection; the next one will then be made anew."""
+        stale = isinstance(error, Unreachable) and error.error_class is ErrorClass.STALE_CONNECTION
+        connector = self._session().connector
+        if stale and isinstance(connector, _Connector):
+            connector.doubt()
+        return stale
 
     async def _take_slot(self) -> None:
         if not self._slots.locked():
