@@ -1,8 +1,8 @@
 """How the candidates stand right now, in the forms that pages and series want."""
 
-import time
 from typing import Final, Literal
 
+from understudy.app.clocks import Clocks
 from understudy.observability.metrics import Standing as Gauge
 from understudy.platforms.web.operator import CandidateView
 from understudy.routing.attempts import SkipReason, words_of
@@ -24,9 +24,9 @@ def candidate_views(models: RouterInForce) -> tuple[CandidateView, ...]:
     return tuple(_view(standing) for standing in models.router.status())
 
 
-def gauges(models: RouterInForce) -> tuple[Gauge, ...]:
+def gauges(models: RouterInForce, clocks: Clocks) -> tuple[Gauge, ...]:
     """The same for metrics, of those that are not off."""
-    board, now = models.router.memory.board, time.monotonic()
+    board, now = models.router.memory.board, clocks.steady()
     running = models.router.memory.running
     return tuple(
         Gauge(
@@ -44,15 +44,15 @@ def anyone_usable(models: RouterInForce) -> bool:
     return any(s.off is None and s.state is not State.OPEN for s in models.router.status())
 
 
-def providers_text(models: RouterInForce) -> str:
+def providers_text(models: RouterInForce, clocks: Clocks) -> str:
     """A line for each candidate, for chat commands."""
-    return "\n".join(_line(view) for view in candidate_views(models))
+    return "\n".join(_line(view, clocks.wall()) for view in candidate_views(models))
 
 
-def _line(view: CandidateView) -> str:
+def _line(view: CandidateView, now: float) -> str:
     said = view.reason or "usable"
     if view.until is not None:
-        said += f", resting for {max(1, round(view.until - time.time()))} s"
+        said += f", resting for {max(1, round(view.until - now))} s"
     return f"{f'{view.label} {view.model}'.rstrip()}: {said}"
 
 

@@ -1,7 +1,6 @@
 """What goes on beside the replies: traces sent out, and old books thrown away."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -31,10 +30,10 @@ async def tracing(settings: Telemetry, observers: list[AttemptObserver]) -> Asyn
 
 @asynccontextmanager
 async def forgetting(
-    settings: Callable[[], Settings], ledger: LedgerWriter
+    settings: Callable[[], Settings], ledger: LedgerWriter, wall: Callable[[], float]
 ) -> AsyncGenerator[None]:
     """Keep the ledger to `storage.usage_days`, from the start on."""
-    task = asyncio.create_task(_forget(settings, ledger), name="forget usage")
+    task = asyncio.create_task(_forget(settings, ledger, wall), name="forget usage")
     try:
         yield
     finally:
@@ -42,10 +41,12 @@ async def forgetting(
         await asyncio.wait({task})
 
 
-async def _forget(settings: Callable[[], Settings], ledger: LedgerWriter) -> None:
+async def _forget(
+    settings: Callable[[], Settings], ledger: LedgerWriter, wall: Callable[[], float]
+) -> None:
     while True:
         try:
-            await ledger.prune(time.time() - settings().storage.usage_days * DAY_S)
+            await ledger.prune(wall() - settings().storage.usage_days * DAY_S)
         except StorageError:
             _LOG.warning("ledger.not_pruned")
         await asyncio.sleep(_EVERY_S)

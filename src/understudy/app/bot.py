@@ -6,7 +6,6 @@ let people in. Shutting down lets running replies end first, and then goes the o
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory
 import structlog
 
 from understudy.app.bookkeeping import forgetting, tracing
+from understudy.app.clocks import Clocks
 from understudy.app.sight import Sight, open_sight
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Settings, Vision
@@ -61,6 +61,7 @@ class Bot:
     models: RouterInForce
     personas: Personas
     guard: SpendGuard
+    clocks: Clocks = field(default_factory=Clocks)
     ledger: LedgerReader | None = None
     """Absent where nothing is kept."""
     alerts: Alerts = field(default_factory=Alerts)
@@ -135,32 +136,34 @@ class Bot:
 
 
 @asynccontextmanager
-async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
+async def open_bot(config: Config, logs: Logs, clocks: Clocks | None = None) -> AsyncGenerator[Bot]:
     """Storage, ledger, router and conversation. Raises ConfigError and StorageError."""
     # The database's library takes half a second to import, which `ask` need not wait for.
     from understudy.storage.database import database_path
     from understudy.storage.ledger import Ledger
     from understudy.storage.opened import open_storage
 
-    settings = config.settings
+    settings, clocks = config.settings, clocks or Clocks()
     path = database_path(settings.storage.url)
     async with AsyncExitStack() as stack:
         kept = open_storage(path, persist=settings.conversation.persist)
         storage = await stack.enter_async_context(kept)
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
-        alerts = Alerts()
+        alerts = Alerts(clocks.wall)
         observers: list[AttemptObserver] = [LogObserver(), queue, alerts]
-        bot = await stack.enter_async_context(_with_models(config, logs, observers))
+        bot = await stack.enter_async_context(_with_models(config, logs, observers, clocks))
         bot.alerts = alerts
         await bot.guard.recall(ledger)
         bot.ledger = ledger
         bot.sight = await stack.enter_async_context(
-            open_sight(path.with_name(f"{path.name}-images"), bot.vision, bot.prompts.reply)
+            open_sight(
+                path.with_name(f"{path.name}-images"), bot.vision, bot.prompts.reply, clocks.wall
+            )
         )
         bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
         await stack.enter_async_context(_remembering(bot, path))
-        await stack.enter_async_context(forgetting(bot.settings, ledger))
+        await stack.enter_async_context(forgetting(bot.settings, ledger, clocks.wall))
         await stack.enter_async_context(tracing(settings.telemetry, observers))
         yield bot
 
@@ -169,10 +172,11 @@ async def open_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
 async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
     """The same without a database: it remembers for as long as it is open."""
     async with AsyncExitStack() as stack:
-        bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver()]))
+        clocks = Clocks()
+        bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver()], clocks))
         folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
         bot.sight = await stack.enter_async_context(
-            open_sight(Path(folder), bot.vision, bot.prompts.reply)
+            open_sight(Path(folder), bot.vision, bot.prompts.reply, clocks.wall)
         )
         tables = MemoryTables()
         inbox = MemoryInbox(tables, "me")
@@ -182,15 +186,18 @@ async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
 
 @asynccontextmanager
 async def _with_models(
-    config: Config, logs: Logs, observers: list[AttemptObserver]
+    config: Config, logs: Logs, observers: list[AttemptObserver], clocks: Clocks
 ) -> AsyncGenerator[Bot]:
     library = await _library(config)
     personas = await _personas(config)
-    models = RouterInForce(config, Instruments(observers=observers))
-    guard = SpendGuard(lambda: bot.settings().limits)
+    tools = Instruments(clock=clocks.steady, wall=clocks.wall, observers=observers)
+    models = RouterInForce(config, tools)
+    guard = SpendGuard(lambda: bot.settings().limits, clocks.wall)
     observers.append(guard)
-    bot = Bot(config, logs, observers, models, personas, guard, library=library)
-    bot.prompts = PromptLog(models.reply, lambda: bot.settings().logging, folder_of(config))
+    bot = Bot(config, logs, observers, models, personas, guard, clocks, library=library)
+    bot.prompts = PromptLog(
+        models.reply, lambda: bot.settings().logging, folder_of(config), clocks.wall
+    )
     bot.prompts.announce()
     try:
         yield bot
@@ -235,7 +242,7 @@ async def _remembering(bot: Bot, database: Path) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def _holding_over(bot: Bot, file: Path) -> AsyncGenerator[None]:
     """Keep in `file` which keys were refused and which accounts are empty, for the next start."""
-    held = HeldOver(file, bot.models.router.memory.board, time.monotonic, time.time)
+    held = HeldOver(file, bot.models.router.memory.board, bot.clocks.steady, bot.clocks.wall)
     await held.recall(bot.config)
     try:
         yield
@@ -251,7 +258,7 @@ async def _scouting(bot: Bot, file: Path) -> AsyncGenerator[None]:
         bot.models.router.memory.book,
         bot.models.prices,
         file=file,
-        wall=time.time,
+        wall=bot.clocks.wall,
     )
     await scout.recall()
     task = asyncio.create_task(scout.run(), name="scout")
@@ -292,6 +299,7 @@ def _conversation(
             saw=bot.sight.saw,
             may_spend=bot.guard.may_spend,
             limited_until=bot.guard.limited_until,
+            now=bot.clocks.wall,
         )
     )
 

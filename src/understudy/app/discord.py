@@ -1,7 +1,6 @@
 """The bot on Discord."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
@@ -36,7 +35,7 @@ async def on_discord(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[None]]
         settings=bot.settings,
         desk=_desk(bot),
         presence=Presence(),
-        now=time.time,
+        now=bot.clocks.wall,
         take_images=_take_images(bot),
     )
     platform = DiscordBot(parts, token)
@@ -56,7 +55,7 @@ def _desk(bot: Bot) -> Desk:
         store=bot.messages.store,
         preferences=bot.messages.preferences,
         why=lambda reply_id: _why(bot, reply_id),
-        providers=lambda: providers_text(bot.models),
+        providers=lambda: providers_text(bot.models, bot.clocks),
         usage=lambda user: _usage(bot, user),
         set_log_level=lambda level: bot.logs.set_level(cast("Level", level)),
         privacy=lambda: _privacy(bot),
@@ -74,7 +73,7 @@ async def _usage(bot: Bot, user: str | None) -> str | None:
     """Of everybody by provider, or what one user used; of the last 30 days."""
     if bot.ledger is None:
         return None
-    now = time.time()
+    now = bot.clocks.wall()
     by = Grouping.PROVIDER if user is None else Grouping.USER
     rows = await bot.ledger.usage(by, now - _USAGE_DAYS * DAY_S, now + DAY_S)
     mine = tuple(row for row in rows if user in (None, row.key))

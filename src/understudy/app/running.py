@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from understudy.app.bot import Bot, answering, keeping_current, open_bot
+from understudy.app.clocks import Clocks
 from understudy.app.gateway import gateway
 from understudy.config.load import Config
 from understudy.errors import ConfigError
@@ -31,12 +32,14 @@ class Running:
 
 
 @asynccontextmanager
-async def running(config: Config, logs: Logs) -> AsyncGenerator[Running]:
+async def running(
+    config: Config, logs: Logs, clocks: Clocks | None = None
+) -> AsyncGenerator[Running]:
     """Start everything, inside out; stop it the other way. Raises ConfigError, StorageError."""
     settings = config.settings
     database = database_path(settings.storage.url)
     async with AsyncExitStack() as stack:
-        bot = await stack.enter_async_context(open_bot(config, logs))
+        bot = await stack.enter_async_context(open_bot(config, logs, clocks))
         page = base_url = None
         if settings.web.enabled:
             from understudy.app.web import web_page

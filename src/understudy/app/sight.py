@@ -1,6 +1,5 @@
 """The eyes of a bot: images taken in at arrival, shown to models that see, captioned for later."""
 
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,10 +40,10 @@ class Sight:
 
 @asynccontextmanager
 async def open_sight(
-    folder: Path, settings: Callable[[], Vision], reply: Answering
+    folder: Path, settings: Callable[[], Vision], reply: Answering, wall: Callable[[], float]
 ) -> AsyncGenerator[Sight]:
     """`folder` is where images are kept; it is made when the first one comes."""
-    async with open_images(folder, settings, time.time) as room:
+    async with open_images(folder, settings, wall) as room:
         captioner = Captioner(room.store, reply, new_id)
         try:
             yield Sight(room, captioner, settings)

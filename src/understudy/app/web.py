@@ -20,6 +20,7 @@ from understudy.platforms.web.chat import PLATFORM, Eyes, Upload
 from understudy.platforms.web.operator import Switches
 from understudy.platforms.web.personas import PersonaDesk
 from understudy.platforms.web.platform import House, WebPlatform
+from understudy.platforms.web.rooms import Rooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class WebPage:
 @asynccontextmanager
 async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
     """Serve the pages. Raises ConfigError where the address cannot be had or is not safe."""
-    platform = WebPlatform()
-    metrics = Metrics(lambda: gauges(bot.models))
+    platform = WebPlatform(Rooms(bot.clocks.wall))
+    metrics = Metrics(lambda: gauges(bot.models, bot.clocks))
     bot.observers.extend((platform.rooms, platform.feed, metrics))
     bot.messages.register(PLATFORM, platform.rooms.open_delivery)
     async with platform.open(_house(bot, token_file, metrics)):
@@ -62,6 +63,7 @@ def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
         eyes=_eyes(bot),
         personas=_personas(bot),
         vision=settings.vision.enabled,
+        clock=bot.clocks.wall,
     )
 
 
