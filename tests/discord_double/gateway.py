@@ -61,10 +61,12 @@ class Gateway:
         """Event names of which the next one comes twice."""
         self.holding = False
         """New connections are accepted but never greeted."""
+        self.connections = 0
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
+        self.connections += 1
         if not self.holding:
             await socket.send_str(json.dumps({"op": HELLO, "d": {"heartbeat_interval": 41250}}))
         session: Session | None = None

@@ -30,6 +30,7 @@ class Stage:
         double: DiscordDouble,
         store: InboxStore | None = None,
         settings: Settings | None = None,
+        pace: Pace = SWIFT,
         **desk: object,
     ) -> None:
         self.double = double
@@ -38,7 +39,7 @@ class Stage:
         out = surroundings(self.models, store, settings=self.settings)
         self.router = MessageRouter(out)
         made = Desk(self.router.store, self.router.preferences, **desk)  # type: ignore[arg-type]
-        parts = Parts(self.router, lambda: self.settings, made, Presence(), time.time, pace=SWIFT)
+        parts = Parts(self.router, lambda: self.settings, made, Presence(), time.time, pace=pace)
         self.bot = DiscordBot(parts, double.token)
         self.running: asyncio.Task[None] | None = None
 

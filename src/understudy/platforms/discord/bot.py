@@ -96,13 +96,19 @@ class DiscordBot:
 
     async def _run_once(self) -> None:
         client = DiscordClient(self._parts, self._logged_in)
-        try:
-            async with client:
-                await client.start(self._token)
-        finally:
-            self._up.clear()
-            with suppress(aiohttp.ClientError):
-                await client.close()
+        async with client:
+            running = asyncio.create_task(client.start(self._token))
+            try:
+                await asyncio.wait({running})
+            finally:
+                self._up.clear()
+                # While it connects anew discord.py swallows a cancellation and goes on waiting;
+                # only a closed client ends.
+                with suppress(aiohttp.ClientError):
+                    await client.close()
+                running.cancel()
+                await asyncio.wait({running})
+            running.result()
 
     def _logged_in(self, client: discord.Client) -> None:
         assert isinstance(client, DiscordClient)

@@ -5,17 +5,19 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import aiohttp
 import discord
 import structlog
 
 from understudy.conversation.inbox import Watermark
+from understudy.platforms.discord.posting import PASSING
 
 _log = structlog.get_logger()
 
 _SCANNED = 100
 """Messages looked at in one channel."""
 _PATIENCE_S = 30.0
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between tries of a channel that cannot be read just now."""
 _OVERLAP_MS = 120_000
 """A crash may have lost a message although a later one was stored, so what was written shortly
 before the watermark is looked at again; the inbox knows what it has."""
@@ -40,7 +42,11 @@ class Gaps:
         self._open: dict[int, asyncio.Event] = {}
 
     def session_begins(self, shard_id: int, marks: Sequence[Watermark]) -> None:
-        survey = self._surveyed[shard_id] = asyncio.Event()
+        survey = self._surveyed.get(shard_id)
+        if survey is None or survey.is_set():
+            # One that is still open belongs to a session that ended too early: its messages wait
+            # for the survey of this one.
+            survey = self._surveyed[shard_id] = asyncio.Event()
         if not marks:
             survey.set()
 
@@ -97,19 +103,24 @@ def _overlapping(message_id: int) -> int:
 async def missed(gap: Gap, since: datetime) -> AsyncIterator[discord.Message]:
     """What was written in the gap, oldest first, nothing from before `since`."""
     after = discord.Object(max(gap.after, discord.utils.time_snowflake(since)))
-    try:
-        newest_first = [
-            message
-            async for message in gap.channel.history(
-                limit=_SCANNED, after=after, oldest_first=False
-            )
-        ]
-    except (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError) as error:
-        channel = str(gap.channel.id)
-        _log.warning("discord.catch_up_failed", channel=channel, error=type(error).__name__)
-        return
-    for message in reversed(newest_first):
+    for message in reversed(await _newest_first(gap, after)):
         yield message
+
+
+async def _newest_first(gap: Gap, after: discord.Object) -> list[discord.Message]:
+    said: Exception | None = None
+    for pause_s in (0.0, *_PAUSES_S):
+        await asyncio.sleep(pause_s)
+        look = gap.channel.history(limit=_SCANNED, after=after, oldest_first=False)
+        try:
+            return [message async for message in look]
+        except PASSING as trouble:
+            said = trouble
+        except discord.HTTPException as refusal:
+            said = refusal
+            break
+    _log.warning("discord.catch_up_failed", channel=str(gap.channel.id), error=type(said).__name__)
+    return []
 
 
 def _partial(

@@ -22,12 +22,14 @@ from understudy.platforms.discord.desk import Desk
 from understudy.platforms.discord.intake import PLATFORM, Intake, TakeImages, place_of
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.presence import Presence
+from understudy.platforms.discord.taking_in import TakingIn, insist
 
 _log = structlog.get_logger()
 
 _WATERMARK_S = 7 * 86_400.0
 """Channels that were silent for longer have no watermark: there the age limit stands in."""
-_STORE_PAUSES_S = (0.2, 1.0, 4.0)
+_MARKS_LIMIT_S = 20.0
+"""discord.py gives up a new session that takes longer than a minute."""
 _MISSED = (Addressed.MENTION, Addressed.REPLY, Addressed.DM)
 
 
@@ -74,9 +76,15 @@ class DiscordClient(discord.AutoShardedClient):
         self._tree = build_tree(self, parts.desk, self._is_admin)
         self._controls = ReplyControls(parts.router.stop, parts.router.regenerate, self._is_admin)
         self._marks: dict[int, Sequence[Watermark]] = {}
+        self._beginning: set[int] = set()
+        """Shards whose new session Discord has not yet announced."""
         self._gaps = Gaps()
+        self._taking_in = TakingIn(
+            parts.router.receive, lambda: parts.settings().discord.catch_up_minutes * 60
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._presence: asyncio.Task[None] | None = None
+        self._over = False
 
     async def setup_hook(self) -> None:
         self._connected(self)
@@ -85,6 +93,7 @@ class DiscordClient(discord.AutoShardedClient):
         self._own(self._sync())
 
     async def close(self) -> None:
+        self._over = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -107,19 +116,30 @@ class DiscordClient(discord.AutoShardedClient):
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Right before a new session: what was read so far, untouched by what it will bring."""
         since = self._parts.now() - _WATERMARK_S
-        shard = shard_id or 0
-        self._marks[shard] = ()
+        shard, store = shard_id or 0, self._parts.router.store
+        self._beginning.add(shard)
+        # Older marks only mean that more is looked at again.
         with suppress(StorageError):
-            self._marks[shard] = await self._parts.router.store.watermarks(PLATFORM, since)
-        self._gaps.session_begins(shard, self._marks[shard])
+            self._marks[shard] = await insist(
+                lambda: store.watermarks(PLATFORM, since), _MARKS_LIMIT_S
+            )
+        self._gaps.session_begins(shard, self._marks.get(shard, ()))
         if not initial:
             await asyncio.sleep(self._parts.pace.identify_s)
 
+    async def on_shard_connect(self, shard_id: int) -> None:
+        self._beginning.discard(shard_id)
+
     async def on_shard_ready(self, shard_id: int) -> None:
+        if self._over or shard_id in self._beginning:
+            # Said of a session that has ended while its servers were still being listed.
+            return
         _log.info("discord.ready", shard=shard_id, servers=len(self.guilds))
         self._own(self._catch_up(shard_id))
 
     async def on_ready(self) -> None:
+        if self._over:
+            return
         # Each new session starts with the presence of a healthy bot.
         if self._presence is not None:
             self._presence.cancel()
@@ -130,7 +150,7 @@ class DiscordClient(discord.AutoShardedClient):
         if inbound is not None:
             shard_id = message.guild.shard_id if message.guild else 0
             await self._gaps.wait(shard_id, message.channel.id)
-            await self._receive(inbound)
+            await self._taking_in.take(inbound)
 
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
         # A link preview makes an update too; only a person's edit carries a time.
@@ -179,14 +199,6 @@ class DiscordClient(discord.AutoShardedClient):
         )
         return await intake.read(message, self.user.id)
 
-    async def _receive(self, inbound: Inbound) -> bool:
-        """Whether the message was new. A database that is busy for a moment is asked again."""
-        for pause_s in _STORE_PAUSES_S:
-            with suppress(StorageError):
-                return await self._parts.router.receive(inbound) is not None
-            await asyncio.sleep(pause_s)
-        return await self._parts.router.receive(inbound) is not None
-
     def _is_admin(self, user_id: int) -> bool:
         return str(user_id) in self._parts.settings().discord.admins
 
@@ -202,7 +214,7 @@ class DiscordClient(discord.AutoShardedClient):
         settings = self._parts.settings().discord
         since = datetime.fromtimestamp(self._parts.now() - settings.catch_up_minutes * 60, UTC)
         mine = [guild for guild in self.guilds if guild.shard_id == shard_id]
-        found = gaps(self, self._marks.pop(shard_id, ()), mine)
+        found = gaps(self, self._marks.get(shard_id, ()), mine)
         self._gaps.found(shard_id, found)
         try:
             for gap in found:
@@ -221,7 +233,7 @@ class DiscordClient(discord.AutoShardedClient):
             if left == 0:
                 _log.warning("discord.catch_up_full", channel=inbound.place.channel_id)
                 return
-            left -= await self._receive(inbound)
+            left -= await self._taking_in.take(inbound)
 
     async def _show_presence(self, presence: Presence) -> None:
         with suppress(ConnectionError, discord.ConnectionClosed):
