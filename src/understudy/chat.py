@@ -1,7 +1,7 @@
 """The words of a chat: what goes to a model and what comes back. Frozen data, no behaviour.
 
 What the gateway passes through untouched travels as opaque bytes: `ChatRequest.extra` on the way
-down, an event's `raw` frame on the way up.
+down, an event's `raw` frames on the way up.
 """
 
 from dataclasses import dataclass
@@ -81,14 +81,14 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     text: str
-    raw: bytes | None = None
-    """The SSE frame it came in, where that frame held nothing else and nothing was changed."""
+    raw: tuple[bytes, ...] = ()
+    """The frames it came in, where they held nothing else and nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     text: str
-    raw: bytes | None = None
+    raw: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class ToolCallDelta:
     call_id: str | None
     name: str | None
     arguments: str
-    raw: bytes | None = None
+    raw: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,9 +187,9 @@ class Envelope:
         return self._chunk(_Delta(role="assistant", content=""))
 
     def output(self, event: Output) -> bytes:
-        """The frame of one output: as it came from the model's server, or made anew."""
-        if event.raw is not None:
-            return frame(event.raw)
+        """The frames of one output: as they came from the model's server, or made anew."""
+        if event.raw:
+            return b"".join(map(frame, event.raw))
         if isinstance(event, TextDelta):
             return self._chunk(_Delta(content=event.text))
         if isinstance(event, ReasoningDelta):

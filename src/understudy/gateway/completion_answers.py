@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import msgspec
 
@@ -61,9 +62,9 @@ class CompletionEnvelope:
         return b""
 
     def output(self, event: Output) -> bytes:
-        """The frame of one piece of text: as it came from the model's server, or made anew."""
-        if event.raw is not None:
-            return frame(event.raw)
+        """The frames of one piece of text: as they came from the server, or made anew."""
+        if event.raw:
+            return b"".join(map(frame, event.raw))
         return self._frame(_Choice(event.text)) if isinstance(event, TextDelta) else b""
 
     def finish(self, reason: str | None) -> bytes:
@@ -89,15 +90,15 @@ class CompletionEnvelope:
 def _logprobs_of(outputs: Sequence[Output]) -> Logprobs | None:
     """Join what the frames of a text tell of its tokens, list by list."""
     joined: dict[str, list[object]] = {}
-    for output in outputs:
-        for name, values in _told(output.raw).items():
+    for raw in chain.from_iterable(output.raw for output in outputs):
+        for name, values in _told(raw).items():
             if isinstance(values, list):
                 joined.setdefault(name, []).extend(values)
     return dict(joined) or None
 
 
-def _told(raw: bytes | None) -> Logprobs:
-    if raw is None or b'"logprobs"' not in raw:
+def _told(raw: bytes) -> Logprobs:
+    if b'"logprobs"' not in raw:
         return {}
     try:
         choices = _said.decode(raw).choices

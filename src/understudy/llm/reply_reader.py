@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
 
 from understudy.chat import (
     ChatEvent,
@@ -86,18 +87,20 @@ class ReplyReader:
         return self._finish is not None
 
     def read_all(self, payloads: list[bytes], comments: int) -> list[ChatEvent]:
-        """Return the events of all frames; a failure among them waits for `raise_failure`."""
+        """Return the events of all frames; a failure among them waits for `raise_failure`.
+
+        Text that came in one go is one event, in however many frames it came.
+        """
         self.exchange.keepalives += comments
         events: list[ChatEvent] = []
-        for payload in payloads:
-            try:
+        try:
+            for payload in payloads:
                 events += self.read(payload)
-            except ProviderError as error:
-                self._failure = error
-                break
+        except ProviderError as error:
+            self._failure = error
         if events:
             self.exchange.phase = Phase.STREAMING
-        return events
+        return events if len(events) < 2 else _joined(events)
 
     def raise_failure(self) -> None:
         if self._failure is not None:
@@ -140,14 +143,14 @@ class ReplyReader:
         if choice.index:  # of several choices the first counts
             return []
         unchanged = not tells_usage and choice.finish_reason is None and len(chunk.choices) == 1
-        events = self._said(choice, payload if unchanged and choice.delta is not None else None)
+        events = self._said(choice, (payload,) if unchanged and choice.delta is not None else ())
         if choice.finish_reason is not None:
             self._end_seen(choice.finish_reason)
         elif not events:
             self.exchange.keepalives += 1
         return events
 
-    def _said(self, choice: Choice, raw: bytes | None) -> list[ChatEvent]:
+    def _said(self, choice: Choice, raw: tuple[bytes, ...]) -> list[ChatEvent]:
         delta = choice.delta or choice.message
         text = choice.text
         events: list[Output] = []
@@ -164,10 +167,10 @@ class ReplyReader:
         for event in events:
             self._grow(event)
         if len(events) > 1:  # a frame can be forwarded only where it holds one thing
-            return [replace(event, raw=None) for event in events]
+            return [replace(event, raw=()) for event in events]
         return list(events)
 
-    def _calls(self, calls: list[ToolCallPiece], raw: bytes | None) -> list[Output]:
+    def _calls(self, calls: list[ToolCallPiece], raw: tuple[bytes, ...]) -> list[Output]:
         self._tools = True
         return [
             ToolCallDelta(
@@ -226,3 +229,19 @@ class ReplyReader:
         if self._bad_in_a_row > _BAD_FRAMES_IN_A_ROW:
             raise BadReply(ErrorClass.BAD_FRAME)
         return []
+
+
+def _joined(events: list[ChatEvent]) -> list[ChatEvent]:
+    joined: list[ChatEvent] = []
+    for is_text, alike in groupby(events, _is_text_in_frames):
+        if is_text:
+            pieces = [event for event in alike if isinstance(event, TextDelta)]
+            raw = tuple(frame for piece in pieces for frame in piece.raw)
+            joined.append(TextDelta("".join(piece.text for piece in pieces), raw))
+        else:
+            joined += alike
+    return joined
+
+
+def _is_text_in_frames(event: ChatEvent) -> bool:
+    return isinstance(event, TextDelta) and bool(event.raw)

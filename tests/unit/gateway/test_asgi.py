@@ -30,7 +30,7 @@ GOOD = answered("chutes", label="chutes")
 ENDED = ReplyEnded(reply(GOOD), text="Hi there", finish_reason="stop")
 SAID: tuple[RouterEvent, ...] = (
     Answering("chutes", "chutes", "lab/model", 2),
-    TextDelta("Hi", raw=b'{"choices":[{"index":0,"delta":{"content":"Hi"}}]}'),
+    TextDelta("Hi", raw=(b'{"choices":[{"index":0,"delta":{"content":"Hi"}}]}',)),
     TextDelta(" there"),
     AttemptEnded(GOOD),
     ENDED,
@@ -201,7 +201,7 @@ async def test_thoughts_and_tool_calls_are_gathered_in_a_whole_answer() -> None:
 
 
 async def test_a_frame_of_several_lines_stays_one_frame() -> None:
-    said = TextDelta("Hi", raw=b'{"choices":\n[{"index":0,"delta":{"content":"Hi"}}]}')
+    said = TextDelta("Hi", raw=(b'{"choices":\n[{"index":0,"delta":{"content":"Hi"}}]}',))
 
     answer = await post(gateway(Router((SAID[0], said, ENDED))), STREAM)
     assert b'data: {"choices":\ndata: [{"index":0' in answer.body

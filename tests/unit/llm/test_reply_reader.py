@@ -68,7 +68,7 @@ def test_every_form_of_a_delta_is_understood(
 
 
 def unraw(event: ChatEvent) -> ChatEvent:
-    return event if isinstance(event, Finished) else replace(event, raw=None)
+    return event if isinstance(event, Finished) else replace(event, raw=())
 
 
 def test_a_frame_is_kept_only_where_it_holds_one_thing() -> None:
@@ -79,7 +79,7 @@ def test_a_frame_is_kept_only_where_it_holds_one_thing() -> None:
 
     kept = [[getattr(event, "raw", 0) for event in read(frame)] for frame in (alone, both, last)]
 
-    assert kept == [[alone], [None, None], [None]]
+    assert kept == [[(alone,)], [(), ()], [()]]
     assert read(whole) == [TextDelta("Hi")]
 
 
@@ -221,4 +221,30 @@ def test_what_came_before_a_failure_is_given_out_first() -> None:
     assert len(events) == 1
     assert reader.exchange.keepalives == 2
     with pytest.raises(ProviderError):
+        reader.raise_failure()
+
+
+def test_text_that_came_in_one_go_is_one_event_with_all_its_frames() -> None:
+    he, llo = choice(delta={"content": "He"}), choice(delta={"content": "llo"})
+    thought = choice(delta={"reasoning": "hm"})
+    last = choice(delta={"content": "!"}, finish_reason="stop")
+
+    events = reader_of().read_all([he, llo, thought, he, last], comments=0)
+
+    assert events == [
+        TextDelta("Hello", (he, llo)),
+        ReasoningDelta("hm", (thought,)),
+        TextDelta("He", (he,)),
+        TextDelta("!"),
+    ]
+
+
+def test_what_came_before_a_failing_frame_is_not_lost() -> None:
+    reader = reader_of()
+    he, llo = choice(delta={"content": "He"}), choice(delta={"content": "llo"})
+
+    events = reader.read_all([he, llo, b'{"error":{"message":"no"}}'], comments=0)
+
+    assert events == [TextDelta("Hello", (he, llo))]
+    with pytest.raises(BadReply):
         reader.raise_failure()

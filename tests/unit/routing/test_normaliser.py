@@ -33,7 +33,7 @@ def cleaned(*pieces: str, for_people: bool = True, bound: bool = False) -> tuple
 
 
 def test_a_plain_piece_passes_as_the_very_same_event() -> None:
-    event = TextDelta("Hello", raw=b"data: {}\n\n")
+    event = TextDelta("Hello", raw=(b"{}",))
 
     assert Normaliser(for_people=True, is_bound=bool).take(event)[0] is event
 
