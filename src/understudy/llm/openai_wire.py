@@ -226,6 +226,17 @@ def money(value: float | str | None) -> float | None:
     return amount if amount is not None and math.isfinite(amount) and amount >= 0 else None
 
 
+def is_only_text(delta: Delta) -> bool:
+    """Whether a delta is what nearly all are: a piece of text and nothing else."""
+    return type(delta.content) is str and not (
+        delta.reasoning
+        or delta.reasoning_content
+        or delta.reasoning_details
+        or delta.refusal
+        or delta.tool_calls
+    )
+
+
 def spoken(content: str | list[ContentPiece] | None) -> str:
     """The visible text of a content field, whichever form it has."""
     if isinstance(content, list):

@@ -22,6 +22,7 @@ from understudy.llm.openai_wire import (
     Chunk,
     FinishReason,
     ToolCallPiece,
+    is_only_text,
     money,
     present,
     spoken,
@@ -152,23 +153,28 @@ class ReplyReader:
 
     def _said(self, choice: Choice, raw: tuple[bytes, ...]) -> list[ChatEvent]:
         delta = choice.delta or choice.message
-        text = choice.text
+        if delta is None:
+            return self._text(choice.text, raw)
+        if is_only_text(delta):
+            return self._text(spoken(delta.content), raw)
         events: list[Output] = []
-        if delta is not None:
-            content = delta.content
-            text = content if type(content) is str else spoken(content) or delta.refusal
-            reasoning = thought(delta)
-            if reasoning:
-                events.append(ReasoningDelta(reasoning, raw))
-        if text:
+        if reasoning := thought(delta):
+            events.append(ReasoningDelta(reasoning, raw))
+        if text := spoken(delta.content) or delta.refusal:
             events.append(TextDelta(text, raw))
-        if delta is not None and delta.tool_calls:
+        if delta.tool_calls:
             events += self._calls(delta.tool_calls, raw)
         for event in events:
-            self._grow(event)
+            self._grow(len(event.arguments if isinstance(event, ToolCallDelta) else event.text))
         if len(events) > 1:  # a frame can be forwarded only where it holds one thing
             return [replace(event, raw=()) for event in events]
         return list(events)
+
+    def _text(self, text: str | None, raw: tuple[bytes, ...]) -> list[ChatEvent]:
+        if not text:
+            return []
+        self._grow(len(text))
+        return [TextDelta(text, raw)]
 
     def _calls(self, calls: list[ToolCallPiece], raw: tuple[bytes, ...]) -> list[Output]:
         self._tools = True
@@ -183,8 +189,8 @@ class ReplyReader:
             for position, call in enumerate(calls)
         ]
 
-    def _grow(self, event: Output) -> None:
-        self._size += len(event.arguments if isinstance(event, ToolCallDelta) else event.text)
+    def _grow(self, chars: int) -> None:
+        self._size += chars
         if self._size > MAX_REPLY_CHARS:
             raise BadReply(ErrorClass.RESPONSE_TOO_LARGE)
 

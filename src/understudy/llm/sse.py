@@ -37,6 +37,8 @@ class SseReader:
         for line in lines:
             if line[:6] == b"data: " and not self._data:
                 self._data = line[6:]
+            elif not line and self._data:
+                self._flush(payloads)
             else:
                 self._odd_line(line, payloads)
         return payloads
