@@ -29,8 +29,8 @@ class Capabilities:
 
     def over(self, other: "Capabilities") -> "Capabilities":
         """These facts, with those of `other` where these are silent."""
-        if other is NOTHING_KNOWN:
-            return self
+        if self is NOTHING_KNOWN or other is NOTHING_KNOWN:
+            return other if self is NOTHING_KNOWN else self
         pairs = zip(_facts(self), _facts(other), strict=True)
         return Capabilities(*(there if here is None else here for here, there in pairs))
 

@@ -33,7 +33,6 @@ PROMPTS_LOST: Final = "prompts.lost"
 Field = str | int | float | bool
 """What a log field may be."""
 
-_PLAIN = (str, int, float)
 _APART = frozenset(("ts", "label", "cost_source", "usage", "breaker", "held_until", "degraded"))
 """Fields of an AttemptRecord that are not logged as they stand."""
 _AS_THEY_STAND = [spec.name for spec in fields(AttemptRecord) if spec.name not in _APART]
@@ -47,7 +46,7 @@ def iso(wall: float) -> str:
 
 
 def attempt_fields(record: AttemptRecord) -> dict[str, Field]:
-    told: dict[str, object] = {"started": iso(record.ts), "candidate": record.candidate}
+    told: dict[str, Field | None] = {"started": iso(record.ts), "candidate": record.candidate}
     told.update(zip(_AS_THEY_STAND, _read(record), strict=True))
     told |= _usage_fields(record.usage, record.cost_usd)
     if record.cost_usd is not None:
@@ -56,12 +55,14 @@ def attempt_fields(record: AttemptRecord) -> dict[str, Field]:
         told["degraded"] = ",".join(record.degraded)
     if record.held_until is not None:
         told["held_until"] = iso(record.held_until)
-    return _plain(told | _breaker_fields(record.breaker))
+    if record.breaker is not None:
+        told |= _breaker_fields(record.breaker)
+    return _said(told)
 
 
 def reply_fields(record: ReplyRecord) -> dict[str, Field]:
     winner = record.winner
-    told: dict[str, object] = {
+    told: dict[str, Field | None] = {
         "started": iso(record.ts),
         "request_id": record.request_id,
         "sink": record.sink,
@@ -76,7 +77,8 @@ def reply_fields(record: ReplyRecord) -> dict[str, Field]:
         "t_first_visible_ms": record.t_first_visible_ms,
         "t_total_ms": record.t_total_ms,
     }
-    return _plain(told | _usage_fields(record.usage, record.cost_usd))
+    told |= _usage_fields(record.usage, record.cost_usd)
+    return _said(told)
 
 
 def attempt_level(record: AttemptRecord) -> str:
@@ -93,7 +95,7 @@ def reply_level(record: ReplyRecord) -> str:
     return "info" if quiet else "warning"
 
 
-def _usage_fields(usage: Usage | None, cost_usd: float | None) -> dict[str, object]:
+def _usage_fields(usage: Usage | None, cost_usd: float | None) -> dict[str, Field | None]:
     if usage is None:
         return {"cost_usd": cost_usd}
     return {
@@ -107,9 +109,7 @@ def _usage_fields(usage: Usage | None, cost_usd: float | None) -> dict[str, obje
     }
 
 
-def _breaker_fields(change: BreakerChange | None) -> dict[str, object]:
-    if change is None:
-        return {}
+def _breaker_fields(change: BreakerChange) -> dict[str, Field | None]:
     return {
         "breaker_scope": change.scope,
         "breaker_before": change.before,
@@ -118,5 +118,5 @@ def _breaker_fields(change: BreakerChange | None) -> dict[str, object]:
     }
 
 
-def _plain(told: dict[str, object]) -> dict[str, Field]:
-    return {name: value for name, value in told.items() if isinstance(value, _PLAIN)}
+def _said(told: dict[str, Field | None]) -> dict[str, Field]:
+    return {name: value for name, value in told.items() if value is not None}

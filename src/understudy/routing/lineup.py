@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from understudy.config.model import ModelSettings, NamedServer, NanoGptServer, Server
 from understudy.llm.addresses import api_root, host_of, is_local
-from understudy.llm.capabilities import LOUD_ENGINES, Capabilities
+from understudy.llm.capabilities import LOUD_ENGINES, NOTHING_KNOWN, Capabilities
 from understudy.llm.client import LLMClient
 from understudy.llm.registry import base_url_of, engine_of
 from understudy.routing.attempts import SkipReason
@@ -122,6 +122,13 @@ def _usual_concurrency(server: Server) -> int | None:
     return _LOCAL_CROWD if _is_local(server) and engine_of(server) == "openai" else None
 
 
+def _configured(server: Server) -> Capabilities:
+    vision = None if server.vision == "auto" else server.vision
+    if vision is None and server.context_length is None:
+        return NOTHING_KNOWN
+    return Capabilities(vision=vision, n_ctx=server.context_length)
+
+
 def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
     server, engine = entry.server, engine_of(entry.server)
     endpoint = api_root(base_url_of(server))
@@ -140,9 +147,7 @@ def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
         reply_tokens=server.max_tokens or _REPLY_TOKENS,
         max_concurrency=server.max_concurrency or _usual_concurrency(server),
         queue_length=server.queue_length,
-        capabilities=Capabilities(
-            vision=None if server.vision == "auto" else server.vision, n_ctx=server.context_length
-        ),
+        capabilities=_configured(server),
         blind=engine not in LOUD_ENGINES,
         off=entry.off,
     )
