@@ -108,7 +108,9 @@ _TOOL = (
     '{"tool_calls": [{"index": 0, "id": "call_1", "type": "function",'
     ' "function": {"name": "look_up", "arguments": "{\\"what\\": \\"weather\\"}"}}]}'
 )
-_GARBLED = Say(("the ",) * 400)
+_REPLACED = "\ufffd\ufffd\ufffd ok "
+_BREATH = Hang(0.05)
+"""Long enough for what came before to be read, and shown, apart from what comes after."""
 _THOUGHTS = Think(("The person ", "wants ", "a line. ", "I have ", "one."))
 
 _FAULTS: dict[str, tuple[Move, ...]] = {
@@ -135,8 +137,12 @@ _FAULTS: dict[str, tuple[Move, ...]] = {
     "empty": (Head(), Role(), Finish("stop")),
     "thinkonly": (Head(), Role(), _THOUGHTS, Finish("stop")),
     "thinklong": (Head(), Role(), _THOUGHTS, Finish("length")),
-    "garbage": (Head(), Role(), _GARBLED, Finish("length")),
-    "replaced": (Head(), Role(), Say(("\ufffd\ufffd\ufffd ok ",) * 20), Finish("stop")),
+    "garbage": (
+        Head(), Role(), Say(("the ",) * 5), _BREATH, Say(("the ",) * 395), Finish("length")
+    ),
+    "replaced": (
+        Head(), Role(), Say((_REPLACED,) * 3), _BREATH, Say((_REPLACED,) * 17), Finish("stop")
+    ),
     "leak": (Head(), Role(), Say(("<|im_start|>", "user\nHello", "<|im_end|>")), Finish("stop")),
     # In-band errors: first of all, after the role, after five words.
     "firsterr": (Head(), _in_band(),),
