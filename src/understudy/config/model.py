@@ -52,6 +52,11 @@ class Server(Section):
     extra_headers: dict[str, str] = {}
     extra_body: dict[str, JsonValue] = {}
 
+    @property
+    def answers_in_one_piece(self) -> bool:
+        """Whether it cannot stream, so that its first token is its whole answer."""
+        return getattr(self, "mode", "") == "plain_generate"
+
 
 class OpenRouterServer(Server):
     name: Name | None = "meta-llama/llama-4-scout:free"

@@ -21,18 +21,28 @@ def broken_rules(settings: Settings) -> Iterator[Mistake]:
 
 
 def conflicts(settings: Settings) -> Iterator[Mistake]:
-    """What is allowed but cannot work as written; only of numbers the operator wrote."""
+    """What is allowed but does not work as one may think."""
     model = settings.model
-    if "commit_seconds" not in model.deadline.model_fields_set:
-        return
     for path, server in servers(model):
-        written = server.timeout_seconds if "timeout_seconds" in server.model_fields_set else None
-        if written is not None and written > model.deadline.commit_seconds:
+        if server.answers_in_one_piece and server.enabled and not server.total_timeout_seconds:
             yield Mistake(
-                (*path, "timeout_seconds"),
-                f"{written:g} s can never be used up: model.deadline.commit_seconds ends the wait "
-                f"after {model.deadline.commit_seconds:g} s",
+                (*path, "mode"),
+                "answers in one piece, so timeout_seconds bounds the whole answer; "
+                "total_timeout_seconds would do so alone",
             )
+        if "commit_seconds" in model.deadline.model_fields_set:
+            yield from _never_used_up(path, server, model.deadline.commit_seconds)
+
+
+def _never_used_up(path: KeyPath, server: Server, commit_s: float) -> Iterator[Mistake]:
+    """Only of numbers that the operator wrote."""
+    written = server.timeout_seconds if "timeout_seconds" in server.model_fields_set else None
+    if written is not None and written > commit_s:
+        yield Mistake(
+            (*path, "timeout_seconds"),
+            f"{written:g} s can never be used up: model.deadline.commit_seconds ends the wait "
+            f"after {commit_s:g} s",
+        )
 
 
 def servers(model: ModelSettings) -> Iterator[tuple[KeyPath, Server]]:

@@ -71,8 +71,9 @@ def limits_of(server: Server) -> Limits:
     """The limits as configured, or the usual ones of a hosted or a local server."""
     local = _is_local(server)
     patience = 45.0 if server.reasoning else 8.0 if local else 20.0
+    whole = server.total_timeout_seconds if server.answers_in_one_piece else None
     return Limits(
-        first_token_s=server.timeout_seconds or patience,
+        first_token_s=whole or server.timeout_seconds or patience,
         idle_s=server.idle_timeout_seconds or (30.0 if local else 20.0),
         total_s=server.total_timeout_seconds or (180.0 if local else 120.0),
         queue_s=server.queue_timeout_seconds,

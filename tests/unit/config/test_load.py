@@ -207,6 +207,19 @@ def test_a_timeout_that_can_never_be_used_up_is_a_warning() -> None:
     )
 
 
+def test_a_server_that_answers_in_one_piece_is_warned_of_until_its_whole_answer_has_a_limit() -> (
+    None
+):
+    entry = "{engine: nanogpt, name: m, mode: plain_generate%s}"
+    text = "model:\n  servers:\n    tiny: " + entry
+
+    assert parse_config(text % ", total_timeout_seconds: 60", {}).warnings == ()
+    assert parse_config(text % "", {}).warnings == (
+        "config.yaml:3: model.servers.tiny.mode: answers in one piece, so timeout_seconds bounds "
+        "the whole answer; total_timeout_seconds would do so alone",
+    )
+
+
 CANARY = "sk-canary-7351"
 
 

@@ -81,6 +81,27 @@ model:
     assert (here.local, away.local) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("limits", "first_token_s"),
+    [
+        ("", 8),
+        (", timeout_seconds: 12", 12),
+        (", timeout_seconds: 12, total_timeout_seconds: 60", 60),
+    ],
+)
+def test_a_server_that_answers_in_one_piece_may_take_its_total_time_where_that_is_written(
+    limits: str, first_token_s: float
+) -> None:
+    server = '{engine: nanogpt, mode: plain_generate, auth: none, base_url: "http://127.0.0.1:1"%s}'
+    streams = '{engine: openai, base_url: "http://127.0.0.1:1", total_timeout_seconds: 60}'
+    servers = f"{{plain: {server % limits}, streams: {streams}}}"
+
+    plain, other = lineup(f"model: {{provider_order: [plain, streams], servers: {servers}}}")
+
+    assert plain.limits.first_token_s == first_token_s
+    assert other.limits.first_token_s == 8
+
+
 def test_what_people_read_names_the_engine_of_local() -> None:
     text = "model: {provider_order: [local], local: {enabled: true, engine: llama.cpp}}"
 
