@@ -321,6 +321,38 @@ async def test_an_overflow_rebuilds_the_prompt_smaller_for_the_context_it_named(
     assert fits[1].tokens_per_char > fits[0].tokens_per_char
 
 
+async def test_a_prompt_is_built_smaller_once_and_then_the_next_is_asked() -> None:
+    small = candidate("a", *[failing(ErrorClass.CONTEXT_OVERFLOW)] * 2)
+
+    seen = await reply(router([small, candidate("b", GOOD)]))
+
+    assert seen.story == ["a context_overflow", "a context_overflow", "b ok"]
+    assert calls(small) == 2
+
+
+@pytest.mark.parametrize(("tokens", "fits"), [(3644, True), (3645, False)])
+async def test_room_for_the_reply_and_a_twentieth_is_kept_before_a_prompt_is_sent(
+    tokens: int, fits: bool
+) -> None:
+    sized = candidate("a", GOOD, capabilities=Capabilities(n_ctx=4096), reply_tokens=9000)
+    request = wanted(build=lambda _fit: Prompt(ChatRequest(()), input_tokens=tokens))
+
+    seen = await reply(router([sized, candidate("b", GOOD)]), request)
+
+    assert seen.story == (["a ok"] if fits else ["a context", "b ok"])
+
+
+async def test_a_model_that_refused_tools_is_passed_by_for_a_day() -> None:
+    plain = candidate("a", failing(ErrorClass.UNSUPPORTED_INPUT), GOOD)
+    model = router([plain, candidate("b", GOOD)])
+
+    stories = [(await reply(model, wanted(tools=True))).story for _ in range(2)]
+    await asyncio.sleep(24 * 3600 + 1)
+    stories.append((await reply(model, wanted(tools=True))).story)
+
+    assert stories == [["a unsupported_input", "b ok"], ["a capability", "b ok"], ["a ok"]]
+
+
 async def test_a_clients_own_prompt_is_never_cut_but_goes_to_a_larger_context() -> None:
     def long(_fit: Fit) -> Prompt:
         return Prompt(ChatRequest(()), input_tokens=5000)
