@@ -1,6 +1,7 @@
 """What holds whatever the servers do: order, one attempt each, budgets, one record each."""
 
 import asyncio
+from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
@@ -62,7 +63,7 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     ),
     st.floats(0, 40, allow_nan=False).map(Pause),
     FAILURES,
-    st.just(ValueError("a bug")),
+    st.just(ArithmeticError("a bug")),
 )
 SCRIPTS = st.lists(STEPS, max_size=6).map(tuple)
 SERVERS = st.lists(st.lists(SCRIPTS, min_size=1, max_size=3), min_size=1, max_size=4)
@@ -106,6 +107,78 @@ def test_promises_hold_whatever_the_servers_do(
     assert len(started) - len(unsent) <= calls <= len(started)
     assert [r for s in replies for r in s.end.record.attempts] == observed.attempts
     assert len(observed.replies) == 3
+
+
+@dataclass(frozen=True)
+class Coming:
+    """One of a crowd: when they ask, and when they leave, if they do."""
+
+    at: float
+    leaves_after: float | None
+    channel: str
+    kind: SinkKind
+
+
+CROWDS = st.lists(
+    st.builds(
+        Coming,
+        st.sampled_from([0.0, 0.0, 1.0, 30.0]),
+        st.none() | st.sampled_from([0.0, 1.0, 2.0, 20.0]) | st.floats(0, 60),
+        st.sampled_from("abc"),
+        st.sampled_from(SinkKind),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+async def _crowd(model: ModelRouter, crowd: list[Coming]) -> int:
+    """How many had left before their reply had ended."""
+
+    async def come(one: Coming) -> bool:
+        await asyncio.sleep(one.at)
+        task = asyncio.create_task(reply(model, wanted(one.kind, fair_key=one.channel)))
+        await asyncio.wait({task}, timeout=one.leaves_after)
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+        return task.cancelled()
+
+    left = await asyncio.gather(*map(come, crowd))
+    await model.memory.aclose()
+    return sum(left)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SERVERS, CROWDS, st.none() | st.integers(1, 2))
+def test_a_crowd_that_comes_and_goes_leaves_one_record_each_and_nothing_under_way(
+    servers: list[list[Script]], crowd: list[Coming], room: int | None
+) -> None:
+    candidates = [
+        candidate(f"p{n % 3}/m{n}", *scripts, max_concurrency=room, local=room is None)
+        for n, scripts in enumerate(servers)
+    ]
+    observed = Observed()
+
+    with capture_logs() as logs, asyncio.Runner(loop_factory=AutojumpLoop) as runner:
+        loop = runner.get_loop()
+        tools = Instruments(
+            clock=loop.time, wall=loop.time, random=Random(3), observers=(observed,)
+        )
+        model = ModelRouter(candidates, instruments=tools)
+        left = runner.run(_crowd(model, crowd))
+
+    outcomes = [record.outcome for record in observed.replies]
+    assert len(outcomes) == len(crowd)
+    assert outcomes.count(ReplyOutcome.CANCELLED) == left
+    told = [attempt for record in observed.replies for attempt in record.attempts]
+    assert sorted(map(id, told)) == sorted(map(id, observed.attempts))
+    assert not +model.memory.running
+    assert all((q.inside, q.waiting) == (0, 0) for q in model.memory.queues.values())
+    bugs = [log for log in logs if log["event"] == "router.internal_error"]
+    assert all(log["error"] == "ArithmeticError" for log in bugs)
+    _calls(candidates)
 
 
 def _calls(candidates: list[Candidate]) -> int:
