@@ -172,9 +172,7 @@ class Trip:
             return ReplyEnded(record, run.text, run.finish_reason, None, degraded)
         if self._partials:
             record = self._close(ReplyOutcome.PARTIAL)
-            return ReplyEnded(
-                record, max((run.text for run in self._partials), key=len), None, error_class
-            )
+            return ReplyEnded(record, max(self._partials, key=_worth).text, None, error_class)
         rejected = offline is not None and offline.reason is OfflineReason.REJECTED
         outcome = ReplyOutcome.REJECTED if rejected else ReplyOutcome.OFFLINE
         return ReplyEnded(self._close(outcome, offline), error_class=error_class)
@@ -198,3 +196,8 @@ class Trip:
             first_visible=self._first_visible,
             offline=offline,
         )
+
+
+def _worth(part: RunningAttempt) -> tuple[bool, int]:
+    """Of two parts the longer one stays, but any before one that was garbled."""
+    return part.error_class is not ErrorClass.GARBAGE, len(part.text)

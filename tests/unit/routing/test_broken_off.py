@@ -54,6 +54,15 @@ async def test_when_the_second_breaks_off_too_the_longer_part_stays() -> None:
     assert calls(third) == 0
 
 
+async def test_a_garbled_part_never_stays_before_one_that_can_be_read() -> None:
+    garbled = candidate("a", (TextDelta("\ufffd" * 60), Finished("stop")))
+
+    seen = await reply(router([garbled, candidate("b", CUT)]))
+
+    assert seen.story == ["a garbage", "b truncated_stream"]
+    assert seen.end.text == "Half of"
+
+
 async def test_the_part_stays_on_the_screen_until_other_text_has_come() -> None:
     seen = await reply(
         router([candidate("a", CUT), candidate("b", failing(ErrorClass.SERVER_ERROR))])
