@@ -16,6 +16,7 @@ from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
 from understudy.rehearsal.stage import Head, Reset, Role, Say
 from understudy.routing.attempts import ReplyOutcome
+from understudy.routing.cooldown import State
 from understudy.routing.in_force import RouterInForce
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
 from understudy.routing.router import Instruments
@@ -156,3 +157,22 @@ async def test_replies_under_way_survive_any_number_of_changes() -> None:
         ends = await asyncio.gather(*running)
 
         assert [story(end) for end in ends] == [["first ok"]] * 5
+
+
+async def test_an_engine_at_home_that_comes_back_is_noticed_by_its_health_page() -> None:
+    async with world("ok") as here:
+        here.first.health_status = 200
+        home = {"engine": "llama.cpp", "base_url": here.first.base_url}
+        away = {"engine": "openai", "base_url": here.second.base_url}
+        here.change(servers={"first": home, "second": away})
+        await here.first.go_down()
+        stories = [story(await here.ask()) for _ in range(2)]
+        await here.first.come_up()
+        await here.first.until(lambda seen: seen.probes > 0)
+        async with asyncio.timeout(5):
+            while here.models.router.status()[0].state is not State.CLOSED:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+        assert stories == [["first connect_refused", "second ok"], ["first cooldown", "second ok"]]
+        assert here.first.calls == 0
+        assert story(await here.ask()) == ["first ok"]

@@ -136,12 +136,17 @@ async def test_a_loop_nobody_has_seen_goes_to_the_next() -> None:
     assert seen.story == ["a garbage", "b ok"]
 
 
-async def test_an_echo_of_the_question_is_no_reply_once() -> None:
+@pytest.mark.parametrize("of_the_question", [True, False])
+async def test_an_echo_of_what_was_said_before_is_no_reply_once(of_the_question: bool) -> None:
     question = "What do you think about the weather today?"
     echo = through(TextDelta("What do you think "), TextDelta("about the weather today?"))
     candidates = [candidate("a", echo), candidate("b", echo)]
 
-    seen = await reply(router(candidates), wanted(last_user_text=question))
+    before = ("", question)
+    asked = wanted(
+        last_user_text=before[of_the_question], previous_reply=before[1 - of_the_question]
+    )
+    seen = await reply(router(candidates), asked)
 
     assert seen.story == ["a garbage", "b ok"]
     assert seen.screen == question
