@@ -63,12 +63,18 @@ def cpu_s(session: int) -> float:
 
 def memory_mb(session: int) -> float:
     """Proportional set size, as the kernel shares it out among processes."""
-    kilobytes = 0
-    for pid, _ in _processes(session):
-        for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                kilobytes += int(line.split()[1])
-    return round(kilobytes / 1024, 1)
+    return round(sum(_memory_mb(str(pid)) for pid, _ in _processes(session)), 1)
+
+
+def own_memory_mb() -> float:
+    return _memory_mb("self")
+
+
+def _memory_mb(pid: str) -> float:
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def pin(session: int, cpus: set[int]) -> None:

@@ -2,21 +2,23 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+import sqlite3
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import inspect, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from understudy.errors import StorageError
-from understudy.storage.driver import Connection
 from understudy.storage.tables import HEAD, metadata
 
+R = TypeVar("R")
+
 _BUSY_S = 10
+_READERS = 3
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     # Survives a crash of the process; only a power cut can take the last moments.
@@ -40,13 +42,19 @@ def database_path(url: str) -> Path:
 
 
 class Database:
-    """One process's way to the database. Opened with `open`, closed with `aclose`."""
+    """One process's way to the database. Opened with `open`, closed with `aclose`.
 
-    def __init__(self, path: Path, engine: AsyncEngine) -> None:
+    A piece of work is a function of a connection. It runs whole on a thread, so that its caller
+    waits once, however many statements it has; once begun it is finished, even when its caller is
+    cancelled.
+    """
+
+    def __init__(self, path: Path, engine: Engine) -> None:
         self.path = path
         self._engine = engine
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="database-read")
         # SQLite has one writer at a time; waiting here is fairer and cheaper than its busy loop.
-        self._writing = asyncio.Lock()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="database-write")
 
     @staticmethod
     async def open(path: Path) -> "Database":
@@ -55,63 +63,81 @@ class Database:
         Raises StorageError with what to do about it.
         """
         await asyncio.to_thread(_make_private, path)
-        engine = create_async_engine(
-            f"sqlite+aiosqlite:///{path}",
-            connect_args={
-                "async_creator_fn": lambda *_, **__: Connection(str(path), _PRAGMAS, _BUSY_S)
-            },
-            pool_size=4,
+        engine = create_engine(
+            f"sqlite:///{path}",
+            creator=lambda: _connect(path),
+            pool_size=_READERS + 1,
             max_overflow=0,
             # Every transaction is ended here, so none needs to be on the way back to the pool.
             pool_reset_on_return=None,
         )
         database = Database(path, engine)
         try:
-            await database._bring_up_to_date()
+            await database.write(_bring_up_to_date)
         except BaseException:
             await database.aclose()
             raise
         return database
 
     async def aclose(self) -> None:
-        await self._engine.dispose()
+        await asyncio.to_thread(self._close)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[AsyncConnection]:
-        """A connection outside any transaction: each query sees what is committed by then."""
-        with _storage_errors(self.path):
-            async with self._engine.connect() as connection:
-                yield connection
+    async def read(self, work: Callable[[Connection], R]) -> R:
+        """Outside any transaction: each query sees what is committed by then."""
+        return await self._on(self._readers, lambda: self._read(work))
 
-    @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncConnection]:
-        """A connection in a transaction that nobody else writes beside; committed at the end,
-        rolled back on any exception."""
-        async with self._writing:
-            with _storage_errors(self.path):
-                async with self._engine.connect() as connection:
-                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    try:
-                        yield connection
-                        await connection.commit()
-                    except BaseException:
-                        await connection.rollback()
-                        raise
+    async def write(self, work: Callable[[Connection], R]) -> R:
+        """In a transaction that nobody else writes beside; rolled back on any exception."""
+        return await self._on(self._writer, lambda: self._write(work))
 
-    async def _bring_up_to_date(self) -> None:
-        """Make the schema of a new file at once; only an older one needs Alembic, which is slow
-        to import."""
-        with _storage_errors(self.path):
-            async with self._engine.connect() as connection:
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                found = await connection.run_sync(_revision)
-                if found is None:
-                    await connection.run_sync(metadata.create_all)
-                    await connection.exec_driver_sql(_VERSION_TABLE)
-                    await connection.execute(_STAMP, {"head": HEAD})
-                elif found != HEAD:
-                    await connection.run_sync(_migrate)
-                await connection.commit()
+    async def _on(self, threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+    def _read(self, work: Callable[[Connection], R]) -> R:
+        with _storage_errors(self.path), self._engine.connect() as connection:
+            return work(connection)
+
+    def _write(self, work: Callable[[Connection], R]) -> R:
+        with _storage_errors(self.path), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                done = work(connection)
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+            return done
+
+    def _close(self) -> None:
+        self._readers.shutdown()
+        self._writer.shutdown()
+        self._engine.dispose()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Transactions are begun by us: the driver would begin them late, and never immediately.
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _bring_up_to_date(connection: Connection) -> None:
+    """Make the schema of a new file at once; only an older one needs Alembic, which is slow to
+    import."""
+    found = _revision(connection)
+    if found is None:
+        metadata.create_all(connection)
+        connection.exec_driver_sql(_VERSION_TABLE)
+        connection.execute(_STAMP, {"head": HEAD})
+    elif found != HEAD:
+        _migrate(connection)
 
 
 _VERSION_TABLE = (
@@ -122,7 +148,7 @@ _VERSION_TABLE = (
 _STAMP = text("INSERT INTO alembic_version VALUES (:head)")
 
 
-def _revision(connection: SyncConnection) -> str | None:
+def _revision(connection: Connection) -> str | None:
     """The schema the file has: None where it has none, empty before the first migration."""
     if not inspect(connection).has_table("alembic_version"):
         return None
@@ -130,7 +156,7 @@ def _revision(connection: SyncConnection) -> str | None:
     return found or ""
 
 
-def _migrate(connection: SyncConnection) -> None:
+def _migrate(connection: Connection) -> None:
     from understudy.storage.migrate import upgrade
 
     upgrade(connection)
@@ -154,8 +180,6 @@ def _storage_errors(path: Path) -> Generator[None]:
         yield
     except DBAPIError as error:
         raise StorageError(f"the database {path} cannot be used: {_advice(error.orig)}") from error
-    except SQLAlchemyTimeout:
-        raise StorageError(f"the database {path} is overloaded") from None
 
 
 def _advice(error: BaseException | None) -> str:

@@ -15,16 +15,13 @@ class SqlEffects:
 
     async def effects(self, platform: str, channel_id: str) -> Kept:
         wanted = select(channels.c.lore).filter_by(platform=platform, channel_id=channel_id)
-        async with self._db.read() as connection:
-            found: str | None = await connection.scalar(wanted)
+        found: str | None = await self._db.read(lambda connection: connection.scalar(wanted))
         return Kept() if found is None else msgspec.json.decode(found, type=Kept)
 
     async def keep_effects(self, platform: str, channel_id: str, kept: Kept) -> None:
         lore = msgspec.json.encode(kept).decode()
         statement = insert(channels).values(platform=platform, channel_id=channel_id, lore=lore)
-        async with self._db.write() as connection:
-            await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["platform", "channel_id"], set_={"lore": lore}
-                )
-            )
+        newer = statement.on_conflict_do_update(
+            index_elements=["platform", "channel_id"], set_={"lore": lore}
+        )
+        await self._db.write(lambda connection: connection.execute(newer))

@@ -3,9 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, or_, select, union, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import (
@@ -50,16 +60,15 @@ class SqlInbox(SqlMemory):
     async def give_up_leases(self) -> None:
         """At start: what an earlier process of this name had claimed can be retaken at once."""
         mine = and_(batches.c.owner == self._owner, batches.c.state == BatchState.CLAIMED)
-        async with self._db.write() as connection:
-            await connection.execute(update(batches).where(mine).values(lease_until=0.0))
+        given_up = update(batches).where(mine).values(lease_until=0.0)
+        await self._db.write(lambda connection: connection.execute(given_up))
 
     async def add(self, inbound: Inbound, decision: Decision, now: float) -> bool:
         row = rows.message_row(inbound, decision, now)
         if self._keepsake is not None:
             row |= _UNSAID
-        async with self._db.write() as connection:
-            added = await connection.execute(_ADD, row)
-        new = added.rowcount == 1
+        added = await self._db.write(lambda connection: connection.execute(_ADD, row).rowcount)
+        new = added == 1
         if new and self._keepsake is not None:
             words = Words(inbound.author.name, inbound.text, inbound.images, inbound.notes)
             self._keepsake[inbound.place.platform, inbound.message_id] = words
@@ -71,17 +80,21 @@ class SqlInbox(SqlMemory):
         live = select(batches).where(
             batches.c.platform == channel.platform, batches.c.channel_id == channel.id, LIVE
         )
-        async with self._db.read() as connection:
-            waiting = (await connection.execute(free)).mappings().all()
-            found = (await connection.execute(live)).mappings().all()
-            members = await self._members(connection, [row["id"] for row in found])
-        return Work(
-            self._known(waiting), tuple(rows.batch(row, members[row["id"]]) for row in found)
-        )
+
+        def work(connection: Connection) -> Work:
+            waiting = connection.execute(free).mappings().all()
+            found = connection.execute(live).mappings().all()
+            members = self._members(connection, [row["id"] for row in found])
+            return Work(
+                self._known(waiting), tuple(rows.batch(row, members[row["id"]]) for row in found)
+            )
+
+        return await self._db.read(work)
 
     async def claim(self, claim: Claim, now: float) -> Batch | None:
-        async with self._db.write() as connection:
-            taken = await connection.execute(
+
+        def work(connection: Connection) -> Batch | None:
+            taken = connection.execute(
                 update(messages)
                 .where(messages.c.seq.in_(claim.seqs), FREE)
                 .values(state=MessageState.CLAIMED, batch_id=claim.batch_id)
@@ -89,20 +102,22 @@ class SqlInbox(SqlMemory):
             )
             found = sorted(taken.mappings(), key=lambda row: row["seq"])
             if not found or len(found) != len(claim.seqs):
-                await connection.rollback()
+                connection.rollback()
                 return None
-            await connection.execute(insert(batches), self._batch_row(claim, found[0], now))
-        return Batch(
-            id=claim.batch_id,
-            reply_id=claim.reply_id,
-            nonce=claim.nonce,
-            state=BatchState.CLAIMED,
-            directed=claim.directed,
-            messages=self._known(found),
-            attempt=1,
-            lease_until=claim.lease_until,
-            created_at=now,
-        )
+            connection.execute(insert(batches), self._batch_row(claim, found[0], now))
+            return Batch(
+                id=claim.batch_id,
+                reply_id=claim.reply_id,
+                nonce=claim.nonce,
+                state=BatchState.CLAIMED,
+                directed=claim.directed,
+                messages=self._known(found),
+                attempt=1,
+                lease_until=claim.lease_until,
+                created_at=now,
+            )
+
+        return await self._db.write(work)
 
     def _batch_row(self, claim: Claim, first: RowMapping, now: float) -> dict[str, object]:
         return {
@@ -126,8 +141,9 @@ class SqlInbox(SqlMemory):
         due = and_(
             batches.c.state == BatchState.WAITING, func.coalesce(batches.c.retry_at, 0) <= now
         )
-        async with self._db.write() as connection:
-            moved = await self._move(
+
+        def work(connection: Connection) -> Batch | None:
+            moved = self._move(
                 connection,
                 and_(batches.c.id == batch_id, or_(crashed, due)),
                 BatchState.CLAIMED,
@@ -135,21 +151,20 @@ class SqlInbox(SqlMemory):
                 attempt=batches.c.attempt + 1,
                 lease_until=lease_until,
             )
-            return await self._batch(connection, batch_id) if moved else None
+            return self._batch(connection, batch_id) if moved else None
+
+        return await self._db.write(work)
 
     async def renew(self, batch_id: str, lease_until: float) -> bool:
-        async with self._db.write() as connection:
-            renewed = await connection.execute(
-                update(batches).where(self._mine(batch_id)).values(lease_until=lease_until)
-            )
-        return renewed.rowcount == 1
+        longer = update(batches).where(self._mine(batch_id)).values(lease_until=lease_until)
+        return await self._db.write(lambda on: on.execute(longer).rowcount) == 1
 
     async def release(self, batch_id: str) -> None:
         await self.renew(batch_id, 0.0)
 
     async def postpone(self, batch_id: str, wait: Wait) -> bool:
-        async with self._db.write() as connection:
-            moved = await self._move(
+        def work(connection: Connection) -> bool:
+            moved = self._move(
                 connection,
                 self._mine(batch_id),
                 BatchState.WAITING,
@@ -157,26 +172,31 @@ class SqlInbox(SqlMemory):
                 offline_ids=rows.packed(wait.offline_message_ids),
             )
             if moved and wait.record is not None:
-                await insert_replies(connection, (wait.record,))
-        return moved is not None
+                insert_replies(connection, (wait.record,))
+            return moved is not None
+
+        return await self._db.write(work)
 
     async def settle(self, batch_id: str, ending: Ending, now: float) -> bool:
-        async with self._db.write() as connection:
-            moved = await self._move(connection, self._mine(batch_id), ending.state)
+        def work(connection: Connection) -> bool:
+            moved = self._move(connection, self._mine(batch_id), ending.state)
             if moved is None:
                 return False
             if ending.sent is not None:
-                await self._add_reply(connection, moved, ending.sent, now)
+                self._add_reply(connection, moved, ending.sent, now)
             if ending.record is not None:
-                await insert_replies(connection, (ending.record,))
-        return True
+                insert_replies(connection, (ending.record,))
+            return True
+
+        return await self._db.write(work)
 
     async def reopen(self, reply_id: str, claim: Reclaim) -> Batch | None:
         shown = select(sent.c.message_id).where(sent.c.reply_id == reply_id).order_by(sent.c.part)
         batch_id = select(messages.c.batch_id).where(messages.c.reply_id == reply_id)
-        async with self._db.write() as connection:
-            replaces = tuple((await connection.scalars(shown)).all())
-            moved = await self._move(
+
+        def work(connection: Connection) -> Batch | None:
+            replaces = tuple(connection.scalars(shown).all())
+            moved = self._move(
                 connection,
                 and_(batches.c.id == batch_id.scalar_subquery(), SETTLED),
                 BatchState.CLAIMED,
@@ -189,7 +209,9 @@ class SqlInbox(SqlMemory):
                 offline_ids="[]",
                 replaces=rows.packed(replaces),
             )
-            return await self._batch(connection, moved["id"]) if moved else None
+            return self._batch(connection, moved["id"]) if moved else None
+
+        return await self._db.write(work)
 
     async def unfinished(self, now: float, orphaned_before: float) -> tuple[Channel, ...]:
         due = or_(
@@ -203,8 +225,8 @@ class SqlInbox(SqlMemory):
             # Nearly every message is old, but hardly any is free.
             .with_hint(messages, "INDEXED BY messages_free", "sqlite")
         )
-        async with self._db.read() as connection:
-            found = (await connection.execute(union(left, orphans))).all()
+        due_or_orphaned = union(left, orphans)
+        found = await self._db.read(lambda connection: connection.execute(due_or_orphaned).all())
         return tuple(Channel(platform, channel_id) for platform, channel_id in found)
 
     async def edit(self, inbound: Inbound) -> str | None:
@@ -212,18 +234,20 @@ class SqlInbox(SqlMemory):
         words = self._keepsake and self._keepsake[platform, inbound.message_id]
         if self._keepsake is not None and words:
             self._keepsake[platform, inbound.message_id] = replace(words, text=inbound.text)
-        async with self._db.write() as connection:
-            await connection.execute(
+
+        def work(connection: Connection) -> str | None:
+            connection.execute(
                 update(messages)
                 .where(_is(platform, inbound.message_id), messages.c.text.is_not(None))
                 .values(text=inbound.text, notes=rows.packed(inbound.notes))
             )
-            return await self._live_batch(connection, platform, inbound.message_id)
+            return self._live_batch(connection, platform, inbound.message_id)
+
+        return await self._db.write(work)
 
     async def delete(self, platform: str, message_id: str) -> str | None:
         await self._forget(_is(platform, message_id), replies_too=False)
-        async with self._db.read() as connection:
-            return await self._live_batch(connection, platform, message_id)
+        return await self._db.read(lambda on: self._live_batch(on, platform, message_id))
 
     def _mine(self, batch_id: str) -> ColumnElement[bool]:
         return and_(
@@ -232,33 +256,33 @@ class SqlInbox(SqlMemory):
             batches.c.state == BatchState.CLAIMED,
         )
 
-    async def _move(
+    def _move(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         where: ColumnElement[bool],
         state: BatchState,
         **values: object,
     ) -> RowMapping | None:
         """Move a batch and its messages to a state; None when `where` finds no batch."""
-        moved = await connection.execute(
+        moved = connection.execute(
             update(batches).where(where).values(state=state, **values).returning(batches)
         )
         row: RowMapping | None = moved.mappings().one_or_none()
         if row is not None:
-            await connection.execute(
+            connection.execute(
                 update(messages)
                 .where(messages.c.batch_id == row["id"], messages.c.role == "user")
                 .values(state=MESSAGE_STATE[state])
             )
         return row
 
-    async def _add_reply(
-        self, connection: AsyncConnection, batch: RowMapping, reply: Sent, now: float
+    def _add_reply(
+        self, connection: Connection, batch: RowMapping, reply: Sent, now: float
     ) -> None:
         """Remember the reply right after what it answers, in place of an earlier one."""
         own = and_(messages.c.batch_id == batch["id"], messages.c.role == "assistant")
-        await connection.execute(delete(messages).where(own))
-        answered = (await self._members(connection, [batch["id"]]))[batch["id"]]
+        connection.execute(delete(messages).where(own))
+        answered = self._members(connection, [batch["id"]])[batch["id"]]
         # What was forgotten while it was being answered leaves no reply behind either.
         if answered:
             row = rows.reply_row(batch, reply, answered[-1].seq, now)
@@ -266,7 +290,7 @@ class SqlInbox(SqlMemory):
                 words = Words(reply.author.name, reply.text)
                 self._keepsake[batch["platform"], f"reply:{batch['reply_id']}"] = words
                 row |= _UNSAID
-            await connection.execute(_ADD_REPLY, row)
+            connection.execute(_ADD_REPLY, row)
         parts = [
             {
                 "platform": batch["platform"],
@@ -279,21 +303,19 @@ class SqlInbox(SqlMemory):
         if parts:
             statement = insert(sent)
             newer = {"reply_id": statement.excluded.reply_id, "part": statement.excluded.part}
-            await connection.execute(
+            connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["platform", "message_id"], set_=newer
                 ),
                 parts,
             )
 
-    async def _batch(self, connection: AsyncConnection, batch_id: str) -> Batch:
-        found = await connection.execute(select(batches).where(batches.c.id == batch_id))
-        members = await self._members(connection, [batch_id])
+    def _batch(self, connection: Connection, batch_id: str) -> Batch:
+        found = connection.execute(select(batches).where(batches.c.id == batch_id))
+        members = self._members(connection, [batch_id])
         return rows.batch(found.mappings().one(), members[batch_id])
 
-    async def _members(
-        self, connection: AsyncConnection, batch_ids: Sequence[str]
-    ) -> dict[str, list[Stored]]:
+    def _members(self, connection: Connection, batch_ids: Sequence[str]) -> dict[str, list[Stored]]:
         members: dict[str, list[Stored]] = {batch_id: [] for batch_id in batch_ids}
         if batch_ids:
             chosen = (
@@ -301,7 +323,7 @@ class SqlInbox(SqlMemory):
                 .where(messages.c.batch_id.in_(batch_ids), messages.c.role == "user")
                 .order_by(messages.c.seq)
             )
-            for row in (await connection.execute(chosen)).mappings():
+            for row in connection.execute(chosen).mappings():
                 members[row["batch_id"]] += self._known((row,))
         return members
 
@@ -325,10 +347,8 @@ class SqlInbox(SqlMemory):
                 kept.append(replace(message, inbound=inbound))
         return tuple(kept)
 
-    async def _live_batch(
-        self, connection: AsyncConnection, platform: str, message_id: str
-    ) -> str | None:
-        found: str | None = await connection.scalar(
+    def _live_batch(self, connection: Connection, platform: str, message_id: str) -> str | None:
+        found: str | None = connection.scalar(
             select(batches.c.id)
             .join(messages, messages.c.batch_id == batches.c.id)
             .where(_is(platform, message_id), batches.c.state.in_(("claimed", "waiting")))

@@ -71,13 +71,11 @@ class Ledger:
         self._database = database
 
     async def add(self, ended: Sequence[ReplyRecord]) -> None:
-        async with self._database.write() as connection:
-            await insert_replies(connection, ended)
+        await self._database.write(lambda connection: insert_replies(connection, ended))
 
     async def prune(self, before: float) -> int:
-        async with self._database.write() as connection:
-            gone = await connection.execute(delete(replies).where(_r.ts < before))
-            return gone.rowcount
+        old = delete(replies).where(_r.ts < before)
+        return await self._database.write(lambda connection: connection.execute(old).rowcount)
 
     async def usage(self, by: Grouping, since: float, until: float) -> tuple[UsageRow, ...]:
         key = _KEYS[by]
@@ -110,16 +108,15 @@ class Ledger:
         }
 
     async def reply(self, reply_id: str) -> tuple[ReplyRecord, ...]:
-        async with self._database.read() as connection:
-            return await read_replies(connection, _r.request_id == reply_id)
+        wanted = _r.request_id == reply_id
+        return await self._database.read(lambda connection: read_replies(connection, wanted))
 
     async def recent(self, limit: int) -> tuple[ReplyRecord, ...]:
-        async with self._database.read() as connection:
-            return (await read_replies(connection, true(), limit))[::-1]
+        newest = await self._database.read(lambda on: read_replies(on, true(), limit))
+        return newest[::-1]
 
     async def _rows(self, query: Executable) -> Sequence[RowMapping]:
-        async with self._database.read() as connection:
-            return (await connection.execute(query)).mappings().all()
+        return await self._database.read(lambda on: on.execute(query).mappings().all())
 
 
 def _summed(since: float, until: float) -> Select[*tuple[object, ...]]:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
+    Executable,
     RowMapping,
     Select,
     and_,
@@ -19,7 +21,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from understudy.conversation.inbox import Channel, Line, MessageState, Overview, Watermark
 from understudy.routing.attempts import ReplyRecord
@@ -53,8 +54,7 @@ class SqlMemory:
             messages.c.position <= until_seq,
             ~own,
         )
-        async with self._db.read() as connection:
-            found = (await connection.execute(chosen.limit(limit))).mappings().all()
+        found = await self._rows(chosen.limit(limit))
         return self._said(found[::-1])
 
     async def transcript(
@@ -63,12 +63,14 @@ class SqlMemory:
         chosen = self._lines(channel).limit(limit)
         if before_seq is not None:
             chosen = chosen.where(messages.c.seq < before_seq)
-        async with self._db.read() as connection:
-            found = (await connection.execute(chosen)).mappings().all()
+
+        def work(connection: Connection) -> tuple[Line, ...]:
+            found = connection.execute(chosen).mappings().all()
             ids = [row["reply_id"] for row in found if row["reply_id"]]
-            runs = await read_replies(connection, replies.c.request_id.in_(ids)) if ids else ()
-        newest = {record.request_id: record for record in runs}
-        return self._said(found[::-1], newest)
+            runs = read_replies(connection, replies.c.request_id.in_(ids)) if ids else ()
+            return self._said(found[::-1], {record.request_id: record for record in runs})
+
+        return await self._db.read(work)
 
     async def reply_at(self, platform: str, message_id: str) -> str | None:
         chosen = select(sent.c.reply_id).where(
@@ -91,8 +93,7 @@ class SqlMemory:
             .group_by(messages.c.channel_id)
         )
         chosen = select(messages).where(messages.c.seq.in_(newest))
-        async with self._db.read() as connection:
-            found = (await connection.execute(chosen)).mappings().all()
+        found = await self._rows(chosen)
         return tuple(Watermark(rows.place(row), row["message_id"]) for row in found)
 
     async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]:
@@ -110,10 +111,9 @@ class SqlMemory:
             .group_by(messages.c.channel_id)
             .order_by(func.max(messages.c.arrived_at).desc())
         )
-        async with self._db.read() as connection:
-            found = (await connection.execute(chosen)).mappings().all()
-            firsts = select(messages).where(messages.c.seq.in_([row["first"] for row in found]))
-            lines = self._said((await connection.execute(firsts)).mappings().all())
+        found = await self._rows(chosen)
+        firsts = select(messages).where(messages.c.seq.in_([row["first"] for row in found]))
+        lines = self._said(await self._rows(firsts))
         titles = {line.seq: line.text[:_TITLE_CHARS] for line in lines}
         return tuple(
             Overview(
@@ -127,13 +127,10 @@ class SqlMemory:
         newest = select(func.coalesce(func.max(messages.c.seq), 0)).scalar_subquery()
         row = {"platform": channel.platform, "channel_id": channel.id, "reset_seq": newest}
         statement = insert(channels).values(row)
-        async with self._db.write() as connection:
-            await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["platform", "channel_id"],
-                    set_={"reset_seq": newest, "lore": None},
-                )
-            )
+        newer = statement.on_conflict_do_update(
+            index_elements=["platform", "channel_id"], set_={"reset_seq": newest, "lore": None}
+        )
+        await self._db.write(lambda connection: connection.execute(newer))
 
     async def forget_author(self, platform: str, author_id: str) -> int:
         return await self._forget(
@@ -156,10 +153,11 @@ class SqlMemory:
             messages.c.seq < select(func.max(messages.c.seq)).scalar_subquery(),
         )
         gone = select(messages.c.reply_id).where(old, messages.c.role == "assistant")
-        async with self._db.write() as connection:
-            await connection.execute(delete(sent).where(sent.c.reply_id.in_(gone)))
-            removed = await connection.execute(delete(messages).where(old))
-            await connection.execute(
+
+        def work(connection: Connection) -> int:
+            connection.execute(delete(sent).where(sent.c.reply_id.in_(gone)))
+            removed = connection.execute(delete(messages).where(old))
+            connection.execute(
                 delete(batches).where(
                     batches.c.created_at < before,
                     SETTLED,
@@ -168,7 +166,9 @@ class SqlMemory:
                     ),
                 )
             )
-        return removed.rowcount
+            return removed.rowcount
+
+        return await self._db.write(work)
 
     async def _forget(self, where: ColumnElement[bool], *, replies_too: bool = True) -> int:
         """Blank these messages and the replies to them; what nobody claimed is not answered."""
@@ -177,25 +177,26 @@ class SqlMemory:
         )
         replies_to_them = and_(messages.c.role == "assistant", messages.c.batch_id.in_(answered))
         state = case((FREE, MessageState.IGNORED.value), else_=messages.c.state)
-        async with self._db.write() as connection:
-            kept = await self._drop_kept(connection, where, replies_to_them)
-            await connection.execute(update(messages).where(replies_to_them).values(text=None))
-            done = await connection.execute(
+
+        def work(connection: Connection) -> int:
+            kept = self._drop_kept(connection, where, replies_to_them)
+            connection.execute(update(messages).where(replies_to_them).values(text=None))
+            done = connection.execute(
                 update(messages).where(where).values(**_FORGOTTEN, state=state)
             )
-        return done.rowcount if kept is None else kept
+            return done.rowcount if kept is None else kept
 
-    async def _drop_kept(
-        self, connection: AsyncConnection, said: ColumnElement[bool], replied: ColumnElement[bool]
+        return await self._db.write(work)
+
+    def _drop_kept(
+        self, connection: Connection, said: ColumnElement[bool], replied: ColumnElement[bool]
     ) -> int | None:
         """Forget words that only memory keeps; how many messages had any."""
         if self._keepsake is None:
             return None
         count = 0
         chosen = select(messages.c.platform, messages.c.message_id, messages.c.role)
-        for platform, message_id, role in await connection.execute(
-            chosen.where(or_(said, replied))
-        ):
+        for platform, message_id, role in connection.execute(chosen.where(or_(said, replied))):
             count += role == "user" and self._keepsake[platform, message_id] is not None
             del self._keepsake[platform, message_id]
         return count
@@ -224,9 +225,11 @@ class SqlMemory:
         return replace(line, author=author, text=words.text, images=words.images)
 
     async def _text(self, chosen: Select[tuple[str]]) -> str | None:
-        async with self._db.read() as connection:
-            found: str | None = await connection.scalar(chosen)
-        return found
+        found = await self._rows(chosen.limit(1))
+        return found[0]["reply_id"] if found else None
+
+    async def _rows(self, chosen: Executable) -> Sequence[RowMapping]:
+        return await self._db.read(lambda on: on.execute(chosen).mappings().all())
 
 
 def _within(channel: Channel) -> ColumnElement[bool]:

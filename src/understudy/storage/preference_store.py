@@ -1,6 +1,6 @@
 """What people asked of the bot, in the database."""
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import Connection, delete, or_, select
 from sqlalchemy.dialects.sqlite import insert
 
 from understudy.conversation.inbox import Channel
@@ -15,33 +15,35 @@ class SqlPreferences:
 
     async def load(self) -> Wishes:
         asked = or_(channels.c.muted_until > 0, channels.c.persona.is_not(None))
-        async with self._db.read() as connection:
-            found = (await connection.execute(select(channels).where(asked))).mappings().all()
-            out = (await connection.execute(select(opt_outs))).all()
-        wishes = {
-            Channel(row["platform"], row["channel_id"]): ChannelWishes(
-                row["muted_until"], row["persona"]
-            )
-            for row in found
-        }
-        return Wishes(wishes, frozenset((platform, author) for platform, author in out))
+
+        def work(connection: Connection) -> Wishes:
+            found = connection.execute(select(channels).where(asked)).mappings()
+            wishes = {
+                Channel(row["platform"], row["channel_id"]): ChannelWishes(
+                    row["muted_until"], row["persona"]
+                )
+                for row in found
+            }
+            out = connection.execute(select(opt_outs)).all()
+            return Wishes(wishes, frozenset((platform, author) for platform, author in out))
+
+        return await self._db.read(work)
 
     async def set_channel(self, channel: Channel, wishes: ChannelWishes) -> None:
         asked = {"muted_until": wishes.muted_until, "persona": wishes.persona}
         statement = insert(channels).values(
             platform=channel.platform, channel_id=channel.id, **asked
         )
-        async with self._db.write() as connection:
-            await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["platform", "channel_id"], set_=asked
-                )
-            )
+        kept = statement.on_conflict_do_update(
+            index_elements=["platform", "channel_id"], set_=asked
+        )
+        await self._db.write(lambda connection: connection.execute(kept))
 
     async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None:
         row = {"platform": platform, "author_id": author_id}
-        async with self._db.write() as connection:
-            if out:
-                await connection.execute(insert(opt_outs).values(row).on_conflict_do_nothing())
-            else:
-                await connection.execute(delete(opt_outs).filter_by(**row))
+        wish = (
+            insert(opt_outs).values(row).on_conflict_do_nothing()
+            if out
+            else delete(opt_outs).filter_by(**row)
+        )
+        await self._db.write(lambda connection: connection.execute(wish))

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 import msgspec
-from sqlalchemy import ColumnElement, Dialect, RowMapping, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Dialect, RowMapping, and_, or_, select
 from sqlalchemy.dialects.sqlite import Insert, insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass, HoldScope
@@ -73,14 +72,14 @@ _ADD_REPLIES = insert(replies)
 _ADD_ATTEMPTS = insert(attempts).on_conflict_do_nothing()
 
 
-async def insert_replies(connection: AsyncConnection, records: Iterable[ReplyRecord]) -> None:
+def insert_replies(connection: Connection, records: Iterable[ReplyRecord]) -> None:
     """Store replies with their attempts; what is stored already is left as it is.
 
     Two records may tell of the same run: the router's, and the conversation's when it broke off.
     The first is kept, and attempts that only the second knows are added to it.
     """
     records = tuple(records)
-    seen = set(await _runs_by_id(connection, records))
+    seen = set(_runs_by_id(connection, records))
     # Nearly all are new, and those go in together: a statement each would cost many times more.
     fresh: list[ReplyRecord] = []
     again: list[ReplyRecord] = []
@@ -88,33 +87,29 @@ async def insert_replies(connection: AsyncConnection, records: Iterable[ReplyRec
         (again if record.request_id in seen else fresh).append(record)
         seen.add(record.request_id)
     if fresh:
-        await _insert_rows(connection, _ADD_REPLIES, [_reply_row(record) for record in fresh])
-        runs = await _runs_by_id(connection, fresh)
-        await _insert_attempts(connection, [(runs[r.request_id], r) for r in fresh])
+        _insert_rows(connection, _ADD_REPLIES, [_reply_row(record) for record in fresh])
+        runs = _runs_by_id(connection, fresh)
+        _insert_attempts(connection, [(runs[r.request_id], r) for r in fresh])
     for record in again:
-        await _insert_attempts(connection, [(await _run_of(connection, record), record)])
+        _insert_attempts(connection, [(_run_of(connection, record), record)])
 
 
-async def _runs_by_id(
-    connection: AsyncConnection, records: Iterable[ReplyRecord]
-) -> dict[str, int]:
+def _runs_by_id(connection: Connection, records: Iterable[ReplyRecord]) -> dict[str, int]:
     ids = {record.request_id for record in records}
-    found = await connection.execute(
+    found = connection.execute(
         select(replies.c.request_id, replies.c.run).where(replies.c.request_id.in_(ids))
     )
     return {row[0]: row[1] for row in found}
 
 
-async def _insert_attempts(
-    connection: AsyncConnection, runs: Iterable[tuple[int, ReplyRecord]]
-) -> None:
+def _insert_attempts(connection: Connection, runs: Iterable[tuple[int, ReplyRecord]]) -> None:
     rows = [_attempt_row(attempt, run) for run, record in runs for attempt in record.attempts]
     if rows:
-        await _insert_rows(connection, _ADD_ATTEMPTS, rows)
+        _insert_rows(connection, _ADD_ATTEMPTS, rows)
 
 
-async def _insert_rows(
-    connection: AsyncConnection, statement: Insert, rows: Sequence[Mapping[str, object]]
+def _insert_rows(
+    connection: Connection, statement: Insert, rows: Sequence[Mapping[str, object]]
 ) -> None:
     """Insert rows of plain values, all with the same columns.
 
@@ -122,7 +117,7 @@ async def _insert_rows(
     store it; so it writes the statement, and the rows go to the driver as they are.
     """
     text, in_order = _written(statement, connection.dialect, tuple(rows[0]))
-    await connection.exec_driver_sql(text, [in_order(row) for row in rows])
+    connection.exec_driver_sql(text, [in_order(row) for row in rows])
 
 
 @cache
@@ -135,7 +130,7 @@ def _written(
     return compiled.string, operator.itemgetter(*compiled.positiontup)
 
 
-async def _run_of(connection: AsyncConnection, record: ReplyRecord) -> int:
+def _run_of(connection: Connection, record: ReplyRecord) -> int:
     known = and_(replies.c.request_id == record.request_id, replies.c.ts == record.ts)
     for attempt in record.attempts[:1]:
         shared = select(attempts.c.run).where(
@@ -144,24 +139,24 @@ async def _run_of(connection: AsyncConnection, record: ReplyRecord) -> int:
             attempts.c.attempt == attempt.attempt,
         )
         known = or_(known, replies.c.run.in_(shared))
-    found = await connection.execute(select(replies.c.run).where(known).limit(1))
+    found = connection.execute(select(replies.c.run).where(known).limit(1))
     run: int | None = found.scalar_one_or_none()
     if run is not None:
         return run
     new = insert(replies).values(_reply_row(record)).returning(replies.c.run)
-    made: int = (await connection.execute(new)).scalar_one()
+    made: int = connection.execute(new).scalar_one()
     return made
 
 
-async def read_replies(
-    connection: AsyncConnection, where: ColumnElement[bool], limit: int | None = None
+def read_replies(
+    connection: Connection, where: ColumnElement[bool], limit: int | None = None
 ) -> tuple[ReplyRecord, ...]:
     """The newest `limit` runs that satisfy `where` (a condition on `replies`), oldest first."""
     chosen = select(replies).where(where).order_by(replies.c.ts.desc(), replies.c.run.desc())
-    found = (await connection.execute(chosen.limit(limit))).mappings().all()[::-1]
+    found = connection.execute(chosen.limit(limit)).mappings().all()[::-1]
     tries: dict[int, list[AttemptRecord]] = {row["run"]: [] for row in found}
     if tries:
-        rows = await connection.execute(
+        rows = connection.execute(
             select(attempts)
             .where(attempts.c.run.in_(tries))
             .order_by(attempts.c.run, attempts.c.attempt)

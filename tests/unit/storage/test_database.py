@@ -1,11 +1,13 @@
 """Opening the database file: private, up to date, and clear about what is wrong with it."""
 
+import asyncio
 import stat
-from contextlib import suppress
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, text
 
 from records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope, StorageError
@@ -16,10 +18,19 @@ from understudy.storage.records import insert_replies, read_replies
 from understudy.storage.tables import HEAD, metadata, replies
 
 
+def added(author_id: str) -> Callable[[Connection], object]:
+    insert = text("INSERT INTO opt_outs VALUES ('discord', :id)")
+    return lambda connection: connection.execute(insert, {"id": author_id})
+
+
+def opted_out(connection: Connection) -> list[str]:
+    found = connection.execute(text("SELECT author_id FROM opt_outs ORDER BY rowid"))
+    return [row[0] for row in found]
+
+
 async def test_the_file_and_its_companions_are_for_their_owner_alone(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "data" / "bot.db")
-    async with database.write() as connection:
-        await connection.execute(text("INSERT INTO opt_outs VALUES ('discord', '1')"))
+    await database.write(added("1"))
     modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "data").iterdir()}
     await database.aclose()
 
@@ -52,8 +63,7 @@ async def test_an_older_database_is_brought_up_to_date_when_it_is_opened(tmp_pat
     old.dispose()
 
     database = await Database.open(tmp_path / "old.db")
-    async with database.read() as reading:
-        assert (await reading.execute(text("SELECT count(*) FROM messages"))).scalar() == 0
+    assert await database.read(lambda on: on.scalar(text("SELECT count(*) FROM messages"))) == 0
     await database.aclose()
 
 
@@ -92,16 +102,68 @@ def test_the_url_names_the_file() -> None:
 
 
 async def test_what_fails_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
+    def work(connection: Connection) -> None:
+        added("lost")(connection)
+        raise RuntimeError
+
     database = await Database.open(tmp_path / "bot.db")
-    with suppress(RuntimeError):
-        async with database.write() as connection:
-            await connection.execute(text("INSERT INTO opt_outs VALUES ('discord', '1')"))
-            raise RuntimeError
-    async with database.read() as reading:
-        left = (await reading.execute(text("SELECT count(*) FROM opt_outs"))).scalar()
+    with pytest.raises(RuntimeError):
+        await database.write(work)
+
+    await database.write(added("kept"))
+    assert await database.read(opted_out) == ["kept"]
     await database.aclose()
 
-    assert left == 0
+
+async def test_a_statement_that_fails_is_a_storage_error(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "bot.db")
+    with pytest.raises(StorageError, match="no such table: nowhere"):
+        await database.read(lambda on: on.exec_driver_sql("SELECT 1 FROM nowhere"))
+    await database.aclose()
+
+
+async def test_work_that_has_begun_is_finished_though_its_caller_is_gone(tmp_path: Path) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def work(connection: Connection) -> None:
+        begun.set()
+        goes_on.wait(10)
+        added("begun")(connection)
+
+    database = await Database.open(tmp_path / "bot.db")
+    running = asyncio.create_task(database.write(work))
+    await asyncio.to_thread(begun.wait, 10)
+    waiting = asyncio.create_task(database.write(added("not begun")))
+    await asyncio.sleep(0)
+    for task in (running, waiting):
+        task.cancel()
+    await asyncio.wait({running, waiting})
+    goes_on.set()
+
+    await database.write(added("later"))
+    assert await database.read(opted_out) == ["begun", "later"]
+    await database.aclose()
+
+
+async def test_writers_of_one_process_take_turns_and_readers_do_not_wait_for_them(
+    tmp_path: Path,
+) -> None:
+    goes_on = threading.Event()
+
+    def slow(connection: Connection) -> None:
+        added("first")(connection)
+        goes_on.wait(10)
+
+    database = await Database.open(tmp_path / "bot.db")
+    writing = asyncio.gather(database.write(slow), database.write(added("second")))
+    try:
+        assert await database.read(opted_out) == []
+    finally:
+        goes_on.set()
+    await writing
+
+    assert await database.read(opted_out) == ["first", "second"]
+    await database.aclose()
 
 
 async def test_records_come_back_as_they_were_stored_and_only_once(tmp_path: Path) -> None:
@@ -113,11 +175,9 @@ async def test_records_come_back_as_they_were_stored_and_only_once(tmp_path: Pat
     )
     offline = reply(attempt(request_id="r2"), request_id="r2", winner=None)
     database = await Database.open(tmp_path / "bot.db")
-    async with database.write() as connection:
-        await insert_replies(connection, (stored, offline))
-        await insert_replies(connection, (stored,))
-    async with database.read() as reading:
-        found = await read_replies(reading, replies.c.request_id == "r1")
+    await database.write(lambda on: insert_replies(on, (stored, offline)))
+    await database.write(lambda on: insert_replies(on, (stored,)))
+    found = await database.read(lambda on: read_replies(on, replies.c.request_id == "r1"))
     await database.aclose()
 
     assert found == (stored,)

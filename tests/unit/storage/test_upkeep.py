@@ -14,8 +14,9 @@ from understudy.storage.upkeep import back_up, check
 
 async def made(path: Path) -> Database:
     database = await Database.open(path)
-    async with database.write() as connection:
-        await connection.execute(text("INSERT INTO opt_outs VALUES ('discord', '1')"))
+    await database.write(
+        lambda on: on.execute(text("INSERT INTO opt_outs VALUES ('discord', '1')"))
+    )
     return database
 
 
@@ -39,8 +40,8 @@ async def test_a_backup_of_a_running_bot_is_whole_private_and_can_be_opened(
     assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
     assert check(tmp_path / "copy.db").rows["opt_outs"] == 1
     restored = await Database.open(tmp_path / "copy.db")
-    async with restored.read() as connection:
-        assert await connection.scalar(text("SELECT count(*) FROM opt_outs")) == 1
+    count = text("SELECT count(*) FROM opt_outs")
+    assert await restored.read(lambda on: on.scalar(count)) == 1
     await restored.aclose()
 
 
