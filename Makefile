@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test unit check format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
+.PHONY: demo test unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
 	exactly-once clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), once ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --only-binary=:all: -e . --group dev
 	touch $@
 
 demo: $(STAMP)
@@ -56,6 +56,14 @@ fuzz-gateway: $(STAMP)
 bench-load: $(STAMP)
 	$(BIN)/python bench/streams.py
 	$(BIN)/python bench/crowd.py
+
+# What the index and the vulnerability service know of the pinned packages; needs the network.
+audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt --only-binary=:all: pip-audit
+	$(VENV)/audit/bin/python tools/audit.py
 
 # 200 messages over 20 channels of Discord, and 20 kills.
 exactly-once: $(STAMP)
