@@ -32,7 +32,7 @@ class Cast:
     """Where set, calls without this bearer key get a 401."""
     seed: int = 0
     word_pause_s: float = 0.0
-    """Between the words of the plain `ok` behaviour."""
+    """Before each word of behaviours that set no pace of their own."""
     usd_per_token: float | None = None
     """Where set, usage names a cost, as OpenRouter's does."""
 
@@ -168,9 +168,7 @@ class RehearsalServer:
     async def _reply(self, request: web.Request) -> web.StreamResponse:
         asked = await self._asked(request)
         play = self._script(asked.number) if self._admits(request) else behaviour("e401")
-        if play.name == "ok" and self._cast.word_pause_s:
-            play = behaviour(f"ok:{self._cast.word_pause_s}")
-        stage = Stage(request, asked, self._spoken(asked))
+        stage = Stage(request, asked, self._spoken(asked), self._cast.word_pause_s)
         self.seen.peers.add(request.transport and request.transport.get_extra_info("peername"))
         self.seen.in_flight += 1
         self.seen.played.append(play.name)

@@ -51,13 +51,16 @@ class Spoken:
 class Stage:
     """Plays one behaviour to one caller. Streaming or in one piece, as the caller asked."""
 
-    def __init__(self, request: web.Request, asked: Asked, spoken: Spoken) -> None:
+    def __init__(
+        self, request: web.Request, asked: Asked, spoken: Spoken, word_pause_s: float = 0.0
+    ) -> None:
         self._request = request
         self._response: web.StreamResponse | None = None
         self._said: list[str] = []
         self._thoughts: list[str] = []
         self.asked = asked
         self.spoken = spoken
+        self.word_pause_s = word_pause_s
         self.left_by_us = False
         """True once this side broke the connection: what follows is no disconnect of theirs."""
 
@@ -208,9 +211,10 @@ class Words:
     pause_s: float = 0.0
 
     async def play(self, stage: Stage) -> None:
+        pause_s = self.pause_s or stage.word_pause_s
         for word in list(stage.words_left())[: self.count]:
-            if self.pause_s:
-                await asyncio.sleep(self.pause_s)
+            if pause_s:
+                await asyncio.sleep(pause_s)
             await stage.say(word)
 
 
