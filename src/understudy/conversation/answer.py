@@ -1,6 +1,7 @@
 """One batch from its claim to its reply: history, prompt, ModelRouter, delivery, and the ending."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from enum import StrEnum
 
@@ -18,6 +19,7 @@ from understudy.conversation.inbox import (
     is_late,
     is_recovering,
 )
+from understudy.conversation.insisting import insist
 from understudy.conversation.lease import Lease
 from understudy.conversation.mood import Mood
 from understudy.conversation.offline import next_try_at, offline_text
@@ -38,6 +40,8 @@ _LOOK_FIRST_S = 120.0
 _AGAIN_S = 15.0
 _MOST_TRIES = 3
 _LEAST_LIMIT_S = 300.0
+_STORE_LIMIT_S = 600.0
+"""How long the outcome of a batch waits for a database that is busy or full."""
 
 
 class Interruption(StrEnum):
@@ -223,7 +227,7 @@ class Answer:
             await self._settle(Ending(BatchState.FAILED, record=record))
         else:
             offline_ids = ids or self.batch.offline_message_ids
-            await self._out.store.postpone(self.batch.id, Wait(retry_at, offline_ids, record))
+            await self._postpone(Wait(retry_at, offline_ids, record))
 
     def _next_try_at(
         self, reason: OfflineReason, recovery_at: float | None, now: float
@@ -249,18 +253,25 @@ class Answer:
         if self.batch.attempt >= _MOST_TRIES:
             await self._settle(Ending(BatchState.FAILED))
             return
-        wait = Wait(self._out.now() + _AGAIN_S, self.batch.offline_message_ids)
-        with suppress(StorageError):
-            await self._out.store.postpone(self.batch.id, wait)
+        await self._postpone(Wait(self._out.now() + _AGAIN_S, self.batch.offline_message_ids))
 
     async def _settle(self, ending: Ending) -> None:
+        held = await self._store(
+            lambda: self._out.store.settle(self.batch.id, ending, self._out.now())
+        )
+        _LOG.info("batch.ended", reply_id=self.batch.reply_id, state=ending.state, held=held)
+
+    async def _postpone(self, wait: Wait) -> None:
+        await self._store(lambda: self._out.store.postpone(self.batch.id, wait))
+
+    async def _store(self, outcome: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether it was stored. What was shown already is not made once more for want of room."""
         try:
-            held = await self._out.store.settle(self.batch.id, ending, self._out.now())
+            return await insist(outcome, _STORE_LIMIT_S)
         except StorageError:
             # Its lease runs out, and whoever takes it up then finds what was sent by the nonce.
             _LOG.error("batch.not_stored", reply_id=self.batch.reply_id)
-            return
-        _LOG.info("batch.ended", reply_id=self.batch.reply_id, state=ending.state, held=held)
+            return False
 
     def _record(self, reason: OfflineReason | None, retry_at: float | None) -> ReplyRecord:
         """A record of a reply that the model router did not end itself."""

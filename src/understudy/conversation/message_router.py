@@ -166,7 +166,11 @@ class MessageRouter:
             return
         if channel not in self._turns:
             self._turns[channel] = Turns(
-                channel, lambda: _rules(channel, self._out.settings()), self._out, self._start
+                channel,
+                lambda: _rules(channel, self._out.settings()),
+                self._out,
+                self._start,
+                lambda batch_id: self._answer_to(batch_id) is not None,
             )
         self._turns[channel].poke()
 

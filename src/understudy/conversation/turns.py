@@ -24,11 +24,14 @@ class Turns:
         rules: Callable[[], BatchRules],
         out: Surroundings,
         start: Callable[[Batch], None],
+        answers: Callable[[str], bool],
     ) -> None:
+        """`answers` tells whether this process works on the batch of that id."""
         self._channel = channel
         self._rules = rules
         self._out = out
         self._start = start
+        self._answers = answers
         self._typing: dict[str, float] = {}
         self._poked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -76,6 +79,9 @@ class Turns:
         work = await self._out.store.work(self._channel)
         todo = plan(work, self._typing, self._rules(), self._out.now())
         for batch_id in todo.retake:
+            if self._answers(batch_id):
+                # The machine slept, or the database refused to renew: the lease ran out meanwhile.
+                continue
             now = self._out.now()
             self._begin(await self._out.store.retake(batch_id, now + LEASE_S, now))
         for ready in todo.ready:

@@ -12,6 +12,7 @@ import structlog
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Watermark
+from understudy.conversation.insisting import insist
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
@@ -22,7 +23,7 @@ from understudy.platforms.discord.desk import Desk
 from understudy.platforms.discord.intake import PLATFORM, Intake, TakeImages, place_of
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.presence import Presence
-from understudy.platforms.discord.taking_in import TakingIn, insist
+from understudy.platforms.discord.taking_in import TakingIn
 
 _log = structlog.get_logger()
 

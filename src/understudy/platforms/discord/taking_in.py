@@ -4,36 +4,12 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import chain, repeat
-from typing import TypeVar
-
-import structlog
 
 from understudy.conversation.delivery import Inbound
-from understudy.errors import StorageError
+from understudy.conversation.insisting import insist
 
-T = TypeVar("T")
 Receive = Callable[[Inbound], Awaitable[object | None]]
 """None for a message that is known already; raises StorageError."""
-
-_log = structlog.get_logger()
-_FIRST_PAUSES_S = (0.2, 1.0, 4.0)
-_PAUSE_S = 5.0
-
-
-async def insist(call: Callable[[], Awaitable[T]], limit_s: float) -> T:
-    """Ask a database that is busy or full again, until `limit_s` have passed; then StorageError."""
-    clock = asyncio.get_running_loop().time
-    began = clock()
-    for pause_s in chain(_FIRST_PAUSES_S, repeat(_PAUSE_S)):
-        try:
-            return await call()
-        except StorageError as error:
-            if clock() - began + pause_s > limit_s:
-                raise
-            _log.warning("inbox.not_stored", error=str(error), again_in_s=pause_s)
-        await asyncio.sleep(pause_s)
-    raise AssertionError("the pauses never end")
 
 
 class TakingIn:

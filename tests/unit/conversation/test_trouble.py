@@ -1,0 +1,64 @@
+"""When the database refuses for a while, and when time leaps under a running reply."""
+
+from talk import WEB, Clock, Talk, message, offline_record
+from understudy.conversation.inbox import LEASE_S, Channel, Ending, Wait
+from understudy.conversation.memory_inbox import MemoryInbox
+from understudy.errors import StorageError
+from understudy.routing.attempts import OfflineReason, ReplyRecord
+
+
+class FullInbox(MemoryInbox):
+    """Has no room for the first outcome it is told."""
+
+    full = True
+    recorded: tuple[ReplyRecord | None, ...] = ()
+
+    async def settle(self, batch_id: str, ending: Ending, now: float) -> bool:
+        self._refuse_once()
+        return await super().settle(batch_id, ending, now)
+
+    async def postpone(self, batch_id: str, wait: Wait) -> bool:
+        self._refuse_once()
+        self.recorded = (*self.recorded, wait.record)
+        return await super().postpone(batch_id, wait)
+
+    def _refuse_once(self) -> None:
+        if self.full:
+            self.full = False
+            raise StorageError("the disk is full")
+
+
+async def test_a_reply_whose_outcome_found_no_room_is_stored_later_and_not_made_again() -> None:
+    store = FullInbox()
+    async with Talk(store) as talk:
+        await talk.router.receive(message("m1"))
+        await talk.platform.tried(1)
+        (line, *_) = await store.transcript(Channel.of(WEB), 9)
+
+    assert (line.state, len(talk.models.requests)) == ("answered", 1)
+
+
+async def test_a_late_answer_is_agreed_with_its_record_though_there_was_no_room_at_first() -> None:
+    store = FullInbox()
+    failed = offline_record(OfflineReason.ALL_DOWN)
+    async with Talk(store) as talk:
+        talk.models.script = [failed]
+        await talk.router.receive(message("m1"))
+        await talk.platform.tried(1)
+
+    assert [record and record.attempts for record in store.recorded] == [failed.attempts]
+
+
+async def test_a_running_reply_is_not_begun_twice_when_time_leaps_over_its_lease() -> None:
+    clock = Clock()
+    async with Talk(now=clock) as talk:
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        clock.at += LEASE_S + 10
+        await talk.router.start()
+        await talk.router.receive(message("m2"))
+        talk.models.gate.set()
+        await talk.hear(2)
+
+    assert [task.trigger_id for task, _ in talk.platform.said] == ["m1", "m2"]
