@@ -157,10 +157,12 @@ class ModelRouter:
 
     def _offline(self, trip: Trip) -> Offline:
         now = self._tools.clock()
+        over = trip.total_s(now) <= 0
         reason = offline_reason(
             trip.records,
-            out_of_time=trip.remaining_s(now) <= 0,
-            at_fault=trip.stopped,
+            out_of_time=over or trip.remaining_s(now) <= 0,
+            # The end of the time stops a reply too, and that is nobody's fault.
+            at_fault=trip.stopped and not over,
         )
         if reason is OfflineReason.BUSY:
             return Offline(reason, self._tools.wall() + _CROWD_S)

@@ -10,6 +10,7 @@ from autojump import AutojumpLoop
 from understudy.chat import Finished, ReasoningDelta, TextDelta
 from understudy.errors import ErrorClass, RateLimited
 from understudy.llm.scripted import SILENCE, Pause, Script, saying
+from understudy.routing.attempts import OfflineReason
 from understudy.routing.candidate import Limits
 from understudy.routing.deadlines import MIN_SHARE_S, Deadline
 from understudy.routing.router import RouterRules
@@ -57,6 +58,16 @@ async def test_the_total_deadline_ends_a_reply_that_still_speaks() -> None:
     assert seen.took_s == pytest.approx(30.0)
     assert seen.end.text == "well " * 29
     assert calls(second) == 0
+
+
+async def test_a_reply_that_ran_out_of_time_before_its_first_word_is_no_refused_one() -> None:
+    thinks: Script = tuple(step for _ in range(60) for step in (Pause(1), ReasoningDelta("hm")))
+    rules = RouterRules(deadline=Deadline(total_s=30))
+
+    seen = await reply(router([candidate("a", thinks), candidate("b", thinks)], rules))
+
+    assert seen.took_s == pytest.approx(30.0)
+    assert seen.end.record.offline_reason is OfflineReason.DEADLINE
 
 
 async def test_who_rests_has_no_share_so_the_last_usable_one_gets_all() -> None:
