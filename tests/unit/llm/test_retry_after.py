@@ -1,6 +1,8 @@
 """Every way to say "come back later" becomes seconds."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from understudy.llm.error_body import ErrorFacts
 from understudy.llm.retry_after import retry_after_s
@@ -56,3 +58,27 @@ def test_bodies_say_it_too(facts: ErrorFacts, seconds: float | None) -> None:
 
 def test_a_header_comes_before_the_body() -> None:
     assert retry_after_s({"retry-after": "5"}, ErrorFacts(retry_after=50), NOON) == 5.0
+
+
+NAMES = st.sampled_from(
+    ["retry-after", "retry-after-ms", "x-ms-retry-after-ms", "x-ratelimit-reset", "ratelimit-reset"]
+)
+SAID = st.one_of(
+    st.text(),
+    st.floats().map(str),
+    st.integers().map(str),
+    st.datetimes().map(str),
+    st.datetimes().map(lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S GMT")),
+    st.from_regex(r"\d{1,400}(ms|s|m|h|d)", fullmatch=True),
+)
+
+
+@given(st.dictionaries(NAMES, SAID), SAID | st.floats() | st.none() | st.lists(st.integers()), SAID)
+def test_whatever_a_server_says_the_wait_is_between_a_second_and_an_hour_or_unknown(
+    headers: dict[str, str], in_body: object, reset: str
+) -> None:
+    facts = ErrorFacts(retry_after=in_body, retry_details=(reset,), reset=reset)
+
+    wait = retry_after_s(headers, facts, NOON)
+
+    assert wait is None or 1.0 <= wait <= 3600.0

@@ -144,6 +144,23 @@ async def test_a_hold_is_not_waited_for_past_the_time_to_the_first_text() -> Non
     assert seen.took_s == 0
 
 
+@pytest.mark.parametrize(
+    ("retry_after_s", "story", "took_s"),
+    [
+        (2.0, ["a rate_limited", "a ok"], 2.0),
+        (5.0, ["a rate_limited", "a ok"], 5.0),
+        (5.5, ["a rate_limited"], 0.0),
+    ],
+)
+async def test_the_only_candidate_is_waited_for_when_it_names_a_short_time(
+    retry_after_s: float, story: list[str], took_s: float
+) -> None:
+    seen = await reply(router([limited("a", retry_after_s, GOOD)]))
+
+    assert seen.story == story
+    assert seen.took_s == pytest.approx(took_s)
+
+
 async def test_the_soonest_of_several_holds_is_waited_for() -> None:
     model = router([limited("a", 31.0, GOOD), limited("b", 30.0, GOOD)])
     await reply(model)
