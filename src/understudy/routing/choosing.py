@@ -42,14 +42,15 @@ class Chooser:
     async def next(self, trip: Trip) -> Assignment | AttemptRecord | None:
         """An attempt to make, the record of a candidate left out, or `None` at the end."""
         while not trip.decided and trip.remaining_s(self._clock()) > 0 and trip.attempts_left:
+            step = None
             if trip.repair is not None:
-                return await self._repaired(trip, trip.repair)
-            if trip.waiting:
+                step = await self._repaired(trip, trip.repair)
+            elif trip.waiting:
                 step = await self._turn(trip, trip.waiting.popleft())
-                if step is not None:
-                    return step
             elif not await self._another_pass(trip):
                 return None
+            if step is not None:
+                return step
         return None
 
     async def _turn(self, trip: Trip, candidate: Candidate) -> Assignment | AttemptRecord | None:
@@ -101,13 +102,19 @@ class Chooser:
 
     async def _assigned(
         self, trip: Trip, candidate: Candidate, role: AttemptRole, repair: Repair | None = None
-    ) -> Assignment | AttemptRecord:
+    ) -> Assignment | AttemptRecord | None:
+        """`None` where the time went by, or another request became the probe, on the way here."""
         book = self._memory.book
         sees = self._sees(candidate) and not trip.degrading
         prompt = await fitting_prompt(trip.request, candidate, book, sees=sees, repair=repair)
         if isinstance(prompt, Overflow):
             return trip.skip(candidate, Skip(SkipReason.CONTEXT))
         now = self._clock()
+        gate = self._memory.board.gate(candidate.scope_keys, now)
+        if trip.remaining_s(now) <= 0:
+            return None
+        if gate.hold is not None and role is AttemptRole.PROBE:
+            return self._rest(trip, candidate, gate.hold, now)
         later = self._later(trip)
         spend = budget(
             candidate.limits,
@@ -116,8 +123,7 @@ class Chooser:
             later=later,
             probe=role is AttemptRole.PROBE,
         )
-        probes = self._memory.board.gate(candidate.scope_keys, now).probes
-        self._memory.board.lease(probes, now + spend.first_token_s + _LEASE_MARGIN_S)
+        self._memory.board.lease(gate.probes, now + spend.first_token_s + _LEASE_MARGIN_S)
         # The last one may as well wait in line: there is nowhere else to go.
         alone = later == 0 and not candidate.limits.strict
         return Assignment(
@@ -128,7 +134,7 @@ class Chooser:
             queue=self._memory.queue(candidate),
             fair_key=trip.request.fair_key,
             queue_s=spend.visible_s if alone else candidate.limits.queue_s,
-            probes=probes,
+            probes=gate.probes,
             echoes=trip.echoes,
         )
 
@@ -144,7 +150,7 @@ class Chooser:
             return usable
         return sum(self._memory.board.gate(c.scope_keys, now).hold is None for c in trip.blind)
 
-    async def _repaired(self, trip: Trip, repair: Repair) -> Assignment | AttemptRecord:
+    async def _repaired(self, trip: Trip, repair: Repair) -> Assignment | AttemptRecord | None:
         trip.repair = None
         await asyncio.sleep(repair.wait_s)
         return await self._assigned(trip, repair.candidate, repair.role, repair)

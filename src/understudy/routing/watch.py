@@ -44,10 +44,12 @@ class Watch:
             raise Unreachable(self._next_limit()[1])
 
     def __enter__(self) -> Self:
+        """Raises `Unreachable` (`queue_timeout`) when all time went by before there was a turn."""
         self._task = asyncio.current_task()
         assert self._task is not None
         self._cancelling = self._task.cancelling()
-        self._arm(self._clock())
+        if not self._arm(self._clock()):
+            raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
         return self
 
     def __exit__(

@@ -1,6 +1,7 @@
 """What time is spent on whom: silence, thoughts, queues and the share of those who come later."""
 
 import asyncio
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -8,13 +9,22 @@ from hypothesis import strategies as st
 
 from autojump import AutojumpLoop
 from understudy.chat import Finished, ReasoningDelta, TextDelta
-from understudy.errors import ErrorClass, RateLimited
+from understudy.errors import ErrorClass, RateLimited, Unreachable
 from understudy.llm.scripted import SILENCE, Pause, Script, saying
 from understudy.routing.attempts import OfflineReason
 from understudy.routing.candidate import Limits
-from understudy.routing.deadlines import MIN_SHARE_S, Deadline
-from understudy.routing.router import RouterRules
+from understudy.routing.deadlines import MIN_SHARE_S, Budget, Deadline
+from understudy.routing.router import Instruments, ModelRouter, RouterRules
+from understudy.routing.watch import Watch
 from unit.routing.walking import calls, candidate, left_open, reply, router, wanted
+
+
+class AlmostASecond(Random):
+    """Throws the dice so that the wait before a second try is 0.9 s."""
+
+    def random(self) -> float:
+        return 0.5
+
 
 GOOD = saying("Hello", " there")
 
@@ -78,6 +88,30 @@ async def test_who_rests_has_no_share_so_the_last_usable_one_gets_all() -> None:
     seen = await reply(model)
 
     assert seen.end.record.attempts[0].budget_ms == 45_000
+
+
+async def test_a_wait_that_took_too_long_leaves_no_attempt_without_a_limit() -> None:
+    """A busy process wakes up late: the second try's time is over before it begins."""
+    loop = asyncio.get_running_loop()
+    down = candidate("a", (Unreachable(ErrorClass.SERVER_ERROR),), (SILENCE,))
+    late = Instruments(clock=lambda: loop.time() * 1.2, wall=lambda: 1e9, random=AlmostASecond())
+    model = ModelRouter([down], RouterRules(deadline=Deadline(1.0, 30)), instruments=late)
+
+    seen = await reply(model)
+
+    assert seen.story == ["a server_error"]
+    assert seen.end.record.offline_reason is OfflineReason.DEADLINE
+    assert seen.took_s < 1.5
+
+
+@pytest.mark.parametrize("left_s", [0.0, -0.03])
+async def test_an_attempt_without_any_time_left_does_not_begin(left_s: float) -> None:
+    spent = Budget(first_token_s=left_s, visible_s=left_s, idle_s=20, total_s=29)
+
+    with pytest.raises(Unreachable) as caught, Watch(spent, lambda: 7.0, started=7.0):
+        await asyncio.Event().wait()
+
+    assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT
 
 
 @given(st.lists(st.floats(0.5, 60), min_size=1, max_size=5), st.floats(5, 60))
