@@ -2,7 +2,10 @@
 fails or a figure is not met."""
 
 import asyncio
+import logging
 import sys
+
+import structlog
 
 from conformance.figures import figures
 from conformance.subject import Sink
@@ -25,6 +28,7 @@ def line(seen: Measured) -> str:
 
 
 async def main() -> int:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     await warm_up(UnderstudyRouter)
     print(_HEAD)  # noqa: T201
     failed = 0
