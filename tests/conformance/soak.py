@@ -47,6 +47,8 @@ ROUND = 100
 BETWEEN_ROUNDS_S = 4000.0
 """So much time seems to pass: longer than any hold, so that each round begins half-open."""
 _LIMIT_S = 0.2
+_TOTAL_S = 30.0
+_LATE_S = 5.0
 _SPREAD = 120
 """By how much the number of objects at rest goes up and down: breakers, timers, idle tasks."""
 _OURS = ("understudy.routing", "understudy.llm", "understudy.chat")
@@ -109,6 +111,8 @@ class Figures:
     bugs: int
     unmatched: int
     wrong_texts: int
+    overdue: int
+    """Replies that had not ended when their total deadline was long over."""
     took_s: float
     before: Remains
     during: tuple[Remains, ...]
@@ -124,7 +128,7 @@ class Figures:
     @property
     def is_clean(self) -> bool:
         """Whether every promise was kept and nothing is left."""
-        wrong = self.bugs + self.unmatched + self.wrong_texts
+        wrong = self.bugs + self.unmatched + self.wrong_texts + self.overdue
         left = self.closed.sockets + self.closed.tasks - self.before.tasks
         return not wrong and not left and self.grown < _SPREAD
 
@@ -139,7 +143,8 @@ class Figures:
             f"tasks {self.before.tasks} -> {self.closed.tasks}, "
             f"sockets {self.before.sockets} -> {self.closed.sockets} "
             f"({self.during[-1].sockets} kept alive before closing), "
-            f"wrong: {self.bugs} bugs, {self.unmatched} records, {self.wrong_texts} texts"
+            f"wrong: {self.bugs} bugs, {self.unmatched} records, {self.wrong_texts} texts, "
+            f"{self.overdue} overdue"
         )
 
 
@@ -152,6 +157,7 @@ class Soak:
     time_passed_s: float = 0.0
     faulted: int = 0
     wrong_texts: int = 0
+    overdue: int = 0
 
     async def round(self, numbers: range) -> None:
         """Ask so many at once; one server may be stopped for a while."""
@@ -169,7 +175,9 @@ class Soak:
         dice = Random(f"{self.dice.random()}/{number}")
         task = asyncio.create_task(self._reply(number, dice))
         leaves = dice.random() < LEAVE_SHARE
-        await asyncio.wait({task}, timeout=dice.random() * _LIMIT_S if leaves else None)
+        patience_s = dice.random() * _LIMIT_S if leaves else _TOTAL_S + _LATE_S
+        await asyncio.wait({task}, timeout=patience_s)
+        self.overdue += not (leaves or task.done())
         task.cancel()
         await asyncio.wait({task})
         if not task.cancelled():
@@ -283,7 +291,7 @@ def _configuration(servers: list[RehearsalServer]) -> Config:
     model = {
         "provider_order": list(entries),
         "servers": entries,
-        "deadline": {"commit_seconds": 1, "total_seconds": 30},
+        "deadline": {"commit_seconds": 1, "total_seconds": _TOTAL_S},
     }
     return parse_config(json.dumps({"model": model}), {})
 
@@ -308,6 +316,7 @@ async def soak(requests: int, seed: int = 1) -> Figures:
             bugs=here.books.bugs,
             unmatched=here.books.unmatched,
             wrong_texts=here.wrong_texts,
+            overdue=here.overdue,
             took_s=took_s,
             before=before,
             during=tuple(during),
