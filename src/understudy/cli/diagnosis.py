@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from understudy.cli.checkup import Finding, examine
 from understudy.cli.discord_check import DISCORD_API, Check, check_discord
 from understudy.cli.offer import not_configured
+from understudy.cli.safety import unsafe
 from understudy.config.load import Config
 from understudy.config.model import Server
 from understudy.config.settings import Settings
@@ -70,8 +71,8 @@ async def diagnose(config: Config, *, ask: bool, where: Where = THE_WORLD) -> Di
             await client.aclose()
         await sessions.aclose()
     findings = tuple(look.result() for look in looks)
-    gateway = await asyncio.to_thread(_gateway, config)
-    checks = (discord.result(), *_vision(settings, findings), *gateway)
+    safety = await asyncio.to_thread(unsafe, config)
+    checks = (discord.result(), *_vision(settings, findings), *safety)
     return Diagnosis(findings, checks, not_configured(nearby.result(), settings.model))
 
 
@@ -127,17 +128,3 @@ def _vision(settings: Settings, findings: tuple[Finding, ...]) -> tuple[Check, .
         "engine with --mmproj, or set vision: true on a provider of which you are sure"
     )
     return (Check("vision", ok=False, advice=advice),)
-
-
-def _gateway(config: Config) -> tuple[Check, ...]:
-    """Keys that stand in the file as they are, rather than hashed or in the environment."""
-    written = [(key, key.key) for key in config.settings.gateway.keys if key.key is not None]
-    text = config.path.read_text(encoding="utf-8") if config.path and written else ""
-    plain = [key.name for key, secret in written if secret.get_secret_value() in text]
-    if not plain:
-        return ()
-    advice = (
-        f"the key of {', '.join(plain)} stands in the file as it is: write what "
-        "`understudy gateway key` prints instead"
-    )
-    return (Check("gateway", ok=True, advice=advice),)

@@ -19,7 +19,7 @@ _QUERY = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']+")
 def scrubber(settings: Settings) -> Callable[[str], str]:
     """A function that masks every secret of `settings`, whatever looks like a key, and the query
     strings of URLs, and cuts what is left to 300 characters."""
-    known = sorted({secret for secret in _secrets(settings) if len(secret) > 3}, key=len)[::-1]
+    known = sorted({secret for secret in secrets_of(settings) if len(secret) > 3}, key=len)[::-1]
 
     def scrub(text: str) -> str:
         for secret in known:
@@ -30,7 +30,8 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
     return scrub
 
 
-def _secrets(settings: Settings) -> Iterator[str]:
+def secrets_of(settings: Settings) -> Iterator[str]:
+    """Every secret value, wherever it was read from."""
     yield from _secret_values(settings)
     for _, server in servers(settings.model):
         yield from server.extra_headers.values()

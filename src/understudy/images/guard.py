@@ -36,6 +36,10 @@ def is_public(address: str) -> bool:
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:
+    # fec0::/10 was given up as private space in 2004, and Python calls it global; routers at
+    # home may still carry it.
+    if isinstance(ip, IPv6Address) and ip.is_site_local:
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 

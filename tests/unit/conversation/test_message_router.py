@@ -1,5 +1,6 @@
 """The conversation room from a message to its reply, with everything in memory."""
 
+import asyncio
 from dataclasses import replace
 
 from talk import ANN, BOB, LOUNGE, WEB, Clock, Talk, message, offline_record, settings
@@ -347,6 +348,32 @@ async def test_a_shutdown_gives_the_batch_to_the_next_process() -> None:
     task, _ = second.platform.said[0]
     assert (task.trigger_id, task.attempt, first.platform.said) == ("m1", 2, [])
     assert task.nonce == first.platform.screens[0].task.nonce
+
+
+async def test_a_shutdown_lets_a_running_reply_end() -> None:
+    talk = Talk()
+    talk.models.gate.clear()
+    await talk.router.receive(message("m1"))
+    await talk.models.speaking.wait()
+
+    closing = asyncio.create_task(talk.router.aclose(grace_s=10))
+    await asyncio.sleep(0)
+    talk.models.gate.set()
+    await closing
+
+    assert [task.attempt for task, _ in talk.platform.said] == [1]
+
+
+async def test_a_shutdown_waits_no_longer_than_it_may() -> None:
+    talk = Talk()
+    talk.models.gate.clear()
+    await talk.router.receive(message("m1"))
+    await talk.models.speaking.wait()
+
+    async with asyncio.timeout(5):
+        await talk.router.aclose(grace_s=0.02)
+
+    assert talk.platform.said == []
 
 
 async def test_what_nobody_waits_for_any_more_is_not_answered() -> None:

@@ -1,0 +1,100 @@
+"""What is unsafe about how it is set up, as far as files and settings tell. Blocking.
+
+What would let strangers in at once - a page or a gateway for other machines without a lock - is
+refused when the configuration is read, and never comes as far as this.
+"""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from understudy.cli.discord_check import Check
+from understudy.config.load import Config
+from understudy.config.rules import is_loopback
+from understudy.config.scrub import secrets_of
+from understudy.config.settings import Settings
+from understudy.errors import StorageError
+from understudy.storage.database import database_path
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LEAST_SECRET = 6
+"""Shorter ones are dummies such as `none`, which stand in many a text."""
+
+
+def unsafe(config: Config) -> tuple[Check, ...]:
+    """A check for each thing that should be otherwise; none where all is well."""
+    settings = config.settings
+    return (*_files(config), *_plain_keys(config), *_open_doors(settings), *_written(settings))
+
+
+def _files(config: Config) -> Iterator[Check]:
+    folder = config.path.parent if config.path is not None else Path()
+    secret = [path for path in (config.path, folder / ".env") if path and _tells(path, config)]
+    for path in (*secret, *_kept(config.settings)):
+        if _seen_by_others(path):
+            advice = f"other users of this machine can read {path}: chmod 600 {path}"
+            yield Check("files", ok=False, advice=advice)
+
+
+def _tells(path: Path, config: Config) -> bool:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    secrets = (secret for secret in secrets_of(config.settings) if len(secret) >= _LEAST_SECRET)
+    return any(secret in text for secret in secrets)
+
+
+def _kept(settings: Settings) -> Iterator[Path]:
+    """The database, and what is kept beside it."""
+    try:
+        database = database_path(settings.storage.url)
+    except StorageError:
+        return
+    yield from sorted(database.parent.glob(f"{database.name}*"))
+
+
+def _seen_by_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & _OTHERS)
+    except OSError:
+        return False
+
+
+def _plain_keys(config: Config) -> Iterator[Check]:
+    """Keys that stand in the file as they are, rather than hashed or in the environment."""
+    written = [(key, key.key) for key in config.settings.gateway.keys if key.key is not None]
+    text = config.path.read_text(encoding="utf-8") if config.path and written else ""
+    plain = [key.name for key, secret in written if secret.get_secret_value() in text]
+    if plain:
+        advice = (
+            f"the key of {', '.join(plain)} stands in the file as it is: write what "
+            "`understudy gateway key` prints instead"
+        )
+        yield Check("gateway", ok=True, advice=advice)
+
+
+def _open_doors(settings: Settings) -> Iterator[Check]:
+    web, gateway = settings.web, settings.gateway
+    for name, section in (("web", web), ("gateway", gateway)):
+        if section.enabled and not is_loopback(section.host):
+            advice = (
+                f"other machines reach it at {section.host}, unencrypted: put a proxy with TLS "
+                f"in front and set {name}.host to 127.0.0.1, or trust that network"
+            )
+            yield Check(name, ok=True, advice=advice)
+    if gateway.enabled and not gateway.keys and "*" in gateway.cors_origins:
+        advice = (
+            "any web page that is open in a browser here may use it: name the pages in "
+            "gateway.cors_origins, or add gateway.keys"
+        )
+        yield Check("gateway", ok=False, advice=advice)
+
+
+def _written(settings: Settings) -> Iterator[Check]:
+    if settings.logging.prompts:
+        advice = f"prompts and replies are written to {settings.logging.prompts_folder}"
+        yield Check("logging", ok=True, advice=f"{advice}: set logging.prompts to false afterwards")
+    if settings.debug.error_text:
+        advice = "texts of servers, which may quote prompts, are kept in records: switch it off"
+        yield Check("debug.error_text", ok=True, advice=f"{advice} afterwards")

@@ -1,0 +1,39 @@
+"""`understudy db` as its user runs it."""
+
+import asyncio
+from pathlib import Path
+
+from command import understudy
+from understudy.storage.database import Database
+
+
+def made(folder: Path) -> Path:
+    async def make() -> None:
+        await (await Database.open(folder / "understudy.db")).aclose()
+
+    asyncio.run(make())
+    return folder / "understudy.db"
+
+
+def test_a_backup_is_made_checked_and_restored(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    backup = understudy("db", "backup", "copy.db", folder=tmp_path)
+    for part in tmp_path.glob("understudy.db*"):
+        part.unlink()
+    (tmp_path / "copy.db").rename(path)
+
+    checked = understudy("db", "check", folder=tmp_path)
+    assert (backup.returncode, checked.returncode) == (0, 0)
+    assert "stop the bot and copy it back" in backup.stdout
+    assert "is sound" in checked.stdout
+
+
+def test_a_damaged_database_is_told_with_a_way_out_and_a_code_of_its_own(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    with path.open("r+b") as file:
+        file.write(b"no database any more")
+
+    checked = understudy("db", "check", folder=tmp_path)
+    assert checked.returncode != 0
+    assert "restore a backup" in checked.stderr
+    assert "Traceback" not in checked.stderr
