@@ -8,6 +8,7 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     and_,
+    bindparam,
     delete,
     func,
     or_,
@@ -47,6 +48,48 @@ _ADD = (
     .on_conflict_do_nothing(index_elements=["platform", "message_id"])
 )
 _ADD_REPLY = insert(messages).values(seq=_NEXT_SEQ)
+# Made once, because making a statement takes SQLAlchemy longer than SQLite needs to answer it.
+_FREE_HERE = (
+    select(messages)
+    .where(
+        messages.c.platform == bindparam("platform"),
+        messages.c.channel_id == bindparam("channel_id"),
+        FREE,
+    )
+    .order_by(messages.c.seq)
+)
+_LIVE_HERE = select(batches).where(
+    batches.c.platform == bindparam("platform"),
+    batches.c.channel_id == bindparam("channel_id"),
+    LIVE,
+)
+_MEMBERS = (
+    select(messages)
+    .where(
+        messages.c.batch_id.in_(bindparam("batch_ids", expanding=True)), messages.c.role == "user"
+    )
+    .order_by(messages.c.seq)
+)
+_MOVE_MEMBERS = (
+    update(messages)
+    .where(messages.c.batch_id == bindparam("of_batch"), messages.c.role == "user")
+    .values(state=bindparam("new_state"))
+)
+_TAKE = (
+    update(messages)
+    .where(messages.c.seq.in_(bindparam("seqs", expanding=True)), FREE)
+    .values(state=MessageState.CLAIMED, batch_id=bindparam("for_batch"))
+    .returning(messages)
+)
+_DROP_REPLY = delete(messages).where(
+    messages.c.batch_id == bindparam("of_batch"), messages.c.role == "assistant"
+)
+_ADD_BATCH = insert(batches)
+_ADD_SENT = insert(sent)
+_SENT = _ADD_SENT.on_conflict_do_update(
+    index_elements=["platform", "message_id"],
+    set_={"reply_id": _ADD_SENT.excluded.reply_id, "part": _ADD_SENT.excluded.part},
+)
 _UNSAID = {"text": None, "images": None, "notes": None, "author_name": ""}
 
 
@@ -75,15 +118,11 @@ class SqlInbox(SqlMemory):
         return new
 
     async def work(self, channel: Channel) -> Work:
-        here = (messages.c.platform == channel.platform, messages.c.channel_id == channel.id)
-        free = select(messages).where(*here, FREE).order_by(messages.c.seq)
-        live = select(batches).where(
-            batches.c.platform == channel.platform, batches.c.channel_id == channel.id, LIVE
-        )
+        here = {"platform": channel.platform, "channel_id": channel.id}
 
         def work(connection: Connection) -> Work:
-            waiting = connection.execute(free).mappings().all()
-            found = connection.execute(live).mappings().all()
+            waiting = connection.execute(_FREE_HERE, here).mappings().all()
+            found = connection.execute(_LIVE_HERE, here).mappings().all()
             members = self._members(connection, [row["id"] for row in found])
             return Work(
                 self._known(waiting), tuple(rows.batch(row, members[row["id"]]) for row in found)
@@ -94,17 +133,13 @@ class SqlInbox(SqlMemory):
     async def claim(self, claim: Claim, now: float) -> Batch | None:
 
         def work(connection: Connection) -> Batch | None:
-            taken = connection.execute(
-                update(messages)
-                .where(messages.c.seq.in_(claim.seqs), FREE)
-                .values(state=MessageState.CLAIMED, batch_id=claim.batch_id)
-                .returning(messages)
-            )
+            wanted = {"seqs": claim.seqs, "for_batch": claim.batch_id}
+            taken = connection.execute(_TAKE, wanted)
             found = sorted(taken.mappings(), key=lambda row: row["seq"])
             if not found or len(found) != len(claim.seqs):
                 connection.rollback()
                 return None
-            connection.execute(insert(batches), self._batch_row(claim, found[0], now))
+            connection.execute(_ADD_BATCH, self._batch_row(claim, found[0], now))
             return Batch(
                 id=claim.batch_id,
                 reply_id=claim.reply_id,
@@ -269,19 +304,15 @@ class SqlInbox(SqlMemory):
         )
         row: RowMapping | None = moved.mappings().one_or_none()
         if row is not None:
-            connection.execute(
-                update(messages)
-                .where(messages.c.batch_id == row["id"], messages.c.role == "user")
-                .values(state=MESSAGE_STATE[state])
-            )
+            members = {"of_batch": row["id"], "new_state": MESSAGE_STATE[state]}
+            connection.execute(_MOVE_MEMBERS, members)
         return row
 
     def _add_reply(
         self, connection: Connection, batch: RowMapping, reply: Sent, now: float
     ) -> None:
         """Remember the reply right after what it answers, in place of an earlier one."""
-        own = and_(messages.c.batch_id == batch["id"], messages.c.role == "assistant")
-        connection.execute(delete(messages).where(own))
+        connection.execute(_DROP_REPLY, {"of_batch": batch["id"]})
         answered = self._members(connection, [batch["id"]])[batch["id"]]
         # What was forgotten while it was being answered leaves no reply behind either.
         if answered:
@@ -301,14 +332,7 @@ class SqlInbox(SqlMemory):
             for part, message_id in enumerate(reply.message_ids)
         ]
         if parts:
-            statement = insert(sent)
-            newer = {"reply_id": statement.excluded.reply_id, "part": statement.excluded.part}
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["platform", "message_id"], set_=newer
-                ),
-                parts,
-            )
+            connection.execute(_SENT, parts)
 
     def _batch(self, connection: Connection, batch_id: str) -> Batch:
         found = connection.execute(select(batches).where(batches.c.id == batch_id))
@@ -318,12 +342,7 @@ class SqlInbox(SqlMemory):
     def _members(self, connection: Connection, batch_ids: Sequence[str]) -> dict[str, list[Stored]]:
         members: dict[str, list[Stored]] = {batch_id: [] for batch_id in batch_ids}
         if batch_ids:
-            chosen = (
-                select(messages)
-                .where(messages.c.batch_id.in_(batch_ids), messages.c.role == "user")
-                .order_by(messages.c.seq)
-            )
-            for row in connection.execute(chosen).mappings():
+            for row in connection.execute(_MEMBERS, {"batch_ids": batch_ids}).mappings():
                 members[row["batch_id"]] += self._known((row,))
         return members
 

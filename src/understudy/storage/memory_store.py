@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Executable,
     RowMapping,
     Select,
     and_,
+    bindparam,
     case,
     delete,
     func,
@@ -37,6 +39,37 @@ _OPEN = (MessageState.PENDING, MessageState.CLAIMED)
 _FORGOTTEN = {"text": None, "images": None, "notes": None, "author_name": ""}
 
 
+_SAYS_SOMETHING = or_(messages.c.text != "", messages.c.images.is_not(None))
+
+
+def _newest_first(chosen: Select[Chosen]) -> Select[Chosen]:
+    return chosen.order_by(messages.c.position.desc(), messages.c.seq.desc())
+
+
+def _history() -> Select[tuple[object, ...]]:
+    platform: BindParameter[str] = bindparam("platform")
+    channel_id: BindParameter[str] = bindparam("channel_id")
+    start = select(channels.c.reset_seq).where(
+        channels.c.platform == platform, channels.c.channel_id == channel_id
+    )
+    until_seq: BindParameter[int] = bindparam("until_seq")
+    own = and_(messages.c.role == "assistant", messages.c.position == until_seq)
+    return _newest_first(
+        select(messages).where(
+            messages.c.platform == platform,
+            messages.c.channel_id == channel_id,
+            messages.c.position > func.coalesce(start.scalar_subquery(), 0),
+            messages.c.position <= until_seq,
+            ~own,
+        )
+    ).limit(bindparam("limit"))
+
+
+# Made once, because making a statement takes SQLAlchemy longer than SQLite needs to answer it.
+_ALL_HISTORY = _history()
+_HISTORY = _ALL_HISTORY.where(_SAYS_SOMETHING)
+
+
 class SqlMemory:
     """Reads and forgets lines. With a keepsake, words are kept there and nowhere else."""
 
@@ -45,16 +78,14 @@ class SqlMemory:
         self._keepsake = keepsake
 
     async def history(self, channel: Channel, until_seq: int, limit: int) -> tuple[Line, ...]:
-        start = select(channels.c.reset_seq).where(
-            channels.c.platform == channel.platform, channels.c.channel_id == channel.id
-        )
-        own = and_(messages.c.role == "assistant", messages.c.position == until_seq)
-        chosen = self._lines(channel).where(
-            messages.c.position > func.coalesce(start.scalar_subquery(), 0),
-            messages.c.position <= until_seq,
-            ~own,
-        )
-        found = await self._rows(chosen.limit(limit))
+        chosen = _HISTORY if self._keepsake is None else _ALL_HISTORY
+        wanted = {
+            "platform": channel.platform,
+            "channel_id": channel.id,
+            "until_seq": until_seq,
+            "limit": limit,
+        }
+        found = await self._db.read(lambda on: on.execute(chosen, wanted).mappings().all())
         return self._said(found[::-1])
 
     async def transcript(
@@ -203,9 +234,7 @@ class SqlMemory:
 
     def _lines(self, channel: Channel) -> Select[tuple[object, ...]]:
         chosen = _newest_first(select(messages).where(_within(channel)))
-        if self._keepsake is not None:
-            return chosen
-        return chosen.where(or_(messages.c.text != "", messages.c.images.is_not(None)))
+        return chosen if self._keepsake is not None else chosen.where(_SAYS_SOMETHING)
 
     def _said(
         self, found: Sequence[RowMapping], records: dict[str, ReplyRecord] | None = None
@@ -234,7 +263,3 @@ class SqlMemory:
 
 def _within(channel: Channel) -> ColumnElement[bool]:
     return and_(messages.c.platform == channel.platform, messages.c.channel_id == channel.id)
-
-
-def _newest_first(chosen: Select[Chosen]) -> Select[Chosen]:
-    return chosen.order_by(messages.c.position.desc(), messages.c.seq.desc())

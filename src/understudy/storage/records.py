@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Dialect, RowMapping, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Dialect, RowMapping, and_, bindparam, or_, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from understudy.chat import Usage, UsageSource
@@ -68,6 +68,9 @@ _PLAIN = [
 ]
 """Fields of an AttemptRecord that are columns as they stand."""
 _plain = operator.attrgetter(*_PLAIN)
+_RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run).where(
+    replies.c.request_id.in_(bindparam("ids", expanding=True))
+)
 _ADD_REPLIES = insert(replies)
 _ADD_ATTEMPTS = insert(attempts).on_conflict_do_nothing()
 
@@ -79,7 +82,8 @@ def insert_replies(connection: Connection, records: Iterable[ReplyRecord]) -> No
     The first is kept, and attempts that only the second knows are added to it.
     """
     records = tuple(records)
-    seen = set(_runs_by_id(connection, records))
+    stored = _runs(connection, records)
+    seen = {request_id for request_id, _ in stored}
     # Nearly all are new, and those go in together: a statement each would cost many times more.
     fresh: list[ReplyRecord] = []
     again: list[ReplyRecord] = []
@@ -88,18 +92,22 @@ def insert_replies(connection: Connection, records: Iterable[ReplyRecord]) -> No
         seen.add(record.request_id)
     if fresh:
         _insert_rows(connection, _ADD_REPLIES, [_reply_row(record) for record in fresh])
-        runs = _runs_by_id(connection, fresh)
-        _insert_attempts(connection, [(runs[r.request_id], r) for r in fresh])
+        stored |= _runs(connection, fresh)
+    known = [(stored[key], r) for r in (*fresh, *again) if (key := _key(r)) in stored]
+    _insert_attempts(connection, known)
     for record in again:
-        _insert_attempts(connection, [(_run_of(connection, record), record)])
+        if _key(record) not in stored:
+            _insert_attempts(connection, [(_run_of(connection, record), record)])
 
 
-def _runs_by_id(connection: Connection, records: Iterable[ReplyRecord]) -> dict[str, int]:
-    ids = {record.request_id for record in records}
-    found = connection.execute(
-        select(replies.c.request_id, replies.c.run).where(replies.c.request_id.in_(ids))
-    )
-    return {row[0]: row[1] for row in found}
+def _key(record: ReplyRecord) -> tuple[str, float]:
+    return record.request_id, record.ts
+
+
+def _runs(connection: Connection, records: Iterable[ReplyRecord]) -> dict[tuple[str, float], int]:
+    """The stored runs of these replies, by the reply's id and time."""
+    found = connection.execute(_RUNS, {"ids": [record.request_id for record in records]})
+    return {(request_id, ts): run for request_id, ts, run in found}
 
 
 def _insert_attempts(connection: Connection, runs: Iterable[tuple[int, ReplyRecord]]) -> None:
