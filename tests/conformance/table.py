@@ -90,7 +90,7 @@ class Pace:
 
 
 FULL = Pace(first_token_s=3.0, word_s=0.7, at_once_s=0.2, late_s=0.2)
-SCALED = Pace(first_token_s=0.6, word_s=0.1, at_once_s=2.0, late_s=2.0)
+SCALED = Pace(first_token_s=0.6, word_s=0.03, at_once_s=2.0, late_s=2.0)
 """For every test run: order, calls and text are exact, times only sane."""
 
 
