@@ -115,6 +115,8 @@ class RunningAttempt:
             self.failure = Unreachable(ErrorClass.INTERNAL)
         finally:
             self.ended = self._clock()
+            # It knows this attempt in turn: a circle that memory would wait for the collector in.
+            del self._normaliser
             if self._has_turn and self.assignment.queue is not None:
                 self.assignment.queue.leave()
 

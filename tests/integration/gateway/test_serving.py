@@ -1,8 +1,12 @@
 import asyncio
+import gc
 import socket
 
+import aiohttp
+import pytest
 from starlette.types import Receive, Scope, Send
 
+from gateway_world import world
 from understudy.gateway.http import answer
 from understudy.platforms.web.serve import WebServer
 
@@ -22,3 +26,27 @@ async def test_answers_do_not_wait_for_acknowledgements() -> None:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_reply_that_is_over_leaves_nothing_for_the_garbage_collector(
+    *, stream: bool
+) -> None:
+    async def ask(http: aiohttp.ClientSession, url: str) -> None:
+        body = {"messages": [{"role": "user", "content": "hi"}], "stream": stream}
+        async with http.post(f"{url}/chat/completions", json=body) as response:
+            await response.read()
+
+    async with world("ok") as here, aiohttp.ClientSession() as http:
+        for _ in range(3):
+            await ask(http, here.url)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await ask(http, here.url)
+            circles = gc.collect()
+        finally:
+            gc.enable()
+
+    assert circles < 100  # of others, and not of each reply
