@@ -14,7 +14,7 @@ from understudy.observability import events
 from understudy.routing.attempts import AttemptRecord, ReplyRecord
 from understudy.routing.ledger import LedgerWriter
 
-_BATCH = 200
+_BATCH = 256
 _LOG = structlog.get_logger("understudy.ledger")
 
 

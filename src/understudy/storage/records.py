@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Dialect, RowMapping, and_, bindparam, or_, select
@@ -71,6 +72,9 @@ _plain = operator.attrgetter(*_PLAIN)
 _RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run).where(
     replies.c.request_id.in_(bindparam("ids", expanding=True))
 )
+_STEPS = (64, 8, 1)
+"""Rows that go in one step: a few sizes, for each is a statement that stays prepared. SQLite takes
+32,766 values in one."""
 _ADD_REPLIES = insert(replies)
 _ADD_ATTEMPTS = insert(attempts).on_conflict_do_nothing()
 
@@ -122,20 +126,29 @@ def _insert_rows(
     """Insert rows of plain values, all with the same columns.
 
     SQLAlchemy looks at each value of each row once more, which takes longer than SQLite needs to
-    store it; so it writes the statement, and the rows go to the driver as they are.
+    store it; so it writes the statement, and the values go to the driver as they are. Many rows go
+    in one step: for each step the driver lets go of the interpreter, and has to wait for the event
+    loop to get it back.
     """
-    text, in_order = _written(statement, connection.dialect, tuple(rows[0]))
-    connection.exec_driver_sql(text, [in_order(row) for row in rows])
+    columns, done = tuple(rows[0]), 0
+    for size in _STEPS:
+        while len(rows) - done >= size:
+            text, in_order = _written(statement, connection.dialect, columns, size)
+            values = chain.from_iterable(map(in_order, rows[done : done + size]))
+            connection.exec_driver_sql(text, tuple(values))
+            done += size
 
 
 @cache
 def _written(
-    statement: Insert, dialect: Dialect, columns: tuple[str, ...]
+    statement: Insert, dialect: Dialect, columns: tuple[str, ...], count: int
 ) -> tuple[str, Callable[[Mapping[str, object]], tuple[object, ...]]]:
-    """The statement in SQL, and what puts a row in the order of its parameters."""
+    """The statement for so many rows in SQL, and what puts a row in the order of its values."""
     compiled = statement.compile(dialect=dialect, column_keys=columns)
     assert compiled.positiontup is not None, "SQLite's parameters have positions"
-    return compiled.string, operator.itemgetter(*compiled.positiontup)
+    one = f"({', '.join('?' * len(columns))})"
+    text = compiled.string.replace(one, ", ".join([one] * count))
+    return text, operator.itemgetter(*compiled.positiontup)
 
 
 def _run_of(connection: Connection, record: ReplyRecord) -> int:
