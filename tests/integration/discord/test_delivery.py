@@ -358,6 +358,21 @@ async def test_else_the_late_answer_is_a_new_reply_and_the_offline_message_point
     assert pings_of(double.calls("POST", "/messages")[-1].body) == {"author"}
 
 
+async def test_what_an_offline_message_had_begun_to_say_is_not_gone_on_with_in_it(
+    double: DiscordDouble, trigger: Json, ann: Json, channel: Json, open_: Open
+) -> None:
+    first = open_()
+    await first.write("Half a sentence, and more than the forty characters it takes")
+    await double.until(double.sent)
+    (offline,) = await _fully(first, _offline())
+    await double.say(channel, ann, "anyone?")
+    ids = await _finished(open_(attempt=2, offline_message_ids=(offline,)), _reply("Here I am."))
+
+    pointer, answer = double.sent()
+    assert (ids, answer["content"]) == ((answer["id"],), "Here I am.")
+    assert pointer["content"].endswith(f"/{channel['id']}/{answer['id']}")
+
+
 async def test_an_old_offline_message_is_not_edited_into_the_answer(
     double: DiscordDouble, trigger: Json, open_: Open
 ) -> None:

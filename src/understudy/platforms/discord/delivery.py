@@ -221,7 +221,7 @@ class DiscordDelivery:
     async def _send(self, page: Page) -> None:
         late = bool(self._earlier.offline)
         message = await self._post.send(
-            page, len(self._sent), mention=late or self._settings.mention_author
+            page, len(self._sent), mention=late or self._settings.mention_author, late=late
         )
         self._sent.append(message.id)
         # A remembered nonce brings back a message of an earlier try, with that one's text.

@@ -36,8 +36,11 @@ class Post:
         self._connected = connected
         self._task = task
 
-    async def send(self, page: Page, part: int, *, mention: bool) -> discord.Message:
-        """A new message. The first part replies to the trigger, the others follow it.
+    async def send(
+        self, page: Page, part: int, *, mention: bool, late: bool = False
+    ) -> discord.Message:
+        """A new message. The first part replies to the trigger, the others follow it; those of a
+        `late` answer are others than those of a try that had shown something before it failed.
 
         Discord answers a nonce it remembers with the message it already has: then the text in
         the returned message is the old one.
@@ -48,7 +51,7 @@ class Post:
         message = await self._refusable(
             channel.send(
                 page.content,
-                nonce=f"{self._task.nonce}-{part}",
+                nonce=f"{self._task.nonce}-{'late-' if late else ''}{part}",
                 allowed_mentions=_mentions(author=mention),
                 files=_files(page),
                 # discord.py takes None for both, though its overloads do not say so.
