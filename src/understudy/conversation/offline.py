@@ -40,8 +40,6 @@ def _count(amount: float, unit: str) -> str:
     return f"in about {whole} {unit}{'' if whole == 1 else 's'}"
 
 
-_FINAL = (OfflineReason.NO_CAPABLE, OfflineReason.REJECTED)
-"""What the same request would only meet again."""
 _LEAST_WAIT_S = 5.0
 _UNKNOWN_WAIT_S = 60.0
 
@@ -51,7 +49,10 @@ def next_try_at(
 ) -> float | None:
     """When to try for a late answer: at the soonest recovery known, but before `give_up_at`; None
     when there is nothing to wait for."""
-    if reason in _FINAL:
+    if reason is OfflineReason.REJECTED:
+        return None
+    if reason is OfflineReason.NO_CAPABLE and recovery_at is None:
+        # The same servers could only say the same; one that rests may be able to.
         return None
     at = now + _UNKNOWN_WAIT_S if recovery_at is None else max(recovery_at, now + _LEAST_WAIT_S)
     return at if at < give_up_at else None

@@ -49,6 +49,8 @@ def test_the_operators_braces_stay_as_they_are() -> None:
         (OfflineReason.BUDGET, 9000.0, None),
         (OfflineReason.REJECTED, 130.0, None),
         (OfflineReason.NO_CAPABLE, None, None),
+        # Somebody who only rests may be able to.
+        (OfflineReason.NO_CAPABLE, 130.0, 130.0),
     ],
 )
 def test_a_late_answer_is_tried_when_it_can_help(

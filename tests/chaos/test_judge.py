@@ -1,0 +1,139 @@
+"""The judge of the chaos runs finds each thing that must not happen."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from chaos.books import Books, Entry
+from chaos.judge import Answer, Evidence, judge
+from chaos.witness import Call, Question, Told
+from understudy.platforms.discord.pages import CUT_OFF
+
+
+def _question(number: int, author: str = "ann") -> Question:
+    return Question(number, {"channel_id": "room"}, author)
+
+
+def _call(number: int, **more: object) -> Call:
+    made = Call("a", number, (Told(number),), f"[a#{number}] about q{number}", whole=True)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def _answer(number: int | None, content: str = "") -> Answer:
+    return Answer(1, number, content or f"[a#{number}] about q{number}")
+
+
+def _evidence(
+    calls: Sequence[Call] = (),
+    answers: Sequence[Answer] | None = None,
+    recorded: dict[Entry, int] | None = None,
+    **more: object,
+) -> Evidence:
+    """Of a run in which two questions were asked, and all went well but for what is given."""
+    calls = calls or (_call(1), _call(2))
+    entries = Counter((call.server, call.question) for call in calls)
+    made = Evidence(
+        {1: _question(1), 2: _question(2)},
+        answers if answers is not None else (_answer(1), _answer(2)),
+        calls,
+        Books(Counter(recorded) if recorded is not None else entries),
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def test_a_run_without_fault_is_clean() -> None:
+    assert judge(_evidence()).clean
+
+
+def test_a_question_without_an_answer_is_lost() -> None:
+    assert judge(_evidence(answers=[_answer(2)])).lost == ("q1",)
+
+
+def test_two_answers_to_one_question_are_a_double() -> None:
+    assert judge(_evidence(answers=[_answer(1), _answer(1), _answer(2)])).doubled == ("q1",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[a#1] ab[a#1] about q1",  # the texts of two attempts in a row
+        "[a#1] about q2",  # the answer to another question
+        "[a#1] about",  # cut, and nobody says so
+        f"[b#7] about\n-# {CUT_OFF}",  # cut, but never said by anyone
+        "invented",
+    ],
+)
+def test_a_text_that_no_single_call_has_said_is_found(content: str) -> None:
+    broken = _call(1, text="[a#1] ab", whole=False)
+    seen = _evidence((broken, _call(1), _call(2)), [_answer(1, content), _answer(2)])
+
+    (said,) = judge(seen).violations
+    assert "nobody said" in said
+
+
+def test_the_marked_beginning_of_a_reply_that_broke_off_is_right() -> None:
+    broken = _call(1, text="[a#1] about", whole=False, faulted=True)
+    cut = _answer(1, f"[a#1] about\n-# {CUT_OFF}")
+
+    assert judge(_evidence((broken, _call(2)), [cut, _answer(2)])).clean
+
+
+def test_what_nobody_asked_for_is_found() -> None:
+    (said,) = judge(_evidence(answers=[_answer(1), _answer(2), _answer(None, "hi")])).violations
+
+    assert "without being asked" in said
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        (Told(2), Told(1)),
+        (Told(1), Told(1), Told(2)),
+        (Told(1, "something else"), Told(2)),
+        (Told(2, "[a#2] about q2"), Told(3)),
+    ],
+)
+def test_a_prompt_out_of_order_or_with_another_reply_is_found(prompt: tuple[Told, ...]) -> None:
+    assert judge(_evidence((_call(1), _call(2, prompt=prompt)))).violations
+
+
+def test_a_younger_question_of_the_same_person_taken_up_first_is_found() -> None:
+    assert judge(_evidence((_call(2), _call(1)))).violations == ("q1 was taken up after q2",)
+
+
+def test_two_people_may_be_answered_in_either_order() -> None:
+    people = {1: _question(1, "ann"), 2: _question(2, "bob")}
+
+    assert judge(_evidence((_call(2), _call(1)), questions=people)).clean
+
+
+def test_an_attempt_recorded_twice_is_found() -> None:
+    doubled = {("a", 1): 2, ("a", 2): 1}
+
+    assert judge(_evidence(recorded=doubled)).violations == ("q1 at a: 1 calls, but 2 recorded",)
+
+
+def test_one_answer_of_a_server_in_two_records_is_found() -> None:
+    seen = _evidence()
+    seen.books.upstream["a/chatcmpl-1"] = 2
+
+    assert judge(seen).violations == ("a/chatcmpl-1 is recorded 2 times",)
+
+
+def test_an_attempt_without_a_record_is_found() -> None:
+    (said,) = judge(_evidence(recorded={("a", 2): 1})).violations
+
+    assert said == "q1 at a: 1 calls, but 0 recorded, 0 interrupted"
+
+
+def test_only_what_ran_at_a_kill_may_lack_its_record() -> None:
+    missing = _evidence(recorded={("a", 2): 1})
+
+    assert judge(replace(missing, interrupted={("a", 1): 1})).clean
+    assert not judge(replace(missing, interrupted={("a", 2): 1})).clean
+
+
+def test_what_lacked_its_record_at_a_stop_is_told() -> None:
+    assert judge(_evidence(unrecorded=["q1 at a: 1 not recorded"])).violations

@@ -1,0 +1,18 @@
+"""The short form of the chaos run; `make chaos` and `make chaos-long` play the long ones."""
+
+from pathlib import Path
+
+import pytest
+
+from chaos.judge import Verdict
+from chaos.play import play
+from chaos.size import Size
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_every_message_has_one_whole_answer_whatever_fails(tmp_path: Path) -> None:
+    size = Size(messages=30, kills=1, seed=1)
+    outcome = await play(size, tmp_path)
+
+    assert outcome.verdict == Verdict((), (), ()), f"{size.replay}\n{outcome.story}"

@@ -1,0 +1,88 @@
+"""What can be seen from the outside: who asked what, who was called for it, and what was said."""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from discord_double.payloads import Json
+
+_NUMBER = re.compile(r"\bq(\d+)\b")
+_KEPT = 6
+"""So many turns of a prompt are looked at; the whole ones of a long run would fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    number: int
+    message: Json
+    author: str
+
+    @property
+    def channel(self) -> str:
+        return str(self.message["channel_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One question in a prompt, and the reply that the prompt gives to it."""
+
+    question: int
+    reply: str | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a model server, with as much of its answer as was sent."""
+
+    server: str
+    question: int
+    prompt: tuple[Told, ...]
+    """The end of it, in order; the last one is the question."""
+    text: str = ""
+    whole: bool = False
+    faulted: bool = False
+
+
+@dataclass
+class Witness:
+    questions: dict[int, Question] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    running: int = 0
+    on_call: Callable[[], None] = lambda: None
+    _taken_up: dict[int, asyncio.Event] = field(default_factory=dict)
+
+    def asked(self, question: Question) -> None:
+        self.questions[question.number] = question
+        self._taken_up[question.number] = asyncio.Event()
+
+    def called(self, server: str, messages: object, *, faulted: bool) -> Call:
+        prompt = tuple(_turns(messages))
+        call = Call(server, prompt[-1].question, prompt[-_KEPT:], faulted=faulted)
+        self.calls.append(call)
+        self._taken_up[call.question].set()
+        self.on_call()
+        return call
+
+    async def until_taken_up(self, question: int) -> None:
+        """Until some server was called for it: then it is in a batch, alone."""
+        await self._taken_up[question].wait()
+
+
+def numbers_in(text: object) -> list[int]:
+    return [int(number) for number in _NUMBER.findall(str(text))]
+
+
+def _turns(messages: object) -> Iterator[Told]:
+    assert isinstance(messages, list)
+    asked: list[int] = []
+    for message in messages:
+        if message["role"] == "user":
+            yield from map(Told, asked)
+            asked = numbers_in(message["content"])
+        elif message["role"] == "assistant":
+            *before, last = asked or [0]
+            yield from map(Told, before)
+            yield Told(last, str(message["content"]))
+            asked = []
+    yield from map(Told, asked)
