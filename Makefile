@@ -70,13 +70,12 @@ exactly-once: $(STAMP)
 	EXACTLY_ONCE_MESSAGES=200 EXACTLY_ONCE_CHANNELS=20 EXACTLY_ONCE_KILLS=20 \
 		$(BIN)/python -m pytest tests/chaos/test_exactly_once.py
 
-# The whole bot while servers, Discord, database, configuration and process fail. Not yet part of
-# `make test`: it has to show first that its short form is steady.
-chaos: $(STAMP)
-	CHAOS_MESSAGES=1000 CHAOS_KILLS=10 $(BIN)/python -m pytest tests/chaos/whole_bot_under_faults.py
-
-chaos-long: $(STAMP)
-	CHAOS_MESSAGES=10000 CHAOS_KILLS=50 $(BIN)/python -m pytest tests/chaos/whole_bot_under_faults.py
+# The whole bot while servers, Discord, disk, clock, configuration and process fail:
+# messages, kills and a seed.
+chaos: CHAOS ?= 1000 10 1
+chaos-long: CHAOS ?= 10000 50 1
+chaos chaos-long: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
 clean:
 	rm -rf $(VENV)

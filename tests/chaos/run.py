@@ -51,8 +51,10 @@ class Run:
 
     def may_leap(self, seconds: float) -> bool:
         """Whether nobody's question gets too old by it."""
-        asked = [moment(question.message["id"]) for question in self.open_questions()]
-        return self.clock.now() + seconds - min(asked, default=self.clock.now()) < _MOST_WAIT_S
+        now = self.clock.now()
+        waited = [now - moment(question.message["id"]) for question in self.open_questions()]
+        # Those that are lost already must not stop the time for all others.
+        return seconds + max((w for w in waited if w < _MOST_WAIT_S), default=0.0) < _MOST_WAIT_S
 
     async def take_stock(self, *, killed: bool) -> None:
         """With the bot dead: which calls its ledger lacks, and whether a kill explains it."""

@@ -171,7 +171,12 @@ class DiscordDouble:
 
     def answers_to(self, message: Json) -> list[Json]:
         """The bot's messages that reply to `message`."""
-        return [m for m in self.sent() if _parent_id(m) == message["id"]]
+        return [
+            reply
+            for reply in self.world.replies[message["id"]]
+            if reply["author"]["id"] == self.world.me["id"]
+            and reply["id"] in self.world.messages[reply["channel_id"]]
+        ]
 
     def calls(self, method: str, ending: str = "") -> list[Call]:
         return [c for c in self.rest.calls if c.method == method and c.path.endswith(ending)]
@@ -186,10 +191,6 @@ class DiscordDouble:
 
     def presences(self) -> list[Json]:
         return [p for session in self.gateway.sessions.values() for p in session.presences]
-
-
-def _parent_id(message: Json) -> str | None:
-    return (message.get("message_reference") or {}).get("message_id")
 
 
 def buttons_of(message: Json) -> list[Json]:

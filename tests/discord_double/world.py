@@ -50,6 +50,8 @@ class World:
         self.guilds: dict[str, Json] = {}
         self.channels: dict[str, Json] = {}
         self.messages: dict[str, dict[str, Json]] = defaultdict(dict)
+        self.replies: dict[str, list[Json]] = defaultdict(list)
+        """By the id of the message they reply to, deleted ones included."""
         self.roles: dict[str, list[str]] = defaultdict(list)
         """By user id; who has written in a server is in here, and so its member."""
         self.cdn = ""
@@ -140,6 +142,7 @@ class World:
         if isinstance(reply_to, dict):
             reference, parent = self.refers(channel_id, reply_to)
             made.update(type=19, message_reference=reference, referenced_message=parent)
+            self.replies[reference["message_id"]].append(made)
         made.update(more)
         self.messages[channel_id][message_id] = made
         channel["last_message_id"] = message_id

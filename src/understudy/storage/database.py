@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 _BUSY_S = 10
 _READERS = 3
-_PRAGMAS = (
+_PRAGMAS: tuple[str, ...] = (
     "PRAGMA journal_mode = WAL",
     # Survives a crash of the process; only a power cut can take the last moments.
     "PRAGMA synchronous = NORMAL",
