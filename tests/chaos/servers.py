@@ -27,7 +27,10 @@ NAMES = (BLAMING, "b", "c", REAL, LAST)
 _SHARES = {REAL: 0.3, LAST: 0.15}
 _SHARE = 0.5
 _BLAMES = ("e400", "e422", "e403mod", "e400param", "ctx")
-_PASSING = tuple(name for name in FAULTS if name not in _BLAMES)
+_BLAMELESS = tuple(name for name in FAULTS if name not in _BLAMES)
+_SHORT = ("silent", "reset", "e500", "e503", "html", "empty", "garbage", "rolestall", "miderr",
+          "midstall", "cut", "cleancut", "halfframe")  # fmt: skip
+"""After these a server is asked again within seconds: else nobody would be there for long."""
 _ODD = ("badjson", "nousage", "think", "chatty")
 _ODD_SHARE = 0.1
 _WORDS = 20
@@ -69,7 +72,8 @@ def _answer(mark: str, question: int) -> list[str]:
 
 def fates(server: str, seed: int) -> Script:
     """What meets each call. It hangs on seed and number alone, however the calls overlap."""
-    faults = [behaviour(name) for name in (FAULTS if server == BLAMING else _PASSING)]
+    names = {BLAMING: FAULTS, LAST: _SHORT}.get(server, _BLAMELESS)
+    faults = [behaviour(name) for name in names]
     odd = [behaviour(name) for name in _ODD]
     share = _SHARES.get(server, _SHARE)
 
