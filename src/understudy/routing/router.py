@@ -166,6 +166,9 @@ class ModelRouter:
         )
         if reason is OfflineReason.BUSY:
             return Offline(reason, self._tools.wall() + _CROWD_S)
+        if reason is OfflineReason.DEADLINE:
+            # Somebody may be free whom there was no time to ask, whoever else rests.
+            return Offline(reason, None)
         return Offline(reason, self._soonest(trip, now))
 
     def _soonest(self, trip: Trip, now: float) -> float | None:

@@ -80,6 +80,17 @@ async def test_a_reply_that_ran_out_of_time_before_its_first_word_is_no_refused_
     assert seen.end.record.offline_reason is OfflineReason.DEADLINE
 
 
+async def test_when_time_ran_out_those_who_rest_do_not_say_when_to_come_again() -> None:
+    thinks: Script = tuple(step for _ in range(60) for step in (Pause(1), ReasoningDelta("hm")))
+    limited = candidate("b", (RateLimited(ErrorClass.RATE_LIMITED, retry_after_s=3600.0),))
+    model = router([candidate("a", thinks), limited], RouterRules(deadline=Deadline(total_s=30)))
+    await reply(model, wanted(order=("b",)))
+
+    seen = await reply(model)
+
+    assert (seen.end.record.offline_reason, seen.end.record.retry_at) == ("deadline", None)
+
+
 async def test_who_rests_has_no_share_so_the_last_usable_one_gets_all() -> None:
     limited = candidate("b", (RateLimited(ErrorClass.RATE_LIMITED, retry_after_s=300.0),))
     model = router([candidate("a", (SILENCE,)), limited])
