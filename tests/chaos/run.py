@@ -15,6 +15,7 @@ from discord_double.double import DiscordDouble, buttons_of
 from discord_double.payloads import Json, moment
 
 _POINTER = "-# Answered below"
+_ON_ITS_WAY_S = 0.3
 _MOST_WAIT_S = 2700.0
 """The bot gives a question up after 55 minutes, rightly: none is made to wait so long."""
 
@@ -58,6 +59,8 @@ class Run:
 
     async def take_stock(self, *, killed: bool) -> None:
         """With the bot dead: which calls its ledger lacks, and whether a kill explains it."""
+        # What the dead had sent is still on its way to the servers, and counts.
+        await asyncio.sleep(_ON_ITS_WAY_S)
         await self.double.until(lambda: not self.witness.running)
         books = await asyncio.to_thread(read_books, self.bot.database)
         running = await asyncio.to_thread(running_questions, self.bot.database)
