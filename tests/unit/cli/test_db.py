@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from command import understudy
 from understudy.storage.database import Database
 
@@ -15,6 +17,7 @@ def made(folder: Path) -> Path:
     return folder / "understudy.db"
 
 
+@pytest.mark.slow
 def test_a_backup_is_made_checked_and_restored(tmp_path: Path) -> None:
     path = made(tmp_path)
     backup = understudy("db", "backup", "copy.db", folder=tmp_path)

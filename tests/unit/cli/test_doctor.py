@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from understudy.rehearsal.server import RehearsalServer
 
 
@@ -24,6 +26,7 @@ def configure(folder: Path, url: str) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_all_well_is_exit_code_0_and_json_for_scripts(tmp_path: Path) -> None:
     async with RehearsalServer() as server:
         configure(tmp_path, server.base_url)
@@ -34,6 +37,7 @@ async def test_all_well_is_exit_code_0_and_json_for_scripts(tmp_path: Path) -> N
     assert [provider["name"] for provider in told["providers"]] == ["stage"]
 
 
+@pytest.mark.slow
 async def test_a_sick_provider_is_exit_code_1_with_a_table_and_advice(tmp_path: Path) -> None:
     configure(tmp_path, "http://127.0.0.1:9")
     code, out = await doctor(tmp_path)

@@ -1,10 +1,13 @@
 from contextlib import aclosing
 from pathlib import Path
 
+import pytest
+
 from understudy.config.stamp import stamp
 from understudy.config.watch import watch_config
 
 
+@pytest.mark.slow
 async def test_a_change_before_the_watch_began_is_not_missed(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("one")
@@ -15,6 +18,7 @@ async def test_a_change_before_the_watch_began_is_not_missed(tmp_path: Path) -> 
         await anext(changes)
 
 
+@pytest.mark.slow
 async def test_replacing_the_file_and_saving_the_dotenv_are_changes(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("one")

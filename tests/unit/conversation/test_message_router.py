@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from talk import ANN, BOB, LOUNGE, WEB, Clock, Talk, message, offline_record, settings
 from understudy.config.settings import Conversation
 from understudy.conversation.delivery import Addressed
@@ -222,6 +224,7 @@ async def test_passing_trouble_of_the_platform_is_tried_again_with_the_same_nonc
     assert (task.attempt, task.nonce) == (2, talk.platform.screens[0].task.nonce)
 
 
+@pytest.mark.slow
 async def test_what_never_works_is_given_up() -> None:
     clock = Clock()
     async with Talk(now=clock) as talk:

@@ -80,6 +80,7 @@ def test_fenceless_parts_join_to_the_original(text: str) -> None:
     assert "".join(shown) == text
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(WORDS, min_size=60, max_size=200).map(" ".join), st.integers(200, 400))
 def test_mentions_links_and_emoji_are_never_cut(text: str, limit: int) -> None:

@@ -77,6 +77,7 @@ async def test_what_is_no_http_is_a_bad_body(sessions: HttpSessions) -> None:
         assert await failure(endpoint(sessions, url)) is ErrorClass.BAD_BODY
 
 
+@pytest.mark.slow
 async def test_more_at_once_than_the_pool_holds_wait_a_second(sessions: HttpSessions) -> None:
     async with playing({}) as playback:
         server = endpoint(sessions, playback.url, in_flight=3)
