@@ -75,7 +75,8 @@ class Unrest:
 
     async def _stir(self) -> None:
         if not self._deck:
-            self._deck = list(self._stirs)
+            # Time has to pass, or everything rests for most of the run.
+            self._deck = [*self._stirs, "leap", "leap"]
             self._run.chance.shuffle(self._deck)
         name = self._deck.pop()
         self._run.stirs[name] += 1

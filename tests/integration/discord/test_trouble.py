@@ -1,10 +1,12 @@
 """When connections end at a bad moment, and when Discord or the database refuses for a while."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
 
+from discord_double import payloads
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.rest import Fault
@@ -70,6 +72,28 @@ async def test_a_channel_that_cannot_be_read_just_now_is_caught_up_a_little_late
         asked = double.world.write(channel["id"], ann, double.mention("in the gap"))
 
         await stage.answer_to(asked)
+
+
+async def test_what_came_after_a_gap_does_not_hide_it_when_the_bot_stops_in_mid_catch_up(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    store, bob = MemoryInbox(), double.world.add_user("bob")
+    before, gap = (payloads.snowflake(time.time() - age_s) for age_s in (600, 300))
+    elsewhere = double.world.add_channel(double.world.guilds[channel["guild_id"]], "quiet")
+    hi = double.mention("hi")
+    async with Stage(double, store) as stage:
+        await stage.answer_to(await double.say(channel, ann, hi, message_id=before))
+    missed = double.world.write(channel["id"], ann, double.mention("?"), message_id=gap)
+    gate = asyncio.Event()
+    reading = double.spoil(Fault("GET", r".*/messages", 0, gate=gate))
+    async with Stage(double, store) as stage:
+        await double.until(lambda: not reading.times)
+        await double.say(channel, bob, hi)
+        # Events come in order: once this is answered, the one before waits for its gap.
+        await stage.answer_to(await double.say(elsewhere, ann, hi))
+    gate.set()
+    async with Stage(double, store) as stage:
+        await stage.answer_to(missed)
 
 
 class BusyInbox(MemoryInbox):

@@ -151,7 +151,9 @@ class DiscordClient(discord.AutoShardedClient):
         if inbound is not None:
             shard_id = message.guild.shard_id if message.guild else 0
             await self._gaps.wait(shard_id, message.channel.id)
-            await self._taking_in.take(inbound)
+            # Stored now, it would hide what a catch-up that was broken off did not get to.
+            if not self._over:
+                await self._taking_in.take(inbound)
 
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
         # A link preview makes an update too; only a person's edit carries a time.
