@@ -95,6 +95,7 @@ class DiscordClient(discord.AutoShardedClient):
 
     async def close(self) -> None:
         self._over = True
+        self._gaps.give_up()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
