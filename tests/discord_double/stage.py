@@ -15,7 +15,7 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Pace, Parts
 from understudy.platforms.discord.desk import Desk
-from understudy.platforms.discord.intake import PLATFORM
+from understudy.platforms.discord.intake import PLATFORM, TakeImages
 from understudy.platforms.discord.presence import Presence
 
 SWIFT = Pace(identify_s=0.0, guilds_s=0.1, restart_s=0.05)
@@ -31,6 +31,7 @@ class Stage:
         store: InboxStore | None = None,
         settings: Settings | None = None,
         pace: Pace = SWIFT,
+        take_images: TakeImages | None = None,
         **desk: object,
     ) -> None:
         self.double = double
@@ -39,7 +40,8 @@ class Stage:
         out = surroundings(self.models, store, settings=self.settings)
         self.router = MessageRouter(out)
         made = Desk(self.router.store, self.router.preferences, **desk)  # type: ignore[arg-type]
-        parts = Parts(self.router, lambda: self.settings, made, Presence(), time.time, pace=pace)
+        seen = (Presence(), time.time, take_images, pace)
+        parts = Parts(self.router, lambda: self.settings, made, *seen)
         self.bot = DiscordBot(parts, double.token)
         self.running: asyncio.Task[None] | None = None
 

@@ -2,18 +2,20 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from busy_inbox import BusyInbox
 from discord_double import payloads
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.rest import Fault
 from discord_double.stage import SWIFT, Stage
-from understudy.conversation.inbox import Watermark
+from understudy.conversation.inbox import Channel, InboxStore
 from understudy.conversation.memory_inbox import MemoryInbox
-from understudy.errors import StorageError
+from understudy.platforms.discord.intake import FoundImage
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +35,13 @@ async def test_a_bot_that_is_connecting_anew_stops_when_it_is_told(
         assert done
 
 
+async def no_task_is_left(before: set[asyncio.Task[object]]) -> None:
+    while left := asyncio.all_tasks() - before:
+        # discord.py goes on listing servers for a while, and then says that it is ready.
+        _, running = await asyncio.wait(left, timeout=2)
+        assert not running
+
+
 async def test_a_bot_that_was_stopped_while_it_started_leaves_no_task(
     double: DiscordDouble, channel: Json
 ) -> None:
@@ -40,10 +49,8 @@ async def test_a_bot_that_was_stopped_while_it_started_leaves_no_task(
     async with Stage(double, pace=replace(SWIFT, guilds_s=0.5)) as stage:
         client = await stage.bot.connected()
         await double.until(lambda: client.guilds)
-    while left := asyncio.all_tasks() - before:
-        # discord.py goes on listing servers for a while, and then says that it is ready.
-        _, running = await asyncio.wait(left, timeout=2)
-        assert not running
+
+    await no_task_is_left(before)
 
 
 async def test_what_was_said_after_a_session_that_ended_at_once_is_caught_up(
@@ -96,27 +103,84 @@ async def test_what_came_after_a_gap_does_not_hide_it_when_the_bot_stops_in_mid_
         await stage.answer_to(missed)
 
 
-class BusyInbox(MemoryInbox):
-    """Refuses the next few questions about how far it has read."""
-
-    refusals = 0
-
-    async def watermarks(self, platform: str, since: float) -> tuple[Watermark, ...]:
-        if self.refusals:
-            self.refusals -= 1
-            raise StorageError("the database is locked")
-        return await super().watermarks(platform, since)
-
-
 async def test_a_gap_is_caught_up_though_the_database_was_busy_as_the_session_began(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     store = BusyInbox()
     async with Stage(double, store) as stage:
         await stage.answer_to(await double.say(channel, ann, double.mention("before")))
-        store.refusals = 2
+        store.refusals["watermarks"] = 2
         await double.gateway.drop()
         double.gateway.sessions.clear()
         asked = double.world.write(channel["id"], ann, double.mention("in the gap"))
 
         await stage.answer_to(asked)
+
+
+async def said(store: InboxStore, channel: Json) -> str:
+    """What people have said there, as the bot remembers it."""
+    lines = await store.transcript(Channel("discord", channel["id"]), 100)
+    return "\n".join(line.text for line in lines if line.role == "user")
+
+
+async def test_a_question_waits_for_the_picture_that_was_shown_before_it(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    store, bob, fetched = MemoryInbox(), double.world.add_user("bob"), asyncio.Event()
+
+    async def fetch_slowly(found: Sequence[FoundImage], text: str) -> None:
+        if found:
+            await fetched.wait()
+
+    async with Stage(double, store, take_images=fetch_slowly) as stage:
+        sea = double.world.keep_file(channel["id"], "sea.png", b"", "image/png")
+        await double.say(channel, ann, double.mention("look"), attachments=[sea])
+        asked = await double.say(channel, ann, double.mention("where is it"))
+        # Events come in order: once this is answered, the ones before have been heard.
+        await stage.answer_to(await double.say(channel, bob, double.mention("hi")))
+        fetched.set()
+        await stage.answer_to(asked)
+
+        heard = await said(store, channel)
+        assert heard.index("look") < heard.index("where is it")
+
+
+async def test_an_edit_that_overtakes_its_message_is_made_after_it(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    store = BusyInbox(add=1)
+    async with Stage(double, store) as stage:
+        asked = await double.say(channel, ann, double.mention("whta is it"))
+        await double.edit(asked, double.mention("what is it"))
+        await stage.answer_to(asked)
+
+        assert "what is it" in await said(store, channel)
+
+
+async def test_an_edit_and_a_deletion_are_kept_until_the_database_takes_them(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    store = BusyInbox()
+    async with Stage(double, store) as stage:
+        asked = await double.say(channel, ann, double.mention("the old word"))
+        await stage.answer_to(asked)
+        store.refusals.update(edit=1, delete=1)
+        await double.edit(asked, double.mention("the new word"))
+        await double.until(lambda: store.taken["edit"])
+        assert "the new word" in await said(store, channel)
+        await double.delete(asked)
+        await double.until(lambda: store.taken["delete"])
+
+        assert "word" not in await said(store, channel)
+
+
+async def test_a_message_that_the_database_refuses_to_the_end_leaves_no_task(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    store = BusyInbox(add=1000)
+    before = asyncio.all_tasks()
+    async with Stage(double, store):
+        await double.say(channel, ann, double.mention("anyone?"))
+        await double.until(lambda: store.refusals["add"] < 1000)
+
+    await no_task_is_left(before)

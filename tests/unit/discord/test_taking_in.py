@@ -1,29 +1,19 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
+import discord
 import pytest
 
 from autojump import AutojumpLoop
-from talk import LOUNGE, message
+from busy_inbox import BusyInbox
+from talk import LOUNGE, Models, message, surroundings
 from understudy.conversation.delivery import Inbound
+from understudy.conversation.inbox import Channel
+from understudy.conversation.message_router import MessageRouter
 from understudy.errors import StorageError
+from understudy.platforms.discord.catch_up import Gaps
 from understudy.platforms.discord.taking_in import TakingIn
-
-
-class Inbox:
-    """Refuses so many times, then stores."""
-
-    def __init__(self, refusals: int) -> None:
-        self.refusals = refusals
-        self.stored: list[str] = []
-
-    async def receive(self, inbound: Inbound) -> str:
-        await asyncio.sleep(0)
-        if self.refusals:
-            self.refusals -= 1
-            raise StorageError("the disk is full")
-        self.stored.append(inbound.message_id)
-        return "stored"
 
 
 @pytest.fixture
@@ -32,27 +22,36 @@ def runner() -> Iterator[asyncio.Runner]:
         yield made
 
 
-async def _take(taking_in: TakingIn, *ids: str) -> list[bool]:
-    return await asyncio.gather(*(taking_in.take(message(one, place=LOUNGE)) for one in ids))
+@asynccontextmanager
+async def _taking_in(store: BusyInbox) -> AsyncIterator[TakingIn]:
+    async def read(message: discord.Message) -> Inbound | None:
+        raise AssertionError("nothing comes from Discord here")
+
+    router = MessageRouter(surroundings(Models(), store))
+    yield TakingIn(router, read, Gaps(), patience_s=lambda: 600)
+    await router.aclose()
+
+
+async def _take(store: BusyInbox, *ids: str) -> list[bool]:
+    async with _taking_in(store) as taking_in:
+        calls = (taking_in.take(message(one, place=LOUNGE)) for one in ids)
+        return await asyncio.gather(*calls)
 
 
 def test_what_follows_a_message_that_the_database_refused_at_first_is_stored_after_it(
     runner: asyncio.Runner,
 ) -> None:
-    inbox = Inbox(refusals=1)
-    runner.run(_take(TakingIn(inbox.receive, lambda: 60), "first", "second"))
+    store = BusyInbox(add=1)
+    runner.run(_take(store, "first", "second"))
 
-    assert inbox.stored == ["first", "second"]
+    lines = runner.run(store.transcript(Channel.of(LOUNGE), 10))
+    assert [line.message_id for line in lines] == ["first", "second"]
 
 
 def test_a_message_is_kept_until_the_database_has_room_again(runner: asyncio.Runner) -> None:
-    inbox = Inbox(refusals=50)
-
-    assert runner.run(_take(TakingIn(inbox.receive, lambda: 600), "kept")) == [True]
+    assert runner.run(_take(BusyInbox(add=50), "kept")) == [True]
 
 
 def test_a_message_is_given_up_when_the_database_stays_full(runner: asyncio.Runner) -> None:
-    inbox = Inbox(refusals=1000)
-
-    with pytest.raises(StorageError, match="full"):
-        runner.run(_take(TakingIn(inbox.receive, lambda: 600), "kept"))
+    with pytest.raises(StorageError, match="locked"):
+        runner.run(_take(BusyInbox(add=1000), "kept"))

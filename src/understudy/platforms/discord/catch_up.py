@@ -59,11 +59,6 @@ class Gaps:
     def closed(self, gap: Gap) -> None:
         self._open.pop(gap.channel.id, asyncio.Event()).set()
 
-    def give_up(self) -> None:
-        """Nothing more is caught up: nobody need wait any longer."""
-        for event in (*self._surveyed.values(), *self._open.values()):
-            event.set()
-
     async def wait(self, shard_id: int, channel_id: int) -> None:
         """Until the channel has no gap; not for ever, lest a slow Discord keeps the bot mute."""
         try:

@@ -81,10 +81,13 @@ class DiscordClient(discord.AutoShardedClient):
         """Shards whose new session Discord has not yet announced."""
         self._gaps = Gaps()
         self._taking_in = TakingIn(
-            parts.router.receive, lambda: parts.settings().discord.catch_up_minutes * 60
+            parts.router,
+            self._read,
+            self._gaps,
+            patience_s=lambda: parts.settings().discord.catch_up_minutes * 60,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._presence: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._presence: asyncio.Task[object] | None = None
         self._over = False
 
     async def setup_hook(self) -> None:
@@ -95,14 +98,13 @@ class DiscordClient(discord.AutoShardedClient):
 
     async def close(self) -> None:
         self._over = True
-        self._gaps.give_up()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await super().close()
 
-    def _own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def _own(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -148,38 +150,40 @@ class DiscordClient(discord.AutoShardedClient):
         self._presence = self._own(self._parts.presence.keep_showing(self._show_presence))
 
     async def on_message(self, message: discord.Message) -> None:
-        inbound = await self._read(message)
-        if inbound is not None:
-            shard_id = message.guild.shard_id if message.guild else 0
-            await self._gaps.wait(shard_id, message.channel.id)
-            # Stored now, it would hide what a catch-up that was broken off did not get to.
-            if not self._over:
-                await self._taking_in.take(inbound)
+        await self._heed(self._taking_in.new(message))
 
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
         # A link preview makes an update too; only a person's edit carries a time.
-        if payload.message.edited_at is None:
-            return
-        inbound = await self._read(payload.message)
-        if inbound is not None:
-            await self._parts.router.edited(inbound)
+        if payload.message.edited_at is not None:
+            await self._heed(self._taking_in.edited(payload.message))
 
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
-        await self._parts.router.deleted(PLATFORM, str(payload.message_id))
+        guild = self.get_guild(payload.guild_id or 0)
+        gone = self._taking_in.deleted(guild, payload.channel_id, payload.message_id)
+        await self._heed(gone)
 
     async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
+        guild = self.get_guild(payload.guild_id or 0)
         for message_id in payload.message_ids:
-            await self._parts.router.deleted(PLATFORM, str(message_id))
+            await self._heed(self._taking_in.deleted(guild, payload.channel_id, message_id))
 
     async def on_raw_typing(self, payload: discord.RawTypingEvent) -> None:
         place = Place(PLATFORM, str(payload.channel_id))
         self._parts.router.typing(place, str(payload.user_id))
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
-        await self._controls.pressed(interaction)
+        await self._heed(self._controls.pressed(interaction))
 
     async def on_error(self, event_method: str, /, *_: object, **__: object) -> None:
         _log.exception("discord.event_failed", event_name=event_method)
+
+    async def _heed(self, work: Coroutine[object, object, object]) -> None:
+        """Do what an event asks for. What is still at it when the client closes is broken off:
+        the next session catches up with it."""
+        if self._over:
+            work.close()
+        else:
+            await self._own(work)
 
     async def _read(self, message: discord.Message) -> Inbound | None:
         if self.user is None or not _can_answer(message, self.user.id):

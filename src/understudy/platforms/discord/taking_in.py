@@ -1,38 +1,66 @@
-"""Hands messages to the inbox: those of a channel in their order, and for as long as it takes."""
+"""What happens to messages, told to the MessageRouter: in order, and for as long as it takes."""
 
-import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import discord
 
 from understudy.conversation.delivery import Inbound
 from understudy.conversation.insisting import insist
+from understudy.conversation.message_router import MessageRouter
+from understudy.platforms.discord.catch_up import Gaps
+from understudy.platforms.discord.in_turn import InTurn
+from understudy.platforms.discord.intake import PLATFORM
 
-Receive = Callable[[Inbound], Awaitable[object | None]]
-"""None for a message that is known already; raises StorageError."""
+Read = Callable[[discord.Message], Awaitable[Inbound | None]]
+"""None for a message that is none of the bot's business."""
 
 
 class TakingIn:
-    def __init__(self, receive: Receive, limit_s: Callable[[], float]) -> None:
-        self._receive = receive
-        self._limit_s = limit_s
-        self._turns: dict[str, asyncio.Lock] = {}
-        self._waiting: Counter[str] = Counter()
+    """Every method raises StorageError when the database has refused for `patience_s`."""
+
+    def __init__(
+        self, router: MessageRouter, read: Read, gaps: Gaps, patience_s: Callable[[], float]
+    ) -> None:
+        self._router = router
+        self._read = read
+        self._gaps = gaps
+        self._patience_s = patience_s
+        self._messages = InTurn()
+        """A change that is told before its message is stored would change nothing."""
+        self._authors = InTurn()
+        """Who shows a picture and asks about it must not have asked before it has come."""
+        self._channels = InTurn()
+        """A message that is stored at the second try must not come after the next one."""
+
+    async def new(self, message: discord.Message) -> None:
+        author = (message.channel.id, message.author.id)
+        async with self._messages.of(message.id), self._authors.of(author):
+            inbound = await self._read(message)
+            if inbound is not None:
+                await self._gaps.wait(shard_of(message.guild), message.channel.id)
+                await self.take(inbound)
+
+    async def edited(self, message: discord.Message) -> None:
+        async with self._messages.of(message.id):
+            inbound = await self._read(message)
+            if inbound is not None:
+                await self._gaps.wait(shard_of(message.guild), message.channel.id)
+                await insist(partial(self._router.edited, inbound), self._patience_s())
+
+    async def deleted(self, guild: discord.Guild | None, channel_id: int, message_id: int) -> None:
+        async with self._messages.of(message_id):
+            await self._gaps.wait(shard_of(guild), channel_id)
+            gone = partial(self._router.deleted, PLATFORM, str(message_id))
+            await insist(gone, self._patience_s())
 
     async def take(self, inbound: Inbound) -> bool:
-        """Whether the message was new. Raises StorageError when the database refused too long."""
-        async with self._turn(inbound.place.channel_id):
-            decided = await insist(lambda: self._receive(inbound), self._limit_s())
+        """Whether the message was new."""
+        async with self._channels.of(inbound.place.channel_id):
+            decided = await insist(partial(self._router.receive, inbound), self._patience_s())
         return decided is not None
 
-    @asynccontextmanager
-    async def _turn(self, channel_id: str) -> AsyncIterator[None]:
-        """A message that is stored at the second try must not come after the next one."""
-        self._waiting[channel_id] += 1
-        try:
-            async with self._turns.setdefault(channel_id, asyncio.Lock()):
-                yield
-        finally:
-            self._waiting[channel_id] -= 1
-            if not self._waiting[channel_id]:
-                del self._waiting[channel_id], self._turns[channel_id]
+
+def shard_of(guild: discord.Guild | None) -> int:
+    """Direct messages come through the first shard."""
+    return guild.shard_id if guild else 0
