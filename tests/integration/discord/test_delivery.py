@@ -42,10 +42,10 @@ def open_(rest_client: discord.Client, trigger: Json) -> Open:
     async def connected() -> discord.Client:
         return rest_client
 
-    usual = Deliveries(connected, lambda: SETTINGS)
+    usual = Deliveries(connected, lambda: SETTINGS, time.time)
 
     def opened(settings: Discord | None = None, **more: object) -> Delivery:
-        deliveries = Deliveries(connected, lambda: settings) if settings else usual
+        deliveries = Deliveries(connected, lambda: settings, time.time) if settings else usual
         place = Place("discord", trigger["channel_id"], guild_id=trigger["guild_id"])
         author = Author(trigger["author"]["id"], "Ann")
         fixed = ("r1", place, trigger["id"], author, (trigger["id"],))

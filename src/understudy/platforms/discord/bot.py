@@ -40,7 +40,9 @@ class DiscordBot:
         self._client: DiscordClient | None = None
         self._up = asyncio.Event()
         self._admins = AdminMessages(self.connected, lambda: self._settings().admins)
-        self._deliveries = Deliveries(self.connected, self._settings, parts.presence.ended)
+        self._deliveries = Deliveries(
+            self.connected, self._settings, parts.now, parts.presence.ended
+        )
         # Below this discord.py logs the bodies of requests: what people wrote, and the token.
         logging.getLogger("discord").setLevel(logging.INFO)
 

@@ -36,28 +36,33 @@ class Deliveries:
         self,
         connected: Connected,
         settings: Callable[[], Discord],
+        now: Callable[[], float],
         ended: Ended = lambda _: None,
     ) -> None:
         self._connected = connected
         self._settings = settings
+        self._now = now
         self._ended = ended
         self._writers: Counter[str] = Counter()
 
     def open(self, task: ReplyTask) -> Delivery:
         post = Post(self._connected, task)
-        return DiscordDelivery(post, task, self._settings(), self._writers, self._ended)
+        earlier = Earlier(post, task, self._now)
+        return DiscordDelivery(post, earlier, task, self._settings(), self._writers, self._ended)
 
 
 class DiscordDelivery:
     def __init__(
         self,
         post: Post,
+        earlier: Earlier,
         task: ReplyTask,
         settings: Discord,
         writers: Counter[str],
         ended: Ended,
     ) -> None:
         self._post = post
+        self._earlier = earlier
         self._ended = ended
         self._task = task
         self._settings = settings
@@ -67,7 +72,6 @@ class DiscordDelivery:
         """What each sent message shows; None where that is not known."""
         self._visible = False
         self._prepared = False
-        self._earlier = Earlier(post, task)
         self._text = ""
         self._changed = asyncio.Event()
         self._enough = asyncio.Event()

@@ -1,6 +1,6 @@
 """What earlier tries of a reply left in its channel, and how a new try takes it over."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import discord
@@ -17,9 +17,10 @@ _OFFLINE_YOUNG_S = 120.0
 class Earlier:
     """Knows the offline messages of one batch, and finds half-written replies to it."""
 
-    def __init__(self, post: Post, task: ReplyTask) -> None:
+    def __init__(self, post: Post, task: ReplyTask, now: Callable[[], float]) -> None:
         self._post = post
         self._task = task
+        self._now = now
         self.offline = [int(message_id) for message_id in task.offline_message_ids]
         """Own messages that said nobody could answer; an answer to come takes them over."""
 
@@ -65,6 +66,5 @@ class Earlier:
     async def _offline_is_fresh(self) -> bool:
         if not self.offline:
             return False
-        born = discord.utils.snowflake_time(self.offline[-1])
-        age_s = (discord.utils.utcnow() - born).total_seconds()
+        age_s = self._now() - discord.utils.snowflake_time(self.offline[-1]).timestamp()
         return age_s < _OFFLINE_YOUNG_S and await self._post.is_last(self.offline[-1])
