@@ -83,6 +83,8 @@ class TextDelta:
     text: str
     raw: tuple[bytes, ...] = ()
     """The frames it came in, where they held nothing else and nothing was changed."""
+    logprobs: tuple[bytes, ...] = ()
+    """What the server told of the tokens: a JSON object for each frame that did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import msgspec
 
 from understudy.chat import ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from understudy.errors import RequestRefused
+from understudy.gateway.logprobs import Logprobs, logprobs_of
 
 Output = TextDelta | ReasoningDelta | ToolCallDelta
 
@@ -38,6 +39,7 @@ class _ChunkChoice(msgspec.Struct):
     delta: _Delta
     finish_reason: str | None = None
     index: int = 0
+    logprobs: Logprobs | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Message(msgspec.Struct, omit_defaults=True):
@@ -51,7 +53,7 @@ class _Choice(msgspec.Struct):
     message: _Message
     finish_reason: str | None
     index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class _Cached(msgspec.Struct):
@@ -165,6 +167,10 @@ def frame(payload: bytes) -> bytes:
     return b"data: %b\n\n" % payload
 
 
+def frames(payloads: Iterable[bytes]) -> bytes:
+    return b"".join(map(frame, payloads))
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What all parts of one answer have in common."""
@@ -180,7 +186,8 @@ class Envelope:
         thoughts = "".join(o.text for o in outputs if isinstance(o, ReasoningDelta))
         calls = _tool_calls(o for o in outputs if isinstance(o, ToolCallDelta))
         content = None if calls and not text else text
-        choice = _Choice(_Message("assistant", content, thoughts or None, calls), finish_reason)
+        message = _Message("assistant", content, thoughts or None, calls)
+        choice = _Choice(message, finish_reason, logprobs=logprobs_of(outputs))
         return _encode(self._answer("chat.completion", [choice], usage))
 
     def role(self) -> bytes:
@@ -189,9 +196,10 @@ class Envelope:
     def output(self, event: Output) -> bytes:
         """The frames of one output: as they came from the model's server, or made anew."""
         if event.raw:
-            return b"".join(map(frame, event.raw))
+            return frames(event.raw)
         if isinstance(event, TextDelta):
-            return self._chunk(_Delta(content=event.text))
+            logprobs = logprobs_of([event]) or msgspec.UNSET
+            return self._chunk(_Delta(content=event.text), logprobs=logprobs)
         if isinstance(event, ReasoningDelta):
             return self._chunk(_Delta(reasoning_content=event.text))
         function = _Function(event.arguments, event.name)
@@ -215,8 +223,14 @@ class Envelope:
         answer.error = error_of(refusal)
         return b"data: %b\n\n" % _encode(answer)
 
-    def _chunk(self, delta: _Delta, reason: str | None = None) -> bytes:
-        answer = self._answer("chat.completion.chunk", [_ChunkChoice(delta, reason)], None)
+    def _chunk(
+        self,
+        delta: _Delta,
+        reason: str | None = None,
+        logprobs: Logprobs | msgspec.UnsetType = msgspec.UNSET,
+    ) -> bytes:
+        choice = _ChunkChoice(delta, reason, logprobs=logprobs)
+        answer = self._answer("chat.completion.chunk", [choice], None)
         return b"data: %b\n\n" % _encode(answer)
 
     def _answer(

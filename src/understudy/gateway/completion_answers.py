@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import msgspec
 
 from understudy.chat import TextDelta, Usage
 from understudy.errors import RequestRefused
-from understudy.gateway.answers import ErrorPiece, Output, UsagePiece, error_of, frame, usage_of
-from understudy.llm.json_errors import NOT_JSON
-
-Logprobs = dict[str, object]
+from understudy.gateway.answers import (
+    ErrorPiece,
+    Output,
+    UsagePiece,
+    error_of,
+    frame,
+    frames,
+    usage_of,
+)
+from understudy.gateway.logprobs import Logprobs, logprobs_of
 
 
 class _Choice(msgspec.Struct):
@@ -31,16 +36,7 @@ class _Answer(msgspec.Struct, omit_defaults=True):
     error: ErrorPiece | None = None
 
 
-class _SaidChoice(msgspec.Struct):
-    logprobs: Logprobs | None = None
-
-
-class _Said(msgspec.Struct):
-    choices: list[_SaidChoice]
-
-
 _encode = msgspec.json.encode
-_said = msgspec.json.Decoder(_Said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class CompletionEnvelope:
     def whole(
         self, text: str, outputs: Sequence[Output], finish_reason: str | None, usage: Usage | None
     ) -> bytes:
-        choice = _Choice(text, finish_reason, logprobs=_logprobs_of(outputs))
+        choice = _Choice(text, finish_reason, logprobs=logprobs_of(outputs))
         return _encode(self._answer([choice], usage))
 
     def role(self) -> bytes:
@@ -64,8 +60,10 @@ class CompletionEnvelope:
     def output(self, event: Output) -> bytes:
         """The frames of one piece of text: as they came from the server, or made anew."""
         if event.raw:
-            return b"".join(map(frame, event.raw))
-        return self._frame(_Choice(event.text)) if isinstance(event, TextDelta) else b""
+            return frames(event.raw)
+        if not isinstance(event, TextDelta):
+            return b""
+        return self._frame(_Choice(event.text, logprobs=logprobs_of([event])))
 
     def finish(self, reason: str | None) -> bytes:
         return self._frame(_Choice("", reason))
@@ -85,23 +83,3 @@ class CompletionEnvelope:
         return _Answer(
             self.id, "text_completion", self.created, self.model, choices, usage_of(usage)
         )
-
-
-def _logprobs_of(outputs: Sequence[Output]) -> Logprobs | None:
-    """Join what the frames of a text tell of its tokens, list by list."""
-    joined: dict[str, list[object]] = {}
-    for raw in chain.from_iterable(output.raw for output in outputs):
-        for name, values in _told(raw).items():
-            if isinstance(values, list):
-                joined.setdefault(name, []).extend(values)
-    return dict(joined) or None
-
-
-def _told(raw: bytes) -> Logprobs:
-    if b'"logprobs"' not in raw:
-        return {}
-    try:
-        choices = _said.decode(raw).choices
-    except NOT_JSON:
-        return {}
-    return (choices[0].logprobs if choices else None) or {}

@@ -66,6 +66,7 @@ class Choice(msgspec.Struct):
     delta: Delta | None = None
     message: Delta | None = None
     text: str | None = None
+    logprobs: msgspec.Raw = ABSENT
     finish_reason: str | None = None
     error: msgspec.Raw = ABSENT
 
@@ -224,6 +225,10 @@ def money(value: float | str | None) -> float | None:
     except ValueError:
         return None
     return amount if amount is not None and math.isfinite(amount) and amount >= 0 else None
+
+
+def logprobs_of(choice: Choice) -> tuple[bytes, ...]:
+    return (bytes(choice.logprobs),) if present(choice.logprobs) else ()
 
 
 def is_only_text(delta: Delta) -> bool:

@@ -23,6 +23,7 @@ from understudy.llm.openai_wire import (
     FinishReason,
     ToolCallPiece,
     is_only_text,
+    logprobs_of,
     money,
     present,
     spoken,
@@ -154,14 +155,14 @@ class ReplyReader:
     def _said(self, choice: Choice, raw: tuple[bytes, ...]) -> list[ChatEvent]:
         delta = choice.delta or choice.message
         if delta is None:
-            return self._text(choice.text, raw)
+            return self._text(choice, choice.text, raw)
         if is_only_text(delta):
-            return self._text(spoken(delta.content), raw)
+            return self._text(choice, spoken(delta.content), raw)
         events: list[Output] = []
         if reasoning := thought(delta):
             events.append(ReasoningDelta(reasoning, raw))
         if text := spoken(delta.content) or delta.refusal:
-            events.append(TextDelta(text, raw))
+            events.append(TextDelta(text, raw, logprobs_of(choice)))
         if delta.tool_calls:
             events += self._calls(delta.tool_calls, raw)
         for event in events:
@@ -170,11 +171,11 @@ class ReplyReader:
             return [replace(event, raw=()) for event in events]
         return list(events)
 
-    def _text(self, text: str | None, raw: tuple[bytes, ...]) -> list[ChatEvent]:
+    def _text(self, choice: Choice, text: str | None, raw: tuple[bytes, ...]) -> list[ChatEvent]:
         if not text:
             return []
         self._grow(len(text))
-        return [TextDelta(text, raw)]
+        return [TextDelta(text, raw, logprobs_of(choice))]
 
     def _calls(self, calls: list[ToolCallPiece], raw: tuple[bytes, ...]) -> list[Output]:
         self._tools = True
@@ -242,8 +243,10 @@ def _joined(events: list[ChatEvent]) -> list[ChatEvent]:
     for is_text, alike in groupby(events, _is_text_in_frames):
         if is_text:
             pieces = [event for event in alike if isinstance(event, TextDelta)]
+            text = "".join(piece.text for piece in pieces)
             raw = tuple(frame for piece in pieces for frame in piece.raw)
-            joined.append(TextDelta("".join(piece.text for piece in pieces), raw))
+            logprobs = tuple(told for piece in pieces for told in piece.logprobs)
+            joined.append(TextDelta(text, raw, logprobs))
         else:
             joined += alike
     return joined

@@ -195,6 +195,22 @@ async def test_a_real_llama_cpp_server_goes_on(llama: str) -> None:
     assert len(whole.choices[0].logprobs.content) == 6
 
 
+async def test_a_real_server_tells_a_chats_client_of_every_token(llama: str) -> None:
+    async with (
+        llama_world(llama) as url,
+        AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+        said = [{"role": "user", "content": "the cat and the dog"}]
+        asked = {"model": "understudy", "messages": said, "max_tokens": 6, "logprobs": True}
+        whole = await client.chat.completions.create(**asked)  # type: ignore[call-overload]
+        stream = await client.chat.completions.create(stream=True, **asked)  # type: ignore[call-overload]
+        told = [c.choices[0].logprobs async for c in stream if c.choices]
+
+    tokens = [token.token for token in whole.choices[0].logprobs.content]
+    assert "".join(tokens) == whole.choices[0].message.content
+    assert sum(len(piece.content or ()) for piece in told if piece) == len(tokens) == 6
+
+
 async def test_a_bare_prompt_too_long_for_a_real_server_names_the_reason(llama: str) -> None:
     async with llama_world(llama) as url, aiohttp.ClientSession() as http:
         body = {"prompt": "the cat " * 3000}

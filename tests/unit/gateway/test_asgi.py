@@ -423,3 +423,20 @@ async def test_a_cancelled_call_stays_cancelled() -> None:
         await call
     assert call.cancelled()
     assert router.closed.is_set()
+
+
+async def test_what_was_told_of_tokens_reaches_the_client() -> None:
+    pieces = [b'{"content":[{"token":"%b"}],"refusal":null}' % word for word in (b"Hi", b" there")]
+    said = (TextDelta("Hi", logprobs=(pieces[0],)), TextDelta(" there", logprobs=(pieces[1],)))
+    events = (SAID[0], *said, TextDelta("!", logprobs=(b"5",)), *SAID[3:])
+    whole = await post(gateway(Router(events)), ASK)
+    streamed = await post(gateway(Router(events)), STREAM)
+
+    told = whole.data["choices"][0]["logprobs"]  # type: ignore[index]
+    assert told == {"content": [{"token": "Hi"}, {"token": " there"}]}
+    choices = [frame["choices"][0] for frame in streamed.frames]  # type: ignore[index]
+    assert [c.get("logprobs") for c in choices if c["delta"].get("content")] == [
+        {"content": [{"token": "Hi"}]},
+        {"content": [{"token": " there"}]},
+        None,
+    ]

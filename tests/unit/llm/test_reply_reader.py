@@ -248,3 +248,20 @@ def test_what_came_before_a_failing_frame_is_not_lost() -> None:
     assert events == [TextDelta("Hello", (he, llo))]
     with pytest.raises(BadReply):
         reader.raise_failure()
+
+
+def test_what_is_told_of_tokens_is_kept_where_a_frame_is_not() -> None:
+    told = {"content": [{"token": "Hi", "logprob": -0.5}]}
+    said = choice(delta={"content": "Hi"}, logprobs=told)
+    last = choice(delta={"content": "Hi"}, logprobs=told, finish_reason="stop")
+    bare = choice(text="Hi", logprobs=told, finish_reason="stop")
+    both = choice(delta={"content": "Hi", "reasoning": "hm"}, logprobs=told)
+    nothing = choice(delta={"content": "Hi"}, logprobs=None)
+
+    for frame in (said, last, bare, both):
+        (kept,) = [e.logprobs for e in read(frame) if isinstance(e, TextDelta)]
+        assert [json.loads(piece) for piece in kept] == [told]
+    assert read(nothing) == [TextDelta("Hi", (nothing,))]
+    (joined,) = reader_of().read_all([said, said], 0)
+    assert isinstance(joined, TextDelta)
+    assert len(joined.logprobs) == 2
