@@ -183,6 +183,8 @@ class Gateway(Section):
     orders: dict[Name, Names] = {}
     cors_origins: Names = ()
     max_body_bytes: Annotated[int, Field(ge=1024)] = 33_554_432
+    max_held_bytes: Annotated[int, Field(ge=1024)] = 268_435_456
+    """Of the bodies of all requests that are being answered; more are told to come back."""
     max_requests: Annotated[int, Field(ge=1)] = 2500
     """How many are answered at the same time; more are told to come back."""
     degrade_images: bool = False

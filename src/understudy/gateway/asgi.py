@@ -16,6 +16,7 @@ from understudy.errors import RequestRefused
 from understudy.gateway.access import Access, Guest
 from understudy.gateway.answers import error_body, model_entry, model_list
 from understudy.gateway.asking import Ask, read_ask, read_completion
+from understudy.gateway.bodies import Bodies
 from understudy.gateway.door import Door
 from understudy.gateway.http import (
     JSON,
@@ -23,7 +24,6 @@ from understudy.gateway.http import (
     Header,
     answer,
     lifespan,
-    read_body,
 )
 from understudy.gateway.limits import KeyLimits
 from understudy.gateway.line import KEEP_ALIVE_S, ClientLine
@@ -84,6 +84,7 @@ class Gateway:
         self._access = Access(settings.keys, settings.cors_origins)
         self._names = ModelNames(source.candidates, settings.orders)
         self._door = Door(settings.max_requests)
+        self._bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes)
         self._limits = limits
         self._new_id = new_id
         self._wall = wall
@@ -147,15 +148,16 @@ class Gateway:
         guest = self._access.admit(call.peer, call.headers)
         await self._door.enter()
         try:
-            await self._answer(call, guest, read)
+            body = await self._bodies.read(call.headers, call.receive)
+            if body is not None:
+                try:
+                    await self._answer(call, guest, read(body))
+                finally:
+                    self._bodies.give_back(body)
         finally:
             self._door.leave()
 
-    async def _answer(self, call: _Call, guest: Guest, read: Callable[[bytes], Ask]) -> None:
-        body = await read_body(call.headers, call.receive, self._settings.max_body_bytes)
-        if body is None:
-            return
-        ask = read(body)
+    async def _answer(self, call: _Call, guest: Guest, ask: Ask) -> None:
         self._count(guest)
         events = self._source.reply(self._request(call.id, guest, ask))
         form = Form(call.id, int(self._wall()), ask.include_usage, ask.bare)

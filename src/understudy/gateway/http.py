@@ -1,13 +1,8 @@
-"""The little HTTP the gateway needs: a request's head, its body, an answer in one piece."""
-
-from collections.abc import Mapping
+"""The little HTTP the gateway needs: headers, and an answer in one piece."""
 
 from starlette.types import Receive, Send
 
-from understudy.errors import RequestRefused
-
 Header = tuple[bytes, bytes]
-
 
 JSON: Header = (b"content-type", b"application/json")
 SSE: tuple[Header, ...] = (
@@ -16,36 +11,6 @@ SSE: tuple[Header, ...] = (
     # nginx holds a stream back until its buffer is full, unless it is told not to.
     (b"x-accel-buffering", b"no"),
 )
-
-
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
-    """The whole request body, `None` when the client hung up before its end.
-
-    Raises `RequestRefused` past `limit` bytes, at once where the client tells the length.
-    """
-    length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
-    parts: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        part: bytes = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
-        more = bool(message.get("more_body", False))
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _too_large(limit: int) -> RequestRefused:
-    return RequestRefused(
-        413, "request_too_large", f"The request is larger than the {limit} bytes allowed here."
-    )
 
 
 async def answer(send: Send, status: int, headers: list[Header], body: bytes) -> None:

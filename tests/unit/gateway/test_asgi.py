@@ -383,6 +383,21 @@ async def test_a_body_past_the_limit_is_refused() -> None:
     assert (await post(served, ASK, **{"content-length": "2000"})).status == 413
 
 
+async def test_a_request_holds_its_room_until_it_is_answered() -> None:
+    gate = asyncio.Event()
+    served = gateway(Router((gate, *SAID)), GatewaySettings(max_held_bytes=1024))
+    half = {"messages": [{"role": "user", "content": "a" * 600}]}
+    first = asyncio.create_task(post(served, half))
+    await asyncio.sleep(0)
+    refused = await post(served, half)
+    gate.set()
+
+    assert (refused.status, refused.error["code"]) == (429, "busy")
+    assert refused.headers["retry-after"] == "2"
+    assert (await first).status == 200
+    assert (await post(served, half)).status == 200
+
+
 async def test_a_browser_may_ask_before_it_sends() -> None:
     served = gateway(Router(), GatewaySettings(cors_origins=("https://chat.example",)))
     page = {**LOCAL, "origin": "https://chat.example"}
