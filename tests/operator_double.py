@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from understudy.errors import ConfigError, ErrorClass
 from understudy.platforms.web.feed import Feed
 from understudy.platforms.web.operator import CandidateView, Desk, Switches
+from understudy.platforms.web.pages import Face
 from understudy.routing.attempts import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
 from web_double import attempt
@@ -103,4 +104,5 @@ class Board:
 
     def desk(self, clock: Callable[[], float]) -> Desk:
         switches = Switches(self.reload, self.resets.append, lambda: self.level, self.set_level)
-        return Desk(lambda: self.candidates, self.ledger, self.feed, switches, clock, "Understudy")
+        face = Face("Understudy")
+        return Desk(lambda: self.candidates, self.ledger, self.feed, switches, clock, lambda: face)

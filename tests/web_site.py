@@ -13,6 +13,7 @@ from operator_double import Board
 from understudy.config.settings import Web
 from understudy.platforms.web.chat import Eyes
 from understudy.platforms.web.operator import CandidateView
+from understudy.platforms.web.pages import Face
 from understudy.platforms.web.platform import House, WebPlatform
 from understudy.platforms.web.rooms import Rooms
 from web_double import Play, Responder
@@ -30,19 +31,24 @@ class Stand:
     responder: Responder
     platform: WebPlatform
     board: Board
+    face: Face
 
 
 @asynccontextmanager
 async def stand(
-    *plays: Play, chat_token: str | None = None, name: str = "Understudy", eyes: Eyes | None = None
+    *plays: Play,
+    chat_token: str | None = None,
+    name: str = "Understudy",
+    eyes: Eyes | None = None,
 ) -> AsyncIterator[Stand]:
     platform = WebPlatform(Rooms(lambda: NOW))
     responder = Responder(list(plays), platform.rooms.open_delivery, platform.rooms)
     board = Board([LOCAL], feed=platform.feed)
     desk = board.desk(lambda: NOW)
+    at = Stand("", responder, platform, board, Face(name, takes_images=eyes is not None))
     house = House(
         web=Web(port=0, token="operator", chat_token=chat_token),  # type: ignore[arg-type]
-        bot_name=name,
+        face=lambda: at.face,
         token_file=Path("unused"),
         answers=responder,
         memory=responder,
@@ -52,12 +58,12 @@ async def stand(
         ready=lambda: any(candidate.state == "usable" for candidate in board.candidates),
         for_machines=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
         eyes=eyes,
-        vision=eyes is not None,
         clock=lambda: NOW,
     )
     async with platform.open(house):
         try:
-            yield Stand(platform.url, responder, platform, board)
+            at.url = platform.url
+            yield at
         finally:
             await responder.aclose()
 

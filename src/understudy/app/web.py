@@ -11,6 +11,7 @@ from understudy.app.board import anyone_usable, candidate_views, gauges
 from understudy.app.bot import Bot, folder_of
 from understudy.app.lore import try_lore
 from understudy.app.sight import Taken
+from understudy.config.settings import Settings
 from understudy.conversation.delivery import Place
 from understudy.conversation.personas.importing import import_card
 from understudy.images.intake import ImageSource
@@ -18,6 +19,7 @@ from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
 from understudy.platforms.web.chat import PLATFORM, Eyes, Upload
 from understudy.platforms.web.operator import Switches
+from understudy.platforms.web.pages import Face
 from understudy.platforms.web.personas import PersonaDesk
 from understudy.platforms.web.platform import House, WebPlatform
 from understudy.platforms.web.rooms import Rooms
@@ -42,10 +44,9 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
 
 
 def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
-    settings = bot.settings()
     return House(
-        web=settings.web,
-        bot_name=settings.persona.name,
+        web=bot.settings().web,
+        face=lambda: _face(bot.settings()),
         token_file=token_file,
         answers=bot.messages,
         memory=bot.messages.store,
@@ -62,9 +63,12 @@ def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
         for_machines=[("/metrics", metrics.page)],
         eyes=_eyes(bot),
         personas=_personas(bot),
-        vision=settings.vision.enabled,
         clock=bot.clocks.wall,
     )
+
+
+def _face(settings: Settings) -> Face:
+    return Face(settings.persona.name, takes_images=settings.vision.enabled)
 
 
 def _personas(bot: Bot) -> PersonaDesk:

@@ -9,6 +9,7 @@ from yarl import URL
 from understudy.errors import ConfigError
 from understudy.platforms.web.api import MAX_BODY
 from understudy.platforms.web.chat import MAX_TEXT
+from understudy.platforms.web.pages import Face
 from understudy.platforms.web.serve import WebServer
 from understudy.routing.attempts import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, says
@@ -355,6 +356,16 @@ async def test_the_name_of_the_bot_is_text_on_the_page() -> None:
 
     assert "Under&lt;b&gt;study" in text
     assert "Under<b>" not in text
+
+
+async def test_the_next_page_shows_the_bot_as_it_is_configured_by_then() -> None:
+    async with site(says("Hi")) as page:
+        page.stand.face = Face("Bessie", takes_images=True)
+        async with page.http.get(page.url) as answer:
+            text = await answer.text()
+
+    assert 'data-name="Bessie"' in text
+    assert 'data-vision="yes"' in text
 
 
 async def test_a_taken_port_says_what_to_do() -> None:

@@ -1,5 +1,6 @@
 """Coming in: by one-time link or by token, and out again."""
 
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -7,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from understudy.platforms.web.access import SESSION_COOKIE, SESSION_S, Access, Level
-from understudy.platforms.web.pages import page
+from understudy.platforms.web.pages import Face, page
 
 _MAX_FORM = 4096
 
@@ -18,9 +19,9 @@ def is_https(request: Request) -> bool:
 
 
 class Login:
-    def __init__(self, access: Access, name: str) -> None:
+    def __init__(self, access: Access, face: Callable[[], Face]) -> None:
         self._access = access
-        self._name = name
+        self._face = face
 
     def routes(self) -> list[Route]:
         return [
@@ -55,7 +56,7 @@ class Login:
     def _welcome(self, request: Request, level: Level) -> Response:
         # A page, not a redirect: after a link from elsewhere a redirect would still count as
         # cross-site and go out without the strict cookie it has just set.
-        response = page("welcome", name=self._name)
+        response = page("welcome", name=self._face().name)
         response.set_cookie(
             SESSION_COOKIE,
             self._access.session(level),
@@ -68,7 +69,7 @@ class Login:
         return response
 
     def _form(self, message: str, *, status: int = 200) -> Response:
-        return page("login", status=status, name=self._name, message=message)
+        return page("login", status=status, name=self._face().name, message=message)
 
 
 async def _typed_token(request: Request) -> str:

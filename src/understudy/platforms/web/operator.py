@@ -14,7 +14,7 @@ from understudy.errors import ConfigError, StorageError
 from understudy.platforms.web.api import Refused, answered, read_json
 from understudy.platforms.web.feed import Feed
 from understudy.platforms.web.listener import PING_S, event
-from understudy.platforms.web.pages import page
+from understudy.platforms.web.pages import Face, page
 from understudy.platforms.web.wire import Json, attempt_row, reply_row
 from understudy.routing.attempts import AttemptRecord
 from understudy.routing.ledger import LedgerReader, UsagePoint
@@ -66,7 +66,7 @@ class Desk:
     feed: Feed
     switches: Switches
     clock: Callable[[], float]
-    bot_name: str
+    face: Callable[[], Face]
 
 
 class OperatorPages:
@@ -86,7 +86,7 @@ class OperatorPages:
         return [Route(path, answered(call), methods=[method]) for method, path, call in table]
 
     async def show(self, _request: Request) -> Response:
-        return page("operator", name=self._desk.bot_name)
+        return page("operator", name=self._desk.face().name)
 
     async def events(self, _request: Request) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

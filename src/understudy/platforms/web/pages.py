@@ -1,5 +1,6 @@
 """The pages themselves: HTML from the package, filled with a few plain words."""
 
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
@@ -8,6 +9,15 @@ from starlette.responses import HTMLResponse
 
 HERE = Path(__file__).parent
 ASSETS = HERE / "assets"
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What the pages show of the bot. It is asked anew for each page: the configuration changes
+    while they are served."""
+
+    name: str
+    takes_images: bool = False
 
 
 def page(name: str, /, *, status: int = 200, **words: str) -> HTMLResponse:

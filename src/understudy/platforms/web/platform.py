@@ -14,6 +14,7 @@ from understudy.platforms.web.access import Access, is_loopback
 from understudy.platforms.web.chat import Answers, ChatApi, Eyes, Memory
 from understudy.platforms.web.feed import Feed
 from understudy.platforms.web.operator import CandidateView, Desk, OperatorPages, Switches
+from understudy.platforms.web.pages import Face
 from understudy.platforms.web.personas import PersonaDesk, PersonaPages
 from understudy.platforms.web.rooms import Rooms
 from understudy.platforms.web.serve import WebServer
@@ -27,7 +28,7 @@ class House:
     """What the site is given of the rest of the program."""
 
     web: Web
-    bot_name: str
+    face: Callable[[], Face]
     token_file: Path
     """Where a token that was made here is kept; its folder is there already."""
     answers: Answers
@@ -40,8 +41,6 @@ class House:
     for_machines: Sequence[tuple[str, ReadPage]] = ()
     eyes: Eyes | None = None
     personas: PersonaDesk | None = None
-    vision: bool = False
-    """Whether the page offers to take images."""
     clock: Callable[[], float] = time.time
     """Wall clock."""
 
@@ -82,13 +81,12 @@ class WebPlatform:
         return build_site(
             SiteParts(
                 access=self._access,
-                bot_name=house.bot_name,
+                face=house.face,
                 chat=chat.routes(),
                 operator=_operator_routes(house, self.feed),
                 for_machines=house.for_machines,
                 ready=house.ready,
                 allowed_hosts=house.web.allowed_hosts,
-                vision=house.vision,
             )
         )
 
@@ -96,7 +94,7 @@ class WebPlatform:
 def _operator_routes(house: House, feed: Feed) -> list[Route]:
     if house.ledger is None:
         return []
-    desk = Desk(house.candidates, house.ledger, feed, house.switches, house.clock, house.bot_name)
+    desk = Desk(house.candidates, house.ledger, feed, house.switches, house.clock, house.face)
     pages = OperatorPages(desk).routes()
     return [*pages, *(PersonaPages(house.personas).routes() if house.personas else ())]
 

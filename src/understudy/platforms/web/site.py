@@ -14,7 +14,7 @@ from understudy.platforms.web.access import Access, Level, came_directly
 from understudy.platforms.web.chat import BROWSER_COOKIE, new_browser_id
 from understudy.platforms.web.guard import Guard
 from understudy.platforms.web.login import Login, is_https
-from understudy.platforms.web.pages import ASSETS, page
+from understudy.platforms.web.pages import ASSETS, Face, page
 
 BROWSER_S = 400 * 24 * 3600
 
@@ -28,14 +28,13 @@ class SiteParts:
     """What the site is made of; the operator's routes come with their own pages."""
 
     access: Access
-    bot_name: str
+    face: Callable[[], Face]
     chat: Sequence[Route]
     operator: Sequence[Route] = ()
     for_machines: Sequence[tuple[str, ReadPage]] = ()
     """Paths that are free on loopback and need the operator's token elsewhere."""
     ready: Callable[[], bool] = lambda: True
     allowed_hosts: Sequence[str] = ()
-    vision: bool = False
 
 
 def build_site(parts: SiteParts) -> Starlette:
@@ -44,7 +43,7 @@ def build_site(parts: SiteParts) -> Starlette:
     machine = [Route(path, _for_machines(parts.access, read)) for path, read in parts.for_machines]
     routes: list[BaseRoute] = [
         Route("/", _chat_page(parts)),
-        *Login(parts.access, parts.bot_name).routes(),
+        *Login(parts.access, parts.face).routes(),
         *chat,
         *operator,
         *machine,
@@ -81,11 +80,12 @@ def _chat_page(parts: SiteParts) -> Endpoint:
         level = level_of(parts.access, request)
         if level < Level.CHAT:
             return RedirectResponse("/login", status_code=303)
+        face = parts.face()
         response = page(
             "chat",
-            name=parts.bot_name,
+            name=face.name,
             operator="yes" if level is Level.OPERATOR and parts.operator else "",
-            vision="yes" if parts.vision else "",
+            vision="yes" if face.takes_images else "",
         )
         response.set_cookie(
             BROWSER_COOKIE,
