@@ -16,6 +16,7 @@ import structlog
 
 from understudy.app.bookkeeping import forgetting, tracing
 from understudy.app.clocks import Clocks
+from understudy.app.next_start import at_next_start
 from understudy.app.sight import Sight, open_sight
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Settings, Vision
@@ -70,8 +71,13 @@ class Bot:
     """The router's `reply` for everyone: it writes prompts down where that was asked for."""
     library: LibraryStamp = frozenset()
     """The files that `personas` were read from, as they were then."""
+    started: Settings = field(init=False)
+    """The settings this process was started with."""
     sight: Sight = field(init=False)
     messages: MessageRouter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.config.settings
 
     def settings(self) -> Settings:
         return self.config.settings
@@ -88,7 +94,7 @@ class Bot:
         fresh = await asyncio.to_thread(load_config, path, os.environ)
         personas = await _personas(fresh)
         self.models.use(fresh)
-        stale = _needs_restart(self.config.settings, fresh.settings)
+        stale = at_next_start(self.started, fresh.settings)
         warned = self.settings().logging.prompts
         self.config, self.personas = fresh, personas
         if not warned:
@@ -302,18 +308,3 @@ def _conversation(
             now=bot.clocks.wall,
         )
     )
-
-
-def _needs_restart(old: Settings, new: Settings) -> list[str]:
-    """Which changed settings only a new process can take over."""
-    stale = [
-        f"{name}.{key}"
-        for name, section in (("web", old.web), ("gateway", old.gateway))
-        for key in ("enabled", "host", "port")
-        if getattr(section, key) != getattr(getattr(new, name), key)
-    ]
-    stale += ["web.token"] if old.web.token != new.web.token else []
-    stale += ["telemetry"] if old.telemetry != new.telemetry else []
-    stale += ["storage.url"] if old.storage.url != new.storage.url else []
-    stale += ["discord.token"] if old.discord.token != new.discord.token else []
-    return stale

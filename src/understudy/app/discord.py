@@ -81,8 +81,9 @@ async def _usage(bot: Bot, user: str | None) -> str | None:
 
 
 def _privacy(bot: Bot) -> str:
-    kept = bot.settings().conversation
-    return PRIVACY.format(days=kept.history_days) if kept.persist else PRIVACY_UNKEPT
+    if not bot.started.conversation.persist:
+        return PRIVACY_UNKEPT
+    return PRIVACY.format(days=bot.settings().conversation.history_days)
 
 
 def _take_images(bot: Bot) -> TakeImages:

@@ -1,0 +1,39 @@
+import pytest
+
+from understudy.app.next_start import at_next_start
+from understudy.config.settings import Settings
+
+STARTED = Settings()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("conversation", "persist", False),
+        ("discord", "token", "another"),
+        ("web", "chat_token", "sesame"),
+        ("gateway", "port", 9000),
+        ("storage", "url", "sqlite:///elsewhere.db"),
+        ("logging", "format", "json"),
+        ("telemetry", "enabled", True),
+    ],
+)
+def test_what_waits_for_the_next_start_is_named(section: str, key: str, value: object) -> None:
+    now = Settings.model_validate({section: {key: value}})
+
+    assert at_next_start(STARTED, now) == [f"{section}.{key}"]
+    assert at_next_start(now, now) == []
+
+
+def test_what_is_in_force_at_once_is_not_named() -> None:
+    now = Settings.model_validate(
+        {
+            "model": {"provider_order": ["local"]},
+            "persona": {"name": "Bessie"},
+            "conversation": {"history_days": 3},
+            "logging": {"level": "debug"},
+            "vision": {"enabled": True},
+        }
+    )
+
+    assert at_next_start(STARTED, now) == []
