@@ -9,8 +9,8 @@ from understudy.config.load import Config, parse_config
 from understudy.config.show import as_yaml
 from understudy.rehearsal.server import Cast, RehearsalServer
 
-ACTS = (("rehearsal-a", "e429"), ("rehearsal-b", "cut"), ("rehearsal-c", "ok"))
-_WORD_PAUSE_S = 0.04
+ACTS = (("rehearsal-a", "e429", 0.0), ("rehearsal-b", "cut", 0.15), ("rehearsal-c", "ok", 0.04))
+"""Name, part, and seconds per word: what breaks off is slow enough to be seen before it goes."""
 
 
 @asynccontextmanager
@@ -19,13 +19,13 @@ async def staged(*, port: int) -> AsyncGenerator[Config]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-demo-")))
         servers: dict[str, object] = {}
-        for name, part in ACTS:
-            cast = Cast(word_pause_s=_WORD_PAUSE_S)
+        for name, part, pause_s in ACTS:
+            cast = Cast(word_pause_s=pause_s)
             server = await stack.enter_async_context(RehearsalServer(part, cast=cast))
             servers[name] = {"engine": "openai", "base_url": server.base_url}
         text = as_yaml(
             {
-                "model": {"provider_order": [name for name, _ in ACTS], "servers": servers},
+                "model": {"provider_order": list(servers), "servers": servers},
                 "web": {"port": port},
                 "storage": {"url": f"sqlite:///{folder}/understudy.db"},
                 "persona": {"folder": str(folder / "personas")},
