@@ -24,7 +24,14 @@ async def _chat(config: "Config", logs: "Logs") -> None:
     from understudy.app.bot import answering, keeping_current, open_bot
     from understudy.app.running import need_a_provider
     from understudy.conversation.surroundings import new_id
-    from understudy.platforms.terminal import PLATFORM, PROMPT, Screen, TerminalChat, listening
+    from understudy.platforms.terminal import (
+        HELP,
+        PLATFORM,
+        PROMPT,
+        Screen,
+        TerminalChat,
+        listening,
+    )
 
     need_a_provider(config)
     async with open_bot(config, logs) as bot:
@@ -34,7 +41,7 @@ async def _chat(config: "Config", logs: "Logs") -> None:
         async with answering(bot, grace_s=0), keeping_current(bot):
             typed_by_a_person = sys.stdin.isatty()
             if typed_by_a_person:
-                typer.echo(f"You are talking to {name}. Ctrl-C stops a reply, /quit leaves.\n")
+                typer.echo(f"You are talking to {name}. {HELP}\n")
             prompt = PROMPT if typed_by_a_person else ""
             dialogue = TerminalChat(bot.messages, screen, new_id, prompt=prompt)
             with listening(dialogue):

@@ -30,6 +30,36 @@ LEDGER_LOST: Final = "ledger.lost"
 PROMPTS_LOGGED: Final = "prompts.logged"
 PROMPTS_LOST: Final = "prompts.lost"
 
+TELLING: Final = {
+    ATTEMPT: (
+        "candidate",
+        "request_id",
+        "attempt",
+        "role",
+        "outcome",
+        "error_class",
+        "http_status",
+        "error_text",
+        "skip_reason",
+        "t_total_ms",
+        "input_tokens",
+        "output_tokens",
+        "cost_usd",
+        "held_until",
+        "next",
+    ),
+    REPLY: (
+        "request_id",
+        "outcome",
+        "route",
+        "t_first_visible_ms",
+        "cost_usd",
+        "offline_reason",
+        "retry_at",
+    ),
+}
+"""The fields that a person at a terminal wants of these events; JSON lines have them all."""
+
 Field = str | int | float | bool
 """What a log field may be."""
 

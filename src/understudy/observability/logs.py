@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from understudy.config.settings import Logging
+from understudy.observability.events import TELLING
 
 Level = Literal["debug", "info", "warning", "error"]
 _LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -28,8 +29,9 @@ class Logs:
         self._stream = stream
         self._held: list[str] | None = None
         self._level = settings.level
-        console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
-        self._processors = _console(stream) if console else (_exceptions_without_words, _as_json)
+        self._console = settings.format == "console" or (
+            settings.format == "auto" and stream.isatty()
+        )
         self._apply()
         _adopt_other_libraries()
 
@@ -61,9 +63,15 @@ class Logs:
         self._stream.write(line)
         self._stream.flush()
 
+    def _processors(self) -> list[Processor]:
+        if not self._console:
+            return [_exceptions_without_words, _as_json]
+        brief = [] if self._level == "debug" else [_brief]
+        return [*brief, *_console(self._stream)]
+
     def _apply(self) -> None:
         structlog.configure(
-            processors=list(self._processors),
+            processors=self._processors(),
             wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[self._level]),
             logger_factory=lambda *_: _Line(self),
             # Loggers that remembered their set-up would miss a change of level.
@@ -96,12 +104,20 @@ def _now() -> str:
 def _console(stream: TextIO) -> tuple[Processor, ...]:
     return (
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False, key="ts"),
         _exceptions_without_words,
         structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), timestamp_key="ts", pad_event_to=20, sort_keys=False
         ),
     )
+
+
+def _brief(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What people want of an event that has more fields than a terminal has columns."""
+    wanted = TELLING.get(event["event"])
+    if wanted is None:
+        return event
+    return {"event": event["event"]} | {name: event[name] for name in wanted if name in event}
 
 
 def _exceptions_without_words(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -24,6 +24,7 @@ from understudy.routing.attempts import ReplyRecord, describe_route
 PLATFORM = "terminal"
 PROMPT = "you › "
 _LEAVING = ("/quit", "/exit", "/q")
+HELP = "Ctrl-C stops a reply, /quit leaves."
 _MAX_TEXT = 32_000
 
 
@@ -159,7 +160,9 @@ class TerminalChat:
         self._screen.put(self._prompt)
         while (line := await self._lines.get()) is not None and line.strip() not in _LEAVING:
             self._interrupted = False
-            if line.strip():
+            if line.strip() == "/help":
+                self._screen.aside(f"{HELP}\n")
+            elif line.strip():
                 await self._say(line.strip()[:_MAX_TEXT])
             self._screen.put(self._prompt)
         self._screen.put("\n" if self._prompt else "")

@@ -4,8 +4,13 @@ import logging
 
 import structlog
 
+from records import answered, failed
 from understudy.config.settings import Logging
+from understudy.errors import ErrorClass
+from understudy.observability.events import ATTEMPT, TELLING, attempt_fields
+from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
+from understudy.routing.attempts import AttemptRecord
 
 
 def test_off_a_terminal_each_event_is_one_json_line() -> None:
@@ -75,3 +80,28 @@ def test_warnings_of_libraries_come_without_their_arguments() -> None:
     (line,) = map(json.loads, out.getvalue().splitlines())
     assert (line["event"], line["library"]) == ("library.warning", "aiohttp")
     assert line["said"] == "cannot read %s"
+
+
+def test_a_person_reads_what_matters_of_an_attempt_unless_they_debug() -> None:
+    out = io.StringIO()
+    logs, observer = Logs(Logging(format="console"), out), LogObserver()
+    record = failed("one", ErrorClass.RATE_LIMITED)
+
+    observer.attempt_ended(record)
+    brief = out.getvalue()
+    logs.set_level("debug")
+    observer.attempt_ended(record)
+    whole = out.getvalue()[len(brief) :]
+
+    assert "candidate=one" in brief
+    assert "error_class=rate_limited" in brief
+    assert len(brief) < 250
+    assert "reused_connection=" not in brief
+    assert "reused_connection=" in whole
+
+
+def test_the_fields_for_people_are_fields_that_there_are() -> None:
+    of_usage = {"input_tokens", "output_tokens"}
+
+    assert all(hasattr(AttemptRecord, name) for name in set(TELLING[ATTEMPT]) - of_usage)
+    assert of_usage < set(attempt_fields(answered("one")))

@@ -127,3 +127,21 @@ async def test_interrupting_twice_with_nothing_to_stop_leaves() -> None:
     await chat.run()
 
     assert "/quit leaves" in out.getvalue()
+
+
+async def test_help_is_told_here_and_not_by_a_model() -> None:
+    on, out = screen()
+    answers = Answers(_quiet)
+    answers.screen = on
+    chat = TerminalChat(answers, on, lambda: "m1")
+    for line in ("/help", None):
+        chat.typed(line)
+
+    await chat.run()
+
+    assert answers.heard == []
+    assert "/quit" in out.getvalue()
+
+
+async def _quiet(_: Screen) -> None:
+    """Nobody says anything."""
