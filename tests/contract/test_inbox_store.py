@@ -26,7 +26,8 @@ from understudy.conversation.inbox import (
     Wait,
     Watermark,
 )
-from understudy.conversation.memory_inbox import MemoryInbox, MemoryTables
+from understudy.conversation.memory_inbox import MemoryInbox
+from understudy.conversation.memory_tables import MemoryTables
 from understudy.storage.database import Database
 from understudy.storage.inbox_store import SqlInbox
 
@@ -307,9 +308,11 @@ async def test_an_edited_message_says_its_new_text(store: InboxStore) -> None:
     assert await store.edit(written("m0", "hi there")) is None
     batch = await claimed(store, written("m1", "1+1"))
 
-    assert await store.edit(written("m1", "2+2")) == batch.id
+    assert await store.edit(written("m1", "2+2", notes=("a list",))) == batch.id
     assert await store.edit(written("unknown", "what")) is None
     assert texts(await store.history(HERE, 99, 10)) == ["hi there", "2+2"]
+    ((kept,),) = [b.messages for b in (await store.work(HERE)).batches]
+    assert kept.inbound.notes == ("a list",)
     await answer(store, batch, "4")
     assert await store.edit(written("m1", "3+3")) is None
 

@@ -23,7 +23,8 @@ from understudy.config.settings import Settings, Vision
 from understudy.config.watch import watch_config
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore
-from understudy.conversation.memory_inbox import MemoryInbox, MemoryTables
+from understudy.conversation.memory_inbox import MemoryInbox
+from understudy.conversation.memory_tables import MemoryTables
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.persona import Personas
 from understudy.conversation.personas.folder import load_library

@@ -268,7 +268,8 @@ class SqlInbox(SqlMemory):
         platform = inbound.place.platform
         words = self._keepsake and self._keepsake[platform, inbound.message_id]
         if self._keepsake is not None and words:
-            self._keepsake[platform, inbound.message_id] = replace(words, text=inbound.text)
+            edited = replace(words, text=inbound.text, notes=inbound.notes)
+            self._keepsake[platform, inbound.message_id] = edited
 
         def work(connection: Connection) -> str | None:
             connection.execute(

@@ -1,0 +1,146 @@
+"""What an inbox in memory holds, as tables hold it on disk."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from understudy.conversation.inbox import (
+    MESSAGE_STATE,
+    Batch,
+    BatchState,
+    Channel,
+    Line,
+    MessageState,
+    Stored,
+)
+from understudy.conversation.lore.effects import MemoryEffects
+from understudy.routing.attempts import ReplyRecord
+
+
+@dataclass(slots=True)
+class MessageRow:
+    stored: Stored
+    state: MessageState
+    batch_id: str | None = None
+    forgotten: bool = False
+
+    @property
+    def channel(self) -> Channel:
+        return Channel.of(self.stored.inbound.place)
+
+    @property
+    def free(self) -> bool:
+        return self.state is MessageState.PENDING and self.batch_id is None
+
+    def blank(self) -> None:
+        """Forget what it says; that there was a message stays known."""
+        inbound = self.stored.inbound
+        author = replace(inbound.author, name="")
+        bare = replace(inbound, text="", images=(), notes=(), author=author)
+        self.stored = replace(self.stored, inbound=bare)
+        self.forgotten = True
+        if self.free:
+            self.state = MessageState.IGNORED
+
+    def line(self) -> Line:
+        inbound = self.stored.inbound
+        return Line(
+            seq=self.stored.seq,
+            position=self.stored.seq,
+            role="user",
+            message_id=inbound.message_id,
+            author=inbound.author,
+            text=inbound.text,
+            at=inbound.sent_at,
+            images=inbound.images,
+            state=self.state,
+        )
+
+
+@dataclass(slots=True)
+class BatchRow:
+    batch: Batch
+    channel: Channel
+    seqs: tuple[int, ...]
+    owner: str
+
+    @property
+    def live(self) -> bool:
+        return self.batch.state in (BatchState.CLAIMED, BatchState.WAITING)
+
+
+@dataclass(slots=True)
+class ReplyRow:
+    line: Line
+    batch_id: str
+    message_ids: tuple[str, ...]
+    replaced: bool = False
+
+
+@dataclass(slots=True)
+class MemoryTables:
+    """What several stores share, as processes share a database."""
+
+    messages: dict[int, MessageRow] = field(default_factory=dict)
+    """By `seq`."""
+    seqs: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By platform and message id."""
+    batches: dict[str, BatchRow] = field(default_factory=dict)
+    replies: dict[str, ReplyRow] = field(default_factory=dict)
+    records: dict[str, list[ReplyRecord]] = field(default_factory=dict)
+    """By reply id."""
+    reset_at: dict[Channel, int] = field(default_factory=dict)
+    effects: MemoryEffects = field(default_factory=MemoryEffects)
+    counter: int = 0
+
+    def next_seq(self) -> int:
+        self.counter += 1
+        return self.counter
+
+    def message(self, platform: str, message_id: str) -> MessageRow | None:
+        seq = self.seqs.get((platform, message_id))
+        return None if seq is None else self.messages[seq]
+
+    def messages_in(self, channel: Channel) -> list[MessageRow]:
+        return [row for row in self.messages.values() if row.channel == channel]
+
+    def replies_in(self, channel: Channel) -> dict[str, ReplyRow]:
+        """By reply id, in the order in which they were made."""
+        return {
+            reply_id: reply
+            for reply_id, reply in self.replies.items()
+            if self.batches[reply.batch_id].channel == channel
+        }
+
+    def lines(self, channel: Channel) -> list[Line]:
+        """A conversation in order, without what was forgotten or replaced."""
+        said = [row.line() for row in self.messages_in(channel)]
+        replied = [row.line for row in self.replies_in(channel).values() if not row.replaced]
+        lines = (line for line in said + replied if line.text or line.images)
+        return sorted(lines, key=lambda line: (line.position, line.seq))
+
+    def whole(self, row: BatchRow) -> Batch:
+        """The batch with those of its messages that are not forgotten."""
+        members = [self.messages[seq] for seq in row.seqs if seq in self.messages]
+        return replace(row.batch, messages=tuple(r.stored for r in members if not r.forgotten))
+
+    def move(self, row: BatchRow, batch: Batch) -> Batch:
+        """Put a batch in place of what it was, and its messages into its state."""
+        row.batch = batch
+        for seq in row.seqs:
+            if seq in self.messages:
+                self.messages[seq].state = MESSAGE_STATE[batch.state]
+        return self.whole(row)
+
+    def live_batch(self, row: MessageRow) -> str | None:
+        found = self.batches.get(row.batch_id or "")
+        return found.batch.id if found is not None and found.live else None
+
+    def forget(self, rows: Iterable[MessageRow]) -> None:
+        """Blank messages and the replies to them."""
+        batch_ids = set()
+        for row in rows:
+            row.blank()
+            batch_ids.add(row.batch_id)
+        for reply in self.replies.values():
+            if reply.batch_id in batch_ids:
+                reply.line = replace(reply.line, text="")
