@@ -3,7 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from understudy.errors import StorageError
@@ -21,13 +21,24 @@ class Refused(Exception):
         self.status = status
 
 
+async def read_body(
+    request: Request, limit: int, refusal: str = "That is too much at once."
+) -> bytes:
+    """The body, read no further than `limit` bytes."""
+    body = bytearray()
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                raise Refused(413, refusal)
+    except ClientDisconnect:
+        raise Refused(400, "That did not arrive whole.") from None
+    return bytes(body)
+
+
 async def read_json(request: Request, limit: int = MAX_BODY) -> dict[str, object]:
     """The body as a JSON object, read no further than `limit` bytes."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise Refused(413, "That is too much at once.")
+    body = await read_body(request, limit)
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):

@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from understudy.platforms.web.access import SESSION_COOKIE, SESSION_S, Access, Level
+from understudy.platforms.web.api import Refused, read_body
 from understudy.platforms.web.pages import Face, page
 
 _MAX_FORM = 4096
@@ -73,9 +74,8 @@ class Login:
 
 
 async def _typed_token(request: Request) -> str:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _MAX_FORM:
-            return ""
+    try:
+        body = await read_body(request, _MAX_FORM)
+    except Refused:
+        return ""
     return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()

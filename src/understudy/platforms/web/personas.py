@@ -10,7 +10,7 @@ from starlette.routing import Route
 from understudy.conversation.personas.containers import MAX_FILE
 from understudy.conversation.preview import Preview, describe_lore
 from understudy.errors import ConfigError, PersonaError
-from understudy.platforms.web.api import Refused, answered, read_json
+from understudy.platforms.web.api import Refused, answered, read_body, read_json
 
 _LONGEST_TEXT = 8000
 
@@ -40,13 +40,10 @@ class PersonaPages:
         return JSONResponse({"personas": list(self._desk.known())})
 
     async def take(self, request: Request) -> Response:
-        card = bytearray()
-        async for piece in request.stream():
-            card += piece
-            if len(card) > MAX_FILE:
-                raise Refused(413, f"A card has at most {MAX_FILE // 1024**2} MB.")
+        too_large = f"A card has at most {MAX_FILE // 1024**2} MB."
+        card = await read_body(request, MAX_FILE, too_large)
         try:
-            return JSONResponse({"said": await self._desk.take(bytes(card))})
+            return JSONResponse({"said": await self._desk.take(card)})
         except PersonaError as error:
             raise Refused(400, str(error)) from error
         except ConfigError as error:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
-from typing import Self, cast
+from typing import Self
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from understudy.errors import ConfigError
+from understudy.platforms.web.connection import Connection
 
 GRACE_S = 3
 
@@ -20,45 +20,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Signals belong to the program, not to one of its servers."""
         yield
-
-
-class _Transport:
-    """Sends the head of an answer together with what follows it, in one packet.
-
-    uvicorn writes them one after the other, and each write is a call of the system.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
-        self._head = b""
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if data.startswith(b"HTTP/"):
-            self._send_head()
-            self._head = data
-            # Nothing may follow for long: a stream can open before its first word.
-            self._loop.call_soon(self._send_head)
-            return
-        head, self._head = self._head, b""
-        self._transport.write(head + data if head else data)
-
-    def close(self) -> None:
-        self._send_head()
-        self._transport.close()
-
-    def _send_head(self) -> None:
-        head, self._head = self._head, b""
-        if head:
-            self._transport.write(head)
-
-
-class _Protocol(HttpToolsProtocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", _Transport(transport)))
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:
@@ -81,13 +42,21 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
 class WebServer:
     """Runs one ASGI app. Raises ConfigError where the address cannot be had."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, *, setting: str = "web.port") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        setting: str = "web.port",
+        connection: type[Connection] = Connection,
+    ) -> None:
         self._socket = _listen(host, port, setting)
         self._host = host
         # The peer's real address decides who comes in free, so no header may change it.
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=connection,
             ws="none",
             lifespan="off",
             log_config=None,

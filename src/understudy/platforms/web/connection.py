@@ -1,0 +1,94 @@
+"""One client's connection: uvicorn's protocol, and what it leaves out."""
+
+import asyncio
+from typing import cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+class _Transport:
+    """Sends the head of an answer together with what follows it, in one packet.
+
+    uvicorn writes them one after the other, and each write is a call of the system.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._head = b""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if data.startswith(b"HTTP/"):
+            self._send_head()
+            self._head = data
+            # Nothing may follow for long: a stream can open before its first word.
+            self._loop.call_soon(self._send_head)
+            return
+        head, self._head = self._head, b""
+        self._transport.write(head + data if head else data)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        head, self._head = self._head, b""
+        if head:
+            self._transport.write(head)
+
+
+class Connection(HttpToolsProtocol):
+    """Ends where a request's head takes more than `head_bytes` or longer than `head_s`: neither
+    uvicorn nor httptools would ever stop to collect it, whoever sends it."""
+
+    head_bytes = 65_536
+    head_s = 20.0
+    _in_head = False
+    _begun = False
+    """Whether the head began in the piece of data that was read last."""
+    _collected = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", _Transport(transport)))
+        self._timer = self.loop.call_later(self.head_s, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._begun = False
+        super().data_received(data)
+        if not self._in_head or self.transport.is_closing():
+            return
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.head_s, self.transport.close)
+        if not self._begun:
+            self._collected += len(data)
+        if self._collected > self.head_bytes:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._in_head = self._begun = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._collected = 0
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
