@@ -1,6 +1,5 @@
-"""Reading what clients send: within what one may send, what all may hold, and in time."""
+"""Reading what clients send: within what one may send, and what all may hold."""
 
-import asyncio
 from collections.abc import Mapping
 
 from starlette.types import Receive
@@ -8,36 +7,27 @@ from starlette.types import Receive
 from understudy.errors import RequestRefused
 from understudy.gateway.door import COME_BACK_S
 
-_READ_LIMIT_S = 120.0
-"""Whoever takes longer to send a request would keep others out of its place."""
-
 
 class Bodies:
     """The bodies of all requests that are being answered: each has at most `each` bytes, and
     they hold `together` at most."""
 
-    def __init__(self, each: int, together: int, read_limit_s: float = _READ_LIMIT_S) -> None:
+    def __init__(self, each: int, together: int) -> None:
         self._each = min(each, together)
         self._left = together
-        self._read_limit_s = read_limit_s
 
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
         """A whole body, to be given back when it is not needed any more; `None` when the client
         hung up before its end.
 
-        Raises `RequestRefused`: 413 and 429 at once where the client tells the length, 408.
+        Raises `RequestRefused` (413, 429), at once where the client tells the length.
         """
         length = headers.get(b"content-length", b"")
         self._check(int(length) if length.isdigit() else 0, self._left)
         parts: list[bytes] = []
         whole = False
         try:
-            async with asyncio.timeout(self._read_limit_s):
-                whole = await self._collect(receive, parts)
-        except TimeoutError:
-            raise RequestRefused(
-                408, "request_timeout", f"The request took longer than {self._read_limit_s:g} s."
-            ) from None
+            whole = await self._collect(receive, parts)
         finally:
             if not whole:
                 self._left += sum(map(len, parts))

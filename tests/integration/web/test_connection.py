@@ -6,7 +6,7 @@ import logging
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from understudy.gateway.http import answer
+from understudy.gateway import http
 from understudy.platforms.web.chat import BROWSER_COOKIE
 from understudy.platforms.web.connection import Connection
 from understudy.platforms.web.serve import WebServer
@@ -17,13 +17,13 @@ BEGINNING = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
 class Hasty(Connection):
-    head_s = 0.1
+    head_s = body_s = 0.1
 
 
 async def hello(_scope: Scope, receive: Receive, send: Send) -> None:
     while (await receive()).get("more_body"):
         pass
-    await answer(send, 200, [], b"hello")
+    await http.answer(send, 200, [], b"hello")
 
 
 async def _said(server: WebServer, *pieces: bytes) -> bytes:
@@ -70,16 +70,23 @@ async def test_a_large_body_and_a_large_cookie_are_none_of_it() -> None:
     assert said.count(b"200 OK") == 2
 
 
-@pytest.mark.parametrize("piece", [b"", BEGINNING])
-async def test_who_never_sends_a_whole_head_is_hung_up_on(piece: bytes) -> None:
+@pytest.mark.parametrize(
+    ("piece", "answer"),
+    [
+        (b"", b""),
+        (BEGINNING, b"HTTP/1.1 408 "),
+        (BEGINNING + b"Content-Length: 9\r\n\r\nhalf", b"HTTP/1.1 408 "),
+    ],
+)
+async def test_who_never_sends_a_whole_request_is_hung_up_on(piece: bytes, answer: bytes) -> None:
     async with WebServer(hello, "127.0.0.1", 0, connection=Hasty) as server:
-        assert await _said(server, piece) == b""
+        assert (await _said(server, piece))[:13] == answer
 
 
 async def test_a_slow_answer_is_none_of_it() -> None:
     async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
         await asyncio.sleep(Hasty.head_s * 3)
-        await answer(send, 200, [], b"hello")
+        await http.answer(send, 200, [], b"hello")
 
     async with WebServer(slow, "127.0.0.1", 0, connection=Hasty) as server:
         said = await _said(server, BEGINNING + b"Connection: close\r\nContent-Length: 0\r\n\r\n")

@@ -1,18 +1,16 @@
-import asyncio
 from collections.abc import Iterator
 from itertools import chain, repeat
 
 import pytest
 
-from autojump import AutojumpLoop
 from understudy.errors import RequestRefused
 from understudy.gateway.bodies import Bodies
 
 
 class Sender:
-    """Sends a request's body part by part; then it hangs up, or is silent."""
+    """Sends a request's body part by part; then it hangs up."""
 
-    def __init__(self, *parts: bytes, ends: bool = True, silent: bool = False) -> None:
+    def __init__(self, *parts: bytes, ends: bool = True) -> None:
         last = len(parts) - 1
         self._messages: Iterator[dict[str, object]] = chain(
             (
@@ -21,13 +19,8 @@ class Sender:
             ),
             repeat({"type": "http.disconnect"}),
         )
-        self._sent = 0
-        self._silent_after = len(parts) if silent else None
 
     async def receive(self) -> dict[str, object]:
-        if self._sent == self._silent_after:
-            await asyncio.Event().wait()
-        self._sent += 1
         return next(self._messages)
 
 
@@ -67,12 +60,3 @@ async def test_what_was_never_sent_whole_holds_no_room() -> None:
     assert await bodies.read({}, Sender(b"12345", ends=False).receive) is None
     await _refusal(bodies, Sender(b"12345", b"6789"))
     assert await bodies.read({}, Sender(b"12345678").receive) == b"12345678"
-
-
-def test_whoever_does_not_send_to_the_end_in_time_is_told_so() -> None:
-    bodies = Bodies(8, 8)
-    with asyncio.Runner(loop_factory=AutojumpLoop) as runner:
-        slow = Sender(b"1234", ends=False, silent=True)
-
-        assert runner.run(_refusal(bodies, slow)) == (408, "request_timeout")
-        assert runner.run(bodies.read({}, Sender(b"12345678").receive)) == b"12345678"

@@ -3,12 +3,7 @@
 import asyncio
 from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 class _Transport:
@@ -46,12 +41,15 @@ class _Transport:
 
 
 class Connection(HttpToolsProtocol):
-    """Ends where a request's head takes more than `head_bytes` or longer than `head_s`: neither
-    uvicorn nor httptools would ever stop to collect it, whoever sends it."""
+    """Ends where a request's head takes more than `head_bytes` or longer than `head_s`, or its
+    body longer than `body_s`: neither uvicorn nor httptools would ever stop to collect and to
+    wait, whoever sends it."""
 
     head_bytes = 65_536
     head_s = 20.0
+    body_s = 120.0
     _in_head = False
+    _in_body = False
     _begun = False
     """Whether the head began in the piece of data that was read last."""
     _collected = 0
@@ -59,7 +57,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", _Transport(transport)))
-        self._timer = self.loop.call_later(self.head_s, transport.close)
+        self._timer = self.loop.call_later(self.head_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -68,25 +66,44 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._begun = False
         super().data_received(data)
-        if not self._in_head or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.head_s, self.transport.close)
-        if not self._begun:
+        if self._in_head and not self._begun:
             self._collected += len(data)
-        if self._collected > self.head_bytes:
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            if self._collected > self.head_bytes:
+                self._refuse(b"431 Request Header Fields Too Large")
+        if self._timer is None and (self._in_head or self._in_body):
+            limit_s = self.head_s if self._in_head else self.body_s
+            self._timer = self.loop.call_later(limit_s, self._give_up)
 
     def on_message_begin(self) -> None:
         self._in_head = self._begun = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._in_body = False, True
         self._collected = 0
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._stop_timer()
+        super().on_message_complete()
+
+    def _give_up(self) -> None:
+        if self._in_head or self._in_body:
+            self._refuse(b"408 Request Timeout")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: bytes) -> None:
+        """Hang up, with a status unless that would go into an answer or after it."""
+        last = cast("RequestResponseCycle | None", self.cycle)
+        if last is None or (last.response_complete if self._in_head else not last.response_started):
+            head = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            self.transport.write(head % status)
+        self.transport.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
