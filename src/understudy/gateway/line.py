@@ -53,9 +53,12 @@ class ClientLine:
         assert self._timer is not None
         assert self._task is not None
         self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher])
+        # A task that is over knows this line by its traceback: kept here, it would leave a circle
+        # of everything that an answer had to do with to the garbage collector.
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.cancel()
+            await asyncio.wait([watcher])
         if not self._gone:
             return False
         # The cancellation was this line's own; one that came from outside stays pending.
