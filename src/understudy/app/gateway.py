@@ -1,6 +1,5 @@
 """The gateway over a bot's model servers."""
 
-import resource
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -8,15 +7,16 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from understudy.app.bot import Bot
+from understudy.app.open_files import open_files, shares
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.conversation.surroundings import new_id
 from understudy.gateway.asgi import Gateway, Source
 from understudy.gateway.limits import KeyLimits
+from understudy.platforms.web.connection import ClientLimits
 from understudy.platforms.web.serve import WebServer
 
 _LOG = structlog.get_logger()
-_OTHER_FILES = 128
 
 
 class _GatewayInForce:
@@ -39,23 +39,17 @@ class _GatewayInForce:
     def _gateway(self) -> Gateway:
         names = [c.name.rstrip("/") for c in self._bot.models.router.candidates if c.off is None]
         source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
-        settings = within_open_files(self._bot.settings().gateway, _open_files())
+        settings = within_open_files(self._bot.settings().gateway, open_files())
         return Gateway(settings, source, self._limits, new_id=new_id)
 
 
 def within_open_files(settings: GatewaySettings, files: int) -> GatewaySettings:
-    """With no more requests at a time than there are files for: a client's connection and a model
-    server's for each, and some for everything else."""
-    most = max(1, (files - _OTHER_FILES) // 2)
+    """With no more requests at a time than there are files for."""
+    most = shares(files).requests
     if settings.max_requests <= most:
         return settings
     _LOG.warning("gateway.few_files", max_requests=most, open_files=files)
     return settings.model_copy(update={"max_requests": most})
-
-
-def _open_files() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 2**31 if soft == resource.RLIM_INFINITY else soft
 
 
 @asynccontextmanager
@@ -64,5 +58,8 @@ async def gateway(bot: Bot) -> AsyncGenerator[str]:
     settings = bot.settings().gateway
     in_force = _GatewayInForce(bot)
     in_force.current()
-    async with WebServer(in_force, settings.host, settings.port, setting="gateway.port") as server:
+    limits = ClientLimits(connections=shares(open_files()).clients)
+    async with WebServer(
+        in_force, settings.host, settings.port, setting="gateway.port", limits=limits
+    ) as server:
         yield f"{server.url}/v1"

@@ -10,6 +10,7 @@ from typing import cast
 from understudy.app.board import anyone_usable, candidate_views, gauges
 from understudy.app.bot import Bot, folder_of
 from understudy.app.lore import try_lore
+from understudy.app.open_files import open_files, shares
 from understudy.app.sight import Taken
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import Place
@@ -63,6 +64,7 @@ def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
         for_machines=[("/metrics", metrics.page)],
         eyes=_eyes(bot),
         personas=_personas(bot),
+        visitors=shares(open_files()).visitors,
         clock=bot.clocks.wall,
     )
 

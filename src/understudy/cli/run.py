@@ -33,10 +33,12 @@ def _write_first_files() -> None:
 
 
 async def _run(config: "Config", logs: "Logs") -> None:
+    from understudy.app.open_files import allow_more
     from understudy.app.running import need_a_provider, running, until_told_to_stop
     from understudy.app.service import as_service
 
     need_a_provider(config)
+    allow_more()
     async with running(config, logs) as everything:
         _say_where(everything)
         async with as_service():

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from understudy.gateway import http
 from understudy.platforms.web.chat import BROWSER_COOKIE
-from understudy.platforms.web.connection import Connection
+from understudy.platforms.web.connection import ClientLimits
 from understudy.platforms.web.serve import WebServer
 from web_double import says
 from web_site import CHAT, site
@@ -16,8 +17,7 @@ from web_site import CHAT, site
 BEGINNING = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
-class Hasty(Connection):
-    head_s = body_s = 0.1
+HASTY = ClientLimits(head_s=0.1, body_s=0.1)
 
 
 async def hello(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,16 +79,48 @@ async def test_a_large_body_and_a_large_cookie_are_none_of_it() -> None:
     ],
 )
 async def test_who_never_sends_a_whole_request_is_hung_up_on(piece: bytes, answer: bytes) -> None:
-    async with WebServer(hello, "127.0.0.1", 0, connection=Hasty) as server:
+    async with WebServer(hello, "127.0.0.1", 0, limits=HASTY) as server:
         assert (await _said(server, piece))[:13] == answer
+
+
+async def test_where_there_are_too_many_the_longest_silent_makes_room() -> None:
+    async with WebServer(hello, "127.0.0.1", 0, limits=ClientLimits(connections=3)) as server:
+        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(5)]
+        said = await _said(server, BEGINNING + b"Connection: close\r\n\r\n")
+
+        assert said.endswith(b"hello")
+        for reader, _ in silent[:3]:
+            with suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 1) == b""
+        assert not silent[4][0].at_eof()
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_nobody_who_is_being_answered_makes_room() -> None:
+    asking, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
+        asking.set()
+        await gate.wait()
+        await http.answer(send, 200, [], b"hello")
+
+    request = BEGINNING + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+    async with WebServer(slow, "127.0.0.1", 0, limits=ClientLimits(connections=1)) as server:
+        answered = asyncio.create_task(_said(server, request))
+        await asking.wait()
+        assert b"hello" not in await _said(server, request)
+        gate.set()
+
+        assert (await answered).endswith(b"hello")
 
 
 async def test_a_slow_answer_is_none_of_it() -> None:
     async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await asyncio.sleep(Hasty.head_s * 3)
+        await asyncio.sleep(HASTY.head_s * 3)
         await http.answer(send, 200, [], b"hello")
 
-    async with WebServer(slow, "127.0.0.1", 0, connection=Hasty) as server:
+    async with WebServer(slow, "127.0.0.1", 0, limits=HASTY) as server:
         said = await _said(server, BEGINNING + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
 
     assert said.endswith(b"hello")

@@ -1,9 +1,12 @@
 """One client's connection: uvicorn's protocol, and what it leaves out."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import cast
 
+from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 
 class _Transport:
@@ -40,24 +43,44 @@ class _Transport:
             self._transport.write(head)
 
 
-class Connection(HttpToolsProtocol):
-    """Ends where a request's head takes more than `head_bytes` or longer than `head_s`, or its
-    body longer than `body_s`: neither uvicorn nor httptools would ever stop to collect and to
-    wait, whoever sends it."""
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """What is put up with before anybody is asked who they are. Neither uvicorn nor httptools
+    would ever stop to collect and to wait."""
 
-    head_bytes = 65_536
-    head_s = 20.0
-    body_s = 120.0
-    _in_head = False
-    _in_body = False
-    _begun = False
-    """Whether the head began in the piece of data that was read last."""
-    _collected = 0
-    _timer: asyncio.TimerHandle | None = None
+    connections: int = 1000
+    head_bytes: int = 65_536
+    head_s: float = 20.0
+    body_s: float = 120.0
+
+
+class Connection(HttpToolsProtocol):
+    """Ends at the limits. Where there are too many, whoever has kept the server waiting longest
+    for a request has to make room."""
+
+    def __init__(
+        self,
+        limits: ClientLimits,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = limits
+        self._in_head = False
+        self._in_body = False
+        self._begun = False
+        """Whether the head began in the piece of data that was read last."""
+        self._collected = 0
+        self._timer: asyncio.TimerHandle | None = None
+        """Runs while a request is waited for."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", _Transport(transport)))
-        self._timer = self.loop.call_later(self.head_s, self._give_up)
+        self._timer = self.loop.call_later(self._limits.head_s, self._give_up)
+        if len(self.connections) > self._limits.connections:
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -70,10 +93,10 @@ class Connection(HttpToolsProtocol):
             return
         if self._in_head and not self._begun:
             self._collected += len(data)
-            if self._collected > self.head_bytes:
+            if self._collected > self._limits.head_bytes:
                 self._refuse(b"431 Request Header Fields Too Large")
         if self._timer is None and (self._in_head or self._in_body):
-            limit_s = self.head_s if self._in_head else self.body_s
+            limit_s = self._limits.head_s if self._in_head else self._limits.body_s
             self._timer = self.loop.call_later(limit_s, self._give_up)
 
     def on_message_begin(self) -> None:
@@ -90,6 +113,23 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         self._stop_timer()
         super().on_message_complete()
+
+    @property
+    def patience_ends(self) -> float | None:
+        """In the loop's time; `None` while no request is waited for."""
+        return None if self._timer is None else self._timer.when()
+
+    def leave(self) -> None:
+        self._stop_timer()
+        self.transport.abort()
+
+    def _make_room(self) -> None:
+        waiting = {
+            ends: other
+            for other in self.connections
+            if isinstance(other, Connection) and (ends := other.patience_ends) is not None
+        }
+        waiting[min(waiting)].leave()
 
     def _give_up(self) -> None:
         if self._in_head or self._in_body:

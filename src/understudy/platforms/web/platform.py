@@ -12,6 +12,7 @@ from starlette.routing import Route
 from understudy.config.settings import Web
 from understudy.platforms.web.access import Access, is_loopback
 from understudy.platforms.web.chat import Answers, ChatApi, Eyes, Memory
+from understudy.platforms.web.connection import ClientLimits
 from understudy.platforms.web.feed import Feed
 from understudy.platforms.web.operator import CandidateView, Desk, OperatorPages, Switches
 from understudy.platforms.web.pages import Face
@@ -41,6 +42,8 @@ class House:
     for_machines: Sequence[tuple[str, ReadPage]] = ()
     eyes: Eyes | None = None
     personas: PersonaDesk | None = None
+    visitors: int = 1000
+    """Connections at a time."""
     clock: Callable[[], float] = time.time
     """Wall clock."""
 
@@ -66,7 +69,9 @@ class WebPlatform:
         """Serve until left. Raises ConfigError where the settings or the port forbid it."""
         check_host(house.web)
         self._access = _access(house)
-        async with WebServer(self._site(house), house.web.host, house.web.port) as server:
+        limits = ClientLimits(connections=house.visitors)
+        site = self._site(house)
+        async with WebServer(site, house.web.host, house.web.port, limits=limits) as server:
             self.url = server.url
             try:
                 yield

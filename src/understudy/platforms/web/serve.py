@@ -4,15 +4,20 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from functools import partial
 from typing import Self
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from understudy.errors import ConfigError
-from understudy.platforms.web.connection import Connection
+from understudy.platforms.web.connection import ClientLimits, Connection
 
 GRACE_S = 3
+ACCEPTED_AT_ONCE = 32
+"""asyncio takes so many new connections before it looks at any: beyond the limit for connections,
+and beyond that for open files, if they were as many as may wait."""
+_MAY_WAIT = 2048
 
 
 class _Server(uvicorn.Server):
@@ -49,14 +54,15 @@ class WebServer:
         port: int,
         *,
         setting: str = "web.port",
-        connection: type[Connection] = Connection,
+        limits: ClientLimits | None = None,
     ) -> None:
         self._socket = _listen(host, port, setting)
         self._host = host
         # The peer's real address decides who comes in free, so no header may change it.
         config = uvicorn.Config(
             app,
-            http=connection,
+            # uvicorn only ever calls it.
+            http=partial(Connection, limits or ClientLimits()),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,
@@ -64,6 +70,7 @@ class WebServer:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_S,
+            backlog=ACCEPTED_AT_ONCE,
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
@@ -83,6 +90,8 @@ class WebServer:
             if self._task.done():
                 self._task.result()
             await asyncio.sleep(0.01)
+        # Said again, because asyncio has told the kernel its own number.
+        self._socket.listen(_MAY_WAIT)
         return self
 
     async def __aexit__(self, *_: object) -> None:
