@@ -17,6 +17,7 @@ from understudy.errors import StorageError
 from understudy.storage.database import database_path
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LEAST_LOCK = 16
 _LEAST_SECRET = 6
 """Shorter ones are dummies such as `none`, which stand in many a text."""
 
@@ -24,7 +25,13 @@ _LEAST_SECRET = 6
 def unsafe(config: Config) -> tuple[Check, ...]:
     """A check for each thing that should be otherwise; none where all is well."""
     settings = config.settings
-    return (*_files(config), *_plain_keys(config), *_open_doors(settings), *_written(settings))
+    return (
+        *_files(config),
+        *_plain_keys(config),
+        *_open_doors(settings),
+        *_guessable(settings),
+        *_written(settings),
+    )
 
 
 def _files(config: Config) -> Iterator[Check]:
@@ -89,6 +96,24 @@ def _open_doors(settings: Settings) -> Iterator[Check]:
             "gateway.cors_origins, or add gateway.keys"
         )
         yield Check("gateway", ok=False, advice=advice)
+
+
+def _guessable(settings: Settings) -> Iterator[Check]:
+    web, gateway = settings.web, settings.gateway
+    tokens = [("web.token", web.token), ("web.chat_token", web.chat_token)]
+    keys = [(f"the key of {key.name}", key.key) for key in gateway.keys]
+    for door, section, locks in (("web", web, tokens), ("gateway", gateway, keys)):
+        short = [
+            name
+            for name, lock in locks
+            if section.enabled and lock and len(lock.get_secret_value()) < _LEAST_LOCK
+        ]
+        if short:
+            advice = (
+                f"{', '.join(short)} can be guessed: take at least {_LEAST_LOCK} random "
+                "characters, as `openssl rand -hex 16` prints them"
+            )
+            yield Check(door, ok=is_loopback(section.host), advice=advice)
 
 
 def _written(settings: Settings) -> Iterator[Check]:

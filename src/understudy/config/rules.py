@@ -156,6 +156,8 @@ def _gateway_keys_have_one_source(settings: Settings) -> Iterator[Mistake]:
             yield Mistake(path, "needs exactly one of sha256, env or key")
         elif key.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", key.sha256):
             yield Mistake((*path, "sha256"), "should be the 64 digits of `understudy gateway key`")
+        elif key.key is not None and not key.key.get_secret_value().strip():
+            yield Mistake(path, "is empty, and would let in whoever has no key at all")
 
 
 _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (

@@ -74,6 +74,14 @@ def test_a_database_that_others_can_read_is_told(tmp_path: Path) -> None:
         ),
         ("gateway: {enabled: true, cors_origins: ['*']}\n", "gateway: any web page"),
         (f"gateway: {{enabled: true, keys: [{{name: tavern, key: {KEY}}}]}}\n", "key of tavern"),
+        (
+            "web: {token: hunter2, chat_token: abc}\n",
+            "web: web.token, web.chat_token can be guessed",
+        ),
+        (
+            "gateway: {enabled: true, keys: [{name: a, key: sk-1}]}\n",
+            "gateway: the key of a can be",
+        ),
         ("logging: {prompts: true}\n", "logging: prompts and replies are written to prompts"),
         ("debug: {error_text: true}\n", "debug.error_text: texts of servers"),
     ],

@@ -166,6 +166,8 @@ vison: {}
         ("gateway: {keys: [{name: x}]}", 1, "exactly one of"),
         ("gateway: {keys: [{name: x, sha256: abc}]}", 1, "64 digits"),
         ("gateway: {keys: [{}]}", 1, "is missing"),
+        ("gateway: {keys: ['']}", 1, "whoever has no key"),
+        ("gateway: {keys: [{name: x, key: ' '}]}", 1, "whoever has no key"),
         ("logging: {level: 2026-13-45}", None, "put it in quotes"),
         ("a: &a [*a]", 1, "more keys"),
     ],

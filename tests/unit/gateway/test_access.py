@@ -86,6 +86,12 @@ def test_a_wrong_key_is_refused(headers: dict[bytes, bytes]) -> None:
     assert refusal(Access([plain()]), "127.0.0.1", headers).status == 401
 
 
+def test_who_has_no_key_does_not_come_in_by_the_hash_of_nothing() -> None:
+    nothing = GatewayKey(name="empty", sha256=hashlib.sha256(b"").hexdigest())
+
+    assert refusal(Access([plain(key=""), nothing]), "127.0.0.1", LOCAL).status == 401
+
+
 def test_a_key_from_an_unset_variable_stops_the_start_and_names_the_variable() -> None:
     with pytest.raises(ConfigError, match="THIRD_KEY"):
         Access([GatewayKey(name="named", env="THIRD_KEY")])
