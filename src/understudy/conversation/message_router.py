@@ -109,7 +109,9 @@ class MessageRouter:
 
     async def edited(self, inbound: Inbound) -> None:
         """A known message says something else now. Restarts its reply if nothing of it is shown."""
-        batch_id = await self._out.store.edit(inbound)
+        standing = self._out.preferences.now.standing(inbound)
+        kept = _unread(inbound) if standing.opted_out else inbound
+        batch_id = await self._out.store.edit(kept)
         answer = self._answer_to(batch_id)
         if answer is not None and not answer.shown:
             answer.interrupt(Interruption.EDITED)

@@ -161,6 +161,21 @@ async def test_optout_leaves_messages_unread_until_one_is_back(
     assert double.answers_to(unread) == []
 
 
+async def test_whoever_opted_out_is_not_read_through_the_replies_of_others_either(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    bob = double.world.add_user("bob")
+    await _told(double, await double.slash(channel, ann, "optout"))
+    private = await double.say(channel, ann, "my secret")
+    answers_to = {"message_id": private["id"], "channel_id": channel["id"]}
+    asked = await double.say(channel, bob, double.mention("why?"), reply_to=answers_to)
+    await stage.answer_to(asked)
+
+    (prompt,) = stage.models.prompts
+    assert "secret" not in str(prompt.request.messages)
+    assert "why?" in str(prompt.request.messages)
+
+
 async def test_reset_and_forget_me_empty_the_memory(
     double: DiscordDouble, stage: Stage, channel: Json, ann: Json
 ) -> None:

@@ -337,6 +337,15 @@ async def test_whoever_opted_out_is_neither_read_nor_answered() -> None:
     assert (decision.reason, lines) == ("opted_out", ())
 
 
+async def test_what_whoever_opted_out_edits_stays_unread() -> None:
+    async with Talk() as talk:
+        await talk.router.preferences.opt_out("discord", "1", out=True)
+        await talk.router.receive(message("m1", "my secret", place=LOUNGE))
+        await talk.router.edited(message("m1", "my other secret", place=LOUNGE))
+
+        assert await talk.router.store.transcript(Channel.of(LOUNGE), 10) == ()
+
+
 async def test_a_shutdown_gives_the_batch_to_the_next_process() -> None:
     first = Talk()
     first.models.gate.clear()

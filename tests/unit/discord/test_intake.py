@@ -295,5 +295,23 @@ async def test_a_picture_that_is_replied_to_is_looked_at(
     assert camera.names == ["cat.png"]
 
 
+async def test_of_whoever_is_left_unread_no_picture_is_fetched_and_nothing_quoted(
+    world: World, make: Make, channel: Json, ann: Json
+) -> None:
+    camera, bob = Camera(), world.add_user("bob")
+    shown = [_picture(world, channel)]
+    hers = world.write(channel["id"], ann, "my secret", attachments=shown)
+    intake = Intake(Discord(), [], _never, camera, unread=lambda user_id: user_id == int(ann["id"]))
+    me_id = int(world.me["id"])
+
+    await intake.read(make(channel, ann, f"{_at(world)} look", attachments=shown), me_id)
+    asked = make(channel, bob, f"{_at(world)} what is that?", reply_to=_ref(hers))
+    inbound = await intake.read(asked, me_id)
+
+    assert inbound is not None
+    assert camera.names == []
+    assert inbound.text == ("[replying to somebody whose messages are left unread]\nwhat is that?")
+
+
 def _ref(message: Json) -> Json:
     return {"message_id": message["id"], "channel_id": message["channel_id"]}

@@ -204,6 +204,7 @@ class DiscordClient(discord.AutoShardedClient):
             self._is_member,
             self._parts.take_images,
             lambda place: takes_part(place, settings.participation),
+            lambda user_id: (PLATFORM, str(user_id)) in desk.preferences.now.opted_out,
         )
         return await intake.read(message, self.user.id)
 

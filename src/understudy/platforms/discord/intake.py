@@ -41,6 +41,7 @@ TakeImages = Callable[[Sequence[FoundImage], str], Awaitable[Taken | None]]
 is off, and the message is then read as if pictures were files of any other kind."""
 IsMember = Callable[[int], Awaitable[bool]]
 """Whether that user shares a server with the bot."""
+_UNREAD = "[replying to somebody whose messages are left unread]"
 
 
 class Intake:
@@ -53,15 +54,18 @@ class Intake:
         is_member: IsMember,
         take_images: TakeImages | None = None,
         listens: Callable[[Place], bool] = lambda _place: False,
+        unread: Callable[[int], bool] = lambda _user_id: False,
     ) -> None:
         """`listens` says where the bot takes part unasked: only there, and where it is addressed,
-        are pictures fetched."""
+        are pictures fetched. Of whom `unread` names neither words nor pictures are passed on
+        when others reply to them, and no pictures of their own are fetched."""
         self._settings = settings
         spoken = "|".join(re.escape(name) for name in names if name.strip())
         self._name = re.compile(rf"(?<!\w)(?:{spoken})(?!\w)", re.IGNORECASE) if spoken else None
         self._is_member = is_member
         self._take_images = take_images
         self._listens = listens
+        self._unread = unread
 
     async def read(self, message: discord.Message, me_id: int) -> Inbound | None:
         """The message for the inbox, or None when it is none of the bot's business."""
@@ -73,16 +77,18 @@ class Intake:
             return None
         replied = await _replied_to(message)
         addressed = self._addressed(message, me_id, replied)
+        heard = None if replied is None or self._unread(replied.author.id) else replied
         taken = None
-        if addressed is not None or self._listens(place):
-            taken = await self._pictures(message, replied)
+        if self._looks_at(message, place, addressed):
+            taken = await self._pictures(message, heard)
         pictures, notes = taken or ((), ())
         text = text_of(message, me_id, pictures_taken=bool(pictures))
+        quote = quote_of(heard, me_id) if heard else _UNREAD
         return Inbound(
             message_id=str(message.id),
             place=place,
             author=author,
-            text="\n".join([quote_of(replied, me_id), text]) if replied else text,
+            text="\n".join([quote, text]) if replied else text,
             sent_at=message.created_at.timestamp(),
             addressed=addressed,
             to_others=addressed is None and _turns_to_others(message, me_id, replied),
@@ -95,6 +101,12 @@ class Intake:
         asked = place.private and self._settings.dms == "members"
         member = await self._is_member(int(author.id)) if asked else False
         return refusal(self._settings, place, author, member=member)
+
+    def _looks_at(
+        self, message: discord.Message, place: Place, addressed: Addressed | None
+    ) -> bool:
+        heeded = addressed is not None or self._listens(place)
+        return heeded and not self._unread(message.author.id)
 
     def _addressed(
         self, message: discord.Message, me_id: int, replied: discord.Message | None
