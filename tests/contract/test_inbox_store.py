@@ -281,6 +281,25 @@ async def test_replies_are_found_by_the_messages_that_carry_them(store: InboxSto
     assert await store.last_reply(Channel.of(WEB)) is None
 
 
+async def test_all_messages_that_carry_a_reply_are_known(store: InboxStore) -> None:
+    batch = await claimed(store, written("m1"))
+    assert await store.parts("r-b1") == ()
+    await answer(store, batch, "one")
+
+    assert await store.parts("r-b1") == ("r-b1-1", "r-b1-2")
+
+
+async def test_a_reply_is_forgotten_once_a_message_that_carries_it_is_deleted(
+    store: InboxStore,
+) -> None:
+    await answer(store, await claimed(store, written("m1")), "regretted")
+    await answer(store, await claimed(store, written("m2"), batch_id="b2"), "two")
+
+    assert await store.delete("web", "r-b1-1") is None
+    assert await store.delete("discord", "r-b1-2") is None
+    assert texts(await store.history(HERE, 99, 10)) == ["hi", "hi", "two"]
+
+
 async def test_each_channel_has_a_watermark_at_its_newest_message(store: InboxStore) -> None:
     await store.add(written("m1"), ANSWER, 100.0)
     await store.add(written("m2"), IGNORE, 102.0)

@@ -275,7 +275,7 @@ class InboxStore(Protocol):
 
     async def delete(self, platform: str, message_id: str) -> str | None:
         """Forget a message's text; an unclaimed one becomes `ignored`. The id of the live batch
-        that holds it."""
+        that holds it. Of a message of the bot, the reply that it carries is forgotten."""
         ...
 
     async def transcript(
@@ -286,6 +286,10 @@ class InboxStore(Protocol):
 
     async def reply_at(self, platform: str, message_id: str) -> str | None:
         """Which reply a message of the bot carries."""
+        ...
+
+    async def parts(self, reply_id: str) -> tuple[str, ...]:
+        """The platform's ids of the messages that carry a reply, in their order."""
         ...
 
     async def last_reply(self, channel: Channel) -> str | None: ...

@@ -172,6 +172,9 @@ class MemoryInbox:
     async def delete(self, platform: str, message_id: str) -> str | None:
         row = self._t.message(platform, message_id)
         if row is None:
+            gone = await self.reply_at(platform, message_id)
+            if gone is not None:
+                self._t.replies[gone].blank()
             return None
         row.blank()
         return self._t.live_batch(row)
@@ -190,6 +193,10 @@ class MemoryInbox:
             if channel.platform == platform and message_id in reply.message_ids:
                 return reply_id
         return None
+
+    async def parts(self, reply_id: str) -> tuple[str, ...]:
+        reply = self._t.replies.get(reply_id)
+        return () if reply is None else reply.message_ids
 
     async def last_reply(self, channel: Channel) -> str | None:
         return next(reversed(self._t.replies_in(channel)), None)

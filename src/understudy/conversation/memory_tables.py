@@ -75,6 +75,10 @@ class ReplyRow:
     message_ids: tuple[str, ...]
     replaced: bool = False
 
+    def blank(self) -> None:
+        """Forget what it says."""
+        self.line = replace(self.line, text="")
+
 
 @dataclass(slots=True)
 class MemoryTables:
@@ -143,4 +147,4 @@ class MemoryTables:
             batch_ids.add(row.batch_id)
         for reply in self.replies.values():
             if reply.batch_id in batch_ids:
-                reply.line = replace(reply.line, text="")
+                reply.blank()

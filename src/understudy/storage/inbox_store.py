@@ -37,7 +37,7 @@ from understudy.conversation.inbox import (
 from understudy.storage import rows
 from understudy.storage.database import Database
 from understudy.storage.keepsake import Keepsake, Words
-from understudy.storage.memory_store import SqlMemory
+from understudy.storage.memory_store import SqlMemory, carried_by, parts_of
 from understudy.storage.records import insert_replies
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages, sent
 
@@ -226,11 +226,10 @@ class SqlInbox(SqlMemory):
         return await self._db.write(work)
 
     async def reopen(self, reply_id: str, claim: Reclaim) -> Batch | None:
-        shown = select(sent.c.message_id).where(sent.c.reply_id == reply_id).order_by(sent.c.part)
         batch_id = select(messages.c.batch_id).where(messages.c.reply_id == reply_id)
 
         def work(connection: Connection) -> Batch | None:
-            replaces = tuple(connection.scalars(shown).all())
+            replaces = tuple(connection.scalars(parts_of(reply_id)).all())
             moved = self._move(
                 connection,
                 and_(batches.c.id == batch_id.scalar_subquery(), SETTLED),
@@ -282,7 +281,8 @@ class SqlInbox(SqlMemory):
         return await self._db.write(work)
 
     async def delete(self, platform: str, message_id: str) -> str | None:
-        await self._forget(_is(platform, message_id), replies_too=False)
+        gone = or_(_is(platform, message_id), carried_by(platform, message_id))
+        await self._forget(gone, replies_too=False)
         return await self._db.read(lambda on: self._live_batch(on, platform, message_id))
 
     def _mine(self, batch_id: str) -> ColumnElement[bool]:

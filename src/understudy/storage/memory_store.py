@@ -109,6 +109,10 @@ class SqlMemory:
         )
         return await self._text(chosen)
 
+    async def parts(self, reply_id: str) -> tuple[str, ...]:
+        chosen = parts_of(reply_id)
+        return await self._db.read(lambda on: tuple(on.scalars(chosen).all()))
+
     async def last_reply(self, channel: Channel) -> str | None:
         chosen = select(messages.c.reply_id).where(_within(channel), messages.c.role == "assistant")
         return await self._text(_newest_first(chosen).limit(1))
@@ -259,6 +263,18 @@ class SqlMemory:
 
     async def _rows(self, chosen: Executable) -> Sequence[RowMapping]:
         return await self._db.read(lambda on: on.execute(chosen).mappings().all())
+
+
+def parts_of(reply_id: str) -> Select[tuple[str]]:
+    return select(sent.c.message_id).where(sent.c.reply_id == reply_id).order_by(sent.c.part)
+
+
+def carried_by(platform: str, message_id: str) -> ColumnElement[bool]:
+    """The reply that a message of the bot shows."""
+    shown = select(sent.c.reply_id).where(
+        sent.c.platform == platform, sent.c.message_id == message_id
+    )
+    return messages.c.reply_id == shown.scalar_subquery()
 
 
 def _within(channel: Channel) -> ColumnElement[bool]:

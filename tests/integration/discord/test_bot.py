@@ -1,5 +1,6 @@
 """The whole bot over real sockets: what people do on Discord, and what they see."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +16,7 @@ from discord_double.rest import Fault
 from discord_double.stage import QUICK_EDITS, Stage
 from talk import QUICK, offline_record, settings
 from understudy.config.settings import Participation, Settings
+from understudy.conversation.inbox import Channel
 from understudy.errors import ConfigError
 from understudy.platforms.discord.presence import AWAY
 from understudy.routing.attempts import OfflineReason
@@ -159,6 +161,36 @@ async def test_regenerate_replaces_the_answer_and_delete_removes_it(
     await double.press(await stage.answer_to(asked), ann, "Delete")
 
     await double.until(lambda: double.sent() == [])
+
+
+async def test_delete_takes_the_reply_that_it_stands_below_and_no_other(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.script = [f"{'x' * 1900} {'y' * 1900}"]
+    stage.models.gate.clear()
+    asked = await double.say(channel, ann, double.mention("tell me all"))
+    await double.until(lambda: double.answers_to(asked))
+    other = double.world.write(channel["id"], double.world.me, "the end of another reply")
+    stage.models.gate.set()
+    (last,) = await double.until(lambda: [m for m in double.sent() if len(buttons_of(m)) == 2])
+    await _stored(stage, channel)
+    await double.press(last, ann, "Delete")
+
+    await double.until(lambda: len(double.sent()) == 1)
+    assert double.sent() == [other]
+
+
+async def test_a_deleted_answer_is_in_no_later_prompt(
+    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+) -> None:
+    stage.models.script = ["regretted", "fine"]
+    answer = await stage.answer_to(await double.say(channel, ann, double.mention("hello")))
+    await _stored(stage, channel)
+    await double.press(answer, ann, "Delete")
+    await double.until(lambda: double.sent() == [])
+    await stage.answer_to(await double.say(channel, ann, double.mention("again")))
+
+    assert "regretted" not in str(stage.models.prompts[-1].request)
 
 
 async def test_only_the_author_or_a_moderator_may_press(
@@ -414,3 +446,12 @@ async def test_a_channel_without_permission_to_write_is_not_listened_to(
 def _last_prompt(stage: Stage) -> str:
     messages = stage.models.prompts[-1].request.messages
     return "\n".join(getattr(part, "text", "") for m in messages for part in m.parts)
+
+
+async def _stored(stage: Stage, channel: Json) -> None:
+    """Wait until the reply that is shown there is stored as well."""
+    for _ in range(500):
+        if await stage.router.store.last_reply(Channel("discord", channel["id"])) is not None:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the reply was never stored")

@@ -75,7 +75,10 @@ class DiscordClient(discord.AutoShardedClient):
         self._parts = parts
         self._connected = connected
         self._tree = build_tree(self, parts.desk, self._is_admin)
-        self._controls = ReplyControls(parts.router.stop, parts.router.regenerate, self._is_admin)
+        router = parts.router
+        self._controls = ReplyControls(
+            router.stop, router.regenerate, router.store.parts, self._is_admin
+        )
         self._marks: dict[int, Sequence[Watermark]] = {}
         self._beginning: set[int] = set()
         """Shards whose new session Discord has not yet announced."""

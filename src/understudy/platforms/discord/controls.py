@@ -4,6 +4,7 @@ Everything a press needs stands in the button's id, so buttons outlive restarts.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -79,6 +80,8 @@ class ReplyControls:
     """False when that reply does not run."""
     regenerate: Callable[[str], Awaitable[str | None]]
     """None when there is nothing to replace."""
+    parts: Callable[[str], Awaitable[tuple[str, ...]]]
+    """The ids of the messages that carry a reply; none where that is no longer known."""
     is_admin: Callable[[int], bool]
 
     async def pressed(self, interaction: discord.Interaction) -> bool:
@@ -107,8 +110,7 @@ class ReplyControls:
         self, button: ButtonId, message: discord.Message, interaction: discord.Interaction
     ) -> None:
         if button.press is Press.DELETE:
-            async for part in _parts(message):
-                await part.delete()
+            await self._delete(button, message, interaction.client)
             return
         if button.press is Press.STOP:
             done = self.stop(button.reply_id)
@@ -116,6 +118,19 @@ class ReplyControls:
             done = await self.regenerate(button.reply_id) is not None
         if not done:
             await interaction.followup.send("That reply is over and done with.", ephemeral=True)
+
+    async def _delete(
+        self, button: ButtonId, last: discord.Message, client: discord.Client
+    ) -> None:
+        channel = client.get_partial_messageable(last.channel.id)
+        known = await self.parts(button.reply_id)
+        # Parts of another reply may stand between: only what is not on record is searched for.
+        if not known:
+            async for part in _parts(last):
+                await part.delete()
+        for message_id in reversed(known):
+            with suppress(discord.NotFound):
+                await channel.get_partial_message(int(message_id)).delete()
 
 
 def _button_of(interaction: discord.Interaction) -> ButtonId | None:
