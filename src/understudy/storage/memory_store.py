@@ -265,7 +265,7 @@ class SqlMemory:
         return await self._db.read(lambda on: on.execute(chosen).mappings().all())
 
 
-def parts_of(reply_id: str) -> Select[tuple[str]]:
+def parts_of(reply_id: str) -> Select[str]:
     return select(sent.c.message_id).where(sent.c.reply_id == reply_id).order_by(sent.c.part)
 
 
