@@ -18,6 +18,7 @@ from understudy.storage.tables import HEAD, metadata
 R = TypeVar("R")
 
 _BUSY_S = 10
+_SCRUB_MS = 500
 _READERS = 3
 _PRAGMAS: tuple[str, ...] = (
     "PRAGMA journal_mode = WAL",
@@ -90,6 +91,11 @@ class Database:
         """In a transaction that nobody else writes beside; rolled back on any exception."""
         return await self._on(self._writer, lambda: self._write(work))
 
+    async def scrub(self) -> None:
+        """Take out of the file what was overwritten: until then the log of recent writes, which
+        SQLite keeps beside it, still has the old words. A reader in the way leaves it as it is."""
+        await self._on(self._writer, self._scrub)
+
     async def _on(self, threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
@@ -107,6 +113,15 @@ class Database:
                 connection.rollback()
                 raise
             return done
+
+    def _scrub(self) -> None:
+        with _storage_errors(self.path), self._engine.connect() as connection:
+            # Writers wait behind this one, so that it must not wait for a long backup.
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_SCRUB_MS}")
+            try:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
 
     def _close(self) -> None:
         self._readers.shutdown()

@@ -168,7 +168,7 @@ class SqlMemory:
         await self._db.write(lambda connection: connection.execute(newer))
 
     async def forget_author(self, platform: str, author_id: str) -> int:
-        return await self._forget(
+        forgotten = await self._forget(
             and_(
                 messages.c.platform == platform,
                 messages.c.author_id == author_id,
@@ -176,9 +176,12 @@ class SqlMemory:
                 messages.c.text.is_not(None) if self._keepsake is None else true(),
             )
         )
+        await self._db.scrub()
+        return forgotten
 
     async def delete_channel(self, channel: Channel) -> None:
         await self._forget(_within(channel))
+        await self._db.scrub()
 
     async def prune(self, before: float) -> int:
         old = and_(
@@ -203,7 +206,10 @@ class SqlMemory:
             )
             return removed.rowcount
 
-        return await self._db.write(work)
+        removed = await self._db.write(work)
+        # Single messages are deleted too often for this; theirs is done here.
+        await self._db.scrub()
+        return removed
 
     async def _forget(self, where: ColumnElement[bool], *, replies_too: bool = True) -> int:
         """Blank these messages and the replies to them; what nobody claimed is not answered."""

@@ -1,9 +1,13 @@
 """Processes that share a database, one after the other and at the same time."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from talk import WEB, message
+import pytest
+
+from talk import ANN, WEB, message
 from understudy.conversation.inbox import Channel, Claim, Decision
+from understudy.storage.inbox_store import SqlInbox
 from understudy.storage.instance import take_instance
 from understudy.storage.opened import open_storage
 
@@ -61,3 +65,29 @@ async def test_with_persist_off_nothing_that_was_said_reaches_the_disk(tmp_path:
     assert b"m1" in written
     assert b"canary" not in written
     assert b"Ann" not in written
+
+
+async def _delete_and_prune(inbox: SqlInbox) -> None:
+    await inbox.delete("web", "m1")
+    await inbox.prune(0.0)
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [
+        lambda inbox: inbox.forget_author("web", ANN.id),
+        lambda inbox: inbox.delete_channel(HERE),
+        _delete_and_prune,
+    ],
+    ids=["person", "conversation", "message"],
+)
+async def test_what_is_forgotten_is_in_no_file_while_the_bot_runs_on(
+    tmp_path: Path, forget: Callable[[SqlInbox], Awaitable[object]]
+) -> None:
+    async with open_storage(tmp_path / "bot.db", persist=True) as opened:
+        await opened.inbox.add(message("m1", "canary-in-the-mine"), ANSWER, 100.0)
+        await forget(opened.inbox)
+        written = b"".join(f.read_bytes() for f in tmp_path.iterdir())
+
+    assert b"m1" in written
+    assert b"canary" not in written
