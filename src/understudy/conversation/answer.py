@@ -50,7 +50,7 @@ class Interruption(StrEnum):
     DELETED = "deleted"
     """The message it answers is gone."""
     EDITED = "edited"
-    """The message it answers says something else now."""
+    """What it answers says something else now."""
     LOST = "lost"
     """Another process holds the batch."""
 
@@ -67,7 +67,7 @@ class Answer:
         self._mood = mood
         self._lease = Lease(surroundings.store, batch.id, batch.lease_until, surroundings.now)
         self._delivery = open_delivery(self._task())
-        self._interrupted: asyncio.Future[Interruption] | None = None
+        self._interrupted: asyncio.Future[Interruption] | None = _nobody_interrupts()
         self._text = ""
         self._attempts: list[AttemptRecord] = []
 
@@ -80,9 +80,13 @@ class Answer:
         return self._delivery.shown()
 
     def interrupt(self, why: Interruption) -> None:
-        """Break off while the model speaks; without effect before and after that."""
-        if self._interrupted is not None and not self._interrupted.done():
-            self._interrupted.set_result(why)
+        """Break off, as long as the model has not said all of it."""
+        if self._interrupted is None:
+            return
+        if self._interrupted.done():
+            # Not heeded yet; this one will be at the next try.
+            self._interrupted = _nobody_interrupts()
+        self._interrupted.set_result(why)
 
     async def run(self) -> None:
         """To the end, whatever happens; raises nothing but CancelledError."""
@@ -117,6 +121,7 @@ class Answer:
         heard = await self._attend()
         while heard is Interruption.EDITED:
             self._text = ""
+            await self.question.reread()
             heard = await self._attend()
         if isinstance(heard, Interruption):
             await self._break_off(heard)
@@ -142,19 +147,23 @@ class Answer:
 
     async def _attend(self) -> ReplyEnded | Interruption:
         """Listen to the model until it ends or somebody interrupts."""
-        self._interrupted = asyncio.get_running_loop().create_future()
+        assert self._interrupted is not None
+        interrupted = self._interrupted
         listening = asyncio.create_task(self._listen(self._delivery))
         try:
             first: set[asyncio.Future[ReplyEnded] | asyncio.Future[Interruption]]
-            first = {listening, self._interrupted}
+            first = {listening, interrupted}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            broken_off = interrupted.done()
+            if not broken_off:
+                self._interrupted = None
+            elif self._interrupted is interrupted:
+                # Hanging up can take a while, and who interrupts meanwhile means the next try.
+                self._interrupted = _nobody_interrupts()
         finally:
             listening.cancel()
             await asyncio.wait({listening})
-        if self._interrupted.done():
-            return self._interrupted.result()
-        self._interrupted = None
-        return listening.result()
+        return interrupted.result() if broken_off else listening.result()
 
     async def _listen(self, delivery: Delivery) -> ReplyEnded:
         request = await self.question.ask(delivery.shown)
@@ -308,3 +317,7 @@ class Answer:
     def _lease_ended(self, keeping: "asyncio.Task[None]") -> None:
         if not keeping.cancelled():
             self.interrupt(Interruption.LOST)
+
+
+def _nobody_interrupts() -> "asyncio.Future[Interruption]":
+    return asyncio.get_running_loop().create_future()

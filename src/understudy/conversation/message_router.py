@@ -117,11 +117,16 @@ class MessageRouter:
             answer.interrupt(Interruption.EDITED)
 
     async def deleted(self, platform: str, message_id: str) -> None:
-        """A message is gone: its text is forgotten, and a reply to it is given up."""
+        """A message is gone: its text is forgotten, and a reply to it is given up. A reply to
+        several begins anew without it if nothing is shown."""
         batch_id = await self._out.store.delete(platform, message_id)
         answer = self._answer_to(batch_id)
-        if answer is not None and answer.question.trigger.message_id == message_id:
+        if answer is None:
+            return
+        if answer.question.trigger.message_id == message_id:
             answer.interrupt(Interruption.DELETED)
+        elif not answer.shown:
+            answer.interrupt(Interruption.EDITED)
 
     def stop(self, reply_id: str) -> bool:
         """Break off a running reply and keep what it has said; False when it does not run."""

@@ -89,6 +89,13 @@ class Question:
             previous_reply=_last(lines, "assistant"),
         )
 
+    async def reread(self) -> None:
+        """Take over what was edited or deleted since the batch was claimed."""
+        work = await self.out.store.work(Channel.of(self.place))
+        for batch in work.batches:
+            if batch.id == self.batch.id and batch.messages:
+                self.batch = batch
+
     def own_words(self, text: str) -> str:
         return own_words(text, self.persona.name, self.names)
 

@@ -337,6 +337,37 @@ async def test_whoever_opted_out_is_neither_read_nor_answered() -> None:
     assert (decision.reason, lines) == ("opted_out", ())
 
 
+async def test_a_reply_begins_anew_without_a_message_of_its_burst_that_is_deleted() -> None:
+    async with Talk() as talk:
+        talk.platform.shows_at_once = False
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1", "my secret", place=LOUNGE))
+        await talk.router.receive(message("m2", "how are you", place=LOUNGE))
+        await talk.models.speaking.wait()
+        await talk.router.deleted("discord", "m1")
+        talk.models.gate.set()
+        await talk.hear(1)
+
+    first, second = (str(prompt.request.messages) for prompt in talk.models.prompts)
+    assert "my secret" in first
+    assert "my secret" not in second
+    assert "how are you" in second
+
+
+async def test_a_message_that_is_edited_and_deleted_right_after_gets_no_reply() -> None:
+    async with Talk() as talk:
+        talk.platform.shows_at_once = False
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        await talk.router.edited(message("m1", "never mind"))
+        await talk.router.deleted("web", "m1")
+        talk.models.gate.set()
+        await talk.platform.tried(1)
+
+    assert (talk.platform.said, len(talk.platform.withdrawn)) == ([], 1)
+
+
 async def test_what_whoever_opted_out_edits_stays_unread() -> None:
     async with Talk() as talk:
         await talk.router.preferences.opt_out("discord", "1", out=True)
