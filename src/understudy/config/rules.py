@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import urlsplit
 
 from understudy.config.document import KeyPath
 from understudy.config.mistakes import Mistake, nearest, or_list
@@ -11,6 +12,8 @@ from understudy.config.settings import Settings
 
 BUILT_IN = ("openrouter", "chutes", "nanogpt", "local", "auto")
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LINE_BREAK = re.compile(r"[\r\n\0]")
 _HOSTED = ("openrouter", "chutes", "nanogpt")
 
 
@@ -118,11 +121,40 @@ def _hosted_servers_name_a_model(settings: Settings) -> Iterator[Mistake]:
 
 def _addresses_are_urls(settings: Settings) -> Iterator[Mistake]:
     for path, server in servers(settings.model):
-        url = server.base_url
-        if url is not None and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
+        if server.base_url is not None and not _is_address(server.base_url):
             yield Mistake(
                 (*path, "base_url"), "should look like http://127.0.0.1:5001 (http or https)"
             )
+
+
+def _is_address(url: str) -> bool:
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
+        return False
+    try:
+        parts = urlsplit(url)
+        # Asking for the port is what checks it.
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return host is not None and port != 0
+
+
+def _headers_can_be_sent(settings: Settings) -> Iterator[Mistake]:
+    for path, server in servers(settings.model):
+        for name, value in server.extra_headers.items():
+            here = (*path, "extra_headers", name)
+            if not _HEADER_NAME.fullmatch(name):
+                yield Mistake(here, "is no name of a header")
+            elif _LINE_BREAK.search(value):
+                yield Mistake(here, "holds a line break, which no header can")
+
+
+def _keys_can_be_sent(settings: Settings) -> Iterator[Mistake]:
+    for path, server in servers(settings.model):
+        if server.api_key and _LINE_BREAK.search(server.api_key.get_secret_value()):
+            said = "holds a line break; is a closing quote missing?"
+            source = server.api_key_env
+            yield Mistake((*path, "api_key"), f"{source} {said}" if source else said)
 
 
 def _deadlines_nest(settings: Settings) -> Iterator[Mistake]:
@@ -167,6 +199,8 @@ _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _servers_have_an_address,
     _hosted_servers_name_a_model,
     _addresses_are_urls,
+    _headers_can_be_sent,
+    _keys_can_be_sent,
     _deadlines_nest,
     _open_doors_have_locks,
     _gateway_keys_have_one_source,

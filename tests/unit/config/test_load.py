@@ -160,6 +160,12 @@ vison: {}
         ("model: {servers: {auto: {base_url: 'http://x'}}}", 1, "this name is taken"),
         ("model: {servers: {gpu: {engine: llama.cpp}}}", 1, "needs a base_url"),
         ("model: {local: {base_url: 'localhost:5001'}}", 1, "should look like http://"),
+        ("model: {local: {base_url: 'http://[::1'}}", 1, "should look like http://"),
+        ("model: {local: {base_url: 'http://h:99999'}}", 1, "should look like http://"),
+        ("model: {local: {base_url: 'http://:5001'}}", 1, "should look like http://"),
+        ('model: {local: {extra_headers: {X-Who: "a\\nb"}}}', 1, "holds a line break"),
+        ("model: {local: {extra_headers: {X Who: a}}}", 1, "no name of a header"),
+        ('model: {local: {api_key: "a\\nb"}}', 1, "api_key: holds a line break"),
         ("model: {deadline: {commit_seconds: 60, total_seconds: 30}}", 1, "is longer than"),
         ("model: {provider_order: []}", 1, "at least one"),
         ("model: {provider_order: [local, local]}", 1, "twice"),
@@ -259,3 +265,10 @@ def test_a_file_saved_with_a_byte_order_mark_loads(tmp_path: Path) -> None:
     config: Config = load_config(file, {})
 
     assert config.settings.web.port == 1
+
+
+def test_a_key_over_two_lines_is_told_by_the_name_of_its_variable_and_never_shown() -> None:
+    [(_, said)] = mistakes_of("", OPENROUTER_API_KEY="sk-one\nDISCORD_TOKEN=two")
+
+    assert "OPENROUTER_API_KEY holds a line break" in said
+    assert "sk-one" not in said
