@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 KeyPath = tuple[str, ...]
 
 _MAX_KEYS = 20_000
 _MAX_DEPTH = 40
+_HALF = re.compile("[\ud800-\udfff]")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -80,6 +81,8 @@ def _positions(root: Node) -> tuple[dict[KeyPath, int], tuple[tuple[KeyPath, int
             # Aliases of aliases can stand for more keys than there is memory.
             if seen > _MAX_KEYS or len(path) > _MAX_DEPTH:
                 raise Unreadable("more keys than a configuration can have", line)
+            if isinstance(below, ScalarNode) and _HALF.search(below.value):
+                raise Unreadable("half a character; write it out instead of as \\u", line)
             waiting.append((child, below, merged or is_merge))
             if is_merge:
                 continue

@@ -1,6 +1,7 @@
 """The only reader of configuration files and of the environment."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,7 +49,8 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 
     Raises `ConfigError` naming every mistake with its line, and the nearest right name.
     """
-    path = _existing(path)
+    if path is None and os.path.lexists(DEFAULT_FILE):
+        path = Path(DEFAULT_FILE)
     # Taken before reading, so that no change is missed.
     seen = () if path is None else stamp(path)
     text = "" if path is None else _read(path)
@@ -79,19 +81,14 @@ def parse_config(text: str, env: Mapping[str, str], path: Path | None = None) ->
     return Config(settings, path, rev, warnings)
 
 
-def _existing(path: Path | None) -> Path | None:
-    if path is None:
-        default = Path(DEFAULT_FILE)
-        return default if default.exists() else None
-    if not path.exists():
-        raise ConfigError(f"There is no {path}. Write one with: understudy config example > {path}")
-    return path
-
-
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no {path}. Write one with: understudy config example > {path}"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
     if len(raw) > _MAX_BYTES:

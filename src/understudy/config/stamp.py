@@ -7,7 +7,7 @@ Stamp = tuple[int, ...]
 
 def stamp(path: Path) -> Stamp:
     """Differs when `path` or the `.env` beside it was saved."""
-    return (*_of(path), *_of(path.with_name(".env")))
+    return (*_of(path), *_of(path.parent / ".env"))
 
 
 def _of(path: Path) -> Stamp:

@@ -176,6 +176,7 @@ vison: {}
         ("gateway: {keys: [{name: x, key: ' '}]}", 1, "whoever has no key"),
         ("logging: {level: 2026-13-45}", None, "put it in quotes"),
         ("a: &a [*a]", 1, "more keys"),
+        ('persona: {name: "\\ud83d\\ude00"}', 1, "half a character"),
     ],
 )
 def test_a_mistake_says_where_it_is_and_what_to_do(text: str, line: int | None, said: str) -> None:
@@ -256,6 +257,22 @@ def test_a_missing_or_unreadable_file_says_what_to_do(tmp_path: Path) -> None:
         load_config(binary, {})
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path, {})
+
+
+@pytest.mark.parametrize("name", ["", "/", "a" * 300])
+def test_a_name_that_is_no_files_is_told_in_words(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(Path(name), {})
+
+
+def test_a_default_file_that_leads_nowhere_is_told_instead_of_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").symlink_to("gone.yaml")
+
+    with pytest.raises(ConfigError, match="There is no config"):
+        load_config(None, {})
 
 
 def test_a_file_saved_with_a_byte_order_mark_loads(tmp_path: Path) -> None:
