@@ -15,6 +15,8 @@ from understudy.errors import ImageRefusal, ImageRefused
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 _JPEG_QUALITY = 85
+_DEEP = ("I;16", "I;16B", "I")
+"""What a PNG of 16-bit greys is opened as."""
 _RESIZABLE = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
 # The safe common denominator of the hosted servers: 4 MB of base64 is 3 MB of bytes.
 _MAX_ENCODED = 3_000_000
@@ -83,7 +85,10 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
 def _small(source: Image.Image, edge: int) -> Image.Image:
     """Shrunk before anything else: every copy of the full picture would cost its whole memory."""
     image = source
-    if image.mode not in _RESIZABLE:
+    if image.mode in _DEEP:
+        # A plain conversion would cut every grey above 255 off to white.
+        image = image.point(lambda grey: grey / 256).convert("L")
+    elif image.mode not in _RESIZABLE:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     image.thumbnail((edge, edge), Image.Resampling.LANCZOS, reducing_gap=2.0)
     ImageOps.exif_transpose(image, in_place=True)

@@ -185,3 +185,12 @@ def test_damage_of_any_kind_ends_in_a_picture_or_a_refusal(data: st.DataObject) 
     except ImageRefused:
         return
     assert max(part.width, part.height) <= LIMITS.long_edge
+
+
+def test_sixteen_bit_greys_keep_their_shades() -> None:
+    greys = b"".join(bytes((0, shade)) * 32 for shade in (0x10, 0x80, 0xF0))
+    scan = Image.frombytes("I;16", (96, 32), greys * 32)
+
+    seen = opened(normalise(encoded(scan, "PNG"), "scan.png", LIMITS)).convert("L")
+
+    assert [seen.getpixel((x, 16)) for x in (16, 48, 80)] == [0x10, 0x80, 0xF0]
