@@ -236,6 +236,18 @@ async def test_delete_forgets_the_conversation() -> None:
             assert await events.next() == ("conversation", {"entries": []})
 
 
+async def test_a_conversation_is_deleted_on_every_page_that_shows_it() -> None:
+    async with site(says("Hi")) as page, page.listening() as other:
+        await page.say("my secret")
+        await other.until_state("done")
+        async with page.http.delete(f"{page.url}/api/chats/{CHAT}"):
+            pass
+
+        assert await other.next() == ("conversation", {"entries": []})
+        async with page.listening() as again:
+            assert await again.next() == ("conversation", {"entries": []})
+
+
 async def test_an_offline_message_shows_who_failed() -> None:
     play = Play((("openrouter", *RATE_LIMITED, ""),), offline="Ask me again later.")
     async with site(play) as page, page.listening() as events:
