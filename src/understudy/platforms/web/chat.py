@@ -216,7 +216,9 @@ class ChatApi:
         return JSONResponse({}, status_code=202)
 
     async def delete(self, request: Request) -> Response:
-        await self._answers.delete_conversation(channel_of(request))
+        channel = channel_of(request)
+        await self._answers.delete_conversation(channel)
+        self._rooms.forget(channel.id)
         return JSONResponse({})
 
     async def image(self, request: Request) -> Response:

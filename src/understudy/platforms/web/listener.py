@@ -35,13 +35,17 @@ class PageState:
         self._room = room
         self._said = 0
         self._removed = 0
+        self._emptied = room.emptied
         self._replies: dict[str, tuple[int, tuple[str, ...]]] = {}
 
     def whole(self, past: Sequence[Json]) -> Json:
         """Everything: the conversation's memory, and over it what is alive in the room."""
         self._removed = len(self._room.removed)
         self._replies.clear()
-        entries = {str(entry["id"]): entry for entry in past}
+        # Where it was deleted meanwhile, the past was read too early.
+        kept = past if self._emptied == self._room.emptied else ()
+        self._emptied = self._room.emptied
+        entries = {str(entry["id"]): entry for entry in kept}
         for said in self._room.said:
             if said["kind"] != "gone":
                 entries.setdefault(str(said["id"]), said)
@@ -55,6 +59,8 @@ class PageState:
     def news(self) -> list[bytes]:
         """Events for all that changed since the last call."""
         room = self._room
+        if room.emptied != self._emptied:
+            return [event("conversation", self.whole(()))]
         events = [event("entry", said) for said in room.said[self._said :]]
         self._said = len(room.said)
         events += [event("remove", {"id": gone}) for gone in room.removed[self._removed :]]

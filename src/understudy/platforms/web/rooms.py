@@ -67,6 +67,8 @@ class Room:
     listeners: set[asyncio.Event] = field(default_factory=set)
     removed: list[str] = field(default_factory=list)
     """Ids of entries that were withdrawn."""
+    emptied: int = 0
+    """How often the conversation was deleted under those who look at it."""
     tick: int = 0
 
     def touch(self, reply: LiveReply) -> None:
@@ -133,6 +135,15 @@ class Rooms:
                 entry["id"], entry["kind"] = "", "gone"
         room.removed.append(inbound.message_id)
         room.changed()
+
+    def forget(self, channel_id: str) -> None:
+        """Take everything back that was said in a conversation: it was deleted."""
+        if room := self._rooms.get(channel_id):
+            room.said.clear()
+            room.removed.clear()
+            room.replies.clear()
+            room.emptied += 1
+            room.changed()
 
     def open_delivery(self, task: ReplyTask) -> "WebDelivery":
         """The page's `OpenDelivery`."""
