@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,25 +47,27 @@ def check(path: Path) -> Health:
 def back_up(path: Path, target: Path) -> None:
     """Copy the database as it is at one moment, also while it is written to.
 
-    Raises StorageError; an existing `target` is left alone.
+    Raises StorageError; an existing `target` is left alone, and nothing stays of half a copy.
     """
     if target.exists():
         raise StorageError(f"{target} exists already; name another file")
-    try:
-        target.touch(mode=0o600)
-        with _opened(path) as source, closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)
-            # One file, so that it can be carried away by itself.
-            copy.execute("PRAGMA journal_mode = DELETE")
-    except (OSError, sqlite3.Error) as error:
-        target.unlink(missing_ok=True)
-        raise StorageError(f"{path} could not be copied to {target}: {error}") from None
+    with _opened(path) as source, ExitStack() as unless_whole:
+        try:
+            target.touch(mode=0o600, exist_ok=False)
+            unless_whole.callback(target.unlink)
+            with closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+                # One file, so that it can be carried away by itself.
+                copy.execute("PRAGMA journal_mode = DELETE")
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"{path} could not be copied to {target}: {error}") from None
+        unless_whole.pop_all()
 
 
 @contextmanager
 def _opened(path: Path) -> Generator[sqlite3.Connection]:
     if not path.is_file():
-        raise StorageError(f"there is no database at {path} yet")
+        raise StorageError(f"there is no database at {path} yet: `understudy run` makes it")
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
             yield connection

@@ -78,3 +78,15 @@ async def test_missing_tables_and_versions_are_problems(tmp_path: Path) -> None:
 def test_a_database_that_is_not_there_is_no_crash(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no database"):
         check(tmp_path / "bot.db")
+
+
+@pytest.mark.parametrize("there", [None, b"no database " * 1_000])
+def test_nothing_stays_of_a_backup_that_could_not_be_made(
+    there: bytes | None, tmp_path: Path
+) -> None:
+    if there is not None:
+        (tmp_path / "bot.db").write_bytes(there)
+
+    with pytest.raises(StorageError):
+        back_up(tmp_path / "bot.db", tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
