@@ -13,7 +13,9 @@ def demo(
     say: Annotated[
         str | None, typer.Option(help="Say this, print the reply and its route, and exit.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Where the page is; 0 takes a free port.")] = 8005,
+    port: Annotated[
+        int, typer.Option(help="Where the page is; 0 takes a free port.", min=0, max=65_535)
+    ] = 8005,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,  # noqa: FBT002
     verbose: Verbose = False,  # noqa: FBT002
 ) -> None:

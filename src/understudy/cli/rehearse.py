@@ -10,7 +10,9 @@ Scripts = Annotated[
     list[str] | None,
     typer.Argument(help='One server each, for example "e429 x2, ok". Default: ok'),
 ]
-FirstPort = Annotated[int, typer.Option("--port", help="The first server's port.", min=0)]
+FirstPort = Annotated[
+    int, typer.Option("--port", help="The first server's port.", min=0, max=65_535)
+]
 PauseS = Annotated[float, typer.Option("--pause", help="Seconds between words.", min=0)]
 ListNames = Annotated[bool, typer.Option("--list", help="List what can go wrong.")]
 

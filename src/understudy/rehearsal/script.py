@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from random import Random
 
+from understudy.errors import ConfigError
 from understudy.rehearsal.behaviours import FAULTS, Behaviour, behaviour
 
 Script = Callable[[int], Behaviour]
@@ -33,7 +34,7 @@ def at_random(seed: int, *, share: float = 0.25, among: Sequence[str] = FAULTS) 
 
 def script(part: Part) -> Script:
     """Read a script: `"e429 x2, cut, ok"` is twice 429, then a cut, then always ok. `say:` takes
-    the rest of the line. Raises `ConfigError` for a name that does not exist."""
+    the rest of the line. Raises `ConfigError` for a name that does not exist, and for none."""
     if isinstance(part, Behaviour):
         return in_turn(part)
     if not isinstance(part, str):
@@ -41,6 +42,8 @@ def script(part: Part) -> Script:
     plain, say, text = part.partition("say:")
     steps: list[str] = []
     for step in filter(None, (step.strip() for step in plain.split(","))):
-        found = re.fullmatch(r"(\S+)\s+x(\d+)", step)
+        found = re.fullmatch(r"(\S+)\s+x(\d{1,4})", step)
         steps += [found[1]] * int(found[2]) if found else [step]
+    if not steps and not say:
+        raise ConfigError(f"{part!r} plays nothing; it needs a behaviour, such as ok")
     return in_turn(*steps, *([say + text] if say else []))

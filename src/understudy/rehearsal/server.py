@@ -151,6 +151,9 @@ class RehearsalServer:
         except OSError as error:
             await self.go_down()
             raise ConfigError(f"Port {self._port} of 127.0.0.1 is taken; use another.") from error
+        except OverflowError as error:
+            await self.go_down()
+            raise ConfigError(f"{self._port} is no port; the last one is 65535.") from error
         self._port = self._runner.addresses[0][1]
 
     async def go_down(self) -> None:

@@ -4,7 +4,14 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from understudy.cli.main import build
 from understudy.config.load import load_config
+from understudy.errors import ConfigError
+
+RUNNER = CliRunner()
 
 
 async def test_a_rehearsal_prints_servers_that_answer_and_fit_the_configuration(
@@ -42,3 +49,20 @@ async def test_an_unknown_behaviour_is_told_with_all_known_ones() -> None:
 
     assert process.returncode == 2
     assert b"midstall" in stderr
+
+
+def test_servers_that_run_out_of_ports_are_told_in_words() -> None:
+    with pytest.raises(ConfigError, match="65536 is no port"):
+        RUNNER.invoke(
+            build(["rehearse"]),
+            ["rehearse", "ok", "ok", "--port", "65535"],
+            catch_exceptions=False,
+        )
+
+
+@pytest.mark.parametrize("command", ["demo", "rehearse"])
+def test_a_port_that_cannot_be_is_told_by_the_option_and_not_by_a_file(command: str) -> None:
+    result = RUNNER.invoke(build([command]), [command, "--port", "65536"])
+
+    assert result.exit_code == 2
+    assert "--port" in result.stderr

@@ -259,3 +259,9 @@ def test_an_unknown_behaviour_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="midstall"):
         script("e429, sleepy")
     assert all(behaviour(name).name == name for name in NAMES)
+
+
+@pytest.mark.parametrize("part", ["", " , ", "ok x0", "ok x99999999999"])
+def test_a_script_that_plays_nothing_or_for_ever_is_told(part: str) -> None:
+    with pytest.raises(ConfigError):
+        script(part)
