@@ -127,11 +127,13 @@ class Events:
 
 
 @asynccontextmanager
-async def site(*plays: Play, chat_token: str | None = None) -> AsyncIterator[Page]:
+async def site(
+    *plays: Play, chat_token: str | None = None, eyes: Eyes | None = None
+) -> AsyncIterator[Page]:
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
         asyncio.timeout(20),
-        stand(*plays, chat_token=chat_token, name="Under<b>study") as at,
+        stand(*plays, chat_token=chat_token, name="Under<b>study", eyes=eyes) as at,
         aiohttp.ClientSession(cookie_jar=jar) as http,
     ):
         async with http.get(at.url):

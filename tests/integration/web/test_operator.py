@@ -147,6 +147,7 @@ async def test_the_switches_do_what_they_say() -> None:
         assert (await at.post("/api/operator/reset", {"provider": "local"}))[0] == 200
         assert (await at.post("/api/operator/reset", {}))[0] == 200
         assert (await at.post("/api/operator/reset", {"provider": "nobody"}))[0] == 404
+        assert (await at.post("/api/operator/reset", {"provider": ["local"]}))[0] == 404
         assert (await at.post("/api/operator/reload", {}))[0] == 200
         at.board.broken_config = True
         status, refusal = await at.post("/api/operator/reload", {})

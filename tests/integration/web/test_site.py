@@ -1,14 +1,17 @@
 import asyncio
 import base64
 import re
+from collections.abc import Sequence
 
 import pytest
 from starlette.applications import Starlette
 from yarl import URL
 
+from understudy.chat import ImagePart
+from understudy.conversation.delivery import ImageRef
 from understudy.errors import ConfigError
 from understudy.platforms.web.api import MAX_BODY
-from understudy.platforms.web.chat import MAX_TEXT
+from understudy.platforms.web.chat import BROWSER_COOKIE, MAX_TEXT, Eyes, Upload
 from understudy.platforms.web.pages import Face
 from understudy.platforms.web.serve import WebServer
 from understudy.routing.attempts import Outcome
@@ -196,6 +199,23 @@ async def test_a_lone_surrogate_is_replaced_before_it_reaches_anything() -> None
         assert page.responder.inbounds[0].text == "a\ufffdb"
 
 
+async def test_a_picture_whose_name_holds_half_a_character_does_not_end_the_stream() -> None:
+    async def take(
+        uploads: Sequence[Upload], text: str
+    ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+        return tuple(ImageRef("d" * 64, "image/png", 1, 1, u.name) for u in uploads), ()
+
+    async def find(digest: str) -> ImagePart | None:
+        return None
+
+    async with site(says("Hi"), eyes=Eyes(take, find)) as page, page.listening() as events:
+        await events.next()
+        assert await page.say("look", images=[{"name": "\ud83d.png", "data": ""}]) == 202
+        _, entry = await events.next()
+
+    assert entry["images"] == [{"digest": "d" * 64, "name": "\ufffd.png"}]
+
+
 async def test_without_vision_an_image_is_left_out_with_a_note() -> None:
     picture = {"name": "cat.png", "data": base64.b64encode(b"x").decode()}
     async with site(says("Hi")) as page:
@@ -215,6 +235,14 @@ async def test_conversations_of_another_browser_are_out_of_reach() -> None:
         assert await page.status("/") == 200
         async with page.listening() as events:
             assert await events.next() == ("conversation", {"entries": []})
+
+
+async def test_a_reload_mends_a_cookie_that_names_no_browser() -> None:
+    async with site(says("Hi")) as page:
+        page.http.cookie_jar.update_cookies({BROWSER_COOKIE: "odd!"}, URL(page.url))
+        assert await page.status("/api/chats") == 401
+        assert await page.status("/") == 200
+        assert await page.status("/api/chats") == 200
 
 
 async def test_nothing_is_named_after_the_cookie_that_opens_it() -> None:
@@ -302,6 +330,7 @@ async def test_a_name_that_is_not_ours_is_not_answered() -> None:
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],

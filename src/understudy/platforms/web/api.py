@@ -40,12 +40,27 @@ async def read_json(request: Request, limit: int = MAX_BODY) -> dict[str, object
     """The body as a JSON object, read no further than `limit` bytes."""
     body = await read_body(request, limit)
     try:
-        fields = json.loads(body)
+        fields = _whole(json.loads(body))
     except (ValueError, RecursionError):
         raise Refused(400, "That was no JSON.") from None
     if not isinstance(fields, dict):
         raise Refused(400, "That was no JSON object.")
     return fields
+
+
+def _whole(value: object) -> object:
+    """Without halves of characters: JSON's escapes may hold such, but neither databases nor
+    models take them, nor could the page be told of them."""
+    match value:
+        case str():
+            if value.isascii():
+                return value
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
 
 
 def answered(call: Endpoint) -> Endpoint:

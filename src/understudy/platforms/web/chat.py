@@ -85,11 +85,17 @@ def new_browser_id() -> str:
     return secrets.token_urlsafe(24)
 
 
+def cookie_of(request: Request) -> str | None:
+    """The cookie that opens this browser's conversations, if it has a usable one."""
+    cookie = request.cookies.get(BROWSER_COOKIE, "")
+    return cookie if _ID.fullmatch(cookie) else None
+
+
 def browser_of(request: Request) -> str:
     """The browser's name. The cookie itself opens its conversations, so nothing is named after it:
     names stand in logs and in the database."""
-    cookie = request.cookies.get(BROWSER_COOKIE, "")
-    if not _ID.fullmatch(cookie):
+    cookie = cookie_of(request)
+    if cookie is None:
         raise Refused(401, "This page has lost its cookie. Reload it to start anew.")
     return hashlib.sha256(cookie.encode()).hexdigest()[:24]
 
@@ -122,8 +128,7 @@ def _text(fields: dict[str, object], images: Sequence[Upload]) -> str:
         raise Refused(400, "There is nothing to send.")
     if len(text) > MAX_TEXT:
         raise Refused(413, f"That message is too long: {len(text):,} of {MAX_TEXT:,} characters.")
-    # Lone surrogates are legal in JSON escapes, but neither databases nor models take them.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 class ChatApi:

@@ -49,8 +49,15 @@ def origin_is_ours(headers: Headers) -> bool:
     """Whether a changing request comes from our own page. Programs send neither header."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        return _net_location(origin) == headers.get("host", "").lower()
     return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
+def _net_location(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 class Guard:

@@ -122,7 +122,7 @@ class OperatorPages:
 
     async def reset(self, request: Request) -> Response:
         provider = (await read_json(request)).get("provider")
-        known = {candidate.provider for candidate in self._desk.candidates()}
+        known = [candidate.provider for candidate in self._desk.candidates()]
         if provider is not None and provider not in known:
             raise Refused(404, "There is no such provider.")
         self._desk.switches.reset(str(provider) if provider is not None else None)

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from understudy.platforms.web.access import Access, Level, came_directly
-from understudy.platforms.web.chat import BROWSER_COOKIE, new_browser_id
+from understudy.platforms.web.chat import BROWSER_COOKIE, cookie_of, new_browser_id
 from understudy.platforms.web.guard import Guard
 from understudy.platforms.web.login import Login, is_https
 from understudy.platforms.web.pages import ASSETS, Face, page
@@ -89,7 +89,7 @@ def _chat_page(parts: SiteParts) -> Endpoint:
         )
         response.set_cookie(
             BROWSER_COOKIE,
-            request.cookies.get(BROWSER_COOKIE) or new_browser_id(),
+            cookie_of(request) or new_browser_id(),
             max_age=BROWSER_S,
             path="/",
             httponly=True,
