@@ -45,6 +45,8 @@ class Fault:
     times: int = 1
     gate: asyncio.Event | None = None
     """Where set, nothing happens before it is."""
+    cut: bool = False
+    """The connection ends without an answer."""
 
     def matches(self, request: web.Request) -> bool:
         return (
@@ -166,6 +168,8 @@ class Rest:
                 await fault.gate.wait()
             if fault.after_effect:
                 await self._refusable(request, handler)
+            if fault.cut and request.transport is not None:
+                request.transport.abort()
             if fault.status == 429:
                 return self._too_many(fault.retry_after_s)
             if fault.status:

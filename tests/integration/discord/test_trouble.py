@@ -12,7 +12,8 @@ from discord_double import payloads
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.rest import Fault
-from discord_double.stage import SWIFT, Stage
+from discord_double.stage import QUICK_EDITS, SWIFT, Stage
+from talk import settings
 from understudy.conversation.inbox import Channel, InboxStore
 from understudy.conversation.memory_inbox import MemoryInbox
 from understudy.platforms.discord.intake import FoundImage
@@ -121,6 +122,32 @@ async def said(store: InboxStore, channel: Json) -> str:
     """What people have said there, as the bot remembers it."""
     lines = await store.transcript(Channel("discord", channel["id"]), 100)
     return "\n".join(line.text for line in lines if line.role == "user")
+
+
+async def test_a_reply_is_read_without_its_parent_where_the_connection_is_lost(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    parent = double.world.write(channel["id"], double.world.me, "earlier words")
+    reference = {"type": 0, "message_id": parent["id"], "channel_id": channel["id"]}
+    async with Stage(double) as stage:
+        double.rest.faults.append(Fault("GET", ".*/messages/.*", 502, cut=True, times=9))
+        text = double.mention("go on")
+        asked = await double.say(channel, ann, text, type=19, message_reference=reference)
+
+        assert (await stage.answer_to(asked))["content"] == "echo"
+
+
+async def test_a_members_direct_message_is_answered_though_the_connection_is_lost_once(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    double.world.roles[ann["id"]] = []
+    conf = settings(discord=QUICK_EDITS.model_copy(update={"dms": "members"}))
+    async with Stage(double, settings=conf) as stage:
+        await double.ready()
+        double.rest.faults.append(Fault("GET", ".*/members/.*", 502, cut=True, times=2))
+        asked = await double.say(double.world.dm_with(ann), ann, "psst")
+
+        assert (await stage.answer_to(asked))["content"] == "echo"
 
 
 async def test_a_question_waits_for_the_picture_that_was_shown_before_it(

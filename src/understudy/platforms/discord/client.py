@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import discord
 import structlog
@@ -22,6 +23,7 @@ from understudy.platforms.discord.controls import ReplyControls
 from understudy.platforms.discord.desk import Desk
 from understudy.platforms.discord.intake import PLATFORM, Intake, TakeImages, place_of
 from understudy.platforms.discord.invite import invite_link
+from understudy.platforms.discord.posting import patiently
 from understudy.platforms.discord.presence import Presence
 from understudy.platforms.discord.taking_in import TakingIn
 
@@ -216,8 +218,8 @@ class DiscordClient(discord.AutoShardedClient):
 
     async def _is_member(self, user_id: int) -> bool:
         for guild in self.guilds:
-            with suppress(discord.HTTPException):
-                await guild.fetch_member(user_id)
+            with suppress(discord.NotFound, discord.Forbidden):
+                await patiently(partial(guild.fetch_member, user_id))
                 return True
         return False
 

@@ -14,7 +14,7 @@ from understudy.errors import Undeliverable
 from understudy.platforms.discord.controls import still_running
 from understudy.platforms.discord.earlier import Earlier
 from understudy.platforms.discord.pages import CUT_OFF, Page, finished, in_progress
-from understudy.platforms.discord.posting import PASSING, Connected, Post
+from understudy.platforms.discord.posting import PASSING, Connected, Post, patiently
 from understudy.platforms.discord.typing_sign import TypingSign
 from understudy.routing.attempts import OfflineReason
 
@@ -111,7 +111,7 @@ class DiscordDelivery:
         pages = finished(
             reply.text, notes, self._settings.max_parts, controls=self._settings.controls
         )
-        await self._post.insist(lambda: self._show(pages))
+        await patiently(lambda: self._show(pages))
         for surplus in self._sent[len(pages) :]:
             await self._post.delete(surplus)
         if self._sent:
@@ -128,14 +128,14 @@ class DiscordDelivery:
         known = self._earlier.offline
         if known or not notice.text:
             return tuple(str(message_id) for message_id in known)
-        message = await self._post.insist(lambda: self._post.send_offline(notice.text))
+        message = await patiently(lambda: self._post.send_offline(notice.text))
         return (str(message.id),)
 
     async def withdraw(self) -> None:
         with suppress(Undeliverable):
             await self._end_writing()
         for message_id in self._sent if self._visible else ():
-            await self._post.insist(partial(self._post.delete, message_id))
+            await patiently(partial(self._post.delete, message_id))
 
     async def aclose(self) -> None:
         await self._typing.stop()
@@ -157,7 +157,7 @@ class DiscordDelivery:
             await self._post.delete(message_id)
         if not text:
             return ()
-        await self._post.insist(lambda: self._post.edit(first, Page(text)))
+        await patiently(lambda: self._post.edit(first, Page(text)))
         return (str(first),)
 
     async def _keep_writing(self) -> None:

@@ -11,6 +11,7 @@ import structlog
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.platforms.discord.access import refusal
+from understudy.platforms.discord.posting import PASSING
 from understudy.platforms.discord.reading import attachments_of, is_picture, quote_of, text_of
 
 PLATFORM = "discord"
@@ -210,5 +211,5 @@ async def _replied_to(message: discord.Message) -> discord.Message | None:
             return reference.cached_message or await message.channel.fetch_message(
                 reference.message_id
             )
-    except (discord.HTTPException, TimeoutError):
+    except (discord.HTTPException, *PASSING):
         return None

@@ -120,16 +120,6 @@ class Post:
         reference = message.reference
         return reference is not None and reference.message_id == int(self._task.trigger_id)
 
-    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call that has to succeed: passing trouble is waited out, about 15 s in all."""
-        for pause_s in _PAUSES_S:
-            try:
-                return await call()
-            except PASSING as trouble:
-                _log.info("discord.retry", error=type(trouble).__name__, pause_s=pause_s)
-            await asyncio.sleep(pause_s)
-        return await call()
-
     async def _channel(self) -> discord.PartialMessageable:
         place = self._task.place
         client = await self._connected()
@@ -161,6 +151,17 @@ class Post:
                 code=error.code,
             )
             raise Undeliverable(f"Discord answered {error.status}/{error.code}") from error
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call that has to succeed: passing trouble is waited out, about 15 s in all."""
+    for pause_s in _PAUSES_S:
+        try:
+            return await call()
+        except PASSING as trouble:
+            _log.info("discord.retry", error=type(trouble).__name__, pause_s=pause_s)
+        await asyncio.sleep(pause_s)
+    return await call()
 
 
 def _mentions(*, author: bool) -> discord.AllowedMentions:
