@@ -138,6 +138,8 @@ class Bot:
         async for _ in watch_config(self.config.path, self.config.stamp):
             try:
                 _LOG.info("config.reloaded", said=await self.reload(), rev=self.config.rev)
+                for warning in self.config.warnings:
+                    _LOG.warning("config.doubtful", said=warning)
             except ConfigError as error:
                 _LOG.error("config.refused", said=str(error), still=self.config.rev)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 from pydantic import SecretStr
 
 from understudy.config.mistakes import Mistake, or_list
@@ -16,17 +16,39 @@ _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
 
 
-def read_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are set; the environment itself wins over the folder's `.env`."""
+def read_environment(
+    folder: Path, environ: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The variables that are set, and a warning for each line of the folder's `.env` that sets
+    none; the environment itself wins over the file."""
     file = folder / ".env"
+    written = _statements(file)
+    merged = {one.key: one.value for one in written if one.key and one.value}
+    merged.update((name, value) for name, value in environ.items() if value)
+    odd = tuple(
+        f"{file}:{_line(one)}: is no NAME=value, and left out"
+        for one in written
+        if one.error or (one.key and one.value is None)
+    )
+    return {name: value.strip() for name, value in merged.items() if value.strip()}, odd
+
+
+def _statements(file: Path) -> list[Binding]:
     try:
-        # Without interpolation a "$" in a key stays a "$".
-        written = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
+        with file.open(encoding="utf-8-sig") as text:
+            # As written: a "$" in a key stays a "$".
+            return list(parse_stream(text))
+    except (FileNotFoundError, IsADirectoryError):
+        # A folder of this name is a virtual environment.
+        return []
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read ({_reason(error)}).") from None
-    merged = {name: value for name, value in written.items() if value}
-    merged.update((name, value) for name, value in environ.items() if value)
-    return {name: value.strip() for name, value in merged.items() if value.strip()}
+
+
+def _line(statement: Binding) -> int:
+    """Counts from 1; a statement takes the empty lines before it along."""
+    text = statement.original.string
+    return statement.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

@@ -54,8 +54,9 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     # Taken before reading, so that no change is missed.
     seen = () if path is None else stamp(path)
     text = "" if path is None else _read(path)
-    env = read_environment(Path() if path is None else path.parent, environ)
-    return replace(parse_config(text, env, path), stamp=seen)
+    env, odd = read_environment(Path() if path is None else path.parent, environ)
+    config = parse_config(text, env, path)
+    return replace(config, stamp=seen, warnings=(*odd, *config.warnings))
 
 
 def parse_config(text: str, env: Mapping[str, str], path: Path | None = None) -> Config:

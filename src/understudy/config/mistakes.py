@@ -82,6 +82,7 @@ def _wording(detail: ErrorDetails, path: KeyPath, data: object) -> str:
     if kind == "missing":
         return "is missing"
     text = detail["msg"].replace("Input should be", "should be")
+    text = text.replace("a valid tuple", "a list").replace("a valid string", "text")
     text = text.replace("a valid boolean, unable to interpret input", "true or false")
     if kind == "literal_error":
         return text + _meant(value_at(data, path), str(detail.get("ctx", {}).get("expected", "")))

@@ -55,6 +55,21 @@ def _breaking(folder: Path) -> str:
         return ask_gateway(bot.gateway, "hello")
 
 
+async def test_a_doubt_about_an_edit_is_told_in_the_log(tmp_path: Path) -> None:
+    async with RehearsalServer() as a, RehearsalServer() as b:
+        write(tmp_path, "a, b", a, b)
+        said = await in_thread(_doubting, tmp_path)
+
+    assert ".env:1: is no NAME=value" in said
+
+
+def _doubting(folder: Path) -> str:
+    with running_bot(folder) as bot:
+        assert bot.gateway
+        (folder / ".env").write_text("a key without its name\n")
+        return bot.until("config.doubtful.*")
+
+
 async def test_the_page_is_up_and_it_ends_in_order_when_it_is_told_to(tmp_path: Path) -> None:
     async with RehearsalServer() as a, RehearsalServer() as b:
         write(tmp_path, "a, b", a, b)

@@ -289,3 +289,32 @@ def test_a_key_over_two_lines_is_told_by_the_name_of_its_variable_and_never_show
 
     assert "OPENROUTER_API_KEY holds a line break" in said
     assert "sk-one" not in said
+
+
+def test_lines_of_the_env_file_that_set_nothing_are_told_by_number_and_never_shown(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / ".env").write_text('# keys\n\nsk-hush\nDISCORD_TOKEN="to\nCHUTES_API_KEY=k\n')
+
+    config = load_config(tmp_path / "config.yaml", {})
+
+    file = tmp_path / ".env"
+    assert config.warnings == (
+        f"{file}:3: is no NAME=value, and left out",
+        f"{file}:4: is no NAME=value, and left out",
+    )
+    assert config.settings.model.chutes.api_key is not None
+
+
+def test_a_virtual_environment_named_like_the_env_file_is_let_be(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / ".env").mkdir()
+
+    assert load_config(tmp_path / "config.yaml", {}).warnings == ()
+
+
+def test_mistakes_speak_of_lists_and_text_and_not_of_tuples() -> None:
+    texts = [text for _, text in mistakes_of("gateway: {keys: {}}\npersona: {name: [a]}")]
+
+    assert texts == ["gateway.keys: should be a list", "persona.name: should be text"]
