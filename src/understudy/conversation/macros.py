@@ -44,12 +44,19 @@ class MacroScene:
 class _Frame:
     """An open `{{`: where it began and what has been gathered in it."""
 
-    __slots__ = ("parts", "start")
+    __slots__ = ("_room", "parts", "start")
 
     def __init__(self, start: int) -> None:
         self.start = start
         self.parts: list[tuple[str, bool]] = []
         """(text, whether it stood there literally)"""
+        self._room = _MAX_OUTPUT
+
+    def add(self, text: str, *, literal: bool) -> None:
+        """What has no room is left out here and not at the end: a card of some kilobytes may
+        name a long text of its own thousands of times."""
+        self.parts.append((text[: self._room], literal))
+        self._room = max(0, self._room - len(text))
 
 
 def expand(text: str, scene: MacroScene) -> str:
@@ -60,15 +67,16 @@ def expand(text: str, scene: MacroScene) -> str:
     at = 0
     for token in _TOKEN.finditer(text):
         if token.start() > at:
-            frames[-1].parts.append((text[at : token.start()], True))
+            frames[-1].add(text[at : token.start()], literal=True)
         at = token.end()
         _take(token[0], token.start(), text, frames, scene)
-    frames[-1].parts.append((text[at:], True))
+    frames[-1].add(text[at:], literal=True)
     while len(frames) > 1:  # opened and never closed: plain text
         unclosed = frames.pop()
-        frames[-1].parts += [("{{", True), *unclosed.parts]
+        for part, literal in (("{{", True), *unclosed.parts):
+            frames[-1].add(part, literal=literal)
     joined = "".join(part for part, _ in frames[0].parts)
-    return _TRIMMED.sub("", joined)[:_MAX_OUTPUT]
+    return _TRIMMED.sub("", joined)
 
 
 def hidden_keys(text: str) -> str:
@@ -85,36 +93,36 @@ def _take(token: str, start: int, text: str, frames: list[_Frame], scene: MacroS
     top = frames[-1]
     if token == "{{":
         if len(frames) > _MAX_DEPTH:
-            top.parts.append((token, True))
+            top.add(token, literal=True)
         else:
             frames.append(_Frame(start))
     elif token == "}}":
         if len(frames) == 1:
-            top.parts.append((token, True))
+            top.add(token, literal=True)
         else:
             frames.pop()
             raw = text[top.start : start + 2]
-            frames[-1].parts.append(_evaluated(top, raw, scene))
+            frames[-1].add(_evaluated(top, raw, scene), literal=False)
     elif token.startswith("\\"):
-        top.parts.append((token.replace("\\", ""), False))
+        top.add(token.replace("\\", ""), literal=False)
     else:
-        top.parts.append((scene.values.get(_ANGLED[token.lower()], token), False))
+        top.add(scene.values.get(_ANGLED[token.lower()], token), literal=False)
 
 
-def _evaluated(frame: _Frame, raw: str, scene: MacroScene) -> tuple[str, bool]:
+def _evaluated(frame: _Frame, raw: str, scene: MacroScene) -> str:
     name, arguments = _named(frame)
     if name == "//":
-        return "", False
+        return ""
     known = scene.values.get(name)
     if known is not None and not arguments:
-        return known.replace(_TRIM, ""), False
+        return known.replace(_TRIM, "")
     function = _FUNCTIONS.get(name)
     if function is None:
-        return ("", False) if _is_dropped(name) else (raw, False)
+        return "" if _is_dropped(name) else raw
     try:
-        return function(scene, arguments, raw)[:_MAX_OUTPUT], False
+        return function(scene, arguments, raw)
     except (ValueError, IndexError, OverflowError):
-        return raw, False
+        return raw
 
 
 def _is_dropped(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Macros in cards and lorebooks."""
 
+import tracemalloc
 from datetime import UTC, datetime
 from random import Random
 
@@ -97,3 +98,17 @@ def test_a_display_name_becomes_one_plain_line() -> None:
 
 def test_hidden_keys_are_read_apart() -> None:
     assert hidden_keys("A barn.{{hidden_key: cow}} {{hidden_key::dog}}") == "cow dog"
+
+
+@pytest.mark.parametrize("text", ["{{original}}" * 4000, "{{reverse::" + "{{original}}" * 4000])
+def test_a_long_value_that_is_named_a_thousand_times_takes_no_more_room_than_it_may(
+    text: str,
+) -> None:
+    long = scene(original="x" * 60_000)
+
+    tracemalloc.start()
+    expanded = expand(text, long)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(expanded) <= 64 * 1024
+    assert most < 4 * 1024**2
