@@ -358,6 +358,18 @@ async def test_else_the_late_answer_is_a_new_reply_and_the_offline_message_point
     assert pings_of(double.calls("POST", "/messages")[-1].body) == {"author"}
 
 
+async def test_where_the_past_cannot_be_read_the_late_answer_is_a_new_reply(
+    double: DiscordDouble, trigger: Json, open_: Open
+) -> None:
+    (offline,) = await _fully(open_(), _offline())
+    double.rest.faults.append(Fault("GET", ".*/messages", 403, times=9))
+    ids = await _finished(open_(attempt=2, offline_message_ids=(offline,)), _reply("Here I am."))
+
+    pointer, answer = double.sent()
+    assert (ids, answer["content"]) == ((answer["id"],), "Here I am.")
+    assert pointer["content"].endswith(answer["id"])
+
+
 async def test_what_an_offline_message_had_begun_to_say_is_not_gone_on_with_in_it(
     double: DiscordDouble, trigger: Json, ann: Json, channel: Json, open_: Open
 ) -> None:
@@ -407,6 +419,17 @@ async def test_regenerate_writes_into_the_messages_of_the_old_reply(
     double: DiscordDouble, open_: Open
 ) -> None:
     old = await _finished(open_(), _reply("word " * 600))
+    new = await _finished(open_(replaces=old), _reply("better"))
+
+    assert new == old[:1]
+    assert [m["content"] for m in double.sent()] == ["better"]
+
+
+async def test_a_part_that_is_too_many_is_deleted_though_discord_refuses_at_first(
+    double: DiscordDouble, open_: Open
+) -> None:
+    old = await _finished(open_(), _reply("word " * 600))
+    double.rest.faults.append(Fault("DELETE", ".*/messages/.*", 503))
     new = await _finished(open_(replaces=old), _reply("better"))
 
     assert new == old[:1]

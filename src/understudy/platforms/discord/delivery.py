@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 
 import structlog
 
@@ -135,7 +134,7 @@ class DiscordDelivery:
         with suppress(Undeliverable):
             await self._end_writing()
         for message_id in self._sent if self._visible else ():
-            await patiently(partial(self._post.delete, message_id))
+            await self._post.delete(message_id)
 
     async def aclose(self) -> None:
         await self._typing.stop()

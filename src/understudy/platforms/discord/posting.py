@@ -4,6 +4,7 @@ refusal of Discord means."""
 import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import aiohttp
@@ -89,18 +90,21 @@ class Post:
         )
 
     async def delete(self, message_id: int) -> None:
-        """Gone already is as good."""
-        try:
-            await (await self._channel()).get_partial_message(message_id).delete()
-        except discord.NotFound:
-            return
+        """Gone already is as good; passing trouble is waited out."""
+        message = (await self._channel()).get_partial_message(message_id)
+        with suppress(discord.NotFound):
+            await patiently(message.delete)
 
     async def type(self) -> None:
         await (await self._channel()).typing()
 
     async def is_last(self, message_id: int) -> bool:
+        """False where that cannot be read."""
         channel = await self._channel()
-        newest = [message.id async for message in channel.history(limit=1)]
+        try:
+            newest = [message.id async for message in channel.history(limit=1)]
+        except (discord.Forbidden, discord.NotFound):
+            return False
         return newest == [message_id]
 
     async def own_since_trigger(self) -> AsyncIterator[discord.Message]:
