@@ -23,7 +23,9 @@ def ask(
     """Ask for one reply and print it. Exit code 3 when no provider could answer."""
     from understudy.cli.asking import EXIT_OFFLINE, as_row, ask_once, image_file
 
-    said = sys.stdin.read() if text == "-" else text
+    said = sys.stdin.buffer.read().decode("utf-8", "replace") if text == "-" else text
+    if not said.strip() and not image:
+        raise typer.BadParameter("is empty; what shall be asked?", param_hint="text")
     loaded = load(config)
     logs = logs_for(loaded, verbose=verbose, in_dialogue=True)
     answer = asyncio.run(ask_once(loaded, logs, said, [image_file(path) for path in image or ()]))

@@ -71,10 +71,12 @@ async def ask_once(
 
         bot.messages.register(PLATFORM, open_delivery)
         async with answering(bot):
-            refs, notes = await bot.sight.take(images, text)
+            # A byte of the command line that is no text comes as half a character.
+            said = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            refs, notes = await bot.sight.take(images, said)
             for note in notes:
                 sys.stderr.write(f"{note}\n")
-            asked = message(text, new_id(), channel=new_id())
+            asked = message(said, new_id(), channel=new_id())
             await bot.messages.receive(replace(asked, images=refs))
             return await answer
 

@@ -1,12 +1,17 @@
 import json
+import os
+import subprocess
+import sys
+from asyncio import to_thread as in_thread
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from command import understudy
+from command import plain_environment, understudy
 from llama_server import llama_server
 from tiny_model import make_tiny_model
+from understudy.rehearsal.server import RehearsalServer
 
 DEAD = "http://127.0.0.1:9"
 
@@ -111,3 +116,35 @@ def test_a_mistake_in_the_file_ends_with_code_2_and_its_line(tmp_path: Path) -> 
     assert "config.yaml:2: model.provider_ordr: unknown key; did you mean 'provider_order'?" in (
         done.stderr
     )
+
+
+@pytest.mark.parametrize("words", [("-",), (os.fsdecode(b"caf\xe9"),)])
+async def test_bytes_that_are_no_text_are_asked_as_marks(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    async with RehearsalServer("say:well") as server:
+        named = f"{{a: {{engine: openai, base_url: '{server.base_url}'}}}}"
+        (tmp_path / "config.yaml").write_text(f"model: {{provider_order: [a], servers: {named}}}")
+        done = await in_thread(_asked_in_bytes, words, tmp_path)
+        sent = str(server.last_body["messages"])
+
+    assert done == (0, b"well\n")
+    assert "caf\ufffd" in sent
+
+
+def _asked_in_bytes(words: tuple[str, ...], folder: Path) -> tuple[int, bytes]:
+    done = subprocess.run(
+        [sys.executable, "-m", "understudy", "ask", *words],
+        cwd=folder, env=plain_environment(), input=b"caf\xe9", capture_output=True, timeout=40,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def test_nothing_to_ask_costs_no_tokens(tmp_path: Path) -> None:
+    config(tmp_path, DEAD)
+
+    done = understudy("ask", "-", stdin=" \n", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "is empty" in done.stderr
