@@ -39,7 +39,8 @@ def _files(config: Config) -> Iterator[Check]:
     secret = [path for path in (config.path, folder / ".env") if path and _tells(path, config)]
     for path in (*secret, *_kept(config.settings)):
         if _seen_by_others(path):
-            advice = f"other users of this machine can read {path}: chmod 600 {path}"
+            mode = 700 if path.is_dir() else 600
+            advice = f"other users of this machine can read {path}: chmod {mode} {path}"
             yield Check("files", ok=False, advice=advice)
 
 

@@ -80,7 +80,9 @@ class ImageStore:
 
     def _write(self, path: Path, data: bytes) -> None:
         """Whole or not at all: a reader never meets half a file. Owner-only, like the database."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Folders above the one that is made would be left to the usual mode.
+        for made in (self._folder, path.parent):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as out:
             out.write(data)

@@ -127,6 +127,7 @@ class Scout:
     def _keep(self, file: Path) -> None:
         new = file.with_suffix(".new")
         try:
+            new.touch(mode=0o600)
             new.write_bytes(msgspec.json.encode(self._found))
             new.replace(file)
         except OSError as error:

@@ -64,6 +64,13 @@ def test_a_database_that_others_can_read_is_told(tmp_path: Path) -> None:
     assert "bot.db: chmod 600" in advice(tmp_path)[0]
 
 
+def test_a_folder_beside_the_database_is_told_how_to_stay_usable(tmp_path: Path) -> None:
+    (tmp_path / "bot.db-images").mkdir()
+    (tmp_path / "bot.db-images").chmod(0o755)
+
+    assert "bot.db-images: chmod 700" in advice(tmp_path)[0]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

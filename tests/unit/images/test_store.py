@@ -35,6 +35,12 @@ async def test_an_image_comes_back_whole_under_the_name_it_is_asked_for(tmp_path
     assert found == ImagePart(b"bytes", "image/jpeg", 3, 2, "dog.jpg", PART.digest)
 
 
+async def test_nobody_else_can_look_into_a_folder_that_it_makes(tmp_path: Path) -> None:
+    await store(tmp_path / "bot.db-images", Clock()).put(PART)
+
+    assert open_to_others(tmp_path) == []
+
+
 async def test_an_unknown_image_is_none(tmp_path: Path) -> None:
     assert await store(tmp_path, Clock()).get("cd" * 32, "a") is None
 

@@ -99,6 +99,14 @@ async def test_a_model_that_is_gone_is_named_once_with_advice() -> None:
     assert logs[0]["advice"] == "the model 'm' is not there"
 
 
+async def test_what_it_keeps_is_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "bot.db-models"
+
+    await World(file).look(SEEING)
+
+    assert file.stat().st_mode & 0o077 == 0
+
+
 async def test_a_damaged_file_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "scout.json"
     file.write_text("{")
