@@ -28,6 +28,7 @@ from understudy.conversation.inbox import (
 )
 from understudy.conversation.memory_inbox import MemoryInbox
 from understudy.conversation.memory_tables import MemoryTables
+from understudy.conversation.speakers import quoting
 from understudy.storage.database import Database
 from understudy.storage.inbox_store import SqlInbox
 
@@ -293,11 +294,13 @@ async def test_a_reply_is_forgotten_once_a_message_that_carries_it_is_deleted(
     store: InboxStore,
 ) -> None:
     await answer(store, await claimed(store, written("m1")), "regretted")
-    await answer(store, await claimed(store, written("m2"), batch_id="b2"), "two")
+    quote = quoting("Understudy", "regretted")
+    asked = written("m2", f"{quote}\noh?", reply_to="r-b1-2")
+    await answer(store, await claimed(store, asked, batch_id="b2"), "two")
 
     assert await store.delete("web", "r-b1-1") is None
     assert await store.delete("discord", "r-b1-2") is None
-    assert texts(await store.history(HERE, 99, 10)) == ["hi", "hi", "two"]
+    assert texts(await store.history(HERE, 99, 10)) == ["hi", "oh?", "two"]
 
 
 async def test_each_channel_has_a_watermark_at_its_newest_message(store: InboxStore) -> None:
@@ -349,6 +352,36 @@ async def test_a_deleted_message_is_neither_answered_nor_remembered(store: Inbox
     assert not await store.add(written("m0"), ANSWER, 100.0)
     await store.edit(written("m1", "back again"))
     assert texts(await store.history(HERE, 99, 10)) == ["hi"]
+
+
+async def _quoting(store: InboxStore) -> None:
+    """Bob answers Ann, whose words stand above his then, and says the same words himself."""
+    await store.add(written("m1", "my secret"), IGNORE, 99.0)
+    await store.add(written("m2", "mine"), IGNORE, 99.5)
+    quotes = {"reply_to": "m1"}
+    await store.add(
+        written("m3", f"{quoting('Ann', 'my secret')}\nwhy?", BOB, **quotes), IGNORE, 100
+    )
+    await store.add(written("m4", quoting("Ann", "my secret"), BOB), IGNORE, 101.0)
+    await store.add(written("m5", f"{quoting('Ann', 'my secret')}\n", BOB, **quotes), IGNORE, 102.0)
+
+
+async def test_with_a_deleted_message_goes_what_others_quoted_of_it(store: InboxStore) -> None:
+    await _quoting(store)
+
+    await store.delete("discord", "m1")
+
+    own = quoting("Ann", "my secret")
+    assert texts(await store.history(HERE, 99, 10)) == ["mine", "why?", own]
+
+
+async def test_with_a_forgotten_person_goes_what_others_quoted_of_them(store: InboxStore) -> None:
+    await _quoting(store)
+
+    assert await store.forget_author("discord", ANN.id) == 2
+
+    own = quoting("Ann", "my secret")
+    assert texts(await store.history(HERE, 99, 10)) == ["why?", own]
 
 
 async def test_after_a_reset_the_past_is_no_longer_in_the_history(store: InboxStore) -> None:

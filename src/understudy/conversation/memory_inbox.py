@@ -174,9 +174,11 @@ class MemoryInbox:
         if row is None:
             gone = await self.reply_at(platform, message_id)
             if gone is not None:
-                self._t.replies[gone].blank()
+                reply = self._t.replies[gone]
+                reply.blank()
+                self._t.unquote(self._t.batches[reply.batch_id].channel, message_id)
             return None
-        row.blank()
+        self._t.blank(row)
         return self._t.live_batch(row)
 
     async def transcript(

@@ -13,6 +13,7 @@ from understudy.conversation.inbox import (
     Stored,
 )
 from understudy.conversation.lore.effects import MemoryEffects
+from understudy.conversation.speakers import unquoted
 from understudy.routing.attempts import ReplyRecord
 
 
@@ -40,6 +41,11 @@ class MessageRow:
         self.forgotten = True
         if self.free:
             self.state = MessageState.IGNORED
+
+    def unquote(self) -> None:
+        """Forget what it says of the message that it answers."""
+        own = replace(self.stored.inbound, text=unquoted(self.stored.inbound.text))
+        self.stored = replace(self.stored, inbound=own)
 
     def line(self) -> Line:
         inbound = self.stored.inbound
@@ -139,11 +145,22 @@ class MemoryTables:
         found = self.batches.get(row.batch_id or "")
         return found.batch.id if found is not None and found.live else None
 
+    def blank(self, row: MessageRow) -> None:
+        """Forget what a message says, and what others quote of it."""
+        row.blank()
+        self.unquote(row.channel, row.stored.inbound.message_id)
+
+    def unquote(self, channel: Channel, message_id: str) -> None:
+        """Forget what others quote of a message."""
+        for row in self.messages_in(channel):
+            if row.stored.inbound.reply_to == message_id:
+                row.unquote()
+
     def forget(self, rows: Iterable[MessageRow]) -> None:
         """Blank messages and the replies to them."""
         batch_ids = set()
         for row in rows:
-            row.blank()
+            self.blank(row)
             batch_ids.add(row.batch_id)
         for reply in self.replies.values():
             if reply.batch_id in batch_ids:

@@ -14,6 +14,8 @@ from understudy.conversation.delivery import Author
 _NAME_CHARS = 32
 _ROLE_WORDS = {"system", "assistant", "user", "developer", "tool", "human", "ai", "bot", "model"}
 _INDENT = "  "
+QUOTE = "[replying to "
+"""How the first line of a message begins that says what it answers; the rest is its own."""
 
 
 def safe_name(name: str) -> str:
@@ -47,6 +49,16 @@ def spoken(name: str, text: str) -> str:
 
 def indented(text: str) -> str:
     return f"\n{_INDENT}".join(text.splitlines())
+
+
+def quoting(name: str, words: str) -> str:
+    """The line above a message that answers another one."""
+    return f'{QUOTE}{name}: "{words}"]'
+
+
+def unquoted(text: str) -> str:
+    """A message without what it quotes."""
+    return text.partition("\n")[2] if text.startswith(QUOTE) else text
 
 
 def own_words(text: str, bot_name: str, names: Mapping[str, str]) -> str:

@@ -282,7 +282,14 @@ class SqlInbox(SqlMemory):
 
     async def delete(self, platform: str, message_id: str) -> str | None:
         gone = or_(_is(platform, message_id), carried_by(platform, message_id))
-        await self._forget(gone, replies_too=False)
+        # Replies to it stand later in its channel: few messages have to be looked at.
+        quoting = and_(
+            messages.c.platform == platform,
+            messages.c.channel_id == select(messages.c.channel_id).where(gone).scalar_subquery(),
+            messages.c.position > select(messages.c.position).where(gone).scalar_subquery(),
+            messages.c.reply_to == message_id,
+        )
+        await self._forget(gone, quoting, replies_too=False)
         return await self._db.read(lambda on: self._live_batch(on, platform, message_id))
 
     def _mine(self, batch_id: str) -> ColumnElement[bool]:

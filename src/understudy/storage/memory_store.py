@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from understudy.conversation.inbox import Channel, Line, MessageState, Overview, Watermark
+from understudy.conversation.speakers import QUOTE, unquoted
 from understudy.routing.attempts import ReplyRecord
 from understudy.storage import rows
 from understudy.storage.database import Database
@@ -39,6 +40,11 @@ _OPEN = (MessageState.PENDING, MessageState.CLAIMED)
 _FORGOTTEN = {"text": None, "images": None, "notes": None, "author_name": ""}
 
 
+_UNQUOTE = (
+    update(messages)
+    .where(messages.c.text.startswith(QUOTE))
+    .values(text=func.substr(messages.c.text, func.instr(messages.c.text + "\n", "\n") + 1))
+)
 _SAYS_SOMETHING = or_(messages.c.text != "", messages.c.images.is_not(None))
 
 
@@ -168,14 +174,15 @@ class SqlMemory:
         await self._db.write(lambda connection: connection.execute(newer))
 
     async def forget_author(self, platform: str, author_id: str) -> int:
-        forgotten = await self._forget(
-            and_(
-                messages.c.platform == platform,
-                messages.c.author_id == author_id,
-                messages.c.role == "user",
-                messages.c.text.is_not(None) if self._keepsake is None else true(),
-            )
+        theirs = and_(
+            messages.c.platform == platform,
+            messages.c.author_id == author_id,
+            messages.c.role == "user",
+            messages.c.text.is_not(None) if self._keepsake is None else true(),
         )
+        ids = select(messages.c.message_id).where(theirs)
+        quoting = and_(messages.c.platform == platform, messages.c.reply_to.in_(ids))
+        forgotten = await self._forget(theirs, quoting)
         await self._db.scrub()
         return forgotten
 
@@ -211,8 +218,15 @@ class SqlMemory:
         await self._db.scrub()
         return removed
 
-    async def _forget(self, where: ColumnElement[bool], *, replies_too: bool = True) -> int:
-        """Blank these messages and the replies to them; what nobody claimed is not answered."""
+    async def _forget(
+        self,
+        where: ColumnElement[bool],
+        quoting: ColumnElement[bool] | None = None,
+        *,
+        replies_too: bool = True,
+    ) -> int:
+        """Blank these messages, the replies to them, and what those that are `quoting` them say
+        of them; what nobody claimed is not answered."""
         answered = select(messages.c.batch_id).where(
             where, messages.c.batch_id.is_not(None), literal(replies_too)
         )
@@ -220,6 +234,8 @@ class SqlMemory:
         state = case((FREE, MessageState.IGNORED.value), else_=messages.c.state)
 
         def work(connection: Connection) -> int:
+            if quoting is not None:
+                self._unquote(connection, quoting)
             kept = self._drop_kept(connection, where, replies_to_them)
             connection.execute(update(messages).where(replies_to_them).values(text=None))
             done = connection.execute(
@@ -228,6 +244,16 @@ class SqlMemory:
             return done.rowcount if kept is None else kept
 
         return await self._db.write(work)
+
+    def _unquote(self, connection: Connection, quoting: ColumnElement[bool]) -> None:
+        if self._keepsake is None:
+            connection.execute(_UNQUOTE.where(quoting))
+            return
+        chosen = select(messages.c.platform, messages.c.message_id).where(quoting)
+        for platform, message_id in connection.execute(chosen):
+            if words := self._keepsake[platform, message_id]:
+                own = replace(words, text=unquoted(words.text))
+                self._keepsake[platform, message_id] = own
 
     def _drop_kept(
         self, connection: Connection, said: ColumnElement[bool], replied: ColumnElement[bool]

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import discord
 
+from understudy.conversation.speakers import quoting
+
 _QUOTE_CHARS = 300
 _EMBED_CHARS = 1000
 _TOKEN = re.compile(
@@ -33,7 +35,7 @@ def quote_of(replied: discord.Message, me_id: int) -> str:
     words = " ".join(text_of(replied, me_id).split())
     if len(words) > _QUOTE_CHARS:
         words = words[: _QUOTE_CHARS - 1] + "…"
-    return f'[replying to {replied.author.display_name}: "{words}"]'
+    return quoting(replied.author.display_name, words)
 
 
 def is_picture(attachment: discord.Attachment) -> bool:
