@@ -37,7 +37,14 @@ def usage(
     else:
         from rich.console import Console
 
-        Console().print(usage_report.usage_table(rows, by, days))
+        console = Console()
+        table = usage_report.usage_table(rows, by, days)
+        needed = console.measure(table, options=console.options.update_width(1_000)).minimum
+        if needed > console.width:
+            # Too narrow for a table: it would cut figures off, and the names altogether.
+            typer.echo(usage_report.usage_text(rows))
+        else:
+            console.print(table)
 
 
 async def _rows(config: "Config", by: Grouping, days: int) -> "tuple[UsageRow, ...]":

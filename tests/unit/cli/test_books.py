@@ -67,6 +67,18 @@ def test_usage_shows_a_table_and_json_and_csv_of_the_same_rows(config: Path) -> 
     ]
 
 
+def test_usage_on_a_narrow_terminal_cuts_off_neither_names_nor_figures(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    write(config, [today()])
+
+    lines = run(config, "usage").stdout
+
+    assert "local: 1 replies, 412→57 tokens" in lines
+    assert "openrouter: " in lines
+
+
 def test_why_tells_a_reply_by_its_id_and_the_newest_without_one(config: Path) -> None:
     write(config, [today()])
 
