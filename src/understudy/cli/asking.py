@@ -32,6 +32,7 @@ class _HeldDelivery:
 
     def __init__(self, answer: asyncio.Future[Answer]) -> None:
         self._answer = answer
+        self._said: Answer | None = None
 
     async def earlier(self) -> tuple[str, ...]:
         """Nothing outlives the question."""
@@ -44,19 +45,24 @@ class _HeldDelivery:
         """The whole text comes with the end."""
 
     async def finish(self, reply: Reply) -> tuple[str, ...]:
-        self._answer.set_result(Answer(reply.text, reply.record, offline=False))
+        self._said = Answer(reply.text, reply.record, offline=False)
         return (reply.id,)
 
     async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
-        self._answer.set_result(Answer(notice.text, notice.record, offline=True))
+        self._said = Answer(notice.text, notice.record, offline=True)
         return (notice.reply_id,)
 
     async def withdraw(self) -> None:
         """Nobody stops or deletes a question here."""
 
     async def aclose(self) -> None:
-        if not self._answer.done():
+        if self._answer.done():
+            # Whoever asked has gone.
+            return
+        if self._said is None:
             self._answer.cancel()
+        else:
+            self._answer.set_result(self._said)
 
 
 async def ask_once(
@@ -70,7 +76,7 @@ async def ask_once(
             return _HeldDelivery(answer)
 
         bot.messages.register(PLATFORM, open_delivery)
-        async with answering(bot):
+        async with answering(bot, grace_s=0):
             # A byte of the command line that is no text comes as half a character.
             said = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             refs, notes = await bot.sight.take(images, said)

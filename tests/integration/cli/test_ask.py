@@ -1,5 +1,7 @@
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from asyncio import to_thread as in_thread
@@ -148,3 +150,25 @@ def test_nothing_to_ask_costs_no_tokens(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "is empty" in done.stderr
+
+
+async def test_ctrl_c_ends_it_at_once_and_the_server_hears_of_it(tmp_path: Path) -> None:
+    async with RehearsalServer("silent") as server:
+        named = f"{{a: {{engine: openai, base_url: '{server.base_url}'}}}}"
+        (tmp_path / "config.yaml").write_text(f"model: {{provider_order: [a], servers: {named}}}")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "understudy", "ask", "hello",
+            cwd=tmp_path, env=plain_environment(), stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        await server.until(lambda seen: bool(seen.asked), timeout_s=20)
+        process.send_signal(signal.SIGINT)
+        try:
+            async with asyncio.timeout(10):
+                _, stderr = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        await server.until(lambda seen: bool(seen.disconnects))
+
+    assert process.returncode == 130
+    assert b"crashed" not in stderr
