@@ -268,6 +268,8 @@ async def test_a_reply_can_be_made_anew_and_replaces_the_old_one(store: InboxSto
     await answer(store, again, "good")
 
     assert texts(await store.transcript(HERE, 10)) == ["hi", "good"]
+    assert await store.parts("r-b1") == ()
+    assert await store.reply_at("discord", "r-b1-1") is None
     assert await store.reopen("r-b1", Reclaim("r3", "n3", 160.0)) is None
     assert await store.reopen("never", Reclaim("r3", "n3", 160.0)) is None
 

@@ -192,13 +192,14 @@ class MemoryInbox:
     async def reply_at(self, platform: str, message_id: str) -> str | None:
         for reply_id, reply in self._t.replies.items():
             channel = self._t.batches[reply.batch_id].channel
-            if channel.platform == platform and message_id in reply.message_ids:
+            carries = message_id in reply.message_ids and not reply.replaced
+            if channel.platform == platform and carries:
                 return reply_id
         return None
 
     async def parts(self, reply_id: str) -> tuple[str, ...]:
         reply = self._t.replies.get(reply_id)
-        return () if reply is None else reply.message_ids
+        return () if reply is None or reply.replaced else reply.message_ids
 
     async def last_reply(self, channel: Channel) -> str | None:
         return next(reversed(self._t.replies_in(channel)), None)

@@ -84,6 +84,13 @@ _TAKE = (
 _DROP_REPLY = delete(messages).where(
     messages.c.batch_id == bindparam("of_batch"), messages.c.role == "assistant"
 )
+_DROP_PARTS = delete(sent).where(
+    sent.c.reply_id.in_(
+        select(messages.c.reply_id).where(
+            messages.c.batch_id == bindparam("of_batch"), messages.c.role == "assistant"
+        )
+    )
+)
 _ADD_BATCH = insert(batches)
 _ADD_SENT = insert(sent)
 _SENT = _ADD_SENT.on_conflict_do_update(
@@ -320,6 +327,7 @@ class SqlInbox(SqlMemory):
         self, connection: Connection, batch: RowMapping, reply: Sent, now: float
     ) -> None:
         """Remember the reply right after what it answers, in place of an earlier one."""
+        connection.execute(_DROP_PARTS, {"of_batch": batch["id"]})
         connection.execute(_DROP_REPLY, {"of_batch": batch["id"]})
         answered = self._members(connection, [batch["id"]])[batch["id"]]
         # What was forgotten while it was being answered leaves no reply behind either.
