@@ -341,6 +341,16 @@ async def test_an_edited_message_says_its_new_text(store: InboxStore) -> None:
     assert await store.edit(written("m1", "3+3")) is None
 
 
+async def test_a_picture_that_is_taken_out_of_a_message_is_forgotten(store: InboxStore) -> None:
+    cat, dog = (ImageRef(d, "image/png", 1, 1, f"{d}.png") for d in ("cat", "dog"))
+    await store.add(written("m1", "look", images=(cat,)), ANSWER, 99.0)
+
+    await store.edit(written("m1", "look here", images=(dog,)))
+    assert [line.images for line in await store.history(HERE, 99, 10)] == [(dog,)]
+    await store.edit(written("m1", "nothing"))
+    assert [line.images for line in await store.history(HERE, 99, 10)] == [()]
+
+
 async def test_a_deleted_message_is_neither_answered_nor_remembered(store: InboxStore) -> None:
     await store.add(written("m0"), ANSWER, 99.0)
     batch = await claimed(store, written("m1"), written("m2"))

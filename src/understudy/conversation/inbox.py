@@ -270,7 +270,8 @@ class InboxStore(Protocol):
         ...
 
     async def edit(self, inbound: Inbound) -> str | None:
-        """Take over the new text of a known message; the id of the live batch that holds it."""
+        """Take over the new text and pictures of a known message; the id of the live batch that
+        holds it."""
         ...
 
     async def delete(self, platform: str, message_id: str) -> str | None:

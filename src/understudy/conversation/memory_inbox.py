@@ -164,9 +164,10 @@ class MemoryInbox:
         row = self._t.message(inbound.place.platform, inbound.message_id)
         if row is None or row.forgotten:
             return None
-        row.stored = replace(
-            row.stored, inbound=replace(row.stored.inbound, text=inbound.text, notes=inbound.notes)
+        edited = replace(
+            row.stored.inbound, text=inbound.text, images=inbound.images, notes=inbound.notes
         )
+        row.stored = replace(row.stored, inbound=edited)
         return self._t.live_batch(row)
 
     async def delete(self, platform: str, message_id: str) -> str | None:

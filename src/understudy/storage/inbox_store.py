@@ -274,14 +274,15 @@ class SqlInbox(SqlMemory):
         platform = inbound.place.platform
         words = self._keepsake and self._keepsake[platform, inbound.message_id]
         if self._keepsake is not None and words:
-            edited = replace(words, text=inbound.text, notes=inbound.notes)
+            said = (inbound.text, inbound.images, inbound.notes)
+            edited = Words(words.name, *said)
             self._keepsake[platform, inbound.message_id] = edited
 
         def work(connection: Connection) -> str | None:
             connection.execute(
                 update(messages)
                 .where(_is(platform, inbound.message_id), messages.c.text.is_not(None))
-                .values(text=inbound.text, notes=rows.packed(inbound.notes))
+                .values(**rows.said(inbound))
             )
             return self._live_batch(connection, platform, inbound.message_id)
 

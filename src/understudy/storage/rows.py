@@ -34,9 +34,7 @@ def message_row(inbound: Inbound, decision: Decision, now: float) -> dict[str, o
         "author_id": author.id,
         "author_name": author.name,
         "author_is_bot": author.is_bot,
-        "text": inbound.text,
-        "images": packed(inbound.images) if inbound.images else None,
-        "notes": packed(inbound.notes) if inbound.notes else None,
+        **said(inbound),
         "addressed": inbound.addressed,
         "to_others": inbound.to_others,
         "reply_to": inbound.reply_to,
@@ -44,6 +42,15 @@ def message_row(inbound: Inbound, decision: Decision, now: float) -> dict[str, o
         "arrived_at": now,
         "state": MessageState.PENDING if decision.answer else MessageState.IGNORED,
         "directed": decision.directed,
+    }
+
+
+def said(inbound: Inbound) -> dict[str, object]:
+    """The columns that an edit changes."""
+    return {
+        "text": inbound.text,
+        "images": packed(inbound.images) if inbound.images else None,
+        "notes": packed(inbound.notes) if inbound.notes else None,
     }
 
 
