@@ -1,8 +1,11 @@
 """The command line: one file per command, imported only when that command is asked for."""
 
+import io
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,6 +61,7 @@ def _understudy(
 
 def run() -> None:
     """Run the command line; what is wrong becomes one sentence and an exit code."""
+    _take_any_terminal()
     try:
         build(sys.argv[1:])()
     except UnderstudyError as error:
@@ -65,3 +69,15 @@ def run() -> None:
         sys.exit(EXIT_CONFIG)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _take_any_terminal() -> None:
+    """What a terminal cannot show becomes a mark; a stream that is closed is an empty one."""
+    # In this order, so that each takes its own number again.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - for as long as we run
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper) and mode == "w":
+            stream.reconfigure(errors="replace")
