@@ -75,7 +75,7 @@ async def main(api: str, gateway: str, token: str, database: str, clock_ahead_s:
                 now=now,
             )
         )
-        desk = Desk(kept.inbox, preferences)
+        desk = Desk(kept.inbox, preferences, router.forget)
         parts = Parts(router, lambda: settings, desk, Presence(), now, pace=SWIFT)
         bot = DiscordBot(parts, token)
         router.register(PLATFORM, bot.open)

@@ -39,7 +39,8 @@ class Stage:
         self.settings = settings or quick_settings(discord=QUICK_EDITS)
         out = surroundings(self.models, store, settings=self.settings)
         self.router = MessageRouter(out)
-        made = Desk(self.router.store, self.router.preferences, **desk)  # type: ignore[arg-type]
+        kept = (self.router.store, self.router.preferences, self.router.forget)
+        made = Desk(*kept, **desk)  # type: ignore[arg-type]
         seen = (Presence(), time.time, take_images, pace)
         parts = Parts(self.router, lambda: self.settings, made, *seen)
         self.bot = DiscordBot(parts, double.token)

@@ -54,6 +54,7 @@ def _desk(bot: Bot) -> Desk:
     return Desk(
         store=bot.messages.store,
         preferences=bot.messages.preferences,
+        forget=bot.messages.forget,
         why=lambda reply_id: _why(bot, reply_id),
         providers=lambda: providers_text(bot.models, bot.clocks),
         usage=lambda user: _usage(bot, user),

@@ -145,6 +145,18 @@ class MessageRouter:
         self._start(batch)
         return batch.reply_id
 
+    async def forget(self, platform: str, author_id: str) -> int:
+        """Forget a person, and take back what is being said to them; the number of messages."""
+        number = await self._out.store.forget_author(platform, author_id)
+        for answer in self._answers.values():
+            if answer.channel.platform != platform:
+                continue
+            if answer.question.trigger.author.id == author_id:
+                answer.interrupt(Interruption.DELETED)
+            elif author_id in answer.question.author_ids and not answer.shown:
+                answer.interrupt(Interruption.EDITED)
+        return number
+
     async def delete_conversation(self, channel: Channel) -> None:
         """Forget everything that was said there, and take back what is being said."""
         for answer in self._answers.values():

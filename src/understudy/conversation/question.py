@@ -55,6 +55,10 @@ class Question:
         return Origin(f"{self.place.platform}:{self.place.channel_id}", self.user)
 
     @property
+    def author_ids(self) -> frozenset[str]:
+        return frozenset(message.inbound.author.id for message in self.batch.messages)
+
+    @property
     def images(self) -> tuple[ImageRef, ...]:
         return tuple(i for message in self.batch.messages for i in message.inbound.images)
 

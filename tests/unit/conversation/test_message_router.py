@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 
 from talk import ANN, BOB, LOUNGE, WEB, Clock, Talk, message, offline_record, settings
-from understudy.config.settings import Conversation
+from understudy.config.settings import Conversation, Participation
 from understudy.conversation.delivery import Addressed
 from understudy.conversation.inbox import Channel
 from understudy.errors import Undeliverable
 from understudy.routing.attempts import OfflineReason
+
+EAGER = Participation(channels=("lounge",), chance=1.0, cooldown_seconds=0)
 
 
 async def test_a_message_gets_its_reply() -> None:
@@ -366,6 +368,35 @@ async def test_a_message_that_is_edited_and_deleted_right_after_gets_no_reply() 
         await talk.platform.tried(1)
 
     assert (talk.platform.said, len(talk.platform.withdrawn)) == ([], 1)
+
+
+async def test_whoever_is_forgotten_gets_no_reply_that_is_still_being_made() -> None:
+    async with Talk() as talk:
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1", "my secret", place=LOUNGE))
+        await talk.models.speaking.wait()
+        assert await talk.router.forget("discord", ANN.id) == 1
+        talk.models.gate.set()
+        await talk.platform.tried(1)
+
+    assert (talk.platform.said, len(talk.platform.withdrawn)) == ([], 1)
+
+
+async def test_a_reply_to_several_begins_anew_without_whoever_is_forgotten() -> None:
+    async with Talk(settings=settings(participation=EAGER)) as talk:
+        talk.platform.shows_at_once = False
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1", "my secret", place=LOUNGE, addressed=None))
+        await talk.router.receive(message("m2", "hello all", BOB, LOUNGE, addressed=None))
+        await talk.models.speaking.wait()
+        await talk.router.forget("discord", ANN.id)
+        talk.models.gate.set()
+        await talk.hear(1)
+
+    first, second = (str(prompt.request.messages) for prompt in talk.models.prompts)
+    assert "my secret" in first
+    assert "my secret" not in second
+    assert "hello all" in second
 
 
 async def test_what_whoever_opted_out_edits_stays_unread() -> None:

@@ -129,7 +129,7 @@ def _add_memory(tree: Tree, desk: Desk) -> None:
     @forget.command(name="me", description="Delete everything I have kept of you")
     async def forget_me(asked: Asked) -> None:
         await think(asked)
-        number = await desk.store.forget_author(PLATFORM, str(asked.user.id))
+        number = await desk.forget(PLATFORM, str(asked.user.id))
         await say(asked, f"Done. I deleted what {number} messages of yours said, and your name.")
 
     tree.add_command(forget)

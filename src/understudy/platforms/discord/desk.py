@@ -36,6 +36,8 @@ class Desk:
 
     store: InboxStore
     preferences: Preferences
+    forget: Callable[[str, str], Awaitable[int]]
+    """(platform, author id) → how many messages were forgotten."""
     why: Callable[[str], Awaitable[str | None]] = _unknown
     """By reply id: who answered, what failed before, tokens and cost."""
     providers: Callable[[], str] = lambda: "I do not know my providers."
