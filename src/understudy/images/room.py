@@ -19,7 +19,8 @@ from understudy.images.store import ImageStore
 _DAY_S = 86_400.0
 _FORGET_EVERY_S = 3600.0
 _MAX_LINKS = 4
-_LINK = re.compile(r"https?://[^\s<>\"'`\]\[{}|\\^]{4,2000}")
+# Phones begin a message with a capital letter, also where it is a link.
+_LINK = re.compile(r"https?://[^\s<>\"'`\]\[{}|\\^]{4,2000}", re.IGNORECASE)
 
 
 class ImageRoom:

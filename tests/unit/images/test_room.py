@@ -52,6 +52,7 @@ async def test_a_changed_configuration_holds_for_the_next_image(tmp_path: Path) 
             ["https://a.example/a", "http://b.example/b"],
         ),
         ("https://a.example/a https://a.example/a", ["https://a.example/a"]),
+        ("Https://a.example/cat.png", ["Https://a.example/cat.png"]),
         ("ftp://a.example/a javascript:alert(1)", []),
     ],
 )
