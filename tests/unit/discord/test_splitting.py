@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.platforms.discord.splitting import pieces, split, units
+from understudy.platforms.discord.splitting import LIMIT, pieces, split, units
 
 FENCE = re.compile(r"[ \t]*(`{3,16}|~{3,16})[ \t]*([^`\n]{0,40})")
 
@@ -140,3 +140,9 @@ def test_a_link_longer_than_a_message_is_cut_rather_than_lost() -> None:
     link = "https://example.org/" + "x" * 3000
 
     assert "".join(split(link)) == link
+
+
+def test_a_long_fence_around_short_ones_is_closed_within_the_limit() -> None:
+    document = f"````````md\n{'x' * 2300}\n```\n{'y' * 4000}"
+
+    assert all(units(part) <= LIMIT for part in split(document))

@@ -110,7 +110,7 @@ def _fence_after(text: str, start: int, end: int, fence: _Fence | None) -> _Fenc
 def _cut(text: str, start: int, room: int, fence: _Fence | None) -> int:
     """The best place to end a message that begins at `start` and has `room` units."""
     lines = tuple(_fence_lines(text, start, start + room))
-    longest = max((len(line[1]) for line in lines), default=len(fence.marker) if fence else 0)
+    longest = max([len(fence.marker) if fence else 0, *(len(line[1]) for line in lines)])
     reserve = longest + 1 if longest else 0
     window = _fitting(text, start, room - reserve)
     whole = _inside(_WHOLE, text, start, window) | _around_fences(lines, fence)
