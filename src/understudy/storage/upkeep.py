@@ -5,6 +5,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from understudy.errors import StorageError
 from understudy.storage.tables import HEAD, metadata
@@ -69,7 +70,8 @@ def _opened(path: Path) -> Generator[sqlite3.Connection]:
     if not path.is_file():
         raise StorageError(f"there is no database at {path} yet: `understudy run` makes it")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        address = f"file:{quote(str(path))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=10)) as connection:
             yield connection
     except sqlite3.DatabaseError as error:
         raise StorageError(
@@ -83,6 +85,8 @@ def _stale(connection: sqlite3.Connection, there: set[str]) -> list[str]:
     (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
     if version == HEAD:
         return []
+    if version > HEAD:
+        return [f"its version is {version}, this program's is {HEAD}: install a newer one"]
     return [f"its version is {version or 'none'}, this program's is {HEAD}: start the bot once"]
 
 

@@ -90,3 +90,27 @@ def test_nothing_stays_of_a_backup_that_could_not_be_made(
     with pytest.raises(StorageError):
         back_up(tmp_path / "bot.db", tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists()
+
+
+async def test_a_folder_of_any_name_is_backed_up_whole(tmp_path: Path) -> None:
+    path = tmp_path / "bot #1 100%?" / "bot.db"
+    await (await made(path)).aclose()
+
+    back_up(path, tmp_path / "copy.db")
+
+    assert check(tmp_path / "copy.db").rows["opt_outs"] == 1
+    assert check(path).problems == ()
+    assert [found.name for found in tmp_path.iterdir() if found.name.startswith("bot")] == [
+        "bot #1 100%?"
+    ]
+
+
+async def test_a_database_of_a_newer_version_is_not_to_be_started_with_this_one(
+    tmp_path: Path,
+) -> None:
+    database = await made(tmp_path / "bot.db")
+    await database.write(lambda on: on.execute(text("UPDATE alembic_version SET version_num='9'")))
+    await database.aclose()
+
+    [problem] = check(tmp_path / "bot.db").problems
+    assert "install a newer one" in problem
