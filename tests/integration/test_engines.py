@@ -11,6 +11,7 @@ import pytest
 from command import understudy
 from playback import Recording, playing, recordings_of
 from understudy.app.bot import Bot, open_forgetful_bot
+from understudy.app.staying_current import keeping_current
 from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.load import load_config
 from understudy.config.settings import Logging
@@ -91,16 +92,14 @@ async def test_an_edit_of_the_file_switches_engines_while_the_bot_runs(tmp_path:
     async with playing(recordings("koboldcpp")) as first, playing(recordings("llama.cpp")) as then:
         configure(tmp_path, at_home("koboldcpp", first.url))
         config = load_config(tmp_path / "config.yaml", {})
-        async with open_forgetful_bot(config, Logs(Logging(level="error"), sys.stderr)) as bot:
-            watching = asyncio.create_task(bot.keep_reloading())
+        logs = Logs(Logging(level="error"), sys.stderr)
+        async with open_forgetful_bot(config, logs) as bot, keeping_current(bot):
             before = await reply(bot)
             configure(tmp_path, at_home("llama.cpp", then.url))
             async with asyncio.timeout(20):
                 while bot.config.rev == config.rev:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.05)
             after = await reply(bot)
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
 
     assert before.text.strip().startswith(HEARD["koboldcpp"][1])
     assert after.text.strip().startswith(HEARD["llama.cpp"][1])

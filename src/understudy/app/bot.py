@@ -20,7 +20,6 @@ from understudy.app.next_start import at_next_start
 from understudy.app.sight import Sight, open_sight
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Settings, Vision
-from understudy.config.watch import watch_config
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore
 from understudy.conversation.memory_inbox import MemoryInbox
@@ -31,7 +30,6 @@ from understudy.conversation.personas.folder import load_library
 from understudy.conversation.personas.stamp import LibraryStamp, library_stamp
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
 from understudy.conversation.surroundings import Surroundings
-from understudy.errors import ConfigError
 from understudy.observability.alerts import Alerts
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.log_observer import LogObserver
@@ -48,8 +46,6 @@ from understudy.routing.scout import Scout
 _LOG = structlog.get_logger()
 GRACE_S = 20.0
 """How long replies that run at shutdown may still take."""
-_LOOK_S = 1.0
-"""How often the folders of personas and lorebooks are looked at."""
 
 
 @dataclass(slots=True)
@@ -121,27 +117,6 @@ class Bot:
             return
         self.personas = personas
         _LOG.info("personas.reloaded", personas=len(personas.keys))
-
-    async def keep_personas_current(self) -> None:
-        """Take over saved, added and removed cards and books; a broken one is told in the log."""
-        while True:
-            try:
-                await self.reload_personas()
-            except ConfigError as error:
-                _LOG.error("personas.refused", said=str(error))
-            await asyncio.sleep(_LOOK_S)
-
-    async def keep_reloading(self) -> None:
-        """Reload whenever the file is saved; a broken one changes nothing, and the log says why."""
-        if self.config.path is None:
-            return
-        async for _ in watch_config(self.config.path, self.config.stamp):
-            try:
-                _LOG.info("config.reloaded", said=await self.reload(), rev=self.config.rev)
-                for warning in self.config.warnings:
-                    _LOG.warning("config.doubtful", said=warning)
-            except ConfigError as error:
-                _LOG.error("config.refused", said=str(error), still=self.config.rev)
 
 
 @asynccontextmanager
@@ -223,21 +198,6 @@ async def answering(bot: Bot, *, grace_s: float = GRACE_S) -> AsyncGenerator[Non
         yield
     finally:
         await bot.messages.aclose(grace_s)
-
-
-@asynccontextmanager
-async def keeping_current(bot: Bot) -> AsyncGenerator[None]:
-    """Take over changes of the configuration, the personas and the lorebooks in the background."""
-    tasks = {
-        asyncio.create_task(bot.keep_reloading(), name="reload"),
-        asyncio.create_task(bot.keep_personas_current(), name="personas"),
-    }
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 
 
 @asynccontextmanager

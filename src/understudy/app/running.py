@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from understudy.app.bot import Bot, answering, keeping_current, open_bot
+from understudy.app.bot import Bot, answering, open_bot
 from understudy.app.clocks import Clocks
 from understudy.app.gateway import gateway
+from understudy.app.staying_current import keeping_current
 from understudy.config.load import Config
 from understudy.errors import ConfigError
 from understudy.observability.logs import Logs

@@ -21,8 +21,9 @@ def chat(config: ConfigFile = None, verbose: Verbose = False) -> None:  # noqa: 
 
 
 async def _chat(config: "Config", logs: "Logs") -> None:
-    from understudy.app.bot import answering, keeping_current, open_bot
+    from understudy.app.bot import answering, open_bot
     from understudy.app.running import need_a_provider
+    from understudy.app.staying_current import keeping_current
     from understudy.conversation.surroundings import new_id
     from understudy.platforms.terminal import (
         HELP,

@@ -1,0 +1,70 @@
+"""Takes over what is edited while the bot runs: configuration, personas, lorebooks."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from understudy.app.bot import Bot
+from understudy.config.watch import watch_config
+from understudy.errors import ConfigError
+
+_LOG = structlog.get_logger()
+_AGAIN_S = 10.0
+"""After something went wrong that nobody had thought of."""
+_LOOK_S = 1.0
+"""How often the folders of personas and lorebooks are looked at."""
+
+
+@asynccontextmanager
+async def keeping_current(bot: Bot) -> AsyncGenerator[None]:
+    """Take over changes in the background; whatever is wrong with one, the next is heeded."""
+    tasks = {
+        asyncio.create_task(_keep_configured(bot), name="reload"),
+        asyncio.create_task(_keep_personas(bot), name="personas"),
+    }
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _keep_configured(bot: Bot) -> None:
+    """Reload whenever the file is saved; a broken one changes nothing, and the log says why."""
+    if bot.config.path is None:
+        return
+    while True:
+        try:
+            async for _ in watch_config(bot.config.path, bot.config.stamp):
+                await _reload(bot)
+        except Exception as error:  # noqa: BLE001 - the root of this task
+            _LOG.exception("config.watch_failed", error=type(error).__name__)
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def _reload(bot: Bot) -> None:
+    try:
+        _LOG.info("config.reloaded", said=await bot.reload(), rev=bot.config.rev)
+        for warning in bot.config.warnings:
+            _LOG.warning("config.doubtful", said=warning)
+    except ConfigError as error:
+        _LOG.error("config.refused", said=str(error), still=bot.config.rev)
+    except Exception as error:  # noqa: BLE001 - a bug must not end the watch
+        _LOG.exception("config.reload_failed", error=type(error).__name__, still=bot.config.rev)
+
+
+async def _keep_personas(bot: Bot) -> None:
+    """Take over saved, added and removed cards and books; a broken one is told in the log."""
+    while True:
+        pause_s = _LOOK_S
+        try:
+            await bot.reload_personas()
+        except ConfigError as error:
+            _LOG.error("personas.refused", said=str(error))
+        except Exception as error:  # noqa: BLE001 - the root of this task
+            _LOG.exception("personas.failed", error=type(error).__name__)
+            pause_s = _AGAIN_S
+        await asyncio.sleep(pause_s)
