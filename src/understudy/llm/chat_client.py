@@ -169,9 +169,10 @@ class ChatClient:
         try:
             answer = await self.endpoint.ask("GET", self.dialect.models_path)
             self.refuse_error_answer(answer)
+            models = read_models(answer.body)
         except ProviderError as error:
             return report_failure(error, self.endpoint.base_url)
-        return self.report(read_models(answer.body), model)
+        return self.report(models, model)
 
     async def count_tokens(self, request: ChatRequest, model: str) -> int | None:  # noqa: ARG002
         return None

@@ -272,3 +272,15 @@ def test_every_entry_has_an_address_of_its_own_or_a_usual_one() -> None:
     assert base_url_of(NamedServer(preset="groq")) == "https://api.groq.com/openai/v1"
     assert base_url_of(NamedServer(engine="koboldcpp")) == "http://127.0.0.1:5001/v1"
     assert base_url_of(NamedServer(base_url="http://box")) == "http://box"
+
+
+@pytest.mark.parametrize("body", ["<html>Welcome</html>", '{"data": "none"}', "{}", "null"])
+async def test_a_probe_of_something_that_lists_no_models_says_so(
+    sessions: HttpSessions, body: str
+) -> None:
+    page = Recording("", "GET /v1/models", 200, {"content-type": "text/html"}, [body])
+
+    report = await looked(sessions, {"GET /v1/models": page}, "m")
+
+    assert report.state is ProbeState.BROKEN
+    assert "check base_url" in report.advice
