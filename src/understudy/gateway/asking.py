@@ -76,8 +76,8 @@ class Ask:
     """The request without what the router decides itself."""
     messages: tuple[Message, ...]
     """The text of its turns, for servers that know only prompts and for counting tokens."""
-    chars: int
-    """Length of all text, tool definitions included."""
+    size: int
+    """UTF-8 bytes of all text, tool definitions included."""
     images: int = 0
     tools: bool = False
     bare: bool = False
@@ -85,7 +85,7 @@ class Ask:
 
     def build(self, fit: Fit) -> Prompt:
         """The prompt for one candidate; a client's own prompt is never trimmed."""
-        tokens = int(self.chars * fit.tokens_per_char)
+        tokens = int(self.size * fit.tokens_per_char)
         if self.images and not fit.vision:
             request = ChatRequest(self.messages, extra=self._without_images())
             return Prompt(request, tokens, degraded=("images",))
@@ -126,7 +126,7 @@ def read_ask(body: bytes) -> Ask:
         include_usage=options is not None and options.include_usage is True,
         extra=_encode({name: raw for name, raw in members.items() if name not in _OURS}),
         messages=tuple(map(_message, turns, texts)),
-        chars=sum(map(len, texts)) + (len(tools) if tools not in _NO_TOOLS else 0),
+        size=sum(map(_bytes_of, texts)) + (len(tools) if tools not in _NO_TOOLS else 0),
         images=sum(map(_images_of, turns)),
         tools=tools not in _NO_TOOLS,
     )
@@ -148,7 +148,7 @@ def read_completion(body: bytes) -> Ask:
         include_usage=options is not None and options.include_usage is True,
         extra=_encode(passed | {"prompt": prompt}),
         messages=(Message("user", (TextPart(prompt),)),),
-        chars=len(prompt),
+        size=_bytes_of(prompt),
         bare=True,
     )
 
@@ -157,6 +157,10 @@ def _text_of(turn: _Turn) -> str:
     if isinstance(turn.content, str):
         return turn.content
     return "\n".join(piece.text for piece in turn.content or () if piece.text)
+
+
+def _bytes_of(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def _message(turn: _Turn, text: str) -> Message:

@@ -4,7 +4,7 @@ import pytest
 
 from understudy.chat import TextPart
 from understudy.errors import RequestRefused
-from understudy.gateway.asking import IMAGE_TOKENS, read_ask
+from understudy.gateway.asking import IMAGE_TOKENS, read_ask, read_completion
 from understudy.routing.request import Fit
 
 SAY = [{"role": "user", "content": "hello"}]
@@ -120,3 +120,12 @@ def test_a_wrong_request_is_refused_with_the_member_at_fault(
 
     assert caught.value.status == 400
     assert caught.value.param == param
+
+
+def test_text_of_every_script_weighs_what_its_bytes_do() -> None:
+    said = "あ" * 300
+
+    asked = read_ask(body(messages=[{"role": "user", "content": said}]))
+    bare = read_completion(json.dumps({"prompt": said}).encode())
+
+    assert asked.build(BLIND).input_tokens == bare.build(BLIND).input_tokens == int(900 * 0.3)
