@@ -60,7 +60,9 @@ class FairQueue:
         if longest == fair_key or len(self._waiting[longest]) <= own + 1:
             raise _no_place()
         # That line keeps at least one: it had more than the newcomer's will have.
-        self._waiting[longest].pop().set_result(False)
+        turn = self._waiting[longest].pop()
+        if not turn.done():  # it may have been cancelled in this very moment
+            turn.set_result(False)
 
     def _leave(self, fair_key: str, turn: asyncio.Future[bool]) -> None:
         if turn.done() and not turn.cancelled():

@@ -131,3 +131,18 @@ async def test_time_that_ran_out_in_line_is_a_crowd_too() -> None:
     assert (await reply(model)).end.record.offline_reason is OfflineReason.BUSY
     first.cancel()
     await asyncio.wait([first])
+
+
+async def test_a_newcomer_may_take_the_place_of_someone_who_leaves_in_the_same_moment() -> None:
+    queue = FairQueue(1, 2)
+    await queue.enter("inside", 60)
+    stays, leaves = stand(queue, "loud", "loud")
+    await asyncio.sleep(0)
+    leaves.cancel()
+
+    with pytest.raises(ProviderError) as caught:
+        await queue.enter("quiet", 0)
+
+    assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT
+    await closed(stays, leaves)
+    assert queue.waiting == 0
