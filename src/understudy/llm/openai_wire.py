@@ -29,6 +29,7 @@ _LENGTHS = frozenset(("max_tokens", "max_completion_tokens"))
 
 
 ABSENT = msgspec.Raw()
+_NULL = memoryview(b"null")
 _NOTHING = frozenset((b"", b"null", b"false", b'""', b"{}", b"[]"))
 
 
@@ -137,9 +138,9 @@ def encode_body(members: Mapping[str, object]) -> bytes:
     return _ENCODER.encode(members)
 
 
-def members_of(extra: bytes) -> dict[str, object]:
+def _members_of(extra: bytes) -> dict[str, msgspec.Raw]:
     """Split a JSON object into its members, each still encoded."""
-    return dict(_MEMBERS.decode(extra)) if extra else {}
+    return _MEMBERS.decode(extra) if extra else {}
 
 
 def encode_message(message: Message) -> dict[str, object]:
@@ -173,7 +174,9 @@ def request_members(request: ChatRequest, length_field: str) -> dict[str, object
         "stop": [text for text in request.stop if text] or None,
     }
     set_members = {name: value for name, value in members.items() if value is not None}
-    return with_length_field(set_members | members_of(request.extra), length_field)
+    # koboldcpp answers a null with silence, and textgen-webui takes one for no limit.
+    passed = {k: raw for k, raw in _members_of(request.extra).items() if memoryview(raw) != _NULL}
+    return with_length_field(set_members | passed, length_field)
 
 
 def with_length_field(members: dict[str, object], length_field: str) -> dict[str, object]:

@@ -284,3 +284,17 @@ async def test_a_probe_of_something_that_lists_no_models_says_so(
 
     assert report.state is ProbeState.BROKEN
     assert "check base_url" in report.advice
+
+
+@pytest.mark.parametrize("engine", ["koboldcpp", "textgen-webui", "openai"])
+async def test_what_a_client_left_null_is_not_sent(sessions: HttpSessions, engine: str) -> None:
+    request = ChatRequest(
+        turns(("user", "hi")),
+        extra=b'{"messages":[{"role":"user","content":"hi"}],"max_tokens":null,"stop":null,"a":0}',
+    )
+
+    members = await sent(sessions, request, engine=engine, max_tokens=300)
+
+    assert members["max_tokens"] == 300
+    assert "stop" not in members
+    assert members["a"] == 0
