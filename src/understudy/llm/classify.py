@@ -132,11 +132,12 @@ _NAMED_PARAMETER = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _REFUSED_PARAMETER = re.compile(r"unsupported|not supported|unknown|unrecognized|not permitted")
-_AFFORDABLE = re.compile(r"can only afford (\d+)")
+_NUMBER = r"(\d{1,3}(?:,\d{3})+|\d{1,9})\b"
+_AFFORDABLE = re.compile(rf"can only afford {_NUMBER}")
 _FEWER = re.compile(r"fewer max_tokens|lower max_tokens|reduce max_tokens")
 _SMALL_REPLY_TOKENS = 256
 _N_CTX = re.compile(
-    r"(?:maximum context length (?:is|of)|context (?:size|window|length) (?:is|of)) (\d+)"
+    rf"(?:maximum context length (?:is|of)|context (?:size|window|length) (?:is|of)) {_NUMBER}"
 )
 
 _KEY_SHAPES = re.compile(r"\b(?:sk|cpk|gsk|hf|xai|AIza)[-_][\w.-]{8,}|Bearer\s+[\w.~+/-]{8,}=*")
@@ -179,7 +180,7 @@ def classify_facts(
         retry_after_s=_hold(error_class, headers, facts, wall),
         http_status=effective if effective is not None else status,
         provider_code=_safe_code(facts, secrets),
-        n_ctx=facts.n_ctx or _first_number(_N_CTX, text),
+        n_ctx=_positive(facts.n_ctx) or _positive(_first_number(_N_CTX, text)),
         affordable_tokens=_affordable(error_class, text),
         parameter=_parameter(facts) if error_class is ErrorClass.UNSUPPORTED_PARAM else None,
         detail=scrub(facts.message, secrets),
@@ -259,6 +260,10 @@ def _safe_code(facts: ErrorFacts, secrets: Collection[str]) -> str | None:
     return scrub(code, secrets) if code else None
 
 
+def _positive(number: int | None) -> int | None:
+    return number if number is not None and number > 0 else None
+
+
 def _first_number(pattern: re.Pattern[str], text: str) -> int | None:
     found = pattern.search(text)
-    return int(found.group(1)) if found else None
+    return int(found.group(1).replace(",", "")) if found else None

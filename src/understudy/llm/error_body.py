@@ -48,7 +48,7 @@ def facts_of(found: object) -> ErrorFacts:
     if isinstance(found, list):  # Google wraps its error in an array
         found = found[0] if found else None
     if isinstance(found, str):
-        return ErrorFacts(message=found)
+        return ErrorFacts(message=found[:4000])
     root = _object(found)
     node = _node(root)
     meta = _object(node.get("metadata"))

@@ -133,6 +133,18 @@ def test_an_overflow_carries_the_context_it_names() -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "n_ctx"),
+    [("131,072 tokens", 131_072), ("32k tokens", None), ("0", None), ("9" * 5000, None)],
+)
+def test_a_context_is_learned_whole_or_not_at_all(named: str, n_ctx: int | None) -> None:
+    message = f"maximum context length is {named}"
+
+    assert error({"error": {"message": message}}, 400).n_ctx == n_ctx
+    assert error(message, 400).n_ctx == n_ctx
+    assert error({"error": {"message": message, "n_ctx": -1}}, 400).n_ctx == n_ctx
+
+
+@pytest.mark.parametrize(
     ("body", "name"),
     [
         ([{"error": {"message": 'Unknown name "reasoning": Cannot find field'}}], "reasoning"),
@@ -180,6 +192,7 @@ def test_full_instances_of_chutes_hold_the_model_and_its_quota_the_key() -> None
     ("message", "tokens"),
     [
         ("You requested up to 4096 tokens, but can only afford 812", 812),
+        ("You requested up to 64,000 tokens, but can only afford 13,520", 13_520),
         ("needs more credits, or fewer max_tokens", 256),
         ("Insufficient credits", None),
     ],
