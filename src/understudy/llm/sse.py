@@ -5,6 +5,8 @@ from understudy.errors import BadReply, ErrorClass
 DONE = b"[DONE]"
 
 _MAX_LINE_BYTES = 4 * 1024 * 1024
+_MAX_LINES = 4096
+"""Of one frame. Servers write one or a few; joining the lines of an endless one takes for ever."""
 _SILENT_FIELDS = (b"event", b"id", b"retry")
 
 
@@ -17,17 +19,19 @@ class SseReader:
     as a payload, so that whoever decodes it counts one bad frame.
     """
 
-    __slots__ = ("_comments", "_data", "_rest")
+    __slots__ = ("_comments", "_data", "_lines", "_rest")
 
     def __init__(self) -> None:
         self._rest = b""
         self._data = b""
+        self._lines = 0
         self._comments = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the payloads that `data` completes; `[DONE]` is one of them.
 
-        Raises `BadReply` (`response_too_large`) for a line past 4 MiB.
+        Raises `BadReply` (`response_too_large`) for a line or frame past 4 MiB, and for 4096 lines
+        in one.
         """
         lines = (self._rest + data if self._rest else data).split(b"\n")
         self._rest = lines.pop()
@@ -70,10 +74,14 @@ class SseReader:
         # Within one JSON text an object never directly follows another on the next line.
         if self._data.rstrip().endswith(b"}") and piece[:1] in (b"{", b"["):
             self._flush(payloads)
+        self._lines += 1
+        if self._lines > _MAX_LINES or len(self._data) > _MAX_LINE_BYTES:
+            raise BadReply(ErrorClass.RESPONSE_TOO_LARGE, detail="one frame without an end")
         self._data = self._data + b"\n" + piece if self._data else piece
 
     def _flush(self, payloads: list[bytes]) -> None:
         payload = self._data.strip()
         self._data = b""
+        self._lines = 0
         if payload:
             payloads.append(payload)

@@ -1,6 +1,7 @@
 """Bytes → frames, however servers write and networks cut them."""
 
-from itertools import pairwise
+from collections import deque
+from itertools import pairwise, repeat
 
 import pytest
 from hypothesis import given
@@ -70,5 +71,15 @@ def test_a_line_without_end_is_refused() -> None:
     reader.feed(b"x" * 4 * 1024 * 1024)
     with pytest.raises(BadReply) as caught:
         reader.feed(b"x")
+
+    assert caught.value.error_class is ErrorClass.RESPONSE_TOO_LARGE
+
+
+@pytest.mark.parametrize("line", [b"data: and so on\n", b"data: %b\n" % (b"x" * 100_000)])
+def test_a_frame_without_an_end_is_given_up(line: bytes) -> None:
+    reader = SseReader()
+
+    with pytest.raises(BadReply) as caught:
+        deque(map(reader.feed, repeat(line, 5000)), maxlen=0)
 
     assert caught.value.error_class is ErrorClass.RESPONSE_TOO_LARGE
