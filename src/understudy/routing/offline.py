@@ -9,6 +9,9 @@ _GROUPS: dict[OfflineReason, frozenset[ErrorClass]] = {
     OfflineReason.BUSY: frozenset((ErrorClass.QUEUE_TIMEOUT, ErrorClass.POOL_TIMEOUT)),
     OfflineReason.ALL_RATE_LIMITED: frozenset((ErrorClass.RATE_LIMITED,)),
     OfflineReason.CONFIG: frozenset((ErrorClass.AUTH, ErrorClass.QUOTA, ErrorClass.MODEL_GONE)),
+    OfflineReason.REJECTED: frozenset(
+        (ErrorClass.BAD_REQUEST, ErrorClass.UNSUPPORTED_PARAM, ErrorClass.CONTENT_POLICY)
+    ),
     OfflineReason.NO_CAPABLE: frozenset(
         (
             ErrorClass.UNSUPPORTED_INPUT,
@@ -28,6 +31,7 @@ _MOST_TELLING = (
     OfflineReason.ALL_DOWN,
     OfflineReason.ALL_RATE_LIMITED,
     OfflineReason.BUDGET,
+    OfflineReason.REJECTED,
     OfflineReason.NO_CAPABLE,
     OfflineReason.CONFIG,
 )

@@ -57,6 +57,9 @@ def reason(*records: AttemptRecord, **why: bool) -> OfflineReason:
         (C.UNSUPPORTED_INPUT, R.NO_CAPABLE),
         (C.CONTEXT_OVERFLOW, R.NO_CAPABLE),
         (C.PAYLOAD_TOO_LARGE, R.NO_CAPABLE),
+        (C.BAD_REQUEST, R.REJECTED),
+        (C.UNSUPPORTED_PARAM, R.REJECTED),
+        (C.CONTENT_POLICY, R.REJECTED),
         (C.SERVER_ERROR, R.ALL_DOWN),
         (C.CONNECT_REFUSED, R.ALL_DOWN),
         (C.FIRST_TOKEN_TIMEOUT, R.ALL_DOWN),
@@ -89,6 +92,13 @@ def test_what_passes_by_itself_is_named_before_what_the_operator_must_mend() -> 
 
     assert reason(keyless, limited) is R.ALL_RATE_LIMITED
     assert reason(limited, keyless, record("c", C.SERVER_ERROR)) is R.ALL_DOWN
+
+
+def test_one_opinion_of_a_bad_request_is_enough_where_nobody_else_could_answer() -> None:
+    bad = record("a", C.BAD_REQUEST)
+
+    assert reason(bad, record("b", S.NO_KEY)) is R.REJECTED
+    assert reason(bad, record("b", S.COOLDOWN, C.OVERLOADED)) is R.ALL_DOWN
 
 
 def test_the_last_word_of_a_candidate_counts() -> None:
