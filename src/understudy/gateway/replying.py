@@ -34,11 +34,20 @@ class Form:
         return Envelope(f"chatcmpl-{self.id}", self.created, model)
 
 
+_LONGEST_HEADER = 256
+
+
+def _in_header(name: str) -> bytes:
+    """A name that a model's server may have chosen, as a header's value can hold it."""
+    printable = "".join(c if " " <= c <= "~" else "?" for c in name[:_LONGEST_HEADER])
+    return printable.strip().encode()
+
+
 def answered_by(provider: str, model: str, attempts: int) -> list[Header]:
     """The headers that tell who answered, and at which try."""
     return [
-        (b"x-router-provider", provider.encode("ascii", "replace")),
-        (b"x-router-model", model.encode("ascii", "replace")),
+        (b"x-router-provider", _in_header(provider)),
+        (b"x-router-model", _in_header(model)),
         (b"x-router-attempts", b"%d" % attempts),
     ]
 

@@ -1,7 +1,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from pydantic import SecretStr
@@ -143,6 +143,16 @@ async def test_a_streams_headers_tell_who_answers_and_at_which_try() -> None:
     assert answer.headers["x-router-provider"] == "chutes"
     assert answer.headers["x-router-model"] == "lab/model"
     assert answer.headers["x-router-attempts"] == "2"
+
+
+async def test_a_name_that_a_server_gave_itself_adds_no_header() -> None:
+    odd = replace(GOOD, model_served="m\r\nset-cookie: a=b" + "x" * 999)
+    end = ReplyEnded(reply(odd), text="Hi there", finish_reason="stop")
+
+    answer = await post(gateway(Router((Answering("chutes", "chutes", "m", 1), end))), ASK)
+
+    assert answer.headers["x-router-model"].startswith("m??set-cookie: a=b")
+    assert len(answer.headers["x-router-model"]) == 256
 
 
 async def test_a_stream_tells_usage_only_to_those_who_ask() -> None:
