@@ -16,7 +16,7 @@ from understudy.observability.story import tell
 from understudy.observability.usage_report import usage_text
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Parts
-from understudy.platforms.discord.desk import PRIVACY, PRIVACY_UNKEPT, Desk
+from understudy.platforms.discord.desk import PRIVACY, PRIVACY_PICTURES, PRIVACY_UNKEPT, Desk
 from understudy.platforms.discord.intake import PLATFORM, FoundImage, TakeImages
 from understudy.platforms.discord.presence import Presence
 from understudy.routing.ledger import DAY_S, Grouping
@@ -82,9 +82,11 @@ async def _usage(bot: Bot, user: str | None) -> str | None:
 
 
 def _privacy(bot: Bot) -> str:
-    if not bot.started.conversation.persist:
-        return PRIVACY_UNKEPT
-    return PRIVACY.format(days=bot.settings().conversation.history_days)
+    kept = bot.started.conversation.persist
+    said = PRIVACY.format(days=bot.settings().conversation.history_days) if kept else PRIVACY_UNKEPT
+    if bot.vision().enabled:
+        said += PRIVACY_PICTURES.format(days=bot.vision().keep_days)
+    return said
 
 
 def _take_images(bot: Bot) -> TakeImages:

@@ -1,6 +1,7 @@
 """The bot as `understudy run` composes it, on the double of Discord and a stand-in model server."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,18 @@ async def test_a_refused_key_is_told_to_the_admin(
             (told,) = await double.until(lambda: double.sent(dm))
 
     assert "refuses the key" in told["content"]
+
+
+async def test_privacy_tells_how_long_pictures_are_kept_where_they_are_looked_at(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    made = config(tmp_path, "http://127.0.0.1:9", double.token)
+    seeing = made.settings.vision.model_copy(update={"enabled": True, "keep_days": 3})
+    made = replace(made, settings=made.settings.model_copy(update={"vision": seeing}))
+    async with running(made, Logs(made.settings.logging, io.StringIO())):
+        await double.until(lambda: double.gateway.sessions)
+        exchange = await double.slash(channel, ann, "privacy")
+        await double.until(lambda: exchange.text)
+
+    assert "memory for 30 days" in exchange.text
+    assert "for 3 days" in exchange.text

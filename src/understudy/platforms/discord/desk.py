@@ -20,6 +20,10 @@ PRIVACY_UNKEPT = (
     "ids, and send the message I answer to the model servers my operator has chosen. `/optout` "
     "makes me leave your messages unread."
 )
+PRIVACY_PICTURES = (
+    " Pictures I was shown, and what I noted of them, stay on my machine for {days} days, whatever "
+    "is deleted meanwhile."
+)
 
 
 def _no_personas() -> Personas:
