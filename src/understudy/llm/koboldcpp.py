@@ -19,7 +19,7 @@ from understudy.llm.chat_client import SYSTEM_CLOCKS, ChatClient, Clocks, Server
 from understudy.llm.chat_templates import chat_template
 from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
-from understudy.llm.openai_wire import Choice, Chunk, encode_body, text_of
+from understudy.llm.openai_wire import Choice, Chunk, encode_body, take_stops, text_of
 from understudy.llm.probing import ModelList, report_failure
 from understudy.llm.transport import HttpSessions
 
@@ -184,12 +184,9 @@ class LocalKoboldClient(ChatClient):
     def _native_body(self, request: ChatRequest, key: str) -> bytes:
         members = self.members(request)
         members.pop("messages", None)
+        stops = [*take_stops(members), *self._template.stops]
         named = {_NATIVE_NAMES.get(name, name): value for name, value in members.items()}
-        stops = named.get("stop_sequence")
-        named["stop_sequence"] = [
-            *(stops if isinstance(stops, list) else ()),
-            *self._template.stops,
-        ]
+        named["stop_sequence"] = stops
         if self.facts.context_length:
             named["max_context_length"] = self.facts.context_length
         prompt = self._template.prompt(request.messages)

@@ -17,7 +17,7 @@ from understudy.llm.chat_templates import chat_template
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect
 from understudy.llm.json_errors import NOT_JSON
-from understudy.llm.openai_wire import encode_body
+from understudy.llm.openai_wire import encode_body, take_stops
 from understudy.llm.probing import report_failure
 from understudy.llm.reply_reader import ReplyReader
 from understudy.llm.transport import HttpSessions
@@ -68,9 +68,8 @@ class NanoGptClient(ChatClient):
         prompt = self._template.prompt(request.messages)
         if self.facts.mode == "plain_generate":
             return encode_body(self._plain(members, prompt))
-        stops = members.pop("stop", None)
-        asked = stops if isinstance(stops, list) else []
-        members |= {"prompt": prompt, "stop": [*asked, *self._template.stops][:4], "stream": True}
+        stops = [*take_stops(members), *self._template.stops][:4]
+        members |= {"prompt": prompt, "stop": stops, "stream": True}
         return encode_body(members | ({"model": model} if model else {}))
 
     def read_whole_reply(self, body: bytes, reader: ReplyReader) -> list[ChatEvent]:

@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -26,6 +27,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
 """Server's word → ours. `error`, and koboldcpp's text `null`, are no finish at all."""
 
 _LENGTHS = frozenset(("max_tokens", "max_completion_tokens"))
+_SAID_OTHERWISE = _LENGTHS | {"stop"}
 
 
 ABSENT = msgspec.Raw()
@@ -176,7 +178,31 @@ def request_members(request: ChatRequest, length_field: str) -> dict[str, object
     set_members = {name: value for name, value in members.items() if value is not None}
     # koboldcpp answers a null with silence, and textgen-webui takes one for no limit.
     passed = {k: raw for k, raw in _members_of(request.extra).items() if memoryview(raw) != _NULL}
-    return with_length_field(set_members | passed, length_field)
+    return with_length_field(set_members | _readable(passed), length_field)
+
+
+def _readable(passed: dict[str, msgspec.Raw]) -> dict[str, object]:
+    """Decode the members that some engines say in their own way."""
+    readable: dict[str, object] = dict(passed)
+    for name in passed.keys() & _SAID_OTHERWISE:
+        with suppress(*NOT_JSON):
+            readable[name] = msgspec.json.decode(passed[name])
+    return readable
+
+
+def without_lengths(extra: bytes) -> bytes:
+    """What a client asked, but for the length of the reply."""
+    members = _members_of(extra)
+    if members.keys().isdisjoint(_LENGTHS):
+        return extra
+    return encode_body({k: raw for k, raw in members.items() if k not in _LENGTHS})
+
+
+def take_stops(members: dict[str, object]) -> list[str]:
+    """Take `stop` out of a body's members; it is a text or a list of texts."""
+    stops = members.pop("stop", None)
+    listed = stops if isinstance(stops, list) else [stops]
+    return [stop for stop in listed if isinstance(stop, str) and stop]
 
 
 def with_length_field(members: dict[str, object], length_field: str) -> dict[str, object]:

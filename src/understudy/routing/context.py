@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from understudy.chat import ChatRequest, TextPart
 from understudy.llm.capabilities import Capabilities, CapabilityBook
+from understudy.llm.openai_wire import without_lengths
 from understudy.routing.candidate import Candidate
 from understudy.routing.repair import Repair
 from understudy.routing.request import Fit, Prompt, ReplyRequest
@@ -55,7 +56,9 @@ def _amended(
     if omitted:
         chat = replace(chat, omit=(*chat.omit, *omitted))
     if repair is not None and repair.max_tokens is not None:
-        chat = replace(chat, max_tokens=repair.max_tokens)
+        # A client's own length would win over this one.
+        extra = without_lengths(chat.extra)
+        chat = replace(chat, max_tokens=repair.max_tokens, extra=extra)
     degraded = prompt.degraded
     if request.images and not fit.vision and "images" not in degraded:
         degraded = (*degraded, "images")

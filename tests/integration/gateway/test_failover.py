@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 
 from gateway_world import World, world
+from understudy.rehearsal.script import in_turn
 
 LINE = "say:The lamp is lit tonight."
 ASK: dict[str, object] = {
@@ -88,3 +89,13 @@ async def test_fields_nobody_knows_reach_the_model_server_as_they_came() -> None
         await ask(here, {**ASK, **odd})
 
         assert {name: here.asked[name] for name in odd} == odd
+
+
+async def test_a_repair_of_the_replys_length_is_not_undone_by_the_clients_own() -> None:
+    async with world(in_turn("e402less", LINE)) as here:
+        status, _, answer = await ask(here, {**ASK, "max_completion_tokens": 100_000})
+
+    assert (status, text_of(answer)) == (200, "The lamp is lit tonight.")
+    asked = here.asked
+    assert 0 < int(str(asked["max_tokens"])) < 100_000
+    assert "max_completion_tokens" not in asked

@@ -122,6 +122,29 @@ async def test_nanogpt_s_completions_mode_flattens_the_chat(sessions: HttpSessio
     assert "messages" not in members
 
 
+@pytest.mark.parametrize("stop", [b'"END"', b'["END"]'])
+async def test_a_clients_own_stops_are_kept_where_a_template_has_more(
+    sessions: HttpSessions, stop: bytes
+) -> None:
+    request = ChatRequest(turns(("user", "hi")), extra=b'{"stop":%b,"max_tokens":9}' % stop)
+    flat = await sent(
+        sessions,
+        request,
+        line="POST /v1/completions",
+        engine="nanogpt",
+        mode="openai_completions",
+    )
+    native = recordings_of("koboldcpp", ("no_chat_endpoint", "native_reply"))
+    async with playing(native) as playback:
+        client = client_of(playback, sessions, engine="koboldcpp", chat_template="chatml")
+        await heard(client, request)
+        asked = playback.asked[-1].members
+
+    assert flat["stop"] == ["END", "\nUser:", "\nAssistant:"]
+    assert asked["stop_sequence"] == ["END", "<|im_end|>", "<|im_start|>"]
+    assert (flat["max_tokens"], asked["max_length"]) == (9, 9)
+
+
 async def test_a_small_nanogpt_gets_the_end_of_a_long_prompt(sessions: HttpSessions) -> None:
     generate = "POST /generate"
     recordings = saying(generate, 200, {"text": "once\nUser: me"})
