@@ -74,6 +74,8 @@ PRESETS: dict[str, Dialect] = {
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         completions_path=None,
         fields=_COMMON | {"response_format", "reasoning_effort"},
+        # A refused key is a 400 here, and an empty account at Anthropic.
+        wordings=(Wording("api key not valid", ErrorClass.AUTH, frozenset((400,))),),
     ),
     "anthropic": Dialect(
         engine="openai",
@@ -81,6 +83,7 @@ PRESETS: dict[str, Dialect] = {
         completions_path=None,
         fields=_COMMON | {"parallel_tool_calls", "thinking"},
         id_header="request-id",
+        wordings=(Wording("credit balance is too low", ErrorClass.QUOTA, frozenset((400,))),),
     ),
 }
 """Name → dialect. `fields` lists what may be sent where anything else is a 400 or 422."""

@@ -124,6 +124,41 @@ def test_an_engine_s_own_words_are_known(
     assert error(body, status, dialect).error_class is expected
 
 
+@pytest.mark.parametrize(
+    ("preset", "body", "expected"),
+    [
+        (
+            "google",
+            [
+                {
+                    "error": {
+                        "code": 400,
+                        "message": "API key not valid. Please pass a valid API key.",
+                        "status": "INVALID_ARGUMENT",
+                    }
+                }
+            ],
+            ErrorClass.AUTH,
+        ),
+        (
+            "anthropic",
+            {
+                "type": "error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "Your credit balance is too low to access the API.",
+                },
+            },
+            ErrorClass.QUOTA,
+        ),
+    ],
+)
+def test_what_only_the_operator_can_mend_is_known_though_it_comes_as_a_bad_request(
+    preset: str, body: object, expected: ErrorClass
+) -> None:
+    assert error(body, 400, PRESETS[preset]).error_class is expected
+
+
 def test_an_overflow_carries_the_context_it_names() -> None:
     typed = {"error": {"type": "exceed_context_size_error", "n_ctx": 2048, "message": "x"}}
     worded = {"error": {"message": "maximum context length is 8192 tokens"}}
