@@ -88,6 +88,11 @@ class Answer:
             self._interrupted = _nobody_interrupts()
         self._interrupted.set_result(why)
 
+    def begin_anew(self) -> None:
+        """What it answers is no longer what it was. Without effect once some of it is shown."""
+        if not self.shown:
+            self.interrupt(Interruption.EDITED)
+
     async def run(self) -> None:
         """To the end, whatever happens; raises nothing but CancelledError."""
         keeping = asyncio.create_task(self._lease.keep())

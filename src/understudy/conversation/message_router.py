@@ -113,8 +113,8 @@ class MessageRouter:
         kept = _unread(inbound) if standing.opted_out else inbound
         batch_id = await self._out.store.edit(kept)
         answer = self._answer_to(batch_id)
-        if answer is not None and not answer.shown:
-            answer.interrupt(Interruption.EDITED)
+        if answer is not None:
+            answer.begin_anew()
 
     async def deleted(self, platform: str, message_id: str) -> None:
         """A message is gone: its text is forgotten, and a reply to it is given up. A reply to
@@ -125,8 +125,8 @@ class MessageRouter:
             return
         if answer.question.trigger.message_id == message_id:
             answer.interrupt(Interruption.DELETED)
-        elif not answer.shown:
-            answer.interrupt(Interruption.EDITED)
+        else:
+            answer.begin_anew()
 
     def stop(self, reply_id: str) -> bool:
         """Break off a running reply and keep what it has said; False when it does not run."""
@@ -153,8 +153,8 @@ class MessageRouter:
                 continue
             if answer.question.trigger.author.id == author_id:
                 answer.interrupt(Interruption.DELETED)
-            elif author_id in answer.question.author_ids and not answer.shown:
-                answer.interrupt(Interruption.EDITED)
+            elif author_id in answer.question.author_ids:
+                answer.begin_anew()
         return number
 
     async def delete_conversation(self, channel: Channel) -> None:

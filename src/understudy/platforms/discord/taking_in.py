@@ -36,16 +36,12 @@ class TakingIn:
     async def new(self, message: discord.Message) -> None:
         author = (message.channel.id, message.author.id)
         async with self._messages.of(message.id), self._authors.of(author):
-            inbound = await self._read(message)
-            if inbound is not None:
-                await self._gaps.wait(shard_of(message.guild), message.channel.id)
+            if inbound := await self._heard(message):
                 await self.take(inbound)
 
     async def edited(self, message: discord.Message) -> None:
         async with self._messages.of(message.id):
-            inbound = await self._read(message)
-            if inbound is not None:
-                await self._gaps.wait(shard_of(message.guild), message.channel.id)
+            if inbound := await self._heard(message):
                 await insist(partial(self._router.edited, inbound), self._patience_s())
 
     async def deleted(self, guild: discord.Guild | None, channel_id: int, message_id: int) -> None:
@@ -59,6 +55,13 @@ class TakingIn:
         async with self._channels.of(inbound.place.channel_id):
             decided = await insist(partial(self._router.receive, inbound), self._patience_s())
         return decided is not None
+
+    async def _heard(self, message: discord.Message) -> Inbound | None:
+        """What it says, once nothing before it in its channel is still to be caught up."""
+        inbound = await self._read(message)
+        if inbound is not None:
+            await self._gaps.wait(shard_of(message.guild), message.channel.id)
+        return inbound
 
 
 def shard_of(guild: discord.Guild | None) -> int:
