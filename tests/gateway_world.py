@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from understudy.config.model import NamedServer
+from understudy.config.providers import NamedServer
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.gateway.asgi import Gateway, Source
 from understudy.gateway.limits import KeyLimits

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
 from understudy.chat import ChatRequest, ImagePart, Message, TextDelta, TextPart
-from understudy.config.model import NamedServer
+from understudy.config.providers import NamedServer
 from understudy.llm.registry import build_client
 from understudy.llm.transport import HttpSessions
 from understudy.routing.attempts import Outcome as AttemptOutcome

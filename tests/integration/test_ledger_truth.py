@@ -12,7 +12,7 @@ from llama_server import llama_server
 from playback import load, playing, recordings_of
 from tiny_model import make_tiny_model
 from understudy.chat import ChatRequest, Message, TextPart, UsageSource
-from understudy.config.model import NamedServer
+from understudy.config.providers import NamedServer
 from understudy.llm.registry import build_client
 from understudy.llm.transport import HttpSessions
 from understudy.observability.ledger_queue import LedgerQueue

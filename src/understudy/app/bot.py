@@ -16,9 +16,9 @@ import structlog
 
 from understudy.app.bookkeeping import forgetting, tracing
 from understudy.app.clocks import Clocks
-from understudy.app.next_start import at_next_start
 from understudy.app.sight import Sight, open_sight
 from understudy.config.load import Config, load_config
+from understudy.config.restart_required import at_next_start
 from understudy.config.settings import Settings, Vision
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore

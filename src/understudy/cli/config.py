@@ -24,7 +24,7 @@ def check(config: ConfigFile = None) -> None:
 @app.command()
 def show(config: ConfigFile = None) -> None:
     """Print what is in force: every setting, secrets masked, and how waiting is shared out."""
-    from understudy.config.show import as_yaml, masked
+    from understudy.config.masking import as_yaml, masked
     from understudy.routing.lineup import waiting_split
 
     settings = load(config).settings

@@ -8,7 +8,7 @@ from understudy.cli.discord_check import DISCORD_API, Check, check_discord
 from understudy.cli.offer import not_configured
 from understudy.cli.safety import unsafe
 from understudy.config.load import Config
-from understudy.config.model import Server
+from understudy.config.providers import Server
 from understudy.config.settings import Settings
 from understudy.llm.client import LLMClient
 from understudy.llm.nearby import USUAL_PORTS, Nearby, find_nearby

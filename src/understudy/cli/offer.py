@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from understudy.config.model import ModelSettings
+from understudy.config.providers import ModelSettings
 from understudy.llm.nearby import Nearby
 from understudy.llm.registry import base_url_of
 

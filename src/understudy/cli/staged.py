@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from understudy.config.load import Config, parse_config
-from understudy.config.show import as_yaml
+from understudy.config.masking import as_yaml
 from understudy.rehearsal.server import Cast, RehearsalServer
 
 ACTS = (("rehearsal-a", "e429", 0.0), ("rehearsal-b", "cut", 0.15), ("rehearsal-c", "ok", 0.04))

@@ -6,8 +6,8 @@ from pathlib import Path
 from dotenv.parser import Binding, parse_stream
 from pydantic import SecretStr
 
-from understudy.config.mistakes import Mistake, or_list
-from understudy.config.model import ModelSettings, Server
+from understudy.config.diagnostics import Mistake, or_list
+from understudy.config.providers import ModelSettings, Server
 from understudy.config.settings import Gateway, GatewayKey, Logging, Settings
 from understudy.errors import ConfigError
 

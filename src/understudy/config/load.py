@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from understudy.config.document import Document, KeyPath, Unreadable, read_document
+from understudy.config.diagnostics import Mistake, schema_mistakes
 from understudy.config.environment import read_environment, with_environment
-from understudy.config.mistakes import Mistake, schema_mistakes
 from understudy.config.rules import broken_rules, conflicts
 from understudy.config.settings import Settings
 from understudy.config.stamp import Stamp, stamp
+from understudy.config.yaml_document import Document, KeyPath, Unreadable, read_document
 from understudy.errors import ConfigError
 
 DEFAULT_FILE = "config.yaml"

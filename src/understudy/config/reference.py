@@ -9,9 +9,9 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from understudy.config.document import KeyPath, read_document
 from understudy.config.schema import ANY, field_at, known_keys, section_at
 from understudy.config.settings import Settings
+from understudy.config.yaml_document import KeyPath, read_document
 
 _TWINS: dict[str, tuple[KeyPath, ...]] = {
     "model": (("model", "openrouter"), ("model", "local"), ("model", "nanogpt")),

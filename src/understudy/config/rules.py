@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from understudy.config.document import KeyPath
-from understudy.config.mistakes import Mistake, nearest, or_list
-from understudy.config.model import ModelSettings, Server
+from understudy.config.diagnostics import Mistake, nearest, or_list
+from understudy.config.providers import ModelSettings, Server
 from understudy.config.settings import Settings
+from understudy.config.yaml_document import KeyPath
 
 BUILT_IN = ("openrouter", "chutes", "nanogpt", "local", "auto")
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")

@@ -7,8 +7,8 @@ from typing import Annotated, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from understudy.config.document import KeyPath
 from understudy.config.settings import Settings
+from understudy.config.yaml_document import KeyPath
 
 ANY = "*"
 """Stands in a path for a name the operator chooses, or for an index."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 from pydantic import BaseModel, SecretStr
 
+from understudy.config.masking import MASK
 from understudy.config.rules import servers
 from understudy.config.settings import Settings
-from understudy.config.show import MASK
 
 MOST_CHARS = 300
 _KEYS = re.compile(

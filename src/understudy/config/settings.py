@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from understudy.config.model import ModelSettings
-from understudy.config.section import Chance, Name, Names, Seconds, Section
+from understudy.config.base import Chance, Name, Names, Seconds, Section
+from understudy.config.providers import ModelSettings
 
 
 class Vision(Section):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.config.model import Engine
+from understudy.config.providers import Engine
 from understudy.errors import ProviderError
 from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.probing import read_models

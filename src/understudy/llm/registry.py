@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from understudy.config.model import (
+from understudy.config.providers import (
     ChutesServer,
     Engine,
     LocalServer,

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from understudy.config.load import Config
-from understudy.config.model import ModelSettings
+from understudy.config.providers import ModelSettings
 from understudy.errors import ErrorClass
 from understudy.llm.json_errors import NOT_JSON
 from understudy.routing.candidate import ScopeKey

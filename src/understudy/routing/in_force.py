@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from understudy.config.load import Config
-from understudy.config.model import ModelSettings, Server
+from understudy.config.providers import ModelSettings, Server
 from understudy.config.scrub import scrubber
 from understudy.llm.client import LLMClient
 from understudy.llm.prices import PriceBook

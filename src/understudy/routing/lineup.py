@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from understudy.config.model import ModelSettings, NamedServer, NanoGptServer, Server
+from understudy.config.providers import ModelSettings, NamedServer, NanoGptServer, Server
 from understudy.llm.addresses import api_root, host_of, is_local
 from understudy.llm.capabilities import LOUD_ENGINES, NOTHING_KNOWN, Capabilities
 from understudy.llm.client import LLMClient

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from understudy.chat import ChatRequest, Finished, Message, TextDelta, TextPart
-from understudy.config.model import NamedServer
+from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
 from understudy.llm.presets import PRESETS

@@ -20,7 +20,7 @@ from understudy.chat import (
     TextDelta,
     TextPart,
 )
-from understudy.config.model import NamedServer
+from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.chat_client import ChatClient
 from understudy.llm.client import Exchange, ProbeState

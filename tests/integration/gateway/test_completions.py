@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from gateway_world import World, gateway_over, world
 from llama_server import llama_server
 from tiny_model import make_tiny_model
-from understudy.config.model import NamedServer
+from understudy.config.providers import NamedServer
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.llm.registry import build_client

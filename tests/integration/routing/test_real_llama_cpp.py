@@ -15,7 +15,7 @@ from llama_server import llama_server, mortal_llama_server
 from playback import load, playing, recordings_of
 from tiny_model import make_tiny_model
 from understudy.chat import ChatRequest, ImagePart, Message, TextPart
-from understudy.config.model import NamedServer
+from understudy.config.providers import NamedServer
 from understudy.conversation.delivery import Author
 from understudy.conversation.inbox import Line
 from understudy.conversation.prompt import PromptSource, build_prompt

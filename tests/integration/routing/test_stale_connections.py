@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from understudy.chat import ChatRequest, Message, TextPart
-from understudy.config.model import NamedServer
+from understudy.config.providers import NamedServer
 from understudy.llm.registry import build_client
 from understudy.llm.transport import HttpSessions
 from understudy.routing.attempts import AttemptRole

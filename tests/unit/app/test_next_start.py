@@ -1,6 +1,6 @@
 import pytest
 
-from understudy.app.next_start import at_next_start
+from understudy.config.restart_required import at_next_start
 from understudy.config.settings import Settings
 
 STARTED = Settings()

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-from understudy.config.document import read_document
 from understudy.config.load import load_config, parse_config
 from understudy.config.reference import (
     describe,
@@ -11,6 +10,7 @@ from understudy.config.reference import (
 )
 from understudy.config.schema import ANY, known_keys
 from understudy.config.settings import Settings
+from understudy.config.yaml_document import read_document
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -1,5 +1,5 @@
 from understudy.config.load import parse_config
-from understudy.config.show import as_yaml, masked
+from understudy.config.masking import as_yaml, masked
 
 CANARY = "canary-9113"
 

@@ -7,7 +7,7 @@ import pytest
 
 from playback import Playback, Recording, playing, recordings_of
 from understudy.chat import ChatEvent, ChatRequest, Message, TextDelta, TextPart
-from understudy.config.model import NamedServer, OpenRouterServer
+from understudy.config.providers import NamedServer, OpenRouterServer
 from understudy.errors import ConfigError, ErrorClass, ProviderError
 from understudy.llm.chat_client import ChatClient
 from understudy.llm.client import Exchange, ProbeReport, ProbeState

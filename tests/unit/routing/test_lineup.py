@@ -1,7 +1,7 @@
 import pytest
 
 from understudy.config.load import parse_config
-from understudy.config.model import Server
+from understudy.config.providers import Server
 from understudy.errors import ConfigError
 from understudy.llm.client import LLMClient
 from understudy.llm.scripted import ScriptedClient

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from understudy.config.section import Name, Names, Seconds, Section
+from understudy.config.base import Name, Names, Seconds, Section
 
 Engine = Literal[
     "openrouter", "chutes", "nanogpt", "koboldcpp", "llama.cpp", "textgen-webui", "openai"

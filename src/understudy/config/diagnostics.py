@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from understudy.config.document import KeyPath
 from understudy.config.schema import places_of, siblings
+from understudy.config.yaml_document import KeyPath
 
 
 @dataclass(frozen=True, slots=True)
