@@ -22,8 +22,8 @@ from subjects import MESSAGES
 from subjects import ROUTES as ROUTE_WORDS
 
 from understudy.app.bot import open_bot
-from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.load import load_config
+from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.observability.logs import Logs
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import structlog
 
-from understudy.chat import Usage
 from understudy.config.settings import Participation, Settings
 from understudy.conversation.delivery import (
     Addressed,
@@ -31,7 +30,8 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.persona import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.surroundings import Surroundings
-from understudy.llm.scripted import ScriptedClient, saying
+from understudy.llm.messages import Usage
+from understudy.llm.testing import ScriptedClient, saying
 from understudy.routing.candidate import Candidate
 from understudy.routing.router import ModelRouter
 from understudy.storage.opened import Opened, open_storage

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 
-from understudy.chat import Finished, TextDelta
 from understudy.conversation.loose import Fields
 from understudy.conversation.lore.formats import parse_book
 from understudy.conversation.macros import MacroScene, expand
@@ -25,12 +24,13 @@ from understudy.gateway.asking import read_ask
 from understudy.images.normalise import ImageLimits, normalise
 from understudy.images.room import links_in
 from understudy.llm.client import Exchange
-from understudy.llm.error_body import read_error
+from understudy.llm.error_parser import read_error
+from understudy.llm.messages import Finished, TextDelta
+from understudy.llm.model_list import read_models
 from understudy.llm.openai_wire import DECODE_CHUNK
-from understudy.llm.probing import read_models
-from understudy.llm.reply_reader import ReplyReader
 from understudy.llm.retry_after import retry_after_s
 from understudy.llm.sse import SseReader
+from understudy.llm.stream_parser import ReplyReader
 from understudy.platforms.discord.splitting import split, units
 from understudy.platforms.web.markdown import blocks
 from understudy.routing.normaliser import Normaliser

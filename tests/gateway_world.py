@@ -9,8 +9,8 @@ from understudy.config.providers import NamedServer
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.gateway.asgi import Gateway, Source
 from understudy.gateway.limits import KeyLimits
+from understudy.llm.http import HttpSessions
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 from understudy.platforms.web.serve import WebServer
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer

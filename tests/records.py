@@ -1,8 +1,8 @@
 """Made-up attempt and reply records, for tests of whatever reads records."""
 
-from understudy.chat import Usage
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
+from understudy.llm.messages import Usage
 from understudy.routing.attempts import (
     AttemptRecord,
     AttemptRole,

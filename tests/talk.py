@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from records import answered, failed, reply
-from understudy.chat import TextDelta
 from understudy.config.settings import Conversation, Participation, Settings
 from understudy.conversation.delivery import (
     Addressed,
@@ -25,6 +24,7 @@ from understudy.conversation.persona import Library, Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences
 from understudy.conversation.surroundings import Surroundings
 from understudy.errors import ErrorClass
+from understudy.llm.messages import TextDelta
 from understudy.routing.attempts import OfflineReason, ReplyRecord
 from understudy.routing.request import (
     AttemptEnded,

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from understudy.chat import Usage
 from understudy.conversation.delivery import (
     Inbound,
     OfflineNotice,
@@ -15,6 +14,7 @@ from understudy.conversation.delivery import (
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.errors import ErrorClass, StorageError
 from understudy.llm.client import Phase
+from understudy.llm.messages import Usage
 from understudy.routing.attempts import (
     AttemptObserver,
     AttemptRecord,

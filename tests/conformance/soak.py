@@ -19,9 +19,9 @@ from random import Random
 
 import structlog
 
-from understudy.chat import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.config.load import Config, parse_config
 from understudy.errors import ErrorClass
+from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.rehearsal.behaviours import FAULTS, Behaviour
 from understudy.rehearsal.script import at_random
 from understudy.rehearsal.server import RehearsalServer
@@ -51,7 +51,7 @@ _TOTAL_S = 30.0
 _LATE_S = 5.0
 _SPREAD = 120
 """By how much the number of objects at rest goes up and down: breakers, timers, idle tasks."""
-_OURS = ("understudy.routing", "understudy.llm", "understudy.chat")
+_OURS = ("understudy.routing", "understudy.llm", "understudy.llm.messages")
 _PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
 _SYSTEM = Message("system", (TextPart("You speak in few words."),))
 

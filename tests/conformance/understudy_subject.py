@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable
 from types import TracebackType
 
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
-from understudy.chat import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.config.providers import NamedServer
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 from understudy.routing.attempts import Outcome as AttemptOutcome
 from understudy.routing.candidate import Candidate, Limits
 from understudy.routing.deadlines import Deadline

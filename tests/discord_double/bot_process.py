@@ -21,12 +21,12 @@ from discord_double.stage import QUICK_EDITS, SWIFT
 from records import answered, reply
 from talk import FIT
 from talk import settings as quick_settings
-from understudy.chat import TextDelta, TextPart
 from understudy.config.settings import Participation
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.persona import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.surroundings import Surroundings
+from understudy.llm.messages import TextDelta, TextPart
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Parts
 from understudy.platforms.discord.desk import Desk

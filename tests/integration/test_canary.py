@@ -23,12 +23,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from understudy.app.running import Running, running
-from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.load import load_config
 from understudy.config.settings import Logging
 from understudy.conversation.delivery import Addressed, Author, Inbound, Place
 from understudy.errors import ConfigError
-from understudy.llm.scripted import ScriptedClient
+from understudy.llm.messages import ChatRequest, Message, TextPart
+from understudy.llm.testing import ScriptedClient
 from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
 from understudy.observability.story import tell

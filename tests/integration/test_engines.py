@@ -12,9 +12,9 @@ from command import understudy
 from playback import Recording, playing, recordings_of
 from understudy.app.bot import Bot, open_forgetful_bot
 from understudy.app.staying_current import keeping_current
-from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.load import load_config
 from understudy.config.settings import Logging
+from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.observability.logs import Logs
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
 

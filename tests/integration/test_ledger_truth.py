@@ -11,10 +11,10 @@ import pytest
 from llama_server import llama_server
 from playback import load, playing, recordings_of
 from tiny_model import make_tiny_model
-from understudy.chat import ChatRequest, Message, TextPart, UsageSource
 from understudy.config.providers import NamedServer
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import ChatRequest, Message, TextPart, UsageSource
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.attempts import CostSource, ReplyRecord

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from understudy.chat import (
+from understudy.errors import ErrorClass, ProviderError, Unreachable
+from understudy.llm.client import Exchange, ProbeReport, ProbeState
+from understudy.llm.messages import (
     ChatRequest,
     Finished,
     Message,
@@ -15,9 +17,7 @@ from understudy.chat import (
     TextPart,
     Usage,
 )
-from understudy.errors import ErrorClass, ProviderError, Unreachable
-from understudy.llm.client import Exchange, ProbeReport, ProbeState
-from understudy.llm.probing import report_failure
+from understudy.llm.model_list import report_failure
 from understudy.routing.attempts import SkipReason
 from understudy.routing.candidate import Candidate
 

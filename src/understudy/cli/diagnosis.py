@@ -11,9 +11,9 @@ from understudy.config.load import Config
 from understudy.config.providers import Server
 from understudy.config.settings import Settings
 from understudy.llm.client import LLMClient
-from understudy.llm.nearby import USUAL_PORTS, Nearby, find_nearby
+from understudy.llm.http import HttpSessions
+from understudy.llm.local_discovery import USUAL_PORTS, Nearby, find_nearby
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 from understudy.routing.lineup import AUTO_MODEL, build_candidates
 
 

@@ -6,8 +6,8 @@ import msgspec
 
 from understudy.config.settings import Discord
 from understudy.errors import ErrorClass, ProviderError
+from understudy.llm.http import Endpoint, HttpSessions, Pool
 from understudy.llm.json_errors import NOT_JSON
-from understudy.llm.transport import Endpoint, HttpSessions, Pool
 
 DISCORD_API = "https://discord.com/api/v10"
 _MESSAGE_CONTENT = 1 << 18 | 1 << 19

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from understudy.cli.checkup import Finding
     from understudy.cli.diagnosis import Diagnosis
     from understudy.config.load import Config
-    from understudy.llm.nearby import Nearby
+    from understudy.llm.local_discovery import Nearby
 
 EXIT_UNWELL = 1
 

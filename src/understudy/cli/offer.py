@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from understudy.config.providers import ModelSettings
-from understudy.llm.nearby import Nearby
+from understudy.llm.local_discovery import Nearby
 from understudy.llm.registry import base_url_of
 
 _OWN_ENGINES = ("koboldcpp", "llama.cpp", "textgen-webui")

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 import structlog
 
-from understudy.chat import TextDelta
 from understudy.conversation.delivery import Delivery, OfflineNotice, OpenDelivery, Reply, ReplyTask
 from understudy.conversation.inbox import (
     Batch,
@@ -26,6 +25,7 @@ from understudy.conversation.offline import next_try_at, offline_text
 from understudy.conversation.question import Question
 from understudy.conversation.surroundings import Surroundings
 from understudy.errors import StorageError, Undeliverable
+from understudy.llm.messages import TextDelta
 from understudy.routing.attempts import (
     AttemptRecord,
     OfflineReason,

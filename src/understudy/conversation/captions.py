@@ -10,10 +10,10 @@ from contextlib import aclosing
 
 import structlog
 
-from understudy.chat import ChatRequest, ImagePart, Message, TextPart
 from understudy.conversation.delivery import ImageRef
 from understudy.conversation.token_budget import image_tokens, text_tokens
 from understudy.conversation.vision import ImageLibrary, caption_text
+from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
 from understudy.routing.attempts import ReplyOutcome
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent, SinkKind
 

@@ -6,7 +6,6 @@ What stays longest: the system text, then what is being answered, then the newes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from understudy.chat import ChatRequest, ImagePart, Message, Part, Role, TextPart
 from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
 from understudy.conversation.lore.placement import Insert
@@ -18,6 +17,7 @@ from understudy.conversation.token_budget import (
     prompt_budget,
     text_tokens,
 )
+from understudy.llm.messages import ChatRequest, ImagePart, Message, Part, Role, TextPart
 from understudy.routing.request import Fit, Prompt
 
 _CURRENT_LEAST_TOKENS = 64

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from understudy.chat import ImagePart, Part, TextPart
 from understudy.config.settings import Vision as VisionSettings
 from understudy.conversation.delivery import Addressed, ImageRef
 from understudy.conversation.inbox import Line, Stored
 from understudy.conversation.prompt import Depicted
 from understudy.conversation.speakers import safe_name
+from understudy.llm.messages import ImagePart, Part, TextPart
 from understudy.routing.request import Fit
 
 _CAPTION_CHARS = 600

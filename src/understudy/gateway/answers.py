@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.chat import ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from understudy.errors import RequestRefused
 from understudy.gateway.logprobs import Logprobs, logprobs_of
+from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta, Usage
 
 Output = TextDelta | ReasoningDelta | ToolCallDelta
 

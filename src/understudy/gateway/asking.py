@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import msgspec
 
-from understudy.chat import ChatRequest, Message, Role, TextPart
 from understudy.errors import RequestRefused
 from understudy.llm.json_errors import NOT_JSON
+from understudy.llm.messages import ChatRequest, Message, Role, TextPart
 from understudy.routing.request import Fit, Prompt
 
 IMAGE_TOKENS = 1_400

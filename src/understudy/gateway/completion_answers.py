@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.chat import TextDelta, Usage
 from understudy.errors import RequestRefused
 from understudy.gateway.answers import (
     ErrorPiece,
@@ -17,6 +16,7 @@ from understudy.gateway.answers import (
     usage_of,
 )
 from understudy.gateway.logprobs import Logprobs, logprobs_of
+from understudy.llm.messages import TextDelta, Usage
 
 
 class _Choice(msgspec.Struct):

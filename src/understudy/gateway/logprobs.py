@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from understudy.chat import ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.llm.json_errors import NOT_JSON
+from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
 
 Logprobs = dict[str, object]
 _decode = msgspec.json.Decoder(Logprobs).decode

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from understudy.chat import ImagePart
 from understudy.conversation.delivery import ImageRef
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.fetch import ImageFetcher
 from understudy.images.normalise import ImageLimits, normalise
 from understudy.images.store import ImageStore
+from understudy.llm.messages import ImagePart
 
 _log = structlog.get_logger()
 

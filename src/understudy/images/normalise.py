@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from understudy.chat import ImagePart
 from understudy.errors import ImageRefusal, ImageRefused
+from understudy.llm.messages import ImagePart
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 _JPEG_QUALITY = 85

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from yarl import URL
 
-from understudy.chat import ImagePart
 from understudy.config.settings import Vision
 from understudy.images.fetch import ImageFetcher
 from understudy.images.guard import Resolve, system_resolve
 from understudy.images.intake import ImageIntake, ImageSource, TakenImages
 from understudy.images.normalise import ImageLimits
 from understudy.images.store import ImageStore
+from understudy.llm.messages import ImagePart
 
 _DAY_S = 86_400.0
 _FORGET_EVERY_S = 3600.0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from understudy.chat import ImagePart
+from understudy.llm.messages import ImagePart
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 

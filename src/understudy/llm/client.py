@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from understudy.chat import ChatEvent, ChatRequest, Usage
-from understudy.llm.prices import Price
+from understudy.llm.messages import ChatEvent, ChatRequest, Usage
+from understudy.llm.pricing import Price
 
 
 class Phase(StrEnum):

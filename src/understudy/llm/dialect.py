@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from understudy.errors import ErrorClass, HoldScope
-from understudy.llm.error_body import ErrorFacts
+from understudy.llm.error_parser import ErrorFacts
 
 
 @dataclass(frozen=True, slots=True)

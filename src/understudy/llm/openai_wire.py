@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from understudy.chat import ChatRequest, ImagePart, Message, TextPart, Usage, UsageSource
 from understudy.llm.json_errors import NOT_JSON
+from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart, Usage, UsageSource
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 

@@ -13,13 +13,13 @@ from understudy.config.providers import (
     Server,
 )
 from understudy.errors import ConfigError
-from understudy.llm import chutes, koboldcpp, llama_cpp, nanogpt, openrouter, textgen_webui
-from understudy.llm.chat_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
 from understudy.llm.dialect import Dialect
-from understudy.llm.openai import OpenAiClient
+from understudy.llm.engines import chutes, koboldcpp, llama_cpp, nanogpt, openrouter, textgen_webui
+from understudy.llm.engines.openai import OpenAiClient
+from understudy.llm.http import HttpSessions
+from understudy.llm.model_list import nearest
+from understudy.llm.openai_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
 from understudy.llm.presets import PRESETS
-from understudy.llm.probing import nearest
-from understudy.llm.transport import HttpSessions
 
 MakeClient = Callable[[ServerFacts, Dialect, HttpSessions, Clocks], ChatClient]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from understudy.llm.error_body import ErrorFacts
+from understudy.llm.error_parser import ErrorFacts
 
 _LONGEST_S = 3600.0
 _SHORTEST_S = 1.0

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final
 
-from understudy.chat import Usage
 from understudy.errors import ErrorClass
+from understudy.llm.messages import Usage
 from understudy.routing.attempts import (
     AttemptRecord,
     BreakerChange,

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from understudy.chat import Usage, UsageSource
+from understudy.llm.messages import Usage, UsageSource
 from understudy.observability.semconv import provider_name
 from understudy.routing.attempts import AttemptRecord, Outcome, ReplyRecord
 

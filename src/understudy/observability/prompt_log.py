@@ -15,8 +15,8 @@ from pathlib import Path
 
 import structlog
 
-from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.settings import Logging
+from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.observability import events
 from understudy.routing.attempts import describe_route
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent

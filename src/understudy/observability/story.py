@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from understudy.chat import Usage, UsageSource
 from understudy.errors import HoldScope
+from understudy.llm.messages import Usage, UsageSource
 from understudy.routing.attempts import (
     AttemptRecord,
     CostSource,

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from understudy.chat import Usage
 from understudy.config.settings import Telemetry
 from understudy.errors import ConfigError
+from understudy.llm.messages import Usage
 from understudy.observability import semconv
 from understudy.routing.attempts import AttemptRecord, Outcome, ReplyRecord
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from understudy.chat import Usage
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
+from understudy.llm.messages import Usage
 
 
 class Outcome(StrEnum):

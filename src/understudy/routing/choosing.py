@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
-from understudy.llm.prices import PriceBook
+from understudy.llm.pricing import PriceBook
 from understudy.routing.attempts import AttemptRecord, AttemptRole, SkipReason
 from understudy.routing.candidate import Candidate
 from understudy.routing.context import Overflow, fitting_prompt

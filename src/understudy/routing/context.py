@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from understudy.chat import ChatRequest, TextPart
 from understudy.llm.capabilities import Capabilities, CapabilityBook
+from understudy.llm.messages import ChatRequest, TextPart
 from understudy.llm.openai_wire import without_lengths
 from understudy.routing.candidate import Candidate
 from understudy.routing.repair import Repair

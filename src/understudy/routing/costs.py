@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from understudy.chat import Usage, UsageSource
-from understudy.llm.prices import UNBILLED_ENGINES, Price, PriceBook
+from understudy.llm.messages import Usage, UsageSource
+from understudy.llm.pricing import UNBILLED_ENGINES, Price, PriceBook
 from understudy.routing.attempts import AttemptRecord, CostSource
 
 

@@ -1,6 +1,6 @@
 """Keeps a reply back from its sink until the sink is bound to it."""
 
-from understudy.chat import ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.request import SinkKind
 
 Output = TextDelta | ReasoningDelta | ToolCallDelta

@@ -7,9 +7,9 @@ from understudy.config.load import Config
 from understudy.config.providers import ModelSettings, Server
 from understudy.config.scrub import scrubber
 from understudy.llm.client import LLMClient
-from understudy.llm.prices import PriceBook
+from understudy.llm.http import HttpSessions
+from understudy.llm.pricing import PriceBook
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 from understudy.routing.deadlines import Deadline
 from understudy.routing.lineup import build_candidates
 from understudy.routing.memory import Memory

@@ -6,8 +6,8 @@ prompts may well want the text that we would cut. What goes on from a bare promp
 
 from collections.abc import Callable
 
-from understudy.chat import ReasoningDelta, TextDelta
 from understudy.errors import BadReply, ErrorClass
+from understudy.llm.messages import ReasoningDelta, TextDelta
 from understudy.routing.garbage import LoopWatch
 from understudy.routing.markers import Markers
 

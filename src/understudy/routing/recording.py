@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
-from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
-from understudy.llm.prices import PriceBook
+from understudy.llm.messages import Usage, UsageSource
+from understudy.llm.pricing import PriceBook
 from understudy.routing.attempts import (
     AttemptObserver,
     AttemptRecord,

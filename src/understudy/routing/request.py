@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from understudy.chat import ChatRequest, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.errors import ErrorClass
+from understudy.llm.messages import ChatRequest, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.attempts import NOBODY, AttemptRecord, Origin, ReplyRecord
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from understudy.llm.prices import PriceBook
+from understudy.llm.pricing import PriceBook
 from understudy.routing.attempts import (
     AttemptObserver,
     AttemptRecord,

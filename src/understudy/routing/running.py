@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from understudy.chat import ChatEvent, Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.errors import BadReply, ErrorClass, ProviderError, Rejected, Unreachable
 from understudy.llm.client import Exchange, Phase
+from understudy.llm.messages import ChatEvent, Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.attempts import AttemptRole
 from understudy.routing.candidate import Candidate, ScopeKey
 from understudy.routing.deadlines import Budget

@@ -15,7 +15,7 @@ import structlog
 from understudy.llm.capabilities import Capabilities, CapabilityBook, ModelKey
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.json_errors import NOT_JSON
-from understudy.llm.prices import Price, PriceBook
+from understudy.llm.pricing import Price, PriceBook
 from understudy.routing.candidate import Candidate
 
 _LOG = structlog.get_logger()

@@ -9,9 +9,9 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Dialect, RowMapping, and_, bindparam, or_, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 
-from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
+from understudy.llm.messages import Usage, UsageSource
 from understudy.routing.attempts import (
     AttemptRecord,
     AttemptRole,

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import ProbeState
+from understudy.llm.messages import Usage, UsageSource
 
 CHAT = "POST /v1/chat/completions"
 DERIVED, ESTIMATED = UsageSource.DERIVED, UsageSource.ESTIMATED

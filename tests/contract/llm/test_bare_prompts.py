@@ -5,13 +5,13 @@ from contextlib import aclosing
 
 import pytest
 
-from understudy.chat import ChatRequest, Finished, Message, TextDelta, TextPart
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import ChatRequest, Finished, Message, TextDelta, TextPart
 from understudy.llm.presets import PRESETS
 from understudy.llm.registry import ENGINES, build_client
-from understudy.llm.transport import HttpSessions
 from understudy.rehearsal.server import RehearsalServer
 
 BARE = ChatRequest(

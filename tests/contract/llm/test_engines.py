@@ -8,7 +8,11 @@ import pytest
 
 from contract.llm.rows import CHAT, ROWS, Failure, GoodReply, Look, Row
 from playback import RECORDED, Playback, load, playing, recordings_of
-from understudy.chat import (
+from understudy.config.providers import NamedServer
+from understudy.errors import ErrorClass, ProviderError
+from understudy.llm.client import Exchange, Phase
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import (
     ChatEvent,
     ChatRequest,
     Finished,
@@ -18,12 +22,8 @@ from understudy.chat import (
     TextDelta,
     TextPart,
 )
-from understudy.config.providers import NamedServer
-from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.chat_client import ChatClient
-from understudy.llm.client import Exchange, Phase
+from understudy.llm.openai_client import ChatClient
 from understudy.llm.registry import ENGINES, build_client
-from understudy.llm.transport import HttpSessions
 
 KEY = "sk-contract-0123456789"
 ASKED = ChatRequest((Message("user", (TextPart("the cat and the dog"),)),), max_tokens=40)

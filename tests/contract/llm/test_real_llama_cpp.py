@@ -11,7 +11,11 @@ from PIL import Image
 from llama_server import llama_server
 from tiny_model import CONTEXT, make_tiny_model
 from tiny_projector import make_tiny_projector
-from understudy.chat import (
+from understudy.config.providers import NamedServer
+from understudy.errors import ErrorClass, ProviderError
+from understudy.llm.client import Exchange, ProbeState
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import (
     ChatEvent,
     ChatRequest,
     Finished,
@@ -20,12 +24,8 @@ from understudy.chat import (
     TextDelta,
     TextPart,
 )
-from understudy.config.providers import NamedServer
-from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.chat_client import ChatClient
-from understudy.llm.client import Exchange, ProbeState
+from understudy.llm.openai_client import ChatClient
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from understudy.chat import ChatEvent, ChatRequest, Finished, TextDelta, Usage
 from understudy.errors import ErrorClass, ProviderError, leaf_of
 from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
-from understudy.llm.scripted import SILENCE, ScriptedClient, saying
+from understudy.llm.messages import ChatEvent, ChatRequest, Finished, TextDelta, Usage
+from understudy.llm.testing import SILENCE, ScriptedClient, saying
 
 ASKED = ChatRequest(())
 

@@ -11,10 +11,10 @@ from random import Random
 import pytest
 
 from understudy.app.bot import open_bot
-from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.load import Config, parse_config
 from understudy.errors import ErrorClass
-from understudy.llm.scripted import ScriptedClient
+from understudy.llm.messages import ChatRequest, Message, TextPart
+from understudy.llm.testing import ScriptedClient
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.candidate import Candidate

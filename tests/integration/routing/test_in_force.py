@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from understudy.chat import ChatRequest, Message, TextDelta, TextPart
 from understudy.config.load import Config, parse_config
+from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
 from understudy.rehearsal.behaviours import Behaviour
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer

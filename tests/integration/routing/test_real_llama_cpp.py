@@ -14,15 +14,15 @@ from PIL import Image
 from llama_server import llama_server, mortal_llama_server
 from playback import load, playing, recordings_of
 from tiny_model import make_tiny_model
-from understudy.chat import ChatRequest, ImagePart, Message, TextPart
 from understudy.config.providers import NamedServer
 from understudy.conversation.delivery import Author
 from understudy.conversation.inbox import Line
 from understudy.conversation.prompt import PromptSource, build_prompt
 from understudy.conversation.staging import Staging
 from understudy.errors import ErrorClass
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.attempts import AttemptRole, OfflineReason, ReplyOutcome
 from understudy.routing.candidate import Candidate

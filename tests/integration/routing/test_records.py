@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.load import parse_config
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
+from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.attempts import AttemptRecord, Outcome
 from understudy.routing.in_force import RouterInForce

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.providers import NamedServer
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 from understudy.routing.attempts import AttemptRole
 from understudy.routing.candidate import Candidate
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind

@@ -8,9 +8,9 @@ import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from operator_double import failed, reply
-from understudy.chat import ImagePart
 from understudy.conversation.delivery import ImageRef
 from understudy.errors import ErrorClass
+from understudy.llm.messages import ImagePart
 from understudy.platforms.web.chat import Eyes, Upload
 from understudy.routing.attempts import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, attempt, says

@@ -7,9 +7,9 @@ import pytest
 from starlette.applications import Starlette
 from yarl import URL
 
-from understudy.chat import ImagePart
 from understudy.conversation.delivery import ImageRef
 from understudy.errors import ConfigError
+from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY
 from understudy.platforms.web.chat import BROWSER_COOKIE, MAX_TEXT, Eyes, Upload
 from understudy.platforms.web.pages import Face

@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Recording, playing
-from understudy.chat import Usage
 from understudy.cli.checkup import Trial, advise
 from understudy.cli.diagnosis import Diagnosis, Where, as_row, diagnose
 from understudy.cli.discord_check import check_discord
 from understudy.config.load import parse_config
 from understudy.config.settings import Discord
 from understudy.llm.client import ProbeReport, ProbeState
-from understudy.llm.scripted import ScriptedClient, saying
-from understudy.llm.transport import HttpSessions
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import Usage
+from understudy.llm.testing import ScriptedClient, saying
 from understudy.rehearsal.server import Cast, RehearsalServer
 from understudy.routing.candidate import Candidate, Limits
 

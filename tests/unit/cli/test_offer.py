@@ -5,7 +5,7 @@ import pytest
 from understudy.cli.offer import lines_for, not_configured, place_of, with_server
 from understudy.config.load import parse_config
 from understudy.config.providers import ModelSettings
-from understudy.llm.nearby import Nearby
+from understudy.llm.local_discovery import Nearby
 
 KOBOLD = Nearby("http://127.0.0.1:5001", "koboldcpp", model="koboldcpp/tiny")
 OLLAMA = Nearby("http://127.0.0.1:11434", "openai", "ollama", model="gemma3")

@@ -1,11 +1,11 @@
 """Words for images: made once, in the background, only by a model that sees."""
 
-from understudy.chat import ImagePart
 from understudy.conversation.captions import Captioner
 from understudy.conversation.delivery import ImageRef
 from understudy.errors import ErrorClass, Rejected
 from understudy.llm.capabilities import Capabilities
-from understudy.llm.scripted import Script, ScriptedClient, saying
+from understudy.llm.messages import ImagePart
+from understudy.llm.testing import Script, ScriptedClient, saying
 from understudy.routing.candidate import Candidate
 from understudy.routing.router import ModelRouter
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from understudy.chat import Message, TextPart
 from understudy.conversation.delivery import Author
 from understudy.conversation.inbox import Line, MessageState
 from understudy.conversation.lore.book import Book, Decorated, Entry, Slot
@@ -15,6 +14,7 @@ from understudy.conversation.lore.scene import Spoken
 from understudy.conversation.personas.card import Card, parse_card
 from understudy.conversation.prompt import PromptSource, build_prompt
 from understudy.conversation.staging import LoreRules, Moment, Part, Stage, Staging
+from understudy.llm.messages import Message, TextPart
 from understudy.routing.request import Fit
 
 GUARD = "Guard: be kind."

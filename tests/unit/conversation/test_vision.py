@@ -1,11 +1,11 @@
 """Which images a model is shown, and what is said of the others."""
 
-from understudy.chat import ImagePart, TextPart
 from understudy.config.settings import Vision
 from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.inbox import Line, MessageState, Stored
 from understudy.conversation.token_budget import image_tokens
 from understudy.conversation.vision import Eyes, caption_text, chosen_images
+from understudy.llm.messages import ImagePart, TextPart
 from understudy.routing.request import Fit
 
 ANN = Author("1", "Ann")

@@ -8,12 +8,12 @@ from pydantic import SecretStr
 
 from asgi_call import LOCAL, Answer, Client, get, post
 from records import NOON, answered, failed, reply, skipped
-from understudy.chat import ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.errors import ErrorClass
 from understudy.gateway.asgi import Gateway, Source
 from understudy.gateway.limits import KeyLimits
+from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.attempts import OfflineReason, ReplyOutcome, SkipReason
 from understudy.routing.request import (
     Answering,

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from understudy.chat import TextPart
 from understudy.errors import RequestRefused
 from understudy.gateway.asking import IMAGE_TOKENS, read_ask, read_completion
+from understudy.llm.messages import TextPart
 from understudy.routing.request import Fit
 
 SAY = [{"role": "user", "content": "hello"}]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from understudy.chat import ImagePart
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.normalise import ImageLimits, normalise
+from understudy.llm.messages import ImagePart
 
 LIMITS = ImageLimits(max_bytes=2_000_000, max_pixels=4_000_000, long_edge=256)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from understudy.chat import ImagePart
 from understudy.images.store import ImageStore
+from understudy.llm.messages import ImagePart
 
 PART = ImagePart(b"bytes", "image/jpeg", 3, 2, "cat.jpg", "ab" * 32)
 

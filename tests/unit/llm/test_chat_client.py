@@ -5,7 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from understudy.chat import (
+from understudy.config.providers import NamedServer
+from understudy.errors import ErrorClass, ProviderError
+from understudy.llm.client import Exchange, Phase, ProbeState
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import (
     ChatEvent,
     ChatRequest,
     Finished,
@@ -16,12 +20,8 @@ from understudy.chat import (
     ToolCallDelta,
     UsageSource,
 )
-from understudy.config.providers import NamedServer
-from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.chat_client import ChatClient
-from understudy.llm.client import Exchange, Phase, ProbeState
+from understudy.llm.openai_client import ChatClient
 from understudy.llm.registry import build_client
-from understudy.llm.transport import HttpSessions
 from understudy.rehearsal.server import Cast, RehearsalServer
 
 ASKED = ChatRequest((Message("user", (TextPart("Good evening"),)),))

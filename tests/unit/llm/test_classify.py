@@ -14,14 +14,14 @@ from understudy.errors import (
     RateLimited,
     Rejected,
 )
-from understudy.llm.chutes import DIALECT as CHUTES
-from understudy.llm.classify import classify, scrub
 from understudy.llm.dialect import Dialect
-from understudy.llm.koboldcpp import DIALECT as KOBOLDCPP
-from understudy.llm.llama_cpp import DIALECT as LLAMA_CPP
-from understudy.llm.openrouter import DIALECT as OPENROUTER
+from understudy.llm.engines.chutes import DIALECT as CHUTES
+from understudy.llm.engines.koboldcpp import DIALECT as KOBOLDCPP
+from understudy.llm.engines.llama_cpp import DIALECT as LLAMA_CPP
+from understudy.llm.engines.openrouter import DIALECT as OPENROUTER
+from understudy.llm.engines.textgen_webui import DIALECT as TEXTGEN_WEBUI
+from understudy.llm.error_classifier import classify, scrub
 from understudy.llm.presets import PRESETS
-from understudy.llm.textgen_webui import DIALECT as TEXTGEN_WEBUI
 
 GENERIC = PRESETS["generic"]
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Playback, Recording, playing, recordings_of
-from understudy.chat import ChatEvent, ChatRequest, Message, TextDelta, TextPart
 from understudy.config.providers import NamedServer, OpenRouterServer
 from understudy.errors import ConfigError, ErrorClass, ProviderError
-from understudy.llm.chat_client import ChatClient
 from understudy.llm.client import Exchange, ProbeReport, ProbeState
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import ChatEvent, ChatRequest, Message, TextDelta, TextPart
+from understudy.llm.openai_client import ChatClient
 from understudy.llm.registry import base_url_of, build_client
-from understudy.llm.transport import HttpSessions
 
 CHAT = "POST /v1/chat/completions"
 LINE = 'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'

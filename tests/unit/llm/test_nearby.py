@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Recording, playing, recordings_of
-from understudy.llm.nearby import Nearby, find_nearby
-from understudy.llm.transport import HttpSessions
+from understudy.llm.http import HttpSessions
+from understudy.llm.local_discovery import Nearby, find_nearby
 
 LISTED = Recording("", "GET /v1/models", 200, {}, ['{"data": [{"id": "gemma3"}]}'])
 LOCKED = Recording("", "GET /v1/models", 401, {}, ['{"detail": "no"}'])

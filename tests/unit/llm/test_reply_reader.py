@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from understudy.chat import (
+from understudy.errors import BadReply, ErrorClass, ProviderError
+from understudy.llm.client import Exchange
+from understudy.llm.messages import (
     ChatEvent,
     Finished,
     ReasoningDelta,
@@ -14,9 +16,7 @@ from understudy.chat import (
     Usage,
     UsageSource,
 )
-from understudy.errors import BadReply, ErrorClass, ProviderError
-from understudy.llm.client import Exchange
-from understudy.llm.reply_reader import ReplyReader
+from understudy.llm.stream_parser import ReplyReader
 
 
 def reader_of(exchange: Exchange | None = None) -> ReplyReader:

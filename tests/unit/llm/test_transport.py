@@ -8,7 +8,7 @@ import pytest
 from playback import Recording, playing
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
-from understudy.llm.transport import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
+from understudy.llm.http import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from records import answered, attempt, failed, reply, skipped
-from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
+from understudy.llm.messages import Usage, UsageSource
 from understudy.observability.metrics import OPEN, Metrics, Standing
 from understudy.routing.attempts import (
     AttemptRecord,

@@ -8,9 +8,9 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from records import NOON
-from understudy.chat import ChatRequest, Message, TextPart
 from understudy.config.settings import Logging
-from understudy.llm.scripted import ScriptedClient, saying
+from understudy.llm.messages import ChatRequest, Message, TextPart
+from understudy.llm.testing import ScriptedClient, saying
 from understudy.observability.prompt_log import PromptLog
 from understudy.routing.candidate import Candidate
 from understudy.routing.request import Fit, Prompt, ReplyRequest, RouterEvent, SinkKind

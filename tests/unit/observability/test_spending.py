@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from records import NOON, answered, failed, reply
-from understudy.chat import Usage
 from understudy.config.settings import Limits, UserLimits
 from understudy.errors import ErrorClass
+from understudy.llm.messages import Usage
 from understudy.observability.spending import SpendGuard
 from understudy.routing.attempts import Origin
 from understudy.storage.database import Database

@@ -3,9 +3,9 @@
 import pytest
 
 from records import NOON, answered, attempt, failed, reply, skipped
-from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
+from understudy.llm.messages import Usage, UsageSource
 from understudy.observability.story import money, tell, unknown_reply
 from understudy.routing.attempts import (
     AttemptRole,

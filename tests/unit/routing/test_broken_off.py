@@ -2,9 +2,9 @@
 
 import pytest
 
-from understudy.chat import Finished, TextDelta, ToolCallDelta
 from understudy.errors import ErrorClass, Rejected, Unreachable, leaf_of
-from understudy.llm.scripted import SILENCE, Pause, Script, saying
+from understudy.llm.messages import Finished, TextDelta, ToolCallDelta
+from understudy.llm.testing import SILENCE, Pause, Script, saying
 from understudy.routing.attempts import AttemptRole, OfflineReason, ReplyOutcome
 from understudy.routing.candidate import Limits
 from understudy.routing.deadlines import Deadline

@@ -3,9 +3,9 @@
 import pytest
 
 from records import answered, failed
-from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass
-from understudy.llm.prices import Price, PriceBook
+from understudy.llm.messages import Usage, UsageSource
+from understudy.llm.pricing import Price, PriceBook
 from understudy.routing.attempts import CostSource
 from understudy.routing.costs import cost_of, sum_usage
 

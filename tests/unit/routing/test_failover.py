@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from understudy.chat import ChatRequest, Finished, ReasoningDelta
 from understudy.errors import (
     BadReply,
     Denied,
@@ -14,7 +13,8 @@ from understudy.errors import (
     leaf_of,
 )
 from understudy.llm.capabilities import Capabilities
-from understudy.llm.scripted import SILENCE, Pause, Script, ScriptedClient, saying
+from understudy.llm.messages import ChatRequest, Finished, ReasoningDelta
+from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, saying
 from understudy.routing.attempts import (
     AttemptRole,
     NextStep,

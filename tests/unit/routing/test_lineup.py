@@ -4,7 +4,7 @@ from understudy.config.load import parse_config
 from understudy.config.providers import Server
 from understudy.errors import ConfigError
 from understudy.llm.client import LLMClient
-from understudy.llm.scripted import ScriptedClient
+from understudy.llm.testing import ScriptedClient
 from understudy.routing.attempts import SkipReason
 from understudy.routing.candidate import Candidate
 from understudy.routing.lineup import build_candidates, waiting_split

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.chat import Finished, ReasoningDelta, TextDelta
 from understudy.errors import BadReply, ErrorClass
-from understudy.llm.scripted import Script, Step, saying
+from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
+from understudy.llm.testing import Script, Step, saying
 from understudy.routing.normaliser import Normaliser
 from understudy.routing.request import Restarted, SinkKind
 from unit.routing.walking import Seen, candidate, reply, router, wanted

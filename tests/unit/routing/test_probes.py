@@ -6,7 +6,7 @@ import pytest
 
 from understudy.errors import ErrorClass, leaf_of
 from understudy.llm.client import ProbeReport, ProbeState
-from understudy.llm.scripted import SILENCE, Pause, Script, ScriptedClient, saying
+from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, saying
 from understudy.routing.attempts import AttemptRole, OfflineReason
 from understudy.routing.candidate import Candidate
 from understudy.routing.cooldown import State

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from autojump import AutojumpLoop
-from understudy.chat import Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.errors import ErrorClass, HoldScope, leaf_of
-from understudy.llm.scripted import SILENCE, Pause, Script, ScriptedClient, Step
+from understudy.llm.messages import Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, Step
 from understudy.routing.attempts import AttemptRole, Outcome, ReplyOutcome
 from understudy.routing.candidate import Candidate, Limits
 from understudy.routing.deadlines import budget

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from understudy.chat import TextDelta
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.scripted import SILENCE, Pause, saying
+from understudy.llm.messages import TextDelta
+from understudy.llm.testing import SILENCE, Pause, saying
 from understudy.routing.attempts import OfflineReason
 from understudy.routing.queue import FairQueue
 from unit.routing.walking import candidate, reply, router

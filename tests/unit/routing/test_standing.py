@@ -6,7 +6,7 @@ import pytest
 
 from understudy.errors import ErrorClass, HoldScope, leaf_of
 from understudy.llm.client import ProbeReport, ProbeState
-from understudy.llm.scripted import SILENCE, Script, ScriptedClient, saying
+from understudy.llm.testing import SILENCE, Script, ScriptedClient, saying
 from understudy.routing.attempts import Outcome, SkipReason
 from understudy.routing.candidate import Candidate
 from understudy.routing.cooldown import State

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autojump import AutojumpLoop
-from understudy.chat import Finished, ReasoningDelta, TextDelta
 from understudy.errors import ErrorClass, RateLimited, Unreachable
-from understudy.llm.scripted import SILENCE, Pause, Script, saying
+from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
+from understudy.llm.testing import SILENCE, Pause, Script, saying
 from understudy.routing.attempts import OfflineReason
 from understudy.routing.candidate import Limits
 from understudy.routing.deadlines import MIN_SHARE_S, Budget, Deadline

@@ -5,9 +5,9 @@ import contextlib
 
 import pytest
 
-from understudy.chat import Finished, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from understudy.errors import ErrorClass, Unreachable
-from understudy.llm.scripted import SILENCE, Pause, saying
+from understudy.llm.messages import Finished, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from understudy.llm.testing import SILENCE, Pause, saying
 from understudy.routing.attempts import (
     NextStep,
     Outcome,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from understudy.chat import ChatRequest, Message, TextDelta, TextPart
-from understudy.llm.scripted import Script, ScriptedClient
+from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
+from understudy.llm.testing import Script, ScriptedClient
 from understudy.routing.attempts import AttemptRecord, ReplyRecord
 from understudy.routing.candidate import Candidate
 from understudy.routing.request import (

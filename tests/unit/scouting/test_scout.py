@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 
 from understudy.llm.capabilities import Capabilities, CapabilityBook, ModelKey
 from understudy.llm.client import ProbeReport, ProbeState
-from understudy.llm.prices import Price, PriceBook
-from understudy.llm.probing import model_report, read_models
-from understudy.llm.scripted import ScriptedClient, saying
+from understudy.llm.model_list import model_report, read_models
+from understudy.llm.pricing import Price, PriceBook
+from understudy.llm.testing import ScriptedClient, saying
 from understudy.routing.candidate import Candidate
 from understudy.routing.scout import Scout
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from records import NOON, answered, attempt, failed, reply, skipped
-from understudy.chat import Usage, UsageSource
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
+from understudy.llm.messages import Usage, UsageSource
 from understudy.routing.attempts import (
     CostSource,
     Origin,

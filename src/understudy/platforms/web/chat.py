@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from understudy.chat import ImagePart
 from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.errors import StorageError
+from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, Refused, answered, read_json
 from understudy.platforms.web.listener import listen
 from understudy.platforms.web.rooms import Rooms

@@ -1,6 +1,6 @@
 """Any server of the OpenAI shape: what is known of the common ones is a row in `presets`."""
 
-from understudy.llm.chat_client import ChatClient
+from understudy.llm.openai_client import ChatClient
 
 
 class OpenAiClient(ChatClient):

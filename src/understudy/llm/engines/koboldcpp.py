@@ -12,16 +12,16 @@ from dataclasses import replace
 
 import msgspec
 
-from understudy.chat import ChatEvent, ChatRequest, ImagePart, Usage
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.addresses import server_root
-from understudy.llm.chat_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
-from understudy.llm.chat_templates import chat_template
 from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import ChatEvent, ChatRequest, ImagePart, Usage
+from understudy.llm.model_list import ModelList, report_failure
+from understudy.llm.openai_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
 from understudy.llm.openai_wire import Choice, Chunk, encode_body, take_stops, text_of
-from understudy.llm.probing import ModelList, report_failure
-from understudy.llm.transport import HttpSessions
+from understudy.llm.prompt_templates import chat_template
 
 DIALECT = Dialect(
     engine="koboldcpp",

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from understudy.chat import Message
 from understudy.errors import ConfigError
+from understudy.llm.messages import Message
 from understudy.llm.openai_wire import text_of
 
 

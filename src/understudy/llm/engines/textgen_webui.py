@@ -4,13 +4,21 @@ from dataclasses import replace
 
 import msgspec
 
-from understudy.chat import ChatRequest, ImagePart, Message, Part, TextPart, Usage, UsageSource
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.chat_client import ChatClient
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
+from understudy.llm.messages import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    Usage,
+    UsageSource,
+)
+from understudy.llm.model_list import ModelList, report_failure
+from understudy.llm.openai_client import ChatClient
 from understudy.llm.openai_wire import Chunk, merge_turns, text_of
-from understudy.llm.probing import ModelList, report_failure
 
 DIALECT = Dialect(
     engine="textgen-webui",

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 
-from understudy.chat import (
+from understudy.errors import BadReply, ErrorClass, ProviderError
+from understudy.llm.client import Exchange, Phase
+from understudy.llm.json_errors import NOT_JSON
+from understudy.llm.messages import (
     ChatEvent,
     Finished,
     ReasoningDelta,
@@ -12,9 +15,6 @@ from understudy.chat import (
     ToolCallDelta,
     Usage,
 )
-from understudy.errors import BadReply, ErrorClass, ProviderError
-from understudy.llm.client import Exchange, Phase
-from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.openai_wire import (
     DECODE_CHUNK,
     FINISH_REASONS,

@@ -8,9 +8,9 @@ import msgspec
 
 from understudy.config.providers import Engine
 from understudy.errors import ProviderError
+from understudy.llm.http import Answer, Endpoint, HttpSessions, Pool
 from understudy.llm.json_errors import NOT_JSON
-from understudy.llm.probing import read_models
-from understudy.llm.transport import Answer, Endpoint, HttpSessions, Pool
+from understudy.llm.model_list import read_models
 
 USUAL_PORTS = (5000, 5001, 8080, 1234, 11434, 8000)
 _PRESET_BY_PORT = {1234: "lm-studio", 8000: "vllm", 5000: "tabbyapi", 11434: "ollama"}

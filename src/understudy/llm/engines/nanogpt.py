@@ -9,18 +9,18 @@ from dataclasses import replace
 
 import msgspec
 
-from understudy.chat import ChatEvent, ChatRequest, TextDelta
 from understudy.errors import BadReply, ErrorClass, ProviderError
 from understudy.llm.addresses import server_root
-from understudy.llm.chat_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
-from understudy.llm.chat_templates import chat_template
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect
+from understudy.llm.http import HttpSessions
 from understudy.llm.json_errors import NOT_JSON
+from understudy.llm.messages import ChatEvent, ChatRequest, TextDelta
+from understudy.llm.model_list import report_failure
+from understudy.llm.openai_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
 from understudy.llm.openai_wire import encode_body, take_stops
-from understudy.llm.probing import report_failure
-from understudy.llm.reply_reader import ReplyReader
-from understudy.llm.transport import HttpSessions
+from understudy.llm.prompt_templates import chat_template
+from understudy.llm.stream_parser import ReplyReader
 
 DIALECT = Dialect(
     engine="nanogpt",

@@ -1,12 +1,12 @@
 """OpenRouter: attribution, `:free` limits, router metadata, and a prompt that stays ours."""
 
-from understudy.chat import ChatRequest
 from understudy.errors import ErrorClass, HoldScope
-from understudy.llm.chat_client import ChatClient
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
-from understudy.llm.error_body import ErrorFacts
-from understudy.llm.probing import ModelList
+from understudy.llm.error_parser import ErrorFacts
+from understudy.llm.messages import ChatRequest
+from understudy.llm.model_list import ModelList
+from understudy.llm.openai_client import ChatClient
 
 
 def _scope_of(facts: ErrorFacts, error_class: ErrorClass) -> HoldScope | None:

@@ -2,10 +2,10 @@
 
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.addresses import host_of, server_root
-from understudy.llm.chat_client import ChatClient
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
-from understudy.llm.probing import ModelList
+from understudy.llm.model_list import ModelList
+from understudy.llm.openai_client import ChatClient
 
 DIALECT = Dialect(
     engine="chutes",

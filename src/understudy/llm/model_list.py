@@ -7,7 +7,7 @@ import msgspec
 from understudy.errors import BadReply, ErrorClass, ProviderError
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.json_errors import NOT_JSON
-from understudy.llm.prices import Price
+from understudy.llm.pricing import Price
 
 
 class _Architecture(msgspec.Struct):

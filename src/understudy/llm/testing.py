@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from understudy.chat import ChatEvent, ChatRequest, Finished, TextDelta, Usage
 from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
+from understudy.llm.messages import ChatEvent, ChatRequest, Finished, TextDelta, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from understudy.chat import Usage
+from understudy.llm.messages import Usage
 
 UNBILLED_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui"))
 """Engines people run themselves: their tokens are on nobody's bill."""

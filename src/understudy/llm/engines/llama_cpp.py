@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import msgspec
 
-from understudy.chat import ChatRequest
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.addresses import server_root
-from understudy.llm.chat_client import ChatClient
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
+from understudy.llm.messages import ChatRequest
+from understudy.llm.model_list import ModelList, report_failure
+from understudy.llm.openai_client import ChatClient
 from understudy.llm.openai_wire import encode_message
-from understudy.llm.probing import ModelList, report_failure
 
 _NOT_FOUND = 404
 _BAD_REQUESTS = frozenset((400, 500))

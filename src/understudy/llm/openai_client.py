@@ -10,7 +10,6 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from understudy.chat import ChatEvent, ChatRequest, Message, Usage
 from understudy.errors import (
     BadReply,
     ConfigError,
@@ -19,24 +18,11 @@ from understudy.errors import (
     Rejected,
 )
 from understudy.llm.addresses import api_root, is_local
-from understudy.llm.classify import classify
 from understudy.llm.client import Exchange, Phase, ProbeReport
 from understudy.llm.completions import decode_completion, missing_page
 from understudy.llm.dialect import Dialect
-from understudy.llm.json_errors import NOT_JSON
-from understudy.llm.openai_wire import (
-    DECODE_CHUNK,
-    Chunk,
-    encode_body,
-    encode_message,
-    merge_turns,
-    request_members,
-    with_length_field,
-)
-from understudy.llm.probing import ModelList, model_report, read_models, report_failure
-from understudy.llm.reply_reader import Decode, ReplyReader
-from understudy.llm.sse import SseReader
-from understudy.llm.transport import (
+from understudy.llm.error_classifier import classify
+from understudy.llm.http import (
     MAX_IN_FLIGHT,
     Answer,
     Endpoint,
@@ -46,6 +32,20 @@ from understudy.llm.transport import (
     read_whole,
     transport_errors,
 )
+from understudy.llm.json_errors import NOT_JSON
+from understudy.llm.messages import ChatEvent, ChatRequest, Message, Usage
+from understudy.llm.model_list import ModelList, model_report, read_models, report_failure
+from understudy.llm.openai_wire import (
+    DECODE_CHUNK,
+    Chunk,
+    encode_body,
+    encode_message,
+    merge_turns,
+    request_members,
+    with_length_field,
+)
+from understudy.llm.sse import SseReader
+from understudy.llm.stream_parser import Decode, ReplyReader
 
 _T = TypeVar("_T")
 
