@@ -33,7 +33,7 @@ from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import ReplyReader
 from understudy.platforms.discord.splitting import split, units
 from understudy.platforms.web.markdown import blocks
-from understudy.routing.normaliser import Normaliser
+from understudy.routing.output_filter import Normaliser
 
 _WALL = 1_800_000_000.0
 _SMALL = ImageLimits(max_bytes=200_000, max_pixels=100_000, long_edge=64)

@@ -7,8 +7,8 @@ from understudy.errors import ConfigError, ErrorClass
 from understudy.platforms.web.feed import Feed
 from understudy.platforms.web.operator import CandidateView, Desk, Switches
 from understudy.platforms.web.pages import Face
-from understudy.routing.attempts import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
+from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from web_double import attempt
 
 

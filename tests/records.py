@@ -3,7 +3,8 @@
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage
-from understudy.routing.attempts import (
+from understudy.routing.costs import sum_usage
+from understudy.routing.records import (
     AttemptRecord,
     AttemptRole,
     CostSource,
@@ -14,7 +15,6 @@ from understudy.routing.attempts import (
     ReplyRecord,
     SkipReason,
 )
-from understudy.routing.costs import sum_usage
 
 NOON = 1_790_000_000.0
 """2026-09-21 14:13:20 UTC."""

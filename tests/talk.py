@@ -25,7 +25,7 @@ from understudy.conversation.preferences import MemoryPreferences, Preferences
 from understudy.conversation.surroundings import Surroundings
 from understudy.errors import ErrorClass
 from understudy.llm.messages import TextDelta
-from understudy.routing.attempts import OfflineReason, ReplyRecord
+from understudy.routing.records import OfflineReason, ReplyRecord
 from understudy.routing.request import (
     AttemptEnded,
     Fit,

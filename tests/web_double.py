@@ -15,7 +15,7 @@ from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.errors import ErrorClass, StorageError
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage
-from understudy.routing.attempts import (
+from understudy.routing.records import (
     AttemptObserver,
     AttemptRecord,
     AttemptRole,

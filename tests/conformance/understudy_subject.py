@@ -11,9 +11,9 @@ from understudy.config.providers import NamedServer
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.llm.registry import build_client
-from understudy.routing.attempts import Outcome as AttemptOutcome
 from understudy.routing.candidate import Candidate, Limits
 from understudy.routing.deadlines import Deadline
+from understudy.routing.records import Outcome as AttemptOutcome
 from understudy.routing.request import (
     Fit,
     Prompt,

@@ -34,9 +34,9 @@ from understudy.observability.logs import Logs
 from understudy.observability.story import tell
 from understudy.observability.traces import Traces
 from understudy.observability.usage_report import usage_csv
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
 from understudy.routing.candidate import Candidate
 from understudy.routing.ledger import Grouping
+from understudy.routing.records import AttemptRecord, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
 from understudy.routing.router import Instruments, ModelRouter
 from understudy.storage.database import Database

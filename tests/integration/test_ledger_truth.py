@@ -17,9 +17,9 @@ from understudy.llm.messages import ChatRequest, Message, TextPart, UsageSource
 from understudy.llm.registry import build_client
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.attempts import CostSource, ReplyRecord
 from understudy.routing.candidate import Candidate
 from understudy.routing.ledger import Grouping
+from understudy.routing.records import CostSource, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyRequest, SinkKind
 from understudy.routing.router import Instruments, ModelRouter
 from understudy.storage.database import Database

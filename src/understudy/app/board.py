@@ -3,11 +3,11 @@
 from typing import Final, Literal
 
 from understudy.app.clocks import Clocks
+from understudy.app.models import RouterInForce
 from understudy.observability.metrics import Standing as Gauge
 from understudy.platforms.web.operator import CandidateView
-from understudy.routing.attempts import SkipReason, words_of
 from understudy.routing.cooldown import State
-from understudy.routing.in_force import RouterInForce
+from understudy.routing.records import SkipReason, words_of
 from understudy.routing.standing import Standing
 
 _OFF = {SkipReason.DISABLED: "switched off", SkipReason.NO_KEY: "its key is not set"}

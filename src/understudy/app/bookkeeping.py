@@ -10,8 +10,8 @@ import structlog
 from understudy.config.settings import Settings, Telemetry
 from understudy.errors import StorageError
 from understudy.observability.traces import open_traces
-from understudy.routing.attempts import AttemptObserver
 from understudy.routing.ledger import DAY_S, LedgerWriter
+from understudy.routing.records import AttemptObserver
 
 _LOG = structlog.get_logger()
 _EVERY_S = 6 * 3600.0

@@ -16,6 +16,7 @@ import structlog
 
 from understudy.app.bookkeeping import forgetting, tracing
 from understudy.app.clocks import Clocks
+from understudy.app.models import RouterInForce
 from understudy.app.sight import Sight, open_sight
 from understudy.config.load import Config, load_config
 from understudy.config.restart_required import at_next_start
@@ -35,13 +36,12 @@ from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
 from understudy.observability.prompt_log import PromptLog
-from understudy.observability.spending import SpendGuard
-from understudy.routing.attempts import AttemptObserver
-from understudy.routing.held_over import HeldOver
-from understudy.routing.in_force import RouterInForce
+from understudy.routing.cooldown_store import HeldOver
 from understudy.routing.ledger import LedgerReader
+from understudy.routing.monitoring import Scout
+from understudy.routing.quotas import SpendGuard
+from understudy.routing.records import AttemptObserver
 from understudy.routing.router import Instruments
-from understudy.routing.scout import Scout
 
 _LOG = structlog.get_logger()
 GRACE_S = 20.0

@@ -15,7 +15,7 @@ from understudy.app.staying_current import keeping_current
 from understudy.config.load import Config
 from understudy.errors import ConfigError
 from understudy.observability.logs import Logs
-from understudy.routing.lineup import usable_providers
+from understudy.routing.candidates import usable_providers
 from understudy.storage.database import database_path
 
 if TYPE_CHECKING:

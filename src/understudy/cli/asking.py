@@ -14,7 +14,7 @@ from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Logs
 from understudy.platforms.terminal import PLATFORM, message
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
+from understudy.routing.records import AttemptRecord, ReplyRecord
 
 EXIT_OFFLINE = 3
 

@@ -18,8 +18,8 @@ from understudy.llm.messages import (
     Usage,
 )
 from understudy.llm.model_list import report_failure
-from understudy.routing.attempts import SkipReason
 from understudy.routing.candidate import Candidate
+from understudy.routing.records import SkipReason
 
 _TRIAL_S = 60.0
 _QUESTION = ChatRequest((Message("user", (TextPart("Say hello in five words."),)),), max_tokens=32)

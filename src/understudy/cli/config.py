@@ -25,7 +25,7 @@ def check(config: ConfigFile = None) -> None:
 def show(config: ConfigFile = None) -> None:
     """Print what is in force: every setting, secrets masked, and how waiting is shared out."""
     from understudy.config.masking import as_yaml, masked
-    from understudy.routing.lineup import waiting_split
+    from understudy.routing.candidates import waiting_split
 
     settings = load(config).settings
     typer.echo(as_yaml(masked(settings)), nl=False)

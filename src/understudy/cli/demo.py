@@ -33,7 +33,7 @@ async def _say(text: str, *, verbose: bool) -> None:
     from understudy.cli.asking import EXIT_OFFLINE, ask_once
     from understudy.cli.options import logs_for
     from understudy.cli.staged import staged
-    from understudy.routing.attempts import describe_route
+    from understudy.routing.records import describe_route
 
     async with staged(port=0) as config:
         logs = logs_for(config, verbose=verbose, in_dialogue=True)

@@ -14,7 +14,7 @@ from understudy.llm.client import LLMClient
 from understudy.llm.http import HttpSessions
 from understudy.llm.local_discovery import USUAL_PORTS, Nearby, find_nearby
 from understudy.llm.registry import build_client
-from understudy.routing.lineup import AUTO_MODEL, build_candidates
+from understudy.routing.candidates import AUTO_MODEL, build_candidates
 
 
 @dataclass(frozen=True, slots=True)

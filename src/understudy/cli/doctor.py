@@ -47,7 +47,7 @@ def show(config: "Config", diagnosis: "Diagnosis") -> None:
     """The table, and below it a line of advice per problem."""
     from rich.console import Console
 
-    from understudy.routing.lineup import waiting_split
+    from understudy.routing.candidates import waiting_split
 
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(table_of(diagnosis))

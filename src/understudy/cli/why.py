@@ -9,7 +9,7 @@ from understudy.cli.options import ConfigFile, load
 
 if TYPE_CHECKING:
     from understudy.config.load import Config
-    from understudy.routing.attempts import ReplyRecord
+    from understudy.routing.records import ReplyRecord
 
 
 def why(

@@ -26,7 +26,7 @@ from understudy.conversation.question import Question
 from understudy.conversation.surroundings import Surroundings
 from understudy.errors import StorageError, Undeliverable
 from understudy.llm.messages import TextDelta
-from understudy.routing.attempts import (
+from understudy.routing.records import (
     AttemptRecord,
     OfflineReason,
     ReplyOutcome,

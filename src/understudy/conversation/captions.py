@@ -14,7 +14,7 @@ from understudy.conversation.delivery import ImageRef
 from understudy.conversation.token_budget import image_tokens, text_tokens
 from understudy.conversation.vision import ImageLibrary, caption_text
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
-from understudy.routing.attempts import ReplyOutcome
+from understudy.routing.records import ReplyOutcome
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent, SinkKind
 
 _LOG = structlog.get_logger()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from understudy.routing.attempts import OfflineReason, ReplyRecord
+from understudy.routing.records import OfflineReason, ReplyRecord
 
 
 class Addressed(StrEnum):

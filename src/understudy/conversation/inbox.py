@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from understudy.conversation.delivery import Author, ImageRef, Inbound, Place
-from understudy.routing.attempts import ReplyRecord
+from understudy.routing.records import ReplyRecord
 
 LEASE_S = 30.0
 RENEW_EVERY_S = 10.0

@@ -21,7 +21,7 @@ from understudy.conversation.inbox import (
     can_retake,
 )
 from understudy.conversation.memory_tables import BatchRow, MemoryTables, MessageRow, ReplyRow
-from understudy.routing.attempts import ReplyRecord
+from understudy.routing.records import ReplyRecord
 
 _TITLE_CHARS = 60
 

@@ -14,7 +14,7 @@ from understudy.conversation.inbox import (
 )
 from understudy.conversation.lore.effects import MemoryEffects
 from understudy.conversation.speakers import unquoted
-from understudy.routing.attempts import ReplyRecord
+from understudy.routing.records import ReplyRecord
 
 
 @dataclass(slots=True)

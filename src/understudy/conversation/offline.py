@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from understudy.config.settings import Offline
-from understudy.routing.attempts import OfflineReason
+from understudy.routing.records import OfflineReason
 
 _SOON_S = 10.0
 _MINUTE_S = 60.0

@@ -14,7 +14,7 @@ from understudy.conversation.prompt import PromptSource, build_prompt
 from understudy.conversation.speakers import own_words, safe_name, speaker_names
 from understudy.conversation.staging import Moment, Stage
 from understudy.conversation.surroundings import Surroundings
-from understudy.routing.attempts import Origin
+from understudy.routing.records import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
 
 ME = "understudy"

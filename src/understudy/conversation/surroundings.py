@@ -15,7 +15,7 @@ from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.persona import Personas
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.vision import Sight
-from understudy.routing.attempts import Origin
+from understudy.routing.records import Origin
 from understudy.routing.request import ReplyRequest, RouterEvent
 
 

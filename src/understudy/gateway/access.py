@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from understudy.config.settings import GatewayKey
 from understudy.errors import ConfigError, RequestRefused
 from understudy.gateway.http import Header
-from understudy.routing.attempts import NOBODY, Origin
+from understudy.routing.records import NOBODY, Origin
 
 _FORWARDED = (
     b"forwarded",

@@ -30,7 +30,7 @@ from understudy.gateway.line import KEEP_ALIVE_S, ClientLine
 from understudy.gateway.names import ModelNames
 from understudy.gateway.refusals import refusal_of
 from understudy.gateway.replying import Events, Form, Why, collect, stream, whole
-from understudy.routing.attempts import Origin
+from understudy.routing.records import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
 
 _OPENAPI = Path(__file__).with_name("openapi.json")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from understudy.config.settings import GatewayKey
 from understudy.gateway.access import key_user
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
+from understudy.routing.records import AttemptRecord, ReplyRecord
 
 MINUTE_S = 60
 DAY_S = 86_400

@@ -3,7 +3,7 @@
 import math
 
 from understudy.errors import ErrorClass, RequestRefused
-from understudy.routing.attempts import OfflineReason, ReplyOutcome, ReplyRecord, SkipReason
+from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord, SkipReason
 from understudy.routing.request import ReplyEnded
 
 _OFFLINE: dict[OfflineReason, tuple[int, str, str]] = {

@@ -9,7 +9,7 @@ from understudy.gateway.completion_answers import CompletionEnvelope
 from understudy.gateway.http import Header
 from understudy.gateway.line import ClientLine
 from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
-from understudy.routing.attempts import AttemptRecord, Outcome
+from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Answering, AttemptEnded, ReplyEnded, RouterEvent
 
 Events = AsyncGenerator[RouterEvent, None]

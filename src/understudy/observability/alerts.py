@@ -8,8 +8,8 @@ import structlog
 
 from understudy.errors import ErrorClass
 from understudy.observability import events
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
 from understudy.routing.ledger import DAY_S
+from understudy.routing.records import AttemptRecord, ReplyRecord
 
 Tell = Callable[[str], None]
 """Takes one sentence for the operator. Must not block or raise."""

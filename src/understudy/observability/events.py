@@ -13,7 +13,7 @@ from typing import Final
 
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage
-from understudy.routing.attempts import (
+from understudy.routing.records import (
     AttemptRecord,
     BreakerChange,
     Outcome,

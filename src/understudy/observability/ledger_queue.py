@@ -11,8 +11,8 @@ import structlog
 
 from understudy.errors import StorageError
 from understudy.observability import events
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
 from understudy.routing.ledger import LedgerWriter
+from understudy.routing.records import AttemptRecord, ReplyRecord
 
 _BATCH = 256
 _LOG = structlog.get_logger("understudy.ledger")

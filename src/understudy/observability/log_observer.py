@@ -3,7 +3,7 @@
 import structlog
 
 from understudy.observability import events
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
+from understudy.routing.records import AttemptRecord, ReplyRecord
 
 
 class LogObserver:

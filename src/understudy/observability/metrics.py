@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from understudy.llm.messages import Usage, UsageSource
 from understudy.observability.semconv import provider_name
-from understudy.routing.attempts import AttemptRecord, Outcome, ReplyRecord
+from understudy.routing.records import AttemptRecord, Outcome, ReplyRecord
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 DURATIONS: Final = tuple(0.01 * 2**power for power in range(14))

@@ -18,7 +18,7 @@ import structlog
 from understudy.config.settings import Logging
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.observability import events
-from understudy.routing.attempts import describe_route
+from understudy.routing.records import describe_route
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent
 
 Ask = Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from understudy.errors import HoldScope
 from understudy.llm.messages import Usage, UsageSource
-from understudy.routing.attempts import (
+from understudy.routing.records import (
     AttemptRecord,
     CostSource,
     OfflineReason,

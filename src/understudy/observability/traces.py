@@ -13,7 +13,7 @@ from understudy.config.settings import Telemetry
 from understudy.errors import ConfigError
 from understudy.llm.messages import Usage
 from understudy.observability import semconv
-from understudy.routing.attempts import AttemptRecord, Outcome, ReplyRecord
+from understudy.routing.records import AttemptRecord, Outcome, ReplyRecord
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -19,7 +19,7 @@ from understudy.conversation.delivery import (
     ReplyTask,
 )
 from understudy.conversation.inbox import Decision
-from understudy.routing.attempts import ReplyRecord, describe_route
+from understudy.routing.records import ReplyRecord, describe_route
 
 PLATFORM = "terminal"
 PROMPT = "you › "

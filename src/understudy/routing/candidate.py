@@ -7,7 +7,7 @@ from typing import NamedTuple
 from understudy.errors import HoldScope
 from understudy.llm.capabilities import NOTHING_KNOWN, Capabilities, ModelKey
 from understudy.llm.client import LLMClient
-from understudy.routing.attempts import SkipReason
+from understudy.routing.records import SkipReason
 
 
 @dataclass(frozen=True, slots=True)

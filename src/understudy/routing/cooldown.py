@@ -10,9 +10,9 @@ from enum import StrEnum
 from random import Random
 
 from understudy.errors import ErrorClass
-from understudy.routing.attempts import BreakerChange
 from understudy.routing.candidate import ScopeKey
-from understudy.routing.policy import Opens, Rule
+from understudy.routing.failure_policy import Opens, Rule
+from understudy.routing.records import BreakerChange
 
 _WINDOW_S = 60.0
 _CALM_S = 300.0

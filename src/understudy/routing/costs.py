@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.pricing import UNBILLED_ENGINES, Price, PriceBook
-from understudy.routing.attempts import AttemptRecord, CostSource
+from understudy.routing.records import AttemptRecord, CostSource
 
 
 def cost_of(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from understudy.errors import ErrorClass
-from understudy.routing.attempts import AttemptRecord, OfflineReason, Outcome, SkipReason
+from understudy.routing.records import AttemptRecord, OfflineReason, Outcome, SkipReason
 
 _GROUPS: dict[OfflineReason, frozenset[ErrorClass]] = {
     OfflineReason.BUSY: frozenset((ErrorClass.QUEUE_TIMEOUT, ErrorClass.POOL_TIMEOUT)),

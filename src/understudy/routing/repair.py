@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from understudy.routing.attempts import AttemptRole
 from understudy.routing.candidate import Candidate
+from understudy.routing.records import AttemptRole
 
 
 @dataclass(frozen=True, slots=True)

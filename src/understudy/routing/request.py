@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ChatRequest, ReasoningDelta, TextDelta, ToolCallDelta
-from understudy.routing.attempts import NOBODY, AttemptRecord, Origin, ReplyRecord
+from understudy.routing.records import NOBODY, AttemptRecord, Origin, ReplyRecord
 
 
 class SinkKind(StrEnum):

@@ -11,27 +11,27 @@ from dataclasses import dataclass, field
 from random import Random
 
 from understudy.llm.pricing import PriceBook
-from understudy.routing.attempts import (
+from understudy.routing.attempt import Assignment, RunningAttempt
+from understudy.routing.candidate import Candidate
+from understudy.routing.deadlines import Deadline
+from understudy.routing.evaluation import Judge
+from understudy.routing.offline import offline_reason
+from understudy.routing.recorder import Offline, Recorder, Scrub
+from understudy.routing.records import (
     AttemptObserver,
     AttemptRecord,
     OfflineReason,
     SkipReason,
 )
-from understudy.routing.candidate import Candidate
-from understudy.routing.choosing import Chooser
-from understudy.routing.deadlines import Deadline
-from understudy.routing.judging import Judge
-from understudy.routing.memory import Memory
-from understudy.routing.offline import offline_reason
-from understudy.routing.recording import Offline, Recorder, Scrub
 from understudy.routing.request import (
     AttemptEnded,
     ReplyRequest,
     RouterEvent,
 )
-from understudy.routing.running import Assignment, RunningAttempt
+from understudy.routing.request_run import Trip
+from understudy.routing.router_state import Memory
+from understudy.routing.selection import Chooser
 from understudy.routing.standing import Standing, standings
-from understudy.routing.trip import Trip
 
 _CROWD_S = 5.0
 """How soon it is worth coming back when too many wait already."""

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from understudy.errors import ErrorClass, HoldScope
-from understudy.routing.attempts import SkipReason
 from understudy.routing.candidate import Candidate
 from understudy.routing.cooldown import State
-from understudy.routing.memory import Memory
+from understudy.routing.records import SkipReason
+from understudy.routing.router_state import Memory
 
 
 @dataclass(frozen=True, slots=True)

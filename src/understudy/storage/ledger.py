@@ -18,8 +18,8 @@ from sqlalchemy import (
     true,
 )
 
-from understudy.routing.attempts import Outcome, ReplyOutcome, ReplyRecord
 from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
+from understudy.routing.records import Outcome, ReplyOutcome, ReplyRecord
 from understudy.storage.database import Database
 from understudy.storage.records import insert_replies, read_replies
 from understudy.storage.tables import attempts, replies

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from understudy.conversation.inbox import Channel, Line, MessageState, Overview, Watermark
 from understudy.conversation.speakers import QUOTE, unquoted
-from understudy.routing.attempts import ReplyRecord
+from understudy.routing.records import ReplyRecord
 from understudy.storage import rows
 from understudy.storage.database import Database
 from understudy.storage.keepsake import Keepsake

@@ -12,7 +12,8 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
-from understudy.routing.attempts import (
+from understudy.routing.costs import sum_usage
+from understudy.routing.records import (
     AttemptRecord,
     AttemptRole,
     BreakerChange,
@@ -25,7 +26,6 @@ from understudy.routing.attempts import (
     ReplyRecord,
     SkipReason,
 )
-from understudy.routing.costs import sum_usage
 from understudy.storage.tables import attempts, replies
 
 _PLAIN = [

@@ -16,7 +16,7 @@ from understudy.conversation.inbox import (
     Sent,
     Stored,
 )
-from understudy.routing.attempts import ReplyRecord
+from understudy.routing.records import ReplyRecord
 
 
 def message_row(inbound: Inbound, decision: Decision, now: float) -> dict[str, object]:

@@ -19,7 +19,7 @@ from understudy.config.settings import Participation, Settings
 from understudy.conversation.inbox import Channel
 from understudy.errors import ConfigError
 from understudy.platforms.discord.presence import AWAY
-from understudy.routing.attempts import OfflineReason
+from understudy.routing.records import OfflineReason
 from understudy.storage.opened import Opened, open_storage
 
 pytestmark = pytest.mark.slow

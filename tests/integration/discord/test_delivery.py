@@ -24,7 +24,7 @@ from understudy.conversation.delivery import (
 )
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.delivery import Deliveries
-from understudy.routing.attempts import OfflineReason, ReplyOutcome, ReplyRecord
+from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord
 
 SETTINGS = Discord(edit_interval_seconds=0.05, first_edit_seconds=0.05, first_edit_chars=40)
 RECORD = ReplyRecord(0, "r1", "discord", ReplyOutcome.DELIVERED, ())

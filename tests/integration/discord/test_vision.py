@@ -21,7 +21,7 @@ from understudy.config.load import parse_config
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.attempts import AttemptRecord, Outcome
+from understudy.routing.records import AttemptRecord, Outcome
 
 pytestmark = pytest.mark.slow
 

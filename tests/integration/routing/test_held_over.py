@@ -18,10 +18,10 @@ from understudy.llm.testing import ScriptedClient
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import build_candidates
 from understudy.routing.cooldown import CooldownBoard
-from understudy.routing.held_over import HeldOver
-from understudy.routing.lineup import build_candidates
-from understudy.routing.policy import RULES
+from understudy.routing.cooldown_store import HeldOver
+from understudy.routing.failure_policy import RULES
 from understudy.routing.request import Prompt, ReplyRequest, SinkKind
 
 

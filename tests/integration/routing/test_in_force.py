@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import pytest
 
+from understudy.app.models import RouterInForce
 from understudy.config.load import Config, parse_config
 from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
 from understudy.rehearsal.behaviours import Behaviour
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
 from understudy.rehearsal.stage import Head, Reset, Role, Say
-from understudy.routing.attempts import ReplyOutcome
 from understudy.routing.cooldown import State
-from understudy.routing.in_force import RouterInForce
+from understudy.routing.records import ReplyOutcome
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
 from understudy.routing.router import Instruments
 

@@ -24,8 +24,8 @@ from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
 from understudy.llm.registry import build_client
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.attempts import AttemptRole, OfflineReason, ReplyOutcome
 from understudy.routing.candidate import Candidate
+from understudy.routing.records import AttemptRole, OfflineReason, ReplyOutcome
 from understudy.routing.request import (
     Fit,
     Prompt,

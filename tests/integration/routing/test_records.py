@@ -5,13 +5,13 @@ import json
 
 import pytest
 
+from understudy.app.models import RouterInForce
 from understudy.config.load import parse_config
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.attempts import AttemptRecord, Outcome
-from understudy.routing.in_force import RouterInForce
+from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
 from understudy.routing.router import Instruments
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import structlog
 
 from understudy.app.bot import open_forgetful_bot
+from understudy.app.models import RouterInForce
 from understudy.app.staying_current import keeping_current
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs
-from understudy.routing.in_force import RouterInForce
 from understudy.routing.router import Instruments
 
 SERVER = "{engine: openai, base_url: 'http://127.0.0.1:9'}"

@@ -12,7 +12,7 @@ from understudy.conversation.delivery import ImageRef
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.chat import Eyes, Upload
-from understudy.routing.attempts import Outcome
+from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, attempt, says
 from web_site import LOCAL, NOW, Stand, stand
 

@@ -14,7 +14,7 @@ from understudy.platforms.web.api import MAX_BODY
 from understudy.platforms.web.chat import BROWSER_COOKIE, MAX_TEXT, Eyes, Upload
 from understudy.platforms.web.pages import Face
 from understudy.platforms.web.serve import WebServer
-from understudy.routing.attempts import Outcome
+from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, says
 from web_site import CHAT, site
 

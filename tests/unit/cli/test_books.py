@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from records import answered, failed, reply
 from understudy.cli.main import build
 from understudy.errors import ErrorClass
-from understudy.routing.attempts import Origin, ReplyRecord
+from understudy.routing.records import Origin, ReplyRecord
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
 

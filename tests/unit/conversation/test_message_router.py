@@ -10,7 +10,7 @@ from understudy.config.settings import Conversation, Participation
 from understudy.conversation.delivery import Addressed
 from understudy.conversation.inbox import Channel
 from understudy.errors import Undeliverable
-from understudy.routing.attempts import OfflineReason
+from understudy.routing.records import OfflineReason
 
 EAGER = Participation(channels=("lounge",), chance=1.0, cooldown_seconds=0)
 

@@ -4,7 +4,7 @@ import pytest
 
 from understudy.config.settings import Offline
 from understudy.conversation.offline import in_words, next_try_at, offline_text
-from understudy.routing.attempts import OfflineReason
+from understudy.routing.records import OfflineReason
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import asyncio
 import discord
 
 from understudy.platforms.discord.presence import AWAY, Presence
-from understudy.routing.attempts import OfflineReason
+from understudy.routing.records import OfflineReason
 
 
 async def _shown_after(*reasons: OfflineReason | None) -> list[discord.Status]:

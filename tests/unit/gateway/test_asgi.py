@@ -14,7 +14,7 @@ from understudy.errors import ErrorClass
 from understudy.gateway.asgi import Gateway, Source
 from understudy.gateway.limits import KeyLimits
 from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
-from understudy.routing.attempts import OfflineReason, ReplyOutcome, SkipReason
+from understudy.routing.records import OfflineReason, ReplyOutcome, SkipReason
 from understudy.routing.request import (
     Answering,
     AttemptEnded,

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from records import NOON, answered, failed, skipped
 from understudy.errors import ErrorClass
 from understudy.observability.alerts import Alerts
-from understudy.routing.attempts import AttemptRecord, SkipReason
+from understudy.routing.records import AttemptRecord, SkipReason
 
 
 def test_a_refused_key_is_told_once_in_the_log_and_to_every_listener() -> None:

@@ -7,7 +7,7 @@ from records import answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.observability.log_observer import LogObserver
-from understudy.routing.attempts import (
+from understudy.routing.records import (
     AttemptRecord,
     BreakerChange,
     OfflineReason,

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from records import answered, reply
 from understudy.errors import StorageError
 from understudy.observability.ledger_queue import LedgerQueue
-from understudy.routing.attempts import ReplyRecord
+from understudy.routing.records import ReplyRecord
 
 
 class Shelf:

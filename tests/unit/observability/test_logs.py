@@ -10,7 +10,7 @@ from understudy.errors import ErrorClass
 from understudy.observability.events import ATTEMPT, TELLING, attempt_fields
 from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
-from understudy.routing.attempts import AttemptRecord
+from understudy.routing.records import AttemptRecord
 
 
 def test_off_a_terminal_each_event_is_one_json_line() -> None:

@@ -7,7 +7,7 @@ from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
 from understudy.observability.metrics import OPEN, Metrics, Standing
-from understudy.routing.attempts import (
+from understudy.routing.records import (
     AttemptRecord,
     CostSource,
     Outcome,

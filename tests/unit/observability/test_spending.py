@@ -8,8 +8,8 @@ from records import NOON, answered, failed, reply
 from understudy.config.settings import Limits, UserLimits
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage
-from understudy.observability.spending import SpendGuard
-from understudy.routing.attempts import Origin
+from understudy.routing.quotas import SpendGuard
+from understudy.routing.records import Origin
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
 

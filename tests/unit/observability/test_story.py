@@ -7,7 +7,7 @@ from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
 from understudy.observability.story import money, tell, unknown_reply
-from understudy.routing.attempts import (
+from understudy.routing.records import (
     AttemptRole,
     BreakerChange,
     CostSource,

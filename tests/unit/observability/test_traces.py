@@ -15,7 +15,7 @@ from records import NOON, answered, failed, reply, skipped
 from understudy.config.settings import Telemetry
 from understudy.errors import ErrorClass, HoldScope
 from understudy.observability.traces import open_traces
-from understudy.routing.attempts import BreakerChange, OfflineReason, ReplyRecord, SkipReason
+from understudy.routing.records import BreakerChange, OfflineReason, ReplyRecord, SkipReason
 
 GONE = ("gen_ai.system", "gen_ai.prompt", "gen_ai.completion", "prompt_tokens", "completion_tokens")
 

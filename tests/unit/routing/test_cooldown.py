@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from understudy.errors import ErrorClass, HoldScope
 from understudy.routing.candidate import ScopeKey
 from understudy.routing.cooldown import CooldownBoard, State
-from understudy.routing.policy import RULES, Opens
+from understudy.routing.failure_policy import RULES, Opens
 
 M = ScopeKey(HoldScope.MODEL, "a", "m")
 E = ScopeKey(HoldScope.ENDPOINT, "a", "http://a")

@@ -15,14 +15,14 @@ from understudy.errors import (
 from understudy.llm.capabilities import Capabilities
 from understudy.llm.messages import ChatRequest, Finished, ReasoningDelta
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, saying
-from understudy.routing.attempts import (
+from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.failure_policy import RULES
+from understudy.routing.records import (
     AttemptRole,
     NextStep,
     OfflineReason,
     ReplyOutcome,
 )
-from understudy.routing.candidate import Candidate, Limits
-from understudy.routing.policy import RULES
 from understudy.routing.request import Fit, Prompt, SinkKind
 from understudy.routing.router import RouterRules
 from unit.routing.walking import calls, candidate, hello, reply, router, wanted

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import Script, Step, saying
-from understudy.routing.normaliser import Normaliser
+from understudy.routing.output_filter import Normaliser
 from understudy.routing.request import Restarted, SinkKind
 from unit.routing.walking import Seen, candidate, reply, router, wanted
 

@@ -4,7 +4,8 @@ import pytest
 
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
-from understudy.routing.attempts import (
+from understudy.routing.offline import offline_reason
+from understudy.routing.records import (
     AttemptRecord,
     AttemptRole,
     NextStep,
@@ -12,7 +13,6 @@ from understudy.routing.attempts import (
     Outcome,
     SkipReason,
 )
-from understudy.routing.offline import offline_reason
 
 R, C, S = OfflineReason, ErrorClass, SkipReason
 

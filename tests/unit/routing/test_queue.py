@@ -7,8 +7,8 @@ import pytest
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.messages import TextDelta
 from understudy.llm.testing import SILENCE, Pause, saying
-from understudy.routing.attempts import OfflineReason
-from understudy.routing.queue import FairQueue
+from understudy.routing.fair_queue import FairQueue
+from understudy.routing.records import OfflineReason
 from unit.routing.walking import candidate, reply, router
 
 GOOD = saying("Hello", " there")

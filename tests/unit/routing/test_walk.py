@@ -8,7 +8,7 @@ import pytest
 from understudy.errors import ErrorClass, Unreachable
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from understudy.llm.testing import SILENCE, Pause, saying
-from understudy.routing.attempts import (
+from understudy.routing.records import (
     NextStep,
     Outcome,
     ReplyOutcome,

@@ -8,8 +8,8 @@ from random import Random
 
 from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
 from understudy.llm.testing import Script, ScriptedClient
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
 from understudy.routing.candidate import Candidate
+from understudy.routing.records import AttemptRecord, ReplyRecord
 from understudy.routing.request import (
     Fit,
     Prompt,

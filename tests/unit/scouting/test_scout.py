@@ -11,7 +11,7 @@ from understudy.llm.model_list import model_report, read_models
 from understudy.llm.pricing import Price, PriceBook
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.routing.candidate import Candidate
-from understudy.routing.scout import Scout
+from understudy.routing.monitoring import Scout
 
 KEY = ModelKey("a", "m")
 SEEING = ProbeReport(ProbeState.READY, vision=True, context_length=4096, price=Price(1e-6, 2e-6))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 
 from records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope, StorageError
-from understudy.routing.attempts import BreakerChange, SkipReason
+from understudy.routing.records import BreakerChange, SkipReason
 from understudy.storage.database import Database, database_path
 from understudy.storage.migrate import newest, upgrade
 from understudy.storage.records import insert_replies, read_replies

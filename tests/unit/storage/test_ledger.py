@@ -9,14 +9,14 @@ from records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
-from understudy.routing.attempts import (
+from understudy.routing.ledger import Grouping, Spent, UsageRow
+from understudy.routing.records import (
     CostSource,
     Origin,
     Outcome,
     ReplyOutcome,
     SkipReason,
 )
-from understudy.routing.ledger import Grouping, Spent, UsageRow
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
 

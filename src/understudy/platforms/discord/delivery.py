@@ -15,7 +15,7 @@ from understudy.platforms.discord.earlier import Earlier
 from understudy.platforms.discord.pages import CUT_OFF, Page, finished, in_progress
 from understudy.platforms.discord.posting import PASSING, Connected, Post, patiently
 from understudy.platforms.discord.typing_sign import TypingSign
-from understudy.routing.attempts import OfflineReason
+from understudy.routing.records import OfflineReason
 
 _log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import discord
 
-from understudy.routing.attempts import OfflineReason
+from understudy.routing.records import OfflineReason
 
 AWAY = "Out of reach of my models"
 

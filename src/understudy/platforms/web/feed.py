@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from understudy.platforms.web.wire import Json, attempt_row, reply_row
-from understudy.routing.attempts import AttemptRecord, ReplyRecord
+from understudy.routing.records import AttemptRecord, ReplyRecord
 
 KEPT = 200
 

@@ -16,8 +16,8 @@ from understudy.platforms.web.feed import Feed
 from understudy.platforms.web.listener import PING_S, event
 from understudy.platforms.web.pages import Face, page
 from understudy.platforms.web.wire import Json, attempt_row, reply_row
-from understudy.routing.attempts import AttemptRecord
 from understudy.routing.ledger import LedgerReader, UsagePoint
+from understudy.routing.records import AttemptRecord
 
 LOOK_S = 0.5
 """How often the board is looked at anew: cooldowns end without an attempt."""

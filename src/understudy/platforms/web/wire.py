@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from understudy.conversation.delivery import ImageRef, Inbound
 from understudy.conversation.inbox import Line, MessageState, Overview
 from understudy.platforms.web.markdown import blocks
-from understudy.routing.attempts import AttemptRecord, Outcome, ReplyRecord, describe_route
+from understudy.routing.records import AttemptRecord, Outcome, ReplyRecord, describe_route
 
 Json = dict[str, object]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from understudy.errors import ErrorClass, HoldScope, ProviderError
-from understudy.routing.attempts import AttemptRole
+from understudy.routing.records import AttemptRole
 
 DROPPABLE = frozenset(
     (

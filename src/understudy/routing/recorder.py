@@ -10,7 +10,10 @@ from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.pricing import PriceBook
-from understudy.routing.attempts import (
+from understudy.routing.attempt import RunningAttempt
+from understudy.routing.candidate import Candidate
+from understudy.routing.costs import cost_of, sum_usage
+from understudy.routing.records import (
     AttemptObserver,
     AttemptRecord,
     AttemptRole,
@@ -22,10 +25,7 @@ from understudy.routing.attempts import (
     ReplyRecord,
     SkipReason,
 )
-from understudy.routing.candidate import Candidate
-from understudy.routing.costs import cost_of, sum_usage
 from understudy.routing.request import ReplyRequest
-from understudy.routing.running import RunningAttempt
 
 _CHARS_PER_TOKEN = 3.3
 _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))

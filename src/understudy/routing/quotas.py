@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from understudy.config.settings import Limits
-from understudy.routing.attempts import AttemptRecord, Origin, ReplyOutcome, ReplyRecord
 from understudy.routing.ledger import DAY_S, LedgerReader, Spent, start_of_day, start_of_next_day
+from understudy.routing.records import AttemptRecord, Origin, ReplyOutcome, ReplyRecord
 
 _SHOWN = (ReplyOutcome.DELIVERED, ReplyOutcome.PARTIAL)
 _NOTHING = Spent()

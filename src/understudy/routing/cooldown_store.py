@@ -20,7 +20,7 @@ from understudy.errors import ErrorClass
 from understudy.llm.json_errors import NOT_JSON
 from understudy.routing.candidate import ScopeKey
 from understudy.routing.cooldown import CooldownBoard, Hold
-from understudy.routing.policy import RULES
+from understudy.routing.failure_policy import RULES
 
 _LOG = structlog.get_logger()
 _KEPT = frozenset((ErrorClass.AUTH, ErrorClass.QUOTA))

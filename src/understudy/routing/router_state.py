@@ -8,9 +8,9 @@ from random import Random
 from understudy.llm.capabilities import CapabilityBook, ModelKey
 from understudy.routing.candidate import Candidate
 from understudy.routing.cooldown import CooldownBoard
+from understudy.routing.failure_policy import RULES
+from understudy.routing.fair_queue import FairQueue
 from understudy.routing.health import HealthWatch
-from understudy.routing.policy import RULES
-from understudy.routing.queue import FairQueue
 
 _MINUTE_S = 60
 _RETRY_FLOOR = 5

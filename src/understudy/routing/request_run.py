@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from understudy.errors import ErrorClass
-from understudy.routing.attempts import (
+from understudy.routing.attempt import RunningAttempt
+from understudy.routing.candidate import Candidate
+from understudy.routing.deadlines import Deadline
+from understudy.routing.recorder import Offline, Recorder, Skip, Verdict
+from understudy.routing.records import (
     AttemptRecord,
     OfflineReason,
     ReplyOutcome,
     ReplyRecord,
 )
-from understudy.routing.candidate import Candidate
-from understudy.routing.deadlines import Deadline
-from understudy.routing.recording import Offline, Recorder, Skip, Verdict
 from understudy.routing.repair import Repair
 from understudy.routing.request import (
     Answering,
@@ -24,7 +25,6 @@ from understudy.routing.request import (
     RouterEvent,
     SinkKind,
 )
-from understudy.routing.running import RunningAttempt
 
 MOST_REPAIRS = 2
 """Per request; one per candidate."""

@@ -8,9 +8,9 @@ from understudy.llm.addresses import api_root, host_of, is_local
 from understudy.llm.capabilities import LOUD_ENGINES, NOTHING_KNOWN, Capabilities
 from understudy.llm.client import LLMClient
 from understudy.llm.registry import base_url_of, engine_of
-from understudy.routing.attempts import SkipReason
 from understudy.routing.candidate import Candidate, Limits
 from understudy.routing.deadlines import budget
+from understudy.routing.records import SkipReason
 
 AUTO = "auto"
 AUTO_MODEL = "openrouter/auto"
