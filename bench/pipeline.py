@@ -26,10 +26,10 @@ from understudy.conversation.delivery import (
     Reply,
     ReplyTask,
 )
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.message_router import MessageRouter
-from understudy.conversation.persona import Library, Personas
+from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
-from understudy.conversation.surroundings import Surroundings
 from understudy.llm.messages import Usage
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.routing.candidate import Candidate

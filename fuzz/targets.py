@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 
-from understudy.conversation.loose import Fields
+from understudy.conversation.lenient_fields import Fields
 from understudy.conversation.lore.formats import parse_book
 from understudy.conversation.macros import MacroScene, expand
 from understudy.conversation.personas.containers import read_card

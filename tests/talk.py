@@ -17,12 +17,12 @@ from understudy.conversation.delivery import (
     Reply,
     ReplyTask,
 )
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.memory_inbox import MemoryInbox
 from understudy.conversation.message_router import MessageRouter
-from understudy.conversation.persona import Library, Personas
+from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences
-from understudy.conversation.surroundings import Surroundings
 from understudy.errors import ErrorClass
 from understudy.llm.messages import TextDelta
 from understudy.routing.records import OfflineReason, ReplyRecord

@@ -22,10 +22,10 @@ from records import answered, reply
 from talk import FIT
 from talk import settings as quick_settings
 from understudy.config.settings import Participation
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.message_router import MessageRouter
-from understudy.conversation.persona import Library, Personas
+from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
-from understudy.conversation.surroundings import Surroundings
 from understudy.llm.messages import TextDelta, TextPart
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Parts

@@ -21,16 +21,16 @@ from understudy.app.sight import Sight, open_sight
 from understudy.config.load import Config, load_config
 from understudy.config.restart_required import at_next_start
 from understudy.config.settings import Settings, Vision
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore
 from understudy.conversation.memory_inbox import MemoryInbox
 from understudy.conversation.memory_tables import MemoryTables
 from understudy.conversation.message_router import MessageRouter
-from understudy.conversation.persona import Personas
 from understudy.conversation.personas.folder import load_library
+from understudy.conversation.personas.registry import Personas
 from understudy.conversation.personas.stamp import LibraryStamp, library_stamp
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
-from understudy.conversation.surroundings import Surroundings
 from understudy.observability.alerts import Alerts
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.log_observer import LogObserver

@@ -9,7 +9,7 @@ from understudy.app.board import providers_text
 from understudy.app.bot import Bot
 from understudy.app.lore import try_lore
 from understudy.app.sight import Taken
-from understudy.conversation.preview import describe
+from understudy.conversation.prompt.preview import describe
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.story import tell

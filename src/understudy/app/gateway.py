@@ -10,7 +10,7 @@ from understudy.app.bot import Bot
 from understudy.app.open_files import open_files, shares
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
-from understudy.conversation.surroundings import new_id
+from understudy.conversation.dependencies import new_id
 from understudy.gateway.asgi import Gateway, Source
 from understudy.gateway.limits import KeyLimits
 from understudy.platforms.web.connection import ClientLimits

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from understudy.app.bot import Bot
 from understudy.conversation.delivery import Place
-from understudy.conversation.preview import Preview, Question, preview
+from understudy.conversation.prompt.preview import Preview, Question, preview
 from understudy.routing.request import Fit
 
 

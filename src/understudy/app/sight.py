@@ -7,8 +7,8 @@ from pathlib import Path
 from understudy.config.settings import Vision
 from understudy.conversation.captions import Answering, Captioner
 from understudy.conversation.delivery import ImageRef
-from understudy.conversation.surroundings import new_id
-from understudy.conversation.vision import Eyes
+from understudy.conversation.dependencies import new_id
+from understudy.conversation.images import Eyes
 from understudy.images.intake import ImageSource
 from understudy.images.room import ImageRoom, open_images
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from understudy.app.bot import answering, open_forgetful_bot
 from understudy.config.load import Config
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyTask
-from understudy.conversation.surroundings import new_id
+from understudy.conversation.dependencies import new_id
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Logs

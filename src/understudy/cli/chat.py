@@ -24,7 +24,7 @@ async def _chat(config: "Config", logs: "Logs") -> None:
     from understudy.app.bot import answering, open_bot
     from understudy.app.running import need_a_provider
     from understudy.app.staying_current import keeping_current
-    from understudy.conversation.surroundings import new_id
+    from understudy.conversation.dependencies import new_id
     from understudy.platforms.terminal import (
         HELP,
         PLATFORM,

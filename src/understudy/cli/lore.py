@@ -29,9 +29,9 @@ def try_out(  # noqa: PLR0913 - the options of a command
 ) -> None:
     """Show which entries a text brings up, which not and why, and the prompt it ends in."""
     from understudy.conversation.delivery import Place
-    from understudy.conversation.persona import Personas
     from understudy.conversation.personas.folder import load_library
-    from understudy.conversation.preview import Question, describe, describe_lore, preview
+    from understudy.conversation.personas.registry import Personas
+    from understudy.conversation.prompt.preview import Question, describe, describe_lore, preview
     from understudy.errors import PersonaError
     from understudy.routing.request import Fit
 

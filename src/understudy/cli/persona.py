@@ -55,8 +55,8 @@ def export(
 @app.command("list")
 def list_(config: ConfigFile = None) -> None:
     """List the personas, with what each is made of."""
-    from understudy.conversation.persona import Personas
     from understudy.conversation.personas.folder import load_library
+    from understudy.conversation.personas.registry import Personas
 
     loaded = load(config)
     personas = Personas(

@@ -11,8 +11,8 @@ from contextlib import aclosing
 import structlog
 
 from understudy.conversation.delivery import ImageRef
-from understudy.conversation.token_budget import image_tokens, text_tokens
-from understudy.conversation.vision import ImageLibrary, caption_text
+from understudy.conversation.images import ImageLibrary, caption_text
+from understudy.conversation.tokens import image_tokens, text_tokens
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
 from understudy.routing.records import ReplyOutcome
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent, SinkKind

@@ -11,9 +11,11 @@ from dataclasses import replace
 import structlog
 
 from understudy.config.settings import Settings
-from understudy.conversation.answer import Answer, Interruption
+from understudy.conversation.activity import Mood
 from understudy.conversation.batching import BatchRules
+from understudy.conversation.channel_scheduler import Turns
 from understudy.conversation.delivery import Author, Inbound, OpenDelivery, Place
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import (
     LEASE_S,
     Batch,
@@ -24,11 +26,9 @@ from understudy.conversation.inbox import (
     InboxStore,
     Reclaim,
 )
-from understudy.conversation.mood import Mood
 from understudy.conversation.participation import decide
 from understudy.conversation.preferences import Preferences
-from understudy.conversation.surroundings import Surroundings
-from understudy.conversation.turns import Turns
+from understudy.conversation.reply_task import Answer, Interruption
 from understudy.errors import StorageError
 
 _LOG = structlog.get_logger()

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, time, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from understudy.config.settings import Participation, QuietHours
+from understudy.conversation.activity import MINUTE_S, ChannelMood, Mood
 from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision
-from understudy.conversation.mood import MINUTE_S, ChannelMood, Mood
 
 _BURST_S = 8.0
 """A burst that addressed the bot takes in its author's next messages for so long at most."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from records import answered, reply
 from talk import message, settings
 from understudy.conversation.delivery import Author, OfflineNotice, Place, Reply, ReplyTask
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.message_router import MessageRouter
-from understudy.conversation.persona import Library, Personas
+from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
-from understudy.conversation.surroundings import Surroundings
 from understudy.llm.messages import TextDelta
 from understudy.routing.request import ReplyEnded, ReplyRequest, RouterEvent
 from understudy.storage.opened import open_storage

@@ -12,7 +12,7 @@ from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from understudy.app.running import running
 from understudy.config.load import parse_config
-from understudy.conversation.persona import BUILT_IN_GUARD
+from understudy.conversation.personas.registry import BUILT_IN_GUARD
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import RehearsalServer
 

@@ -17,8 +17,8 @@ from tiny_model import make_tiny_model
 from understudy.config.providers import NamedServer
 from understudy.conversation.delivery import Author
 from understudy.conversation.inbox import Line
-from understudy.conversation.prompt import PromptSource, build_prompt
-from understudy.conversation.staging import Staging
+from understudy.conversation.prompt.builder import PromptSource, build_prompt
+from understudy.conversation.prompt.persona_prompt import Staging
 from understudy.errors import ErrorClass
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart

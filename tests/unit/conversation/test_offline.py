@@ -3,7 +3,7 @@
 import pytest
 
 from understudy.config.settings import Offline
-from understudy.conversation.offline import in_words, next_try_at, offline_text
+from understudy.conversation.offline_message import in_words, next_try_at, offline_text
 from understudy.routing.records import OfflineReason
 
 

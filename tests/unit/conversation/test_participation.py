@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from talk import ANN, BOB, LOUNGE, message
 from understudy.config.settings import ConversationMode, Participation, QuietHours
+from understudy.conversation.activity import Mood
 from understudy.conversation.delivery import Addressed, Author, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision
-from understudy.conversation.mood import Mood
 from understudy.conversation.participation import Standing, decide, in_quiet_hours
 
 OPEN = Participation(channels=("lounge",), chance=0.5)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from talk import ANN, BOB, FIT
 from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
-from understudy.conversation.prompt import Depicted, PromptSource, build_prompt
-from understudy.conversation.staging import Staging
-from understudy.conversation.token_budget import prompt_budget, text_tokens
+from understudy.conversation.prompt.builder import Depicted, PromptSource, build_prompt
+from understudy.conversation.prompt.persona_prompt import Staging
+from understudy.conversation.tokens import prompt_budget, text_tokens
 from understudy.llm.messages import ImagePart, Message, TextPart
 from understudy.routing.request import Fit, Prompt
 

@@ -12,8 +12,8 @@ from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.lore.scene import Spoken
 from understudy.conversation.personas.card import Card, parse_card
-from understudy.conversation.prompt import PromptSource, build_prompt
-from understudy.conversation.staging import LoreRules, Moment, Part, Stage, Staging
+from understudy.conversation.prompt.builder import PromptSource, build_prompt
+from understudy.conversation.prompt.persona_prompt import LoreRules, Moment, Part, Stage, Staging
 from understudy.llm.messages import Message, TextPart
 from understudy.routing.request import Fit
 

@@ -2,9 +2,9 @@
 
 from understudy.config.settings import Vision
 from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.images import Eyes, caption_text, chosen_images
 from understudy.conversation.inbox import Line, MessageState, Stored
-from understudy.conversation.token_budget import image_tokens
-from understudy.conversation.vision import Eyes, caption_text, chosen_images
+from understudy.conversation.tokens import image_tokens
 from understudy.llm.messages import ImagePart, TextPart
 from understudy.routing.request import Fit
 

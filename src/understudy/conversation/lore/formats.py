@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from understudy.conversation.loose import Fields
+from understudy.conversation.lenient_fields import Fields
 from understudy.conversation.lore.book import Book, CharacterFilter, Entry, Logic, Role, Slot
 from understudy.conversation.lore.decorators import decorated
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from understudy.conversation.loose import Fields
+from understudy.conversation.lenient_fields import Fields
 from understudy.conversation.lore.book import Book, Role
 from understudy.conversation.lore.formats import parse_book
 from understudy.errors import PersonaError

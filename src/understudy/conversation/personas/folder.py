@@ -13,12 +13,17 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from understudy.config.settings import Persona as PersonaSettings
-from understudy.conversation.loose import Fields
+from understudy.conversation.lenient_fields import Fields
 from understudy.conversation.lore.book import Book
 from understudy.conversation.lore.formats import parse_book
 from understudy.conversation.lore.scan import IndexedBook
-from understudy.conversation.persona import BUILT_IN_GUARD, BUILT_IN_STYLE, Library, Persona
 from understudy.conversation.personas.containers import MAX_FILE, CardFile, read_card
+from understudy.conversation.personas.registry import (
+    BUILT_IN_GUARD,
+    BUILT_IN_STYLE,
+    Library,
+    Persona,
+)
 from understudy.errors import ConfigError, PersonaError
 from understudy.llm.json_errors import NOT_JSON
 

@@ -4,8 +4,8 @@ from datetime import datetime
 from random import Random
 
 from understudy.conversation.macros import MacroScene, expand, plain
-from understudy.conversation.persona import Persona
-from understudy.conversation.staging import card_values
+from understudy.conversation.personas.registry import Persona
+from understudy.conversation.prompt.persona_prompt import card_values
 
 
 def greetings(persona: Persona, user: str, now: datetime, *, shared: bool) -> tuple[str, ...]:

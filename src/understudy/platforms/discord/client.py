@@ -13,7 +13,6 @@ import structlog
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Watermark
-from understudy.conversation.insisting import insist
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
@@ -26,6 +25,7 @@ from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.posting import patiently
 from understudy.platforms.discord.presence import Presence
 from understudy.platforms.discord.taking_in import TakingIn
+from understudy.retry import insist
 
 _log = structlog.get_logger()
 

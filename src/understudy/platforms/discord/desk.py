@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from understudy.config.settings import Persona as PersonaSettings
 from understudy.conversation.delivery import Place
 from understudy.conversation.inbox import InboxStore
-from understudy.conversation.persona import Library, Personas
+from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 
 PRIVACY = (

@@ -6,11 +6,11 @@ from functools import partial
 import discord
 
 from understudy.conversation.delivery import Inbound
-from understudy.conversation.insisting import insist
 from understudy.conversation.message_router import MessageRouter
 from understudy.platforms.discord.catch_up import Gaps
 from understudy.platforms.discord.in_turn import InTurn
 from understudy.platforms.discord.intake import PLATFORM
+from understudy.retry import insist
 
 Read = Callable[[discord.Message], Awaitable[Inbound | None]]
 """None for a message that is none of the bot's business."""

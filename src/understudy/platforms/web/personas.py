@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from understudy.conversation.personas.containers import MAX_FILE
-from understudy.conversation.preview import Preview, describe_lore
+from understudy.conversation.prompt.preview import Preview, describe_lore
 from understudy.errors import ConfigError, PersonaError
 from understudy.platforms.web.api import Refused, answered, read_body, read_json
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import structlog
 
 from understudy.conversation.batching import BatchRules, Ready, plan
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import LEASE_S, Batch, Channel, Claim
-from understudy.conversation.surroundings import Surroundings
 from understudy.errors import StorageError
 
 _LOG = structlog.get_logger()

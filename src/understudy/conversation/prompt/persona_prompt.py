@@ -23,7 +23,7 @@ from understudy.conversation.lore.scene import (
 )
 from understudy.conversation.macros import MacroScene, expand, plain
 from understudy.conversation.personas.card import Card
-from understudy.conversation.token_budget import text_tokens
+from understudy.conversation.tokens import text_tokens
 from understudy.routing.request import Fit
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import ImageRef
+from understudy.conversation.images import Sight
 from understudy.conversation.inbox import InboxStore, Line, Stored
 from understudy.conversation.lore.effects import EffectStore, MemoryEffects
 from understudy.conversation.lore.matching import Patterns
-from understudy.conversation.persona import Personas
+from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences
-from understudy.conversation.vision import Sight
 from understudy.routing.records import Origin
 from understudy.routing.request import ReplyRequest, RouterEvent
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from understudy.conversation.delivery import Place
 from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.lore.scene import Activated, By, Lore, Spoken
-from understudy.conversation.persona import Persona, Personas
-from understudy.conversation.staging import Moment, Stage, Staging
-from understudy.conversation.token_budget import text_tokens
+from understudy.conversation.personas.registry import Persona, Personas
+from understudy.conversation.prompt.persona_prompt import Moment, Stage, Staging
+from understudy.conversation.tokens import text_tokens
 from understudy.routing.request import Fit
 
 _REASONS = {

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from functools import partial
 
 from understudy.conversation.delivery import Author, ImageRef, Inbound, Place
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import Batch, Channel, Line, MessageState, Stored
 from understudy.conversation.lore.effects import Kept
 from understudy.conversation.lore.scene import Spoken
-from understudy.conversation.persona import Persona
-from understudy.conversation.prompt import PromptSource, build_prompt
+from understudy.conversation.personas.registry import Persona
+from understudy.conversation.prompt.builder import PromptSource, build_prompt
+from understudy.conversation.prompt.persona_prompt import Moment, Stage
 from understudy.conversation.speakers import own_words, safe_name, speaker_names
-from understudy.conversation.staging import Moment, Stage
-from understudy.conversation.surroundings import Surroundings
 from understudy.routing.records import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
 

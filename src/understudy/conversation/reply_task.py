@@ -7,7 +7,9 @@ from enum import StrEnum
 
 import structlog
 
+from understudy.conversation.activity import Mood
 from understudy.conversation.delivery import Delivery, OfflineNotice, OpenDelivery, Reply, ReplyTask
+from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import (
     Batch,
     BatchState,
@@ -18,14 +20,12 @@ from understudy.conversation.inbox import (
     is_late,
     is_recovering,
 )
-from understudy.conversation.insisting import insist
 from understudy.conversation.lease import Lease
-from understudy.conversation.mood import Mood
-from understudy.conversation.offline import next_try_at, offline_text
-from understudy.conversation.question import Question
-from understudy.conversation.surroundings import Surroundings
+from understudy.conversation.offline_message import next_try_at, offline_text
+from understudy.conversation.request_builder import Question
 from understudy.errors import StorageError, Undeliverable
 from understudy.llm.messages import TextDelta
+from understudy.retry import insist
 from understudy.routing.records import (
     AttemptRecord,
     OfflineReason,

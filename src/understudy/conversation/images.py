@@ -12,7 +12,7 @@ from typing import Protocol
 from understudy.config.settings import Vision as VisionSettings
 from understudy.conversation.delivery import Addressed, ImageRef
 from understudy.conversation.inbox import Line, Stored
-from understudy.conversation.prompt import Depicted
+from understudy.conversation.prompt.builder import Depicted
 from understudy.conversation.speakers import safe_name
 from understudy.llm.messages import ImagePart, Part, TextPart
 from understudy.routing.request import Fit

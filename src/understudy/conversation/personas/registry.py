@@ -9,7 +9,7 @@ from understudy.conversation.lore.matching import MatchSettings
 from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.lore.scene import LoreSettings
 from understudy.conversation.personas.card import Card
-from understudy.conversation.staging import LoreRules, Part
+from understudy.conversation.prompt.persona_prompt import LoreRules, Part
 
 BUILT_IN_STYLE = (
     "You are {name}, a friendly member of this chat. Be helpful, warm and to the point. "

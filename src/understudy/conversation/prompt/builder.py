@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
 from understudy.conversation.lore.placement import Insert
+from understudy.conversation.prompt.persona_prompt import Staging
 from understudy.conversation.speakers import safe_name, speaker_names, spoken
-from understudy.conversation.staging import Staging
-from understudy.conversation.token_budget import (
+from understudy.conversation.tokens import (
     MESSAGE_TOKENS,
     image_tokens,
     prompt_budget,
