@@ -34,7 +34,7 @@ from understudy.llm.messages import Usage
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.routing.candidate import Candidate
 from understudy.routing.router import ModelRouter
-from understudy.storage.opened import Opened, open_storage
+from understudy.storage.stores import Opened, open_storage
 
 STORED = (10, 1_000, 100_000)
 MESSAGES = 60

@@ -19,7 +19,6 @@ from understudy.conversation.delivery import (
 )
 from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import InboxStore
-from understudy.conversation.memory_inbox import MemoryInbox
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences
@@ -34,6 +33,7 @@ from understudy.routing.request import (
     ReplyRequest,
     RouterEvent,
 )
+from understudy.storage.in_memory_inbox import MemoryInbox
 
 FIT = Fit(n_ctx=8192, reply_tokens=300, vision=False, tokens_per_char=0.3)
 ANN, BOB = Author("1", "Ann"), Author("2", "Bob")

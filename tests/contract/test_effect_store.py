@@ -9,9 +9,9 @@ from understudy.conversation.inbox import Channel
 from understudy.conversation.lore.effects import Effect, EffectStore, Kept, MemoryEffects
 from understudy.conversation.preferences import ChannelWishes
 from understudy.storage.database import Database
-from understudy.storage.effect_store import SqlEffects
-from understudy.storage.inbox_store import SqlInbox
-from understudy.storage.preference_store import SqlPreferences
+from understudy.storage.inbox import SqlInbox
+from understudy.storage.lore_effects import SqlEffects
+from understudy.storage.preferences import SqlPreferences
 
 KEPT = Kept({"farm/1/abc": Effect(since=3, sticky_until=5, cooldown_until=9)}, 7, 41)
 

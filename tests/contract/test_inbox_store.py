@@ -26,11 +26,11 @@ from understudy.conversation.inbox import (
     Wait,
     Watermark,
 )
-from understudy.conversation.memory_inbox import MemoryInbox
-from understudy.conversation.memory_tables import MemoryTables
 from understudy.conversation.speakers import quoting
 from understudy.storage.database import Database
-from understudy.storage.inbox_store import SqlInbox
+from understudy.storage.in_memory_inbox import MemoryInbox
+from understudy.storage.in_memory_tables import MemoryTables
+from understudy.storage.inbox import SqlInbox
 
 ANSWER = Decision(answer=True, reason="mention", directed=True)
 IGNORE = Decision(answer=False, reason="chance")

@@ -16,7 +16,7 @@ from understudy.conversation.preferences import (
     Wishes,
 )
 from understudy.storage.database import Database
-from understudy.storage.preference_store import SqlPreferences
+from understudy.storage.preferences import SqlPreferences
 
 HERE = Channel.of(LOUNGE)
 

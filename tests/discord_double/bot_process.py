@@ -33,7 +33,7 @@ from understudy.platforms.discord.desk import Desk
 from understudy.platforms.discord.intake import PLATFORM
 from understudy.platforms.discord.presence import Presence
 from understudy.routing.request import ReplyEnded, ReplyRequest, RouterEvent
-from understudy.storage.opened import open_storage
+from understudy.storage.stores import open_storage
 
 _WORDS = 40
 

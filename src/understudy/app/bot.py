@@ -24,8 +24,6 @@ from understudy.config.settings import Settings, Vision
 from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore
-from understudy.conversation.memory_inbox import MemoryInbox
-from understudy.conversation.memory_tables import MemoryTables
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.personas.folder import load_library
 from understudy.conversation.personas.registry import Personas
@@ -42,6 +40,8 @@ from understudy.routing.monitoring import Scout
 from understudy.routing.quotas import SpendGuard
 from understudy.routing.records import AttemptObserver
 from understudy.routing.router import Instruments
+from understudy.storage.in_memory_inbox import MemoryInbox
+from understudy.storage.in_memory_tables import MemoryTables
 
 _LOG = structlog.get_logger()
 GRACE_S = 20.0
@@ -125,7 +125,7 @@ async def open_bot(config: Config, logs: Logs, clocks: Clocks | None = None) -> 
     # The database's library takes half a second to import, which `ask` need not wait for.
     from understudy.storage.database import database_path
     from understudy.storage.ledger import Ledger
-    from understudy.storage.opened import open_storage
+    from understudy.storage.stores import open_storage
 
     settings, clocks = config.settings, clocks or Clocks()
     path = database_path(settings.storage.url)

@@ -18,7 +18,7 @@ def db() -> None:
 @app.command()
 def check(config: ConfigFile = None) -> None:
     """Read the whole database and say whether it is sound. Exit code 1 when it is not."""
-    from understudy.storage.upkeep import check as look
+    from understudy.storage.maintenance import check as look
 
     path = _path(config)
     health = look(path)
@@ -37,7 +37,7 @@ def backup(
     config: ConfigFile = None,
 ) -> None:
     """Copy the database to one file, also while the bot runs."""
-    from understudy.storage.upkeep import back_up
+    from understudy.storage.maintenance import back_up
 
     path = _path(config)
     back_up(path, to)

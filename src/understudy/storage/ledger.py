@@ -21,7 +21,7 @@ from sqlalchemy import (
 from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
 from understudy.routing.records import Outcome, ReplyOutcome, ReplyRecord
 from understudy.storage.database import Database
-from understudy.storage.records import insert_replies, read_replies
+from understudy.storage.ledger_rows import insert_replies, read_replies
 from understudy.storage.tables import attempts, replies
 
 _SHOWN = (ReplyOutcome.DELIVERED.value, ReplyOutcome.PARTIAL.value)

@@ -21,7 +21,7 @@ from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.llm.messages import TextDelta
 from understudy.routing.request import ReplyEnded, ReplyRequest, RouterEvent
-from understudy.storage.opened import open_storage
+from understudy.storage.stores import open_storage
 
 NONCES_LAST_S = 140.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from talk import LOUNGE, Talk, message, settings
 from understudy.conversation.delivery import Author
-from understudy.storage.opened import open_storage
+from understudy.storage.stores import open_storage
 
 MESSAGES = 60
 CHANNELS = 6

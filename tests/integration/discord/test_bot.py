@@ -20,7 +20,7 @@ from understudy.conversation.inbox import Channel
 from understudy.errors import ConfigError
 from understudy.platforms.discord.presence import AWAY
 from understudy.routing.records import OfflineReason
-from understudy.storage.opened import Opened, open_storage
+from understudy.storage.stores import Opened, open_storage
 
 pytestmark = pytest.mark.slow
 

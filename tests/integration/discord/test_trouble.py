@@ -15,8 +15,8 @@ from discord_double.rest import Fault
 from discord_double.stage import QUICK_EDITS, SWIFT, Stage
 from talk import settings
 from understudy.conversation.inbox import Channel, InboxStore
-from understudy.conversation.memory_inbox import MemoryInbox
 from understudy.platforms.discord.intake import FoundImage
+from understudy.storage.in_memory_inbox import MemoryInbox
 
 pytestmark = pytest.mark.slow
 

@@ -3,8 +3,8 @@
 from talk import WEB, Clock, message
 from understudy.conversation.inbox import LEASE_S, Channel, Claim, Decision, InboxStore
 from understudy.conversation.lease import Lease
-from understudy.conversation.memory_inbox import MemoryInbox
-from understudy.conversation.memory_tables import MemoryTables
+from understudy.storage.in_memory_inbox import MemoryInbox
+from understudy.storage.in_memory_tables import MemoryTables
 
 
 async def leased(store: InboxStore, clock: Clock) -> Lease:

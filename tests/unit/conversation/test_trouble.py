@@ -2,9 +2,9 @@
 
 from talk import WEB, Clock, Talk, message, offline_record
 from understudy.conversation.inbox import LEASE_S, Channel, Ending, Wait
-from understudy.conversation.memory_inbox import MemoryInbox
 from understudy.errors import StorageError
 from understudy.routing.records import OfflineReason, ReplyRecord
+from understudy.storage.in_memory_inbox import MemoryInbox
 
 
 class FullInbox(MemoryInbox):

@@ -1,6 +1,6 @@
 from talk import LOUNGE, WEB, message
 from understudy.conversation.inbox import Decision, Watermark
-from understudy.conversation.memory_inbox import MemoryInbox
+from understudy.storage.in_memory_inbox import MemoryInbox
 
 IGNORED = Decision(answer=False, reason="not_addressed")
 

@@ -1,7 +1,7 @@
 from understudy.conversation.inbox import Channel
 from understudy.conversation.lore.effects import Effect, Kept
-from understudy.conversation.memory_inbox import MemoryInbox
-from understudy.conversation.memory_tables import MemoryTables
+from understudy.storage.in_memory_inbox import MemoryInbox
+from understudy.storage.in_memory_tables import MemoryTables
 
 
 async def test_a_reset_ends_what_lore_set_going_in_that_channel_only() -> None:

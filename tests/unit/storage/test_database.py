@@ -13,8 +13,8 @@ from records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope, StorageError
 from understudy.routing.records import BreakerChange, SkipReason
 from understudy.storage.database import Database, database_path
+from understudy.storage.ledger_rows import insert_replies, read_replies
 from understudy.storage.migrate import newest, upgrade
-from understudy.storage.records import insert_replies, read_replies
 from understudy.storage.tables import HEAD, metadata, replies
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from talk import ANN, WEB, message
 from understudy.conversation.inbox import Channel, Claim, Decision
-from understudy.storage.inbox_store import SqlInbox
+from understudy.storage.inbox import SqlInbox
 from understudy.storage.instance import take_instance
-from understudy.storage.opened import open_storage
+from understudy.storage.stores import open_storage
 
 ANSWER = Decision(answer=True, reason="dm", directed=True)
 HERE = Channel.of(WEB)

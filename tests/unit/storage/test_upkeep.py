@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from understudy.errors import StorageError
 from understudy.storage.database import Database
-from understudy.storage.upkeep import back_up, check
+from understudy.storage.maintenance import back_up, check
 
 
 async def made(path: Path) -> Database:

@@ -20,8 +20,8 @@ from understudy.conversation.inbox import (
     Work,
     can_retake,
 )
-from understudy.conversation.memory_tables import BatchRow, MemoryTables, MessageRow, ReplyRow
 from understudy.routing.records import ReplyRecord
+from understudy.storage.in_memory_tables import BatchRow, MemoryTables, MessageRow, ReplyRow
 
 _TITLE_CHARS = 60
 

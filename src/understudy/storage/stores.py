@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.storage.database import Database
-from understudy.storage.effect_store import SqlEffects
-from understudy.storage.inbox_store import SqlInbox
+from understudy.storage.inbox import SqlInbox
 from understudy.storage.instance import take_instance
-from understudy.storage.preference_store import SqlPreferences
+from understudy.storage.lore_effects import SqlEffects
+from understudy.storage.preferences import SqlPreferences
 
 
 @dataclass(frozen=True, slots=True)

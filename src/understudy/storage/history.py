@@ -27,11 +27,11 @@ from sqlalchemy.dialects.sqlite import insert
 from understudy.conversation.inbox import Channel, Line, MessageState, Overview, Watermark
 from understudy.conversation.speakers import QUOTE, unquoted
 from understudy.routing.records import ReplyRecord
-from understudy.storage import rows
+from understudy.storage import inbox_rows
 from understudy.storage.database import Database
-from understudy.storage.keepsake import Keepsake
-from understudy.storage.records import read_replies
+from understudy.storage.ledger_rows import read_replies
 from understudy.storage.tables import FREE, SETTLED, batches, channels, messages, replies, sent
+from understudy.storage.volatile_text import Keepsake
 
 Chosen = TypeVar("Chosen", bound=tuple[object, ...])
 

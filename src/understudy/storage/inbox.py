@@ -34,12 +34,12 @@ from understudy.conversation.inbox import (
     Wait,
     Work,
 )
-from understudy.storage import rows
+from understudy.storage import inbox_rows
 from understudy.storage.database import Database
-from understudy.storage.keepsake import Keepsake, Words
-from understudy.storage.memory_store import SqlMemory, carried_by, parts_of
-from understudy.storage.records import insert_replies
+from understudy.storage.history import SqlMemory, carried_by, parts_of
+from understudy.storage.ledger_rows import insert_replies
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages, sent
+from understudy.storage.volatile_text import Keepsake, Words
 
 _NEXT_SEQ = select(func.coalesce(func.max(messages.c.seq), 0) + 1).scalar_subquery()
 _ADD = (
