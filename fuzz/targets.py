@@ -22,7 +22,7 @@ from understudy.errors import (
 )
 from understudy.gateway.asking import read_ask
 from understudy.images.normalise import ImageLimits, normalise
-from understudy.images.room import links_in
+from understudy.images.service import links_in
 from understudy.llm.client import Exchange
 from understudy.llm.error_parser import read_error
 from understudy.llm.messages import Finished, TextDelta

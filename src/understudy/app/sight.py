@@ -10,7 +10,7 @@ from understudy.conversation.delivery import ImageRef
 from understudy.conversation.dependencies import new_id
 from understudy.conversation.images import Eyes
 from understudy.images.intake import ImageSource
-from understudy.images.room import ImageRoom, open_images
+from understudy.images.service import ImageRoom, open_images
 
 Taken = tuple[tuple[ImageRef, ...], tuple[str, ...]]
 """Images that were taken in, and notes for the person about the others."""

@@ -7,7 +7,7 @@ import aiohttp
 from yarl import URL
 
 from understudy.errors import ImageRefusal, ImageRefused
-from understudy.images.guard import GuardedResolver, Resolve, check_url, system_resolve
+from understudy.images.address_guard import GuardedResolver, Resolve, check_url, system_resolve
 
 _MAX_REDIRECTS = 4
 _LINK_TIMEOUT_S = 4.0

@@ -8,7 +8,7 @@ from PIL import Image
 
 from understudy.config.settings import Vision
 from understudy.images.intake import ImageSource
-from understudy.images.room import links_in, open_images
+from understudy.images.service import links_in, open_images
 
 
 def png() -> bytes:

@@ -9,8 +9,8 @@ from pathlib import Path
 from yarl import URL
 
 from understudy.config.settings import Vision
+from understudy.images.address_guard import Resolve, system_resolve
 from understudy.images.fetch import ImageFetcher
-from understudy.images.guard import Resolve, system_resolve
 from understudy.images.intake import ImageIntake, ImageSource, TakenImages
 from understudy.images.normalise import ImageLimits
 from understudy.images.store import ImageStore
