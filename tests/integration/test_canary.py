@@ -31,7 +31,7 @@ from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.testing import ScriptedClient
 from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
-from understudy.observability.story import tell
+from understudy.observability.reply_report import tell
 from understudy.observability.traces import Traces
 from understudy.observability.usage_report import usage_csv
 from understudy.routing.candidate import Candidate

@@ -12,7 +12,7 @@ from understudy.app.sight import Taken
 from understudy.conversation.prompt.preview import describe
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
-from understudy.observability.story import tell
+from understudy.observability.reply_report import tell
 from understudy.observability.usage_report import usage_text
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Parts

@@ -20,7 +20,7 @@ def why(
 ) -> None:
     """Tell who answered, what failed before and why, what it held up, and what it cost."""
     from understudy.cli.books import EXIT_NOTHING
-    from understudy.observability.story import tell, unknown_reply
+    from understudy.observability.reply_report import tell, unknown_reply
 
     runs = asyncio.run(_runs(load(config), reply_id))
     if runs:

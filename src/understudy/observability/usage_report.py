@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from rich import box
 from rich.table import Table
 
-from understudy.observability.story import money
+from understudy.observability.reply_report import money
 from understudy.routing.ledger import Grouping, UsageRow
 
 _BAR_CELLS = 8

@@ -6,7 +6,7 @@ from records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
-from understudy.observability.story import money, tell, unknown_reply
+from understudy.observability.reply_report import money, tell, unknown_reply
 from understudy.routing.records import (
     AttemptRole,
     BreakerChange,
