@@ -20,7 +20,7 @@ from understudy.errors import (
     RequestRefused,
     Unreachable,
 )
-from understudy.gateway.asking import read_ask
+from understudy.gateway.requests import read_ask
 from understudy.images.normalise import ImageLimits, normalise
 from understudy.images.service import links_in
 from understudy.llm.client import Exchange

@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from understudy.gateway.asgi import Gateway
+from understudy.gateway.app import Gateway
 from understudy.gateway.http import Header
 
 LOCAL = {"host": "127.0.0.1:8006"}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from understudy.config.providers import NamedServer
 from understudy.config.settings import Gateway as GatewaySettings
-from understudy.gateway.asgi import Gateway, Source
-from understudy.gateway.limits import KeyLimits
+from understudy.gateway.app import Gateway, Source
+from understudy.gateway.rate_limits import KeyLimits
+from understudy.http_server.server import WebServer
 from understudy.llm.http import HttpSessions
 from understudy.llm.registry import build_client
-from understudy.platforms.web.serve import WebServer
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.candidate import Candidate, Limits

@@ -11,10 +11,10 @@ from understudy.app.open_files import open_files, shares
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.conversation.dependencies import new_id
-from understudy.gateway.asgi import Gateway, Source
-from understudy.gateway.limits import KeyLimits
-from understudy.platforms.web.connection import ClientLimits
-from understudy.platforms.web.serve import WebServer
+from understudy.gateway.app import Gateway, Source
+from understudy.gateway.rate_limits import KeyLimits
+from understudy.http_server.connection import ClientLimits
+from understudy.http_server.server import WebServer
 
 _LOG = structlog.get_logger()
 

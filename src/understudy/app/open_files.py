@@ -3,7 +3,7 @@
 import resource
 from dataclasses import dataclass
 
-from understudy.platforms.web.serve import ACCEPTED_AT_ONCE
+from understudy.http_server.server import ACCEPTED_AT_ONCE
 
 _OTHERS = 128 + 2 * ACCEPTED_AT_ONCE
 """For the database, Discord, images, probes and whatever else there is, and for connections that

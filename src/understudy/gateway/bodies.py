@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.types import Receive
 
 from understudy.errors import RequestRefused
-from understudy.gateway.door import COME_BACK_S
+from understudy.gateway.admission import COME_BACK_S
 
 
 class Bodies:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import msgspec
 
 from understudy.errors import RequestRefused
-from understudy.gateway.answers import (
+from understudy.gateway.logprobs import Logprobs, logprobs_of
+from understudy.gateway.responses import (
     ErrorPiece,
     Output,
     UsagePiece,
@@ -15,7 +16,6 @@ from understudy.gateway.answers import (
     frames,
     usage_of,
 )
-from understudy.gateway.logprobs import Logprobs, logprobs_of
 from understudy.llm.messages import TextDelta, Usage
 
 

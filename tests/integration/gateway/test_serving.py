@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway_world import world
 from understudy.gateway.http import answer
-from understudy.platforms.web.serve import WebServer
+from understudy.http_server.server import WebServer
 
 
 async def hello(_scope: Scope, _receive: Receive, send: Send) -> None:

@@ -8,9 +8,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from understudy.gateway import http
+from understudy.http_server.connection import ClientLimits
+from understudy.http_server.server import WebServer
 from understudy.platforms.web.chat import BROWSER_COOKIE
-from understudy.platforms.web.connection import ClientLimits
-from understudy.platforms.web.serve import WebServer
 from web_double import says
 from web_site import CHAT, site
 

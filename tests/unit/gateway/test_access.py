@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from understudy.config.settings import GatewayKey
 from understudy.errors import ConfigError, RequestRefused
-from understudy.gateway.access import Access, make_key
+from understudy.gateway.auth import Access, make_key
 
 LOCAL = {b"host": b"localhost:8006"}
 BEARER = {b"host": b"gate.example", b"authorization": b"Bearer sk-mine"}

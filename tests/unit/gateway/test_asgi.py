@@ -11,8 +11,8 @@ from records import NOON, answered, failed, reply, skipped
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.errors import ErrorClass
-from understudy.gateway.asgi import Gateway, Source
-from understudy.gateway.limits import KeyLimits
+from understudy.gateway.app import Gateway, Source
+from understudy.gateway.rate_limits import KeyLimits
 from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.records import OfflineReason, ReplyOutcome, SkipReason
 from understudy.routing.request import (

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from understudy.errors import RequestRefused
-from understudy.gateway.asking import IMAGE_TOKENS, read_ask, read_completion
+from understudy.gateway.requests import IMAGE_TOKENS, read_ask, read_completion
 from understudy.llm.messages import TextPart
 from understudy.routing.request import Fit
 

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from understudy.errors import RequestRefused
-from understudy.gateway.door import Door
+from understudy.gateway.admission import Door
 
 
 async def test_one_more_than_the_house_holds_is_told_when_to_come_back() -> None:

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import MutableMapping
 
-from understudy.gateway.line import ClientLine
+from understudy.gateway.client_connection import ClientLine
 
 
 async def never() -> dict[str, object]:

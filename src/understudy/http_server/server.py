@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from understudy.errors import ConfigError
-from understudy.platforms.web.connection import ClientLimits, Connection
+from understudy.http_server.connection import ClientLimits, Connection
 
 GRACE_S = 3
 ACCEPTED_AT_ONCE = 32

@@ -13,11 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.errors import RequestRefused
-from understudy.gateway.access import Access, Guest
-from understudy.gateway.answers import error_body, model_entry, model_list
-from understudy.gateway.asking import Ask, read_ask, read_completion
+from understudy.gateway.admission import Door
+from understudy.gateway.auth import Access, Guest
 from understudy.gateway.bodies import Bodies
-from understudy.gateway.door import Door
+from understudy.gateway.client_connection import KEEP_ALIVE_S, ClientLine
+from understudy.gateway.error_responses import refusal_of
 from understudy.gateway.http import (
     JSON,
     SSE,
@@ -25,11 +25,11 @@ from understudy.gateway.http import (
     answer,
     lifespan,
 )
-from understudy.gateway.limits import KeyLimits
-from understudy.gateway.line import KEEP_ALIVE_S, ClientLine
-from understudy.gateway.names import ModelNames
-from understudy.gateway.refusals import refusal_of
-from understudy.gateway.replying import Events, Form, Why, collect, stream, whole
+from understudy.gateway.model_names import ModelNames
+from understudy.gateway.rate_limits import KeyLimits
+from understudy.gateway.requests import Ask, read_ask, read_completion
+from understudy.gateway.responses import error_body, model_entry, model_list
+from understudy.gateway.streaming import Events, Form, Why, collect, stream, whole
 from understudy.routing.records import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
 

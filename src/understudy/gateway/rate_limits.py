@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from understudy.config.settings import GatewayKey
-from understudy.gateway.access import key_user
+from understudy.gateway.auth import key_user
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 MINUTE_S = 60

@@ -7,8 +7,8 @@ from typing import Self
 
 from starlette.types import Receive, Send
 
-from understudy.gateway.answers import KEEP_ALIVE
 from understudy.gateway.http import Header
+from understudy.gateway.responses import KEEP_ALIVE
 
 KEEP_ALIVE_S = 15.0
 _WATCH_AFTER_S = 0.05
