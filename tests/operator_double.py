@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from understudy.errors import ConfigError, ErrorClass
-from understudy.platforms.web.feed import Feed
+from understudy.platforms.web.attempt_feed import Feed
 from understudy.platforms.web.operator import CandidateView, Desk, Switches
-from understudy.platforms.web.pages import Face
+from understudy.platforms.web.templates import Face
 from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
 from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from web_double import attempt

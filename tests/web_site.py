@@ -12,10 +12,10 @@ import aiohttp
 from operator_double import Board
 from understudy.config.settings import Web
 from understudy.platforms.web.chat import Eyes
+from understudy.platforms.web.live import Rooms
 from understudy.platforms.web.operator import CandidateView
-from understudy.platforms.web.pages import Face
 from understudy.platforms.web.platform import House, WebPlatform
-from understudy.platforms.web.rooms import Rooms
+from understudy.platforms.web.templates import Face
 from web_double import Play, Responder
 
 CHAT = "conversation-1"

@@ -19,11 +19,11 @@ from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
 from understudy.platforms.web.chat import PLATFORM, Eyes, Upload
+from understudy.platforms.web.live import Rooms
 from understudy.platforms.web.operator import Switches
-from understudy.platforms.web.pages import Face
 from understudy.platforms.web.personas import PersonaDesk
 from understudy.platforms.web.platform import House, WebPlatform
-from understudy.platforms.web.rooms import Rooms
+from understudy.platforms.web.templates import Face
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from understudy.http_server.server import WebServer
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY
 from understudy.platforms.web.chat import BROWSER_COOKIE, MAX_TEXT, Eyes, Upload
-from understudy.platforms.web.pages import Face
+from understudy.platforms.web.templates import Face
 from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, says
 from web_site import CHAT, site

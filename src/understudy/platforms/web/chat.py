@@ -20,8 +20,8 @@ from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, Refused, answered, read_json
 from understudy.platforms.web.listener import listen
-from understudy.platforms.web.rooms import Rooms
-from understudy.platforms.web.wire import Json, line_entry, overview_row
+from understudy.platforms.web.live import Rooms
+from understudy.platforms.web.serializers import Json, line_entry, overview_row
 
 PLATFORM = "web"
 BROWSER_COOKIE = "understudy_browser"

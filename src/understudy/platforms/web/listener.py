@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from understudy.errors import StorageError
-from understudy.platforms.web.rooms import LiveReply, Room, Rooms
-from understudy.platforms.web.wire import Json
+from understudy.platforms.web.live import LiveReply, Room, Rooms
+from understudy.platforms.web.serializers import Json
 
 FRAME_S = 0.04
 """The least time between two updates: faster than this nobody reads."""

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from understudy.platforms.web.access import SESSION_COOKIE, SESSION_S, Access, Level
 from understudy.platforms.web.api import Refused, read_body
-from understudy.platforms.web.pages import Face, page
+from understudy.platforms.web.auth import SESSION_COOKIE, SESSION_S, Access, Level
+from understudy.platforms.web.templates import Face, page
 
 _MAX_FORM = 4096
 

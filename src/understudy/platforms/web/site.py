@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from understudy.platforms.web.access import Access, Level, came_directly
+from understudy.platforms.web.auth import Access, Level, came_directly
 from understudy.platforms.web.chat import BROWSER_COOKIE, cookie_of, new_browser_id
-from understudy.platforms.web.guard import Guard
 from understudy.platforms.web.login import Login, is_https
-from understudy.platforms.web.pages import ASSETS, Face, page
+from understudy.platforms.web.origin_guard import Guard
+from understudy.platforms.web.templates import ASSETS, Face, page
 
 BROWSER_S = 400 * 24 * 3600
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from understudy.config.settings import Web
 from understudy.errors import ConfigError
-from understudy.platforms.web.access import is_loopback
+from understudy.platforms.web.auth import is_loopback
 
 
 def check_host(web: Web) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from understudy.config.settings import Web
 from understudy.errors import ConfigError
-from understudy.platforms.web.access import (
+from understudy.platforms.web.auth import (
     LINK_S,
     SESSION_COOKIE,
     SESSION_S,

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from understudy.platforms.web.access import is_loopback
+from understudy.platforms.web.auth import is_loopback
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (

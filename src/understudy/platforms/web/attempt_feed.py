@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from understudy.platforms.web.wire import Json, attempt_row, reply_row
+from understudy.platforms.web.serializers import Json, attempt_row, reply_row
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 KEPT = 200

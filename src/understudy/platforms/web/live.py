@@ -13,7 +13,7 @@ from typing import Literal
 
 from understudy.conversation.delivery import Inbound, OfflineNotice, Reply, ReplyTask
 from understudy.platforms.web.markdown import blocks, mended
-from understudy.platforms.web.wire import Json, asked_entry, step_of, steps_of
+from understudy.platforms.web.serializers import Json, asked_entry, step_of, steps_of
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 ReplyState = Literal["writing", "done", "partial", "stopped", "offline"]
