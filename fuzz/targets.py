@@ -31,7 +31,7 @@ from understudy.llm.openai_wire import DECODE_CHUNK
 from understudy.llm.retry_after import retry_after_s
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import ReplyReader
-from understudy.platforms.discord.splitting import split, units
+from understudy.platforms.discord.rendering import split, units
 from understudy.platforms.web.markdown import blocks
 from understudy.routing.output_filter import Normaliser
 

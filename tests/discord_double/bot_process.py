@@ -29,8 +29,8 @@ from understudy.conversation.preferences import Preferences
 from understudy.llm.messages import TextDelta, TextPart
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Parts
-from understudy.platforms.discord.desk import Desk
-from understudy.platforms.discord.intake import PLATFORM
+from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.presence import Presence
 from understudy.routing.request import ReplyEnded, ReplyRequest, RouterEvent
 from understudy.storage.stores import open_storage

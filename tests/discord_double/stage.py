@@ -14,8 +14,8 @@ from understudy.conversation.inbox import InboxStore
 from understudy.conversation.message_router import MessageRouter
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Pace, Parts
-from understudy.platforms.discord.desk import Desk
-from understudy.platforms.discord.intake import PLATFORM, TakeImages
+from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.inbound import PLATFORM, TakeImages
 from understudy.platforms.discord.presence import Presence
 
 SWIFT = Pace(identify_s=0.0, guilds_s=0.1, restart_s=0.05)

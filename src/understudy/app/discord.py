@@ -16,8 +16,13 @@ from understudy.observability.reply_report import tell
 from understudy.observability.usage_report import usage_text
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Parts
-from understudy.platforms.discord.desk import PRIVACY, PRIVACY_PICTURES, PRIVACY_UNKEPT, Desk
-from understudy.platforms.discord.intake import PLATFORM, FoundImage, TakeImages
+from understudy.platforms.discord.command_context import (
+    PRIVACY,
+    PRIVACY_PICTURES,
+    PRIVACY_UNKEPT,
+    Desk,
+)
+from understudy.platforms.discord.inbound import PLATFORM, FoundImage, TakeImages
 from understudy.platforms.discord.presence import Presence
 from understudy.routing.ledger import DAY_S, Grouping
 

@@ -7,7 +7,7 @@ import discord
 import pytest
 
 from discord_double.double import DiscordDouble
-from understudy.platforms.discord.admins import AdminMessages
+from understudy.platforms.discord.admin_alerts import AdminMessages
 from understudy.platforms.discord.invite import PERMISSIONS, invite_link
 
 

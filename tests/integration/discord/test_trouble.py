@@ -15,7 +15,7 @@ from discord_double.rest import Fault
 from discord_double.stage import QUICK_EDITS, SWIFT, Stage
 from talk import settings
 from understudy.conversation.inbox import Channel, InboxStore
-from understudy.platforms.discord.intake import FoundImage
+from understudy.platforms.discord.inbound import FoundImage
 from understudy.storage.in_memory_inbox import MemoryInbox
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from discord_double.payloads import Json
 from discord_double.world import World
 from understudy.config.settings import Access, Discord
 from understudy.conversation.delivery import Addressed, ImageRef, Inbound
-from understudy.platforms.discord.intake import FoundImage, Intake, Taken
+from understudy.platforms.discord.inbound import FoundImage, Intake, Taken
 
 Make = Callable[..., discord.Message]
 

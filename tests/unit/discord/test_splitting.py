@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.platforms.discord.splitting import LIMIT, pieces, split, units
+from understudy.platforms.discord.rendering import LIMIT, pieces, split, units
 
 FENCE = re.compile(r"[ \t]*(`{3,16}|~{3,16})[ \t]*([^`\n]{0,40})")
 

@@ -12,8 +12,8 @@ from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import Channel
 from understudy.conversation.message_router import MessageRouter
 from understudy.errors import StorageError
-from understudy.platforms.discord.catch_up import Gaps
-from understudy.platforms.discord.taking_in import TakingIn
+from understudy.platforms.discord.backfill import Gaps
+from understudy.platforms.discord.ingest import TakingIn
 
 
 @pytest.fixture

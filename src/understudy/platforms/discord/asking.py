@@ -5,7 +5,7 @@ from collections.abc import Callable
 import discord
 from discord import app_commands
 
-from understudy.platforms.discord.splitting import split
+from understudy.platforms.discord.rendering import split
 
 Client = discord.AutoShardedClient
 Asked = discord.Interaction[Client]

@@ -12,7 +12,7 @@ import structlog
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import OpenDelivery
 from understudy.errors import ConfigError
-from understudy.platforms.discord.admins import AdminMessages
+from understudy.platforms.discord.admin_alerts import AdminMessages
 from understudy.platforms.discord.client import DiscordClient, Parts
 from understudy.platforms.discord.delivery import Deliveries
 from understudy.platforms.discord.invite import BAD_TOKEN, NO_CONTENT_INTENT

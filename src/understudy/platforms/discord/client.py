@@ -16,15 +16,15 @@ from understudy.conversation.inbox import Watermark
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
-from understudy.platforms.discord.catch_up import Gap, Gaps, gaps, missed
+from understudy.platforms.discord.backfill import Gap, Gaps, gaps, missed
+from understudy.platforms.discord.buttons import ReplyControls
+from understudy.platforms.discord.command_context import Desk
 from understudy.platforms.discord.commands import build_tree, sync_if_changed
-from understudy.platforms.discord.controls import ReplyControls
-from understudy.platforms.discord.desk import Desk
-from understudy.platforms.discord.intake import PLATFORM, Intake, TakeImages, place_of
+from understudy.platforms.discord.inbound import PLATFORM, Intake, TakeImages, place_of
+from understudy.platforms.discord.ingest import TakingIn
 from understudy.platforms.discord.invite import invite_link
-from understudy.platforms.discord.posting import patiently
 from understudy.platforms.discord.presence import Presence
-from understudy.platforms.discord.taking_in import TakingIn
+from understudy.platforms.discord.sender import patiently
 from understudy.retry import insist
 
 _log = structlog.get_logger()

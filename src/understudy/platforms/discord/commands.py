@@ -12,8 +12,8 @@ from discord import app_commands
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
 from understudy.platforms.discord.asking import Asked, Client, IsAdmin, Tree, say, think
-from understudy.platforms.discord.desk import Desk
-from understudy.platforms.discord.intake import PLATFORM
+from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.persona_commands import add_persona
 
 _log = structlog.get_logger()

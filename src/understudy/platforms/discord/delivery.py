@@ -10,11 +10,11 @@ import structlog
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyTask
 from understudy.errors import Undeliverable
-from understudy.platforms.discord.controls import still_running
-from understudy.platforms.discord.earlier import Earlier
+from understudy.platforms.discord.buttons import still_running
 from understudy.platforms.discord.pages import CUT_OFF, Page, finished, in_progress
-from understudy.platforms.discord.posting import PASSING, Connected, Post, patiently
-from understudy.platforms.discord.typing_sign import TypingSign
+from understudy.platforms.discord.resume import Earlier
+from understudy.platforms.discord.sender import PASSING, Connected, Post, patiently
+from understudy.platforms.discord.typing_indicator import TypingSign
 from understudy.routing.records import OfflineReason
 
 _log = structlog.get_logger()

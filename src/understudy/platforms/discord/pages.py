@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from understudy.platforms.discord.splitting import LIMIT, split
+from understudy.platforms.discord.rendering import LIMIT, split
 
 CUT_OFF = "This reply broke off here."
 IN_FILE = "The whole reply is in the file."

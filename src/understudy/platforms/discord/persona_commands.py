@@ -11,9 +11,9 @@ from understudy.conversation.personas.greeting import greetings
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.preferences import server_id
 from understudy.platforms.discord.asking import Asked, IsAdmin, Tree, say, think
-from understudy.platforms.discord.desk import Desk
-from understudy.platforms.discord.intake import PLATFORM, place_in
-from understudy.platforms.discord.splitting import split
+from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.inbound import PLATFORM, place_in
+from understudy.platforms.discord.rendering import split
 
 _log = structlog.get_logger()
 

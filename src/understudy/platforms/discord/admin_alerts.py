@@ -6,7 +6,7 @@ from collections.abc import Callable
 import discord
 import structlog
 
-from understudy.platforms.discord.posting import Connected
+from understudy.platforms.discord.sender import Connected
 
 _log = structlog.get_logger()
 

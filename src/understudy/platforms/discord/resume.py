@@ -8,7 +8,7 @@ import discord
 from understudy.conversation.delivery import ReplyTask
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.pages import Page, pointer
-from understudy.platforms.discord.posting import PASSING, Post
+from understudy.platforms.discord.sender import PASSING, Post
 
 _OFFLINE_YOUNG_S = 120.0
 """Up to this age an offline message is edited into the answer instead of being pointed away."""

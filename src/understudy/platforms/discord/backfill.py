@@ -9,7 +9,7 @@ import discord
 import structlog
 
 from understudy.conversation.inbox import Watermark
-from understudy.platforms.discord.posting import PASSING
+from understudy.platforms.discord.sender import PASSING
 
 _log = structlog.get_logger()
 

@@ -11,8 +11,8 @@ import structlog
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.platforms.discord.access import refusal
-from understudy.platforms.discord.posting import PASSING
-from understudy.platforms.discord.reading import attachments_of, is_picture, quote_of, text_of
+from understudy.platforms.discord.message_text import attachments_of, is_picture, quote_of, text_of
+from understudy.platforms.discord.sender import PASSING
 
 PLATFORM = "discord"
 

@@ -7,9 +7,9 @@ import discord
 
 from understudy.conversation.delivery import Inbound
 from understudy.conversation.message_router import MessageRouter
-from understudy.platforms.discord.catch_up import Gaps
+from understudy.platforms.discord.backfill import Gaps
 from understudy.platforms.discord.in_turn import InTurn
-from understudy.platforms.discord.intake import PLATFORM
+from understudy.platforms.discord.inbound import PLATFORM
 from understudy.retry import insist
 
 Read = Callable[[discord.Message], Awaitable[Inbound | None]]
