@@ -18,8 +18,8 @@ from discord.http import Route
 from yarl import URL
 
 from chaos.clock import reading
-from understudy.app.clocks import Clocks
-from understudy.app.running import running, until_told_to_stop
+from understudy.app.run import running, until_told_to_stop
+from understudy.clock import Clocks
 from understudy.config.load import load_config
 from understudy.observability.logs import Logs
 from understudy.storage import database

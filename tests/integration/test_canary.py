@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from understudy.app.running import Running, running
+from understudy.app.run import Running, running
 from understudy.config.load import load_config
 from understudy.config.settings import Logging
 from understudy.conversation.delivery import Addressed, Author, Inbound, Place

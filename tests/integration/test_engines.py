@@ -11,7 +11,7 @@ import pytest
 from command import understudy
 from playback import Recording, playing, recordings_of
 from understudy.app.bot import Bot, open_forgetful_bot
-from understudy.app.staying_current import keeping_current
+from understudy.app.reload import keeping_current
 from understudy.config.load import load_config
 from understudy.config.settings import Logging
 from understudy.llm.messages import ChatRequest, Message, TextPart

@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
-from understudy.app.bookkeeping import forgetting, tracing
-from understudy.app.clocks import Clocks
+from understudy.app.background import forgetting, tracing
+from understudy.app.images import Sight, open_sight
 from understudy.app.models import RouterInForce
-from understudy.app.sight import Sight, open_sight
+from understudy.clock import Clocks
 from understudy.config.load import Config, load_config
 from understudy.config.restart_required import at_next_start
 from understudy.config.settings import Settings, Vision

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
-from understudy.app.board import providers_text
 from understudy.app.bot import Bot
+from understudy.app.images import Taken
 from understudy.app.lore import try_lore
-from understudy.app.sight import Taken
+from understudy.app.status import providers_text
 from understudy.conversation.prompt.preview import describe
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level

@@ -7,7 +7,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from understudy.app.bot import Bot
-from understudy.app.open_files import open_files, shares
+from understudy.app.file_limits import open_files, shares
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.conversation.dependencies import new_id

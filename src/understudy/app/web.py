@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from understudy.app.board import anyone_usable, candidate_views, gauges
 from understudy.app.bot import Bot, folder_of
+from understudy.app.file_limits import open_files, shares
+from understudy.app.images import Taken
 from understudy.app.lore import try_lore
-from understudy.app.open_files import open_files, shares
-from understudy.app.sight import Taken
+from understudy.app.status import anyone_usable, candidate_views, gauges
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import Place
 from understudy.conversation.personas.importing import import_card

@@ -22,8 +22,8 @@ def chat(config: ConfigFile = None, verbose: Verbose = False) -> None:  # noqa: 
 
 async def _chat(config: "Config", logs: "Logs") -> None:
     from understudy.app.bot import answering, open_bot
-    from understudy.app.running import need_a_provider
-    from understudy.app.staying_current import keeping_current
+    from understudy.app.reload import keeping_current
+    from understudy.app.run import need_a_provider
     from understudy.conversation.dependencies import new_id
     from understudy.platforms.terminal import (
         HELP,

@@ -45,7 +45,7 @@ async def _say(text: str, *, verbose: bool) -> None:
 
 
 async def _show(port: int, *, verbose: bool, browser: bool) -> None:
-    from understudy.app.running import running, until_told_to_stop
+    from understudy.app.run import running, until_told_to_stop
     from understudy.cli.options import logs_for
     from understudy.cli.staged import staged
 

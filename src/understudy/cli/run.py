@@ -9,7 +9,7 @@ import typer
 from understudy.cli.options import ConfigFile, Verbose, load, logs_for
 
 if TYPE_CHECKING:
-    from understudy.app.running import Running
+    from understudy.app.run import Running
     from understudy.config.load import Config
     from understudy.observability.logs import Logs
 
@@ -33,9 +33,9 @@ def _write_first_files() -> None:
 
 
 async def _run(config: "Config", logs: "Logs") -> None:
-    from understudy.app.open_files import allow_more
-    from understudy.app.running import need_a_provider, running, until_told_to_stop
-    from understudy.app.service import as_service
+    from understudy.app.file_limits import allow_more
+    from understudy.app.run import need_a_provider, running, until_told_to_stop
+    from understudy.app.systemd import as_service
 
     need_a_provider(config)
     allow_more()

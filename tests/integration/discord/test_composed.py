@@ -8,7 +8,7 @@ import pytest
 
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
-from understudy.app.running import running
+from understudy.app.run import running
 from understudy.config.load import Config, parse_config
 from understudy.errors import ConfigError
 from understudy.observability.logs import Logs

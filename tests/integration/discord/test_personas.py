@@ -10,7 +10,7 @@ import pytest
 
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
-from understudy.app.running import running
+from understudy.app.run import running
 from understudy.config.load import parse_config
 from understudy.conversation.personas.registry import BUILT_IN_GUARD
 from understudy.observability.logs import Logs

@@ -16,7 +16,7 @@ from llama_server import llama_server
 from tiny_model import make_tiny_model
 from tiny_projector import make_tiny_projector
 from understudy.app.bot import Bot
-from understudy.app.running import running
+from understudy.app.run import running
 from understudy.config.load import parse_config
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs

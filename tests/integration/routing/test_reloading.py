@@ -8,7 +8,7 @@ import structlog
 
 from understudy.app.bot import open_forgetful_bot
 from understudy.app.models import RouterInForce
-from understudy.app.staying_current import keeping_current
+from understudy.app.reload import keeping_current
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs

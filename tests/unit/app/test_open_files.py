@@ -3,7 +3,7 @@ import resource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.app.open_files import allow_more, open_files, shares
+from understudy.app.file_limits import allow_more, open_files, shares
 
 
 @given(st.integers(256, 2**20))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.app.service import as_service, notify, watchdog_every_s
+from understudy.app.systemd import as_service, notify, watchdog_every_s
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from typing import Final, Literal
 
-from understudy.app.clocks import Clocks
 from understudy.app.models import RouterInForce
+from understudy.clock import Clocks
 from understudy.observability.metrics import Standing as Gauge
 from understudy.platforms.web.operator import CandidateView
 from understudy.routing.cooldown import State

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from understudy.app.bot import Bot, answering, open_bot
-from understudy.app.clocks import Clocks
 from understudy.app.gateway import gateway
-from understudy.app.staying_current import keeping_current
+from understudy.app.reload import keeping_current
+from understudy.clock import Clocks
 from understudy.config.load import Config
 from understudy.errors import ConfigError
 from understudy.observability.logs import Logs
