@@ -21,7 +21,7 @@ def ask(
     verbose: Verbose = False,  # noqa: FBT002
 ) -> None:
     """Ask for one reply and print it. Exit code 3 when no provider could answer."""
-    from understudy.cli.asking import EXIT_OFFLINE, as_row, ask_once, image_file
+    from understudy.cli.one_shot import EXIT_OFFLINE, as_row, ask_once, image_file
 
     said = sys.stdin.buffer.read().decode("utf-8", "replace") if text == "-" else text
     if not said.strip() and not image:

@@ -30,7 +30,7 @@ def demo(
 
 
 async def _say(text: str, *, verbose: bool) -> None:
-    from understudy.cli.asking import EXIT_OFFLINE, ask_once
+    from understudy.cli.one_shot import EXIT_OFFLINE, ask_once
     from understudy.cli.options import logs_for
     from understudy.cli.staged import staged
     from understudy.routing.records import describe_route

@@ -48,7 +48,7 @@ def usage(
 
 
 async def _rows(config: "Config", by: Grouping, days: int) -> "tuple[UsageRow, ...]":
-    from understudy.cli.books import reading_ledger
+    from understudy.cli.ledger import reading_ledger
 
     now = time.time()
     async with reading_ledger(config) as ledger:

@@ -19,7 +19,7 @@ def why(
     config: ConfigFile = None,
 ) -> None:
     """Tell who answered, what failed before and why, what it held up, and what it cost."""
-    from understudy.cli.books import EXIT_NOTHING
+    from understudy.cli.ledger import EXIT_NOTHING
     from understudy.observability.reply_report import tell, unknown_reply
 
     runs = asyncio.run(_runs(load(config), reply_id))
@@ -31,7 +31,7 @@ def why(
 
 
 async def _runs(config: "Config", reply_id: str | None) -> "tuple[ReplyRecord, ...]":
-    from understudy.cli.books import reading_ledger
+    from understudy.cli.ledger import reading_ledger
 
     async with reading_ledger(config) as ledger:
         return await (ledger.recent(1) if reply_id is None else ledger.reply(reply_id))

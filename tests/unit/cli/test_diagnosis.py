@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Recording, playing
-from understudy.cli.checkup import Trial, advise
-from understudy.cli.diagnosis import Diagnosis, Where, as_row, diagnose
-from understudy.cli.discord_check import check_discord
+from understudy.cli.doctor.discord import check_discord
+from understudy.cli.doctor.providers import Trial, advise
+from understudy.cli.doctor.report import Diagnosis, Where, as_row, diagnose
 from understudy.config.load import parse_config
 from understudy.config.settings import Discord
 from understudy.llm.client import ProbeReport, ProbeState

@@ -2,7 +2,7 @@
 
 import pytest
 
-from understudy.cli.offer import lines_for, not_configured, place_of, with_server
+from understudy.cli.doctor.suggestions import lines_for, not_configured, place_of, with_server
 from understudy.config.load import parse_config
 from understudy.config.providers import ModelSettings
 from understudy.llm.local_discovery import Nearby

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.cli.safety import unsafe
+from understudy.cli.doctor.security import unsafe
 from understudy.config.load import load_config
 
 KEY = "sk-or-v1-0123456789abcdef"

@@ -3,10 +3,10 @@
 import asyncio
 from dataclasses import dataclass
 
-from understudy.cli.checkup import Finding, examine
-from understudy.cli.discord_check import DISCORD_API, Check, check_discord
-from understudy.cli.offer import not_configured
-from understudy.cli.safety import unsafe
+from understudy.cli.doctor.discord import DISCORD_API, Check, check_discord
+from understudy.cli.doctor.providers import Finding, examine
+from understudy.cli.doctor.security import unsafe
+from understudy.cli.doctor.suggestions import not_configured
 from understudy.config.load import Config
 from understudy.config.providers import Server
 from understudy.config.settings import Settings

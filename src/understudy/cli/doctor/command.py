@@ -12,8 +12,8 @@ from understudy.cli.options import AsJson, ConfigFile, load
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from understudy.cli.checkup import Finding
-    from understudy.cli.diagnosis import Diagnosis
+    from understudy.cli.doctor.providers import Finding
+    from understudy.cli.doctor.report import Diagnosis
     from understudy.config.load import Config
     from understudy.llm.local_discovery import Nearby
 
@@ -30,7 +30,7 @@ def doctor(
     yes: Yes = False,  # noqa: FBT002
 ) -> None:
     """Check tokens and every provider for real. Exit code 1 when something is unwell."""
-    from understudy.cli.diagnosis import as_row, diagnose
+    from understudy.cli.doctor.report import as_row, diagnose
 
     loaded = load(config)
     diagnosis = asyncio.run(diagnose(loaded, ask=ask))
@@ -98,7 +98,7 @@ def _cells(finding: "Finding") -> tuple[str, ...]:
 
 def offer(config: "Config", nearby: "tuple[Nearby, ...]", *, yes: bool) -> None:
     """Show the lines that would add what runs on this machine; write them if that is wished."""
-    from understudy.cli.offer import lines_for, place_of, with_server
+    from understudy.cli.doctor.suggestions import lines_for, place_of, with_server
 
     model = config.settings.model
     for near in nearby:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from understudy.cli.discord_check import Check
+from understudy.cli.doctor.discord import Check
 from understudy.config.load import Config
 from understudy.config.rules import is_loopback
 from understudy.config.scrub import secrets_of
