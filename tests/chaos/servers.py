@@ -14,10 +14,10 @@ from aiohttp import web
 from chaos.witness import Call, Witness
 from llama_server import llama_server
 from tiny_model import make_tiny_model
-from understudy.rehearsal.behaviours import FAULTS, Behaviour, behaviour
+from understudy.rehearsal.faults import FAULTS, Behaviour, behaviour
+from understudy.rehearsal.responder import Finish, Move, Say, Stage, Words
 from understudy.rehearsal.script import Script
 from understudy.rehearsal.server import RehearsalServer
-from understudy.rehearsal.stage import Finish, Move, Say, Stage, Words
 
 REAL = "llama"
 LAST = "last"

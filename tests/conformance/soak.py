@@ -23,7 +23,7 @@ from understudy.app.models import RouterInForce
 from understudy.config.load import Config, parse_config
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
-from understudy.rehearsal.behaviours import FAULTS, Behaviour
+from understudy.rehearsal.faults import FAULTS, Behaviour
 from understudy.rehearsal.script import at_random
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord

@@ -28,7 +28,7 @@ def rehearse(
 
     Put them into your configuration and watch your bot keep its word.
     """
-    from understudy.rehearsal.behaviours import NAMES
+    from understudy.rehearsal.faults import NAMES
 
     if list_names:
         typer.echo("\n".join(NAMES))

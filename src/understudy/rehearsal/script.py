@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from understudy.errors import ConfigError
-from understudy.rehearsal.behaviours import FAULTS, Behaviour, behaviour
+from understudy.rehearsal.faults import FAULTS, Behaviour, behaviour
 
 Script = Callable[[int], Behaviour]
 """The behaviour for the call of this number; calls count from 1."""

@@ -14,10 +14,10 @@ from typing import Self
 from aiohttp import web
 
 from understudy.errors import ConfigError
-from understudy.rehearsal.behaviours import behaviour
-from understudy.rehearsal.partner import Line, answer
+from understudy.rehearsal.eliza import Line, answer
+from understudy.rehearsal.faults import behaviour
+from understudy.rehearsal.responder import Asked, Hang, Spoken, Stage
 from understudy.rehearsal.script import Part, script
-from understudy.rehearsal.stage import Asked, Hang, Spoken, Stage
 
 
 @dataclass(frozen=True, slots=True)

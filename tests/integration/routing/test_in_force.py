@@ -12,10 +12,10 @@ import pytest
 from understudy.app.models import RouterInForce
 from understudy.config.load import Config, parse_config
 from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
-from understudy.rehearsal.behaviours import Behaviour
+from understudy.rehearsal.faults import Behaviour
+from understudy.rehearsal.responder import Head, Reset, Role, Say
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
-from understudy.rehearsal.stage import Head, Reset, Role, Say
 from understudy.routing.cooldown import State
 from understudy.routing.records import ReplyOutcome
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind

@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from understudy.rehearsal.partner import Line, answer
+from understudy.rehearsal.eliza import Line, answer
 
 
 def said(*texts: str, seed: int = 1) -> str:

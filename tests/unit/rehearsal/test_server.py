@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from understudy.errors import ConfigError
-from understudy.rehearsal.behaviours import FAULTS, NAMES, WHOLE, behaviour
+from understudy.rehearsal.faults import FAULTS, NAMES, WHOLE, behaviour
 from understudy.rehearsal.script import at_random, script
 from understudy.rehearsal.server import Cast, RehearsalServer
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from understudy.errors import ConfigError
-from understudy.rehearsal.stage import (
+from understudy.rehearsal.responder import (
     Answer,
     Comments,
     Delta,
