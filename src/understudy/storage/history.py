@@ -135,7 +135,7 @@ class SqlMemory:
         )
         chosen = select(messages).where(messages.c.seq.in_(newest))
         found = await self._rows(chosen)
-        return tuple(Watermark(rows.place(row), row["message_id"]) for row in found)
+        return tuple(Watermark(inbox_rows.place(row), row["message_id"]) for row in found)
 
     async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]:
         chosen = (
@@ -277,7 +277,7 @@ class SqlMemory:
     ) -> tuple[Line, ...]:
         """The rows as lines, without those that say nothing."""
         lines = (
-            self._kept(row, rows.line(row, (records or {}).get(row["reply_id"]))) for row in found
+            self._kept(row, inbox_rows.line(row, (records or {}).get(row["reply_id"]))) for row in found
         )
         return tuple(line for line in lines if line.text or line.images)
 

@@ -114,7 +114,7 @@ class SqlInbox(SqlMemory):
         await self._db.write(lambda connection: connection.execute(given_up))
 
     async def add(self, inbound: Inbound, decision: Decision, now: float) -> bool:
-        row = rows.message_row(inbound, decision, now)
+        row = inbox_rows.message_row(inbound, decision, now)
         if self._keepsake is not None:
             row |= _UNSAID
         added = await self._db.write(lambda connection: connection.execute(_ADD, row).rowcount)
@@ -132,7 +132,7 @@ class SqlInbox(SqlMemory):
             found = connection.execute(_LIVE_HERE, here).mappings().all()
             members = self._members(connection, [row["id"] for row in found])
             return Work(
-                self._known(waiting), tuple(rows.batch(row, members[row["id"]]) for row in found)
+                self._known(waiting), tuple(inbox_rows.batch(row, members[row["id"]]) for row in found)
             )
 
         return await self._db.read(work)
@@ -211,7 +211,7 @@ class SqlInbox(SqlMemory):
                 self._mine(batch_id),
                 BatchState.WAITING,
                 retry_at=wait.retry_at,
-                offline_ids=rows.packed(wait.offline_message_ids),
+                offline_ids=inbox_rows.packed(wait.offline_message_ids),
             )
             if moved and wait.record is not None:
                 insert_replies(connection, (wait.record,))
@@ -248,7 +248,7 @@ class SqlInbox(SqlMemory):
                 lease_until=claim.lease_until,
                 retry_at=None,
                 offline_ids="[]",
-                replaces=rows.packed(replaces),
+                replaces=inbox_rows.packed(replaces),
             )
             return self._batch(connection, moved["id"]) if moved else None
 
@@ -282,7 +282,7 @@ class SqlInbox(SqlMemory):
             connection.execute(
                 update(messages)
                 .where(_is(platform, inbound.message_id), messages.c.text.is_not(None))
-                .values(**rows.said(inbound))
+                .values(**inbox_rows.said(inbound))
             )
             return self._live_batch(connection, platform, inbound.message_id)
 
@@ -333,7 +333,7 @@ class SqlInbox(SqlMemory):
         answered = self._members(connection, [batch["id"]])[batch["id"]]
         # What was forgotten while it was being answered leaves no reply behind either.
         if answered:
-            row = rows.reply_row(batch, reply, answered[-1].seq, now)
+            row = inbox_rows.reply_row(batch, reply, answered[-1].seq, now)
             if self._keepsake is not None:
                 words = Words(reply.author.name, reply.text)
                 self._keepsake[batch["platform"], f"reply:{batch['reply_id']}"] = words
@@ -354,7 +354,7 @@ class SqlInbox(SqlMemory):
     def _batch(self, connection: Connection, batch_id: str) -> Batch:
         found = connection.execute(select(batches).where(batches.c.id == batch_id))
         members = self._members(connection, [batch_id])
-        return rows.batch(found.mappings().one(), members[batch_id])
+        return inbox_rows.batch(found.mappings().one(), members[batch_id])
 
     def _members(self, connection: Connection, batch_ids: Sequence[str]) -> dict[str, list[Stored]]:
         members: dict[str, list[Stored]] = {batch_id: [] for batch_id in batch_ids}
@@ -366,12 +366,12 @@ class SqlInbox(SqlMemory):
     def _known(self, found: Sequence[RowMapping]) -> tuple[Stored, ...]:
         """The rows as messages, without those whose words were forgotten."""
         if self._keepsake is None:
-            return tuple(rows.stored(row) for row in found if row["text"] is not None)
+            return tuple(inbox_rows.stored(row) for row in found if row["text"] is not None)
         kept = []
         for row in found:
             words = self._keepsake[row["platform"], row["message_id"]]
             if words is not None:
-                message = rows.stored(row)
+                message = inbox_rows.stored(row)
                 author = replace(message.inbound.author, name=words.name)
                 inbound = replace(
                     message.inbound,
