@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from understudy.config.load import Config
+from understudy.config.masking import scrubber
 from understudy.config.providers import ModelSettings, Server
-from understudy.config.scrub import scrubber
 from understudy.llm.client import LLMClient
 from understudy.llm.http import HttpSessions
 from understudy.llm.pricing import PriceBook

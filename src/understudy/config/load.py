@@ -12,7 +12,7 @@ from understudy.config.diagnostics import Mistake, schema_mistakes
 from understudy.config.environment import read_environment, with_environment
 from understudy.config.rules import broken_rules, conflicts
 from understudy.config.settings import Settings
-from understudy.config.stamp import Stamp, stamp
+from understudy.config.watch import Stamp, stamp
 from understudy.config.yaml_document import Document, KeyPath, Unreadable, read_document
 from understudy.errors import ConfigError
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from understudy.config.stamp import Stamp, stamp
-
 _LOOK_EVERY_MS = 2000
 """Beside being told: some file systems tell nothing."""
 
@@ -29,3 +27,19 @@ async def watch_config(path: Path, known: Stamp) -> AsyncGenerator[None]:
         if now != known:
             known = now
             yield
+
+
+Stamp = tuple[int, ...]
+
+
+def stamp(path: Path) -> Stamp:
+    """Differs when `path` or the `.env` beside it was saved."""
+    return (*_of(path), *_of(path.parent / ".env"))
+
+
+def _of(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)

@@ -277,7 +277,8 @@ class SqlMemory:
     ) -> tuple[Line, ...]:
         """The rows as lines, without those that say nothing."""
         lines = (
-            self._kept(row, inbox_rows.line(row, (records or {}).get(row["reply_id"]))) for row in found
+            self._kept(row, inbox_rows.line(row, (records or {}).get(row["reply_id"])))
+            for row in found
         )
         return tuple(line for line in lines if line.text or line.images)
 

@@ -132,7 +132,8 @@ class SqlInbox(SqlMemory):
             found = connection.execute(_LIVE_HERE, here).mappings().all()
             members = self._members(connection, [row["id"] for row in found])
             return Work(
-                self._known(waiting), tuple(inbox_rows.batch(row, members[row["id"]]) for row in found)
+                self._known(waiting),
+                tuple(inbox_rows.batch(row, members[row["id"]]) for row in found),
             )
 
         return await self._db.read(work)

@@ -1,5 +1,5 @@
 from understudy.config.load import parse_config
-from understudy.config.scrub import scrubber
+from understudy.config.masking import scrubber
 
 TEXT = """\
 model:

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.config.stamp import stamp
-from understudy.config.watch import watch_config
+from understudy.config.watch import stamp, watch_config
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from understudy.cli.doctor.discord import Check
 from understudy.config.load import Config
+from understudy.config.masking import secrets_of
 from understudy.config.rules import is_loopback
-from understudy.config.scrub import secrets_of
 from understudy.config.settings import Settings
 from understudy.errors import StorageError
 from understudy.storage.database import database_path
