@@ -24,11 +24,10 @@ from understudy.gateway.requests import read_ask
 from understudy.images.normalise import ImageLimits, normalise
 from understudy.images.service import links_in
 from understudy.llm.client import Exchange
-from understudy.llm.error_parser import read_error
+from understudy.llm.error_parser import read_error, retry_after_s
 from understudy.llm.messages import Finished, TextDelta
 from understudy.llm.model_list import read_models
 from understudy.llm.openai_wire import DECODE_CHUNK
-from understudy.llm.retry_after import retry_after_s
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import ReplyReader
 from understudy.platforms.discord.rendering import split, units

@@ -16,6 +16,8 @@ UnderstudyError
 
 from enum import StrEnum
 
+import msgspec
+
 
 class ErrorClass(StrEnum):
     """What went wrong with an attempt: `error_class` in records, logs and metrics."""
@@ -218,3 +220,7 @@ _LEAVES: dict[ErrorClass, type[ProviderError]] = {
 def leaf_of(error_class: ErrorClass) -> type[ProviderError]:
     """The exception type that carries `error_class`."""
     return _LEAVES.get(error_class, Unreachable)
+
+
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""msgspec checks UTF-8 only where it makes a string, and then with an error of Python's own."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from understudy.llm.json_errors import NOT_JSON
+from understudy.errors import NOT_JSON
 from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
 
 Logprobs = dict[str, object]

@@ -9,8 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from understudy.errors import RequestRefused
-from understudy.llm.json_errors import NOT_JSON
+from understudy.errors import NOT_JSON, RequestRefused
 from understudy.llm.messages import ChatRequest, Message, Role, TextPart
 from understudy.routing.request import Fit, Prompt
 

@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 
 from understudy.errors import ErrorClass, HoldScope, ProviderError, leaf_of
 from understudy.llm.dialect import Dialect, Wording
-from understudy.llm.error_parser import ErrorFacts, read_error
-from understudy.llm.retry_after import retry_after_s
+from understudy.llm.error_parser import ErrorFacts, read_error, retry_after_s
 
 _TYPED: dict[str, ErrorClass] = {
     name: error_class

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import msgspec
 
 from understudy.config.providers import Engine
-from understudy.errors import ProviderError
+from understudy.errors import NOT_JSON, ProviderError
 from understudy.llm.http import Answer, Endpoint, HttpSessions, Pool
-from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.model_list import read_models
 
 USUAL_PORTS = (5000, 5001, 8080, 1234, 11434, 8000)

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.errors import BadReply, ErrorClass, ProviderError
+from understudy.errors import NOT_JSON, BadReply, ErrorClass, ProviderError
 from understudy.llm.client import ProbeReport, ProbeState
-from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.pricing import Price
 
 

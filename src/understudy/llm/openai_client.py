@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 from understudy.errors import (
+    NOT_JSON,
     BadReply,
     ConfigError,
     ErrorClass,
@@ -19,7 +20,6 @@ from understudy.errors import (
 )
 from understudy.llm.addresses import api_root, is_local
 from understudy.llm.client import Exchange, Phase, ProbeReport
-from understudy.llm.completions import decode_completion, missing_page
 from understudy.llm.dialect import Dialect
 from understudy.llm.error_classifier import classify
 from understudy.llm.http import (
@@ -32,15 +32,16 @@ from understudy.llm.http import (
     read_whole,
     transport_errors,
 )
-from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.messages import ChatEvent, ChatRequest, Message, Usage
 from understudy.llm.model_list import ModelList, model_report, read_models, report_failure
 from understudy.llm.openai_wire import (
     DECODE_CHUNK,
     Chunk,
+    decode_completion,
     encode_body,
     encode_message,
     merge_turns,
+    missing_page,
     request_members,
     with_length_field,
 )

@@ -2,13 +2,13 @@
 
 import base64
 import math
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import msgspec
 
-from understudy.llm.json_errors import NOT_JSON
+from understudy.errors import NOT_JSON, ErrorClass, ProviderError, Rejected
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart, Usage, UsageSource
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -306,3 +306,26 @@ def _tokens(*values: float | None) -> int | None:
         if value is not None and math.isfinite(value) and 0 <= value < 1e9:
             return int(value)
     return None
+
+
+_NO_SUCH_PAGE = frozenset((404, 405, 501))
+
+
+def decode_completion(payload: bytes) -> Chunk:
+    """One frame of a text completion, its text where a chat's would stand."""
+    chunk = DECODE_CHUNK(payload)
+    for choice in chunk.choices or ():
+        if choice.delta is None and choice.text is not None:
+            choice.delta = Delta(content=choice.text)
+    return chunk
+
+
+@contextmanager
+def missing_page() -> Iterator[None]:
+    """Says `unsupported_input` for a 404: the model is not gone, and chats with it go on."""
+    try:
+        yield
+    except ProviderError as error:
+        if error.http_status not in _NO_SUCH_PAGE:
+            raise
+        raise Rejected(ErrorClass.UNSUPPORTED_INPUT, http_status=error.http_status) from None

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 
-from understudy.errors import BadReply, ErrorClass, ProviderError
+from understudy.errors import NOT_JSON, BadReply, ErrorClass, ProviderError
 from understudy.llm.client import Exchange, Phase
-from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.messages import (
     ChatEvent,
     Finished,

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from understudy.errors import NOT_JSON
 from understudy.llm.capabilities import Capabilities, CapabilityBook, ModelKey
 from understudy.llm.client import ProbeReport, ProbeState
-from understudy.llm.json_errors import NOT_JSON
 from understudy.llm.pricing import Price, PriceBook
 from understudy.routing.candidate import Candidate
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.llm.error_parser import ErrorFacts
-from understudy.llm.retry_after import retry_after_s
+from understudy.llm.error_parser import ErrorFacts, retry_after_s
 
 NOON = 1_795_435_200.0  # 2026-11-23 12:00:00 UTC
 

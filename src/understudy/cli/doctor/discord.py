@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import msgspec
 
 from understudy.config.settings import Discord
-from understudy.errors import ErrorClass, ProviderError
+from understudy.errors import NOT_JSON, ErrorClass, ProviderError
 from understudy.llm.http import Endpoint, HttpSessions, Pool
-from understudy.llm.json_errors import NOT_JSON
 
 DISCORD_API = "https://discord.com/api/v10"
 _MESSAGE_CONTENT = 1 << 18 | 1 << 19

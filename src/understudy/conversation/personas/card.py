@@ -7,8 +7,7 @@ import msgspec
 from understudy.conversation.lenient_fields import Fields
 from understudy.conversation.lore.book import Book, Role
 from understudy.conversation.lore.formats import parse_book
-from understudy.errors import PersonaError
-from understudy.llm.json_errors import NOT_JSON
+from understudy.errors import NOT_JSON, PersonaError
 
 _MAX_TEXT = 100_000
 _MAX_GREETINGS = 200

@@ -24,8 +24,7 @@ from understudy.conversation.personas.registry import (
     Library,
     Persona,
 )
-from understudy.errors import ConfigError, PersonaError
-from understudy.llm.json_errors import NOT_JSON
+from understudy.errors import NOT_JSON, ConfigError, PersonaError
 
 _TEXTS = (".md", ".txt")
 _CARDS = (".png", ".json", ".charx")
