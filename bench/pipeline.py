@@ -32,7 +32,7 @@ from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.llm.messages import Usage
 from understudy.llm.testing import ScriptedClient, saying
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.router import ModelRouter
 from understudy.storage.stores import Opened, open_storage
 

@@ -14,7 +14,7 @@ from understudy.llm.http import HttpSessions
 from understudy.llm.registry import build_client
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.candidates import Candidate, Limits
 from understudy.routing.router import Instruments, ModelRouter
 
 

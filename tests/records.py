@@ -3,7 +3,7 @@
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage
-from understudy.routing.costs import sum_usage
+from understudy.routing.recorder import sum_usage
 from understudy.routing.records import (
     AttemptRecord,
     AttemptRole,

@@ -11,8 +11,7 @@ from understudy.config.providers import NamedServer
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.llm.registry import build_client
-from understudy.routing.candidate import Candidate, Limits
-from understudy.routing.deadlines import Deadline
+from understudy.routing.candidates import Candidate, Limits
 from understudy.routing.records import Outcome as AttemptOutcome
 from understudy.routing.request import (
     Fit,
@@ -24,6 +23,7 @@ from understudy.routing.request import (
     SinkKind,
 )
 from understudy.routing.router import Instruments, ModelRouter, RouterRules
+from understudy.routing.timeouts import Deadline
 
 _PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
 

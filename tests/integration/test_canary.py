@@ -34,7 +34,7 @@ from understudy.observability.logs import Logs
 from understudy.observability.reply_report import tell
 from understudy.observability.traces import Traces
 from understudy.observability.usage_report import usage_csv
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.ledger import Grouping
 from understudy.routing.records import AttemptRecord, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind

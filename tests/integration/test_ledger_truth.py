@@ -17,7 +17,7 @@ from understudy.llm.messages import ChatRequest, Message, TextPart, UsageSource
 from understudy.llm.registry import build_client
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.ledger import Grouping
 from understudy.routing.records import CostSource, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyRequest, SinkKind

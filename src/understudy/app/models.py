@@ -11,10 +11,10 @@ from understudy.llm.http import HttpSessions
 from understudy.llm.pricing import PriceBook
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import build_candidates
-from understudy.routing.deadlines import Deadline
 from understudy.routing.request import ReplyRequest, RouterEvent
 from understudy.routing.router import Instruments, ModelRouter, RouterRules
 from understudy.routing.router_state import Memory
+from understudy.routing.timeouts import Deadline
 
 
 class RouterInForce:

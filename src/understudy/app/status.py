@@ -8,7 +8,7 @@ from understudy.observability.metrics import Standing as Gauge
 from understudy.platforms.web.operator import CandidateView
 from understudy.routing.cooldown import State
 from understudy.routing.records import SkipReason, words_of
-from understudy.routing.standing import Standing
+from understudy.routing.router_state import Standing
 
 _OFF = {SkipReason.DISABLED: "switched off", SkipReason.NO_KEY: "its key is not set"}
 _NUMBERS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}

@@ -10,14 +10,13 @@ import structlog
 from understudy.errors import BadReply, ErrorClass, ProviderError, Rejected, Unreachable
 from understudy.llm.client import Exchange, Phase
 from understudy.llm.messages import ChatEvent, Finished, ReasoningDelta, TextDelta, ToolCallDelta
-from understudy.routing.candidate import Candidate, ScopeKey
-from understudy.routing.deadlines import Budget
+from understudy.routing.candidates import Candidate, ScopeKey
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.output_buffer import Holdback, Output
 from understudy.routing.output_filter import Normaliser
 from understudy.routing.records import AttemptRole
 from understudy.routing.request import Prompt, ReplyRequest, Restarted, SinkKind
-from understudy.routing.timeouts import Watch
+from understudy.routing.timeouts import Budget, Watch
 
 _log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from random import Random
 
 from understudy.errors import ErrorClass
-from understudy.routing.candidate import ScopeKey
+from understudy.routing.candidates import ScopeKey
 from understudy.routing.failure_policy import Opens, Rule
 from understudy.routing.records import BreakerChange
 

@@ -17,7 +17,7 @@ import structlog
 from understudy.config.load import Config
 from understudy.config.providers import ModelSettings
 from understudy.errors import NOT_JSON, ErrorClass
-from understudy.routing.candidate import ScopeKey
+from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown import CooldownBoard, Hold
 from understudy.routing.failure_policy import RULES
 

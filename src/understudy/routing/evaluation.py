@@ -7,11 +7,10 @@ import structlog
 from understudy.errors import ErrorClass, HoldScope, ProviderError
 from understudy.llm.capabilities import Capabilities
 from understudy.routing.attempt import RunningAttempt
-from understudy.routing.failure_policy import DROPPABLE, STOPS, Rule, repair_for, rule_for
+from understudy.routing.failure_policy import DROPPABLE, STOPS, Repair, Rule, repair_for, rule_for
 from understudy.routing.prompt_fitting import text_bytes
 from understudy.routing.recorder import Verdict
 from understudy.routing.records import AttemptRole, BreakerChange, NextStep
-from understudy.routing.repair import Repair
 from understudy.routing.request import SinkKind
 from understudy.routing.request_run import Trip
 from understudy.routing.router_state import Memory

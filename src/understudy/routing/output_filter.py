@@ -4,12 +4,106 @@ A client of the gateway gets what the model wrote, thoughts apart: whoever write
 prompts may well want the text that we would cut. What goes on from a bare prompt has no thoughts.
 """
 
-from collections.abc import Callable
+import re
+import zlib
+from collections.abc import Callable, Iterable
 
 from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import ReasoningDelta, TextDelta
-from understudy.routing.garbage import LoopWatch
-from understudy.routing.markers import Markers
+
+
+class Markers:
+    """A set of marker texts, compiled once; case does not matter."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        ordered = sorted(texts, key=len, reverse=True)
+        self._any = re.compile("|".join(map(re.escape, ordered)), re.IGNORECASE)
+        beginnings = {text[:end] for text in ordered for end in range(1, len(text))}
+        longest_first = sorted(beginnings, key=len, reverse=True)
+        self._begun = re.compile(f"(?:{'|'.join(map(re.escape, longest_first))})\\Z", re.IGNORECASE)
+        self._starts = frozenset(text[0] for text in ordered)
+
+    def may_concern(self, text: str) -> bool:
+        """A quick look: False when no marker can begin in `text`."""
+        return any(start in text for start in self._starts)
+
+    def find(self, text: str) -> re.Match[str] | None:
+        return self._any.search(text)
+
+    def begun(self, text: str) -> int:
+        """Where a marker may have begun that later pieces complete; else the text's length."""
+        found = self._begun.search(text)
+        return len(text) if found is None else found.start()
+
+
+_TAIL = 2000
+_LONGEST_UNIT = 8
+_REPEATS = 60
+_RULER_REPEATS = 400
+"""For units without a letter or digit: rulers, tables and drawings repeat honestly."""
+_DENSEST = 0.08
+_REPLACEMENT_SHARE = 0.2
+_FIRST_LOOK = 40
+_LOOK_EVERY = 64
+
+
+def loop_start(text: str) -> int | None:
+    """Where the loop begins in which `text` ends; `None` while it does not end in one."""
+    for size in range(1, _LONGEST_UNIT + 1):
+        unit = text[-size:]
+        if not text.endswith(unit * _REPEATS):
+            continue
+        repeats = _REPEATS if any(map(str.isalnum, unit)) else _RULER_REPEATS
+        if len(unit) == size and text.endswith(unit * repeats):
+            start = len(text)
+            while start >= size and text[start - size : start] == unit:
+                start -= size
+            return start
+    return None
+
+
+def says_nothing_new(text: str) -> bool:
+    """Whether the last stretch of a long text is the same over and over."""
+    if len(text) < _TAIL:
+        return False
+    tail = text[-_TAIL:].encode()
+    return len(zlib.compress(tail, 1)) / len(tail) < _DENSEST
+
+
+def is_undecodable(text: str) -> bool:
+    return text.count("\ufffd") > len(text) * _REPLACEMENT_SHARE
+
+
+class LoopWatch:
+    """Looks at a growing text now and then; says from where on it is worth nothing."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._next_look = _FIRST_LOOK
+        self._parts: list[str] = []
+        self._length = 0
+
+    def take(self, text: str) -> int | None:
+        """Index of the first worthless character of the whole text so far, if it has come to
+        that."""
+        self._parts.append(text)
+        self._length += len(text)
+        if self._length < self._next_look:
+            return None
+        return self._look()
+
+    def _look(self) -> int | None:
+        self._next_look = self._length + _LOOK_EVERY
+        self._text = (self._text + "".join(self._parts))[-2 * _TAIL :]
+        self._parts.clear()
+        dropped = self._length - len(self._text)
+        if is_undecodable(self._text):
+            return dropped
+        start = loop_start(self._text)
+        if start is None and says_nothing_new(self._text):
+            start = len(self._text) - _TAIL
+        return None if start is None else dropped + start
+
 
 _OPENING = ("<think>", "<thinking>")
 _CLOSING = ("</think>", "</thinking>")

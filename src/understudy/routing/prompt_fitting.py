@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from understudy.llm.capabilities import Capabilities, CapabilityBook
 from understudy.llm.messages import ChatRequest, TextPart
 from understudy.llm.openai_wire import without_lengths
-from understudy.routing.candidate import Candidate
-from understudy.routing.repair import Repair
+from understudy.routing.candidates import Candidate
+from understudy.routing.failure_policy import Repair
 from understudy.routing.request import Fit, Prompt, ReplyRequest
 
 _REPLY_RESERVE = 256

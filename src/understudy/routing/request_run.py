@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from understudy.errors import ErrorClass
 from understudy.routing.attempt import RunningAttempt
-from understudy.routing.candidate import Candidate
-from understudy.routing.deadlines import Deadline
+from understudy.routing.candidates import Candidate
+from understudy.routing.failure_policy import Repair
 from understudy.routing.recorder import Offline, Recorder, Skip, Verdict
 from understudy.routing.records import (
     AttemptRecord,
@@ -16,7 +16,6 @@ from understudy.routing.records import (
     ReplyOutcome,
     ReplyRecord,
 )
-from understudy.routing.repair import Repair
 from understudy.routing.request import (
     Answering,
     ReplyEnded,
@@ -25,6 +24,7 @@ from understudy.routing.request import (
     RouterEvent,
     SinkKind,
 )
+from understudy.routing.timeouts import Deadline
 
 MOST_REPAIRS = 2
 """Per request; one per candidate."""

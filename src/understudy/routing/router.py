@@ -12,10 +12,9 @@ from random import Random
 
 from understudy.llm.pricing import PriceBook
 from understudy.routing.attempt import Assignment, RunningAttempt
-from understudy.routing.candidate import Candidate
-from understudy.routing.deadlines import Deadline
+from understudy.routing.candidates import Candidate
 from understudy.routing.evaluation import Judge
-from understudy.routing.offline import offline_reason
+from understudy.routing.failure_policy import offline_reason
 from understudy.routing.recorder import Offline, Recorder, Scrub
 from understudy.routing.records import (
     AttemptObserver,
@@ -29,9 +28,9 @@ from understudy.routing.request import (
     RouterEvent,
 )
 from understudy.routing.request_run import Trip
-from understudy.routing.router_state import Memory
+from understudy.routing.router_state import Memory, Standing, standings
 from understudy.routing.selection import Chooser
-from understudy.routing.standing import Standing, standings
+from understudy.routing.timeouts import Deadline
 
 _CROWD_S = 5.0
 """How soon it is worth coming back when too many wait already."""

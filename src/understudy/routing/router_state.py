@@ -1,16 +1,18 @@
 """What the router remembers from request to request, and from one configuration to the next."""
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
+from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.capabilities import CapabilityBook, ModelKey
-from understudy.routing.candidate import Candidate
-from understudy.routing.cooldown import CooldownBoard
+from understudy.routing.candidates import Candidate
+from understudy.routing.cooldown import CooldownBoard, State
 from understudy.routing.failure_policy import RULES
 from understudy.routing.fair_queue import FairQueue
-from understudy.routing.health import HealthWatch
+from understudy.routing.monitoring import HealthWatch
+from understudy.routing.records import SkipReason
 
 _MINUTE_S = 60
 _RETRY_FLOOR = 5
@@ -92,3 +94,47 @@ class Memory:
         queue = self.queues.setdefault(place, FairQueue(size, length))
         queue.size, queue.length = size, length
         return queue
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    provider: str
+    model: str
+    label: str
+    engine: str
+    state: State
+    """`closed` is usable, `half_open` waits for one attempt to find out."""
+    off: SkipReason | None = None
+    scope: HoldScope | None = None
+    """What is left out: the endpoint, the key or this model alone."""
+    cause: ErrorClass | None = None
+    until: float | None = None
+    """Wall clock."""
+    running: int = 0
+    waiting: int = 0
+    """Requests in line before its server."""
+
+
+def standings(
+    candidates: Iterable[Candidate], memory: Memory, now: float, wall: float
+) -> tuple[Standing, ...]:
+    return tuple(_standing(candidate, memory, now, wall) for candidate in candidates)
+
+
+def _standing(candidate: Candidate, memory: Memory, now: float, wall: float) -> Standing:
+    gate = memory.board.gate(candidate.scope_keys, now)
+    hold, state = gate.hold, State.HALF_OPEN if gate.probes else State.CLOSED
+    queue = memory.queues.get((candidate.provider, candidate.endpoint))
+    return Standing(
+        provider=candidate.provider,
+        model=candidate.model,
+        label=candidate.label,
+        engine=candidate.engine,
+        state=state if hold is None else State.OPEN,
+        off=candidate.off,
+        scope=None if hold is None else hold.key.scope,
+        cause=None if hold is None else hold.cause,
+        until=None if hold is None else wall + hold.until - now,
+        running=memory.running.get(candidate.key, 0),
+        waiting=0 if queue is None else queue.waiting,
+    )

@@ -6,17 +6,16 @@ from random import Random
 
 from understudy.llm.pricing import PriceBook
 from understudy.routing.attempt import Assignment
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import Hold
-from understudy.routing.deadlines import budget
-from understudy.routing.failure_policy import RULES, backoff_s
+from understudy.routing.failure_policy import RULES, Repair, backoff_s
 from understudy.routing.ledger import start_of_next_day
 from understudy.routing.prompt_fitting import Overflow, fitting_prompt
 from understudy.routing.recorder import Skip
 from understudy.routing.records import AttemptRecord, AttemptRole, SkipReason
-from understudy.routing.repair import Repair
 from understudy.routing.request_run import Trip
 from understudy.routing.router_state import Memory
+from understudy.routing.timeouts import budget
 
 _WORTH_WAITING_S = 2.0
 _LEASE_MARGIN_S = 5.0

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
-from understudy.routing.costs import sum_usage
+from understudy.routing.recorder import sum_usage
 from understudy.routing.records import (
     AttemptRecord,
     AttemptRole,

@@ -18,7 +18,7 @@ from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.llm.http import HttpSessions
 from understudy.llm.registry import build_client
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 
 LINE = "say:and the lamp is lit."
 ASK: dict[str, object] = {"model": "understudy", "prompt": "The night falls,"}

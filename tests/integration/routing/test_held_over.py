@@ -17,8 +17,7 @@ from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.testing import ScriptedClient
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.candidate import Candidate
-from understudy.routing.candidates import build_candidates
+from understudy.routing.candidates import Candidate, build_candidates
 from understudy.routing.cooldown import CooldownBoard
 from understudy.routing.cooldown_store import HeldOver
 from understudy.routing.failure_policy import RULES

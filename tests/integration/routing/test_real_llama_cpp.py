@@ -24,7 +24,7 @@ from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
 from understudy.llm.registry import build_client
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.records import AttemptRole, OfflineReason, ReplyOutcome
 from understudy.routing.request import (
     Fit,

@@ -12,7 +12,7 @@ from understudy.config.providers import NamedServer
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.registry import build_client
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.records import AttemptRole
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
 from understudy.routing.router import ModelRouter

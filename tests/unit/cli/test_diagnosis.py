@@ -15,7 +15,7 @@ from understudy.llm.http import HttpSessions
 from understudy.llm.messages import Usage
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.rehearsal.server import Cast, RehearsalServer
-from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.candidates import Candidate, Limits
 
 NOWHERE = Where(ports=())
 READY = ProbeReport(ProbeState.READY)

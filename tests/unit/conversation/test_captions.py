@@ -6,7 +6,7 @@ from understudy.errors import ErrorClass, Rejected
 from understudy.llm.capabilities import Capabilities
 from understudy.llm.messages import ImagePart
 from understudy.llm.testing import Script, ScriptedClient, saying
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.router import ModelRouter
 
 CAT = ImageRef("cat", "image/jpeg", 56, 56, "cat.jpg")

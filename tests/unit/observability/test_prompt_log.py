@@ -12,7 +12,7 @@ from understudy.config.settings import Logging
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.observability.prompt_log import PromptLog
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.request import Fit, Prompt, ReplyRequest, RouterEvent, SinkKind
 from understudy.routing.router import ModelRouter
 

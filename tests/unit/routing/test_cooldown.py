@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.errors import ErrorClass, HoldScope
-from understudy.routing.candidate import ScopeKey
+from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown import CooldownBoard, State
 from understudy.routing.failure_policy import RULES, Opens
 

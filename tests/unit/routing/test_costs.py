@@ -6,7 +6,7 @@ from records import answered, failed
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.pricing import Price, PriceBook
-from understudy.routing.costs import cost_of, sum_usage
+from understudy.routing.recorder import cost_of, sum_usage
 from understudy.routing.records import CostSource
 
 LIST = {"lab/model": Price(1e-6, 2e-6, cache_read_usd=1e-7)}

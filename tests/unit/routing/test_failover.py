@@ -15,7 +15,7 @@ from understudy.errors import (
 from understudy.llm.capabilities import Capabilities
 from understudy.llm.messages import ChatRequest, Finished, ReasoningDelta
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, saying
-from understudy.routing.candidate import Candidate, Limits
+from understudy.routing.candidates import Candidate, Limits
 from understudy.routing.failure_policy import RULES
 from understudy.routing.records import (
     AttemptRole,

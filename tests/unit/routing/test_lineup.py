@@ -5,8 +5,7 @@ from understudy.config.providers import Server
 from understudy.errors import ConfigError
 from understudy.llm.client import LLMClient
 from understudy.llm.testing import ScriptedClient
-from understudy.routing.candidate import Candidate
-from understudy.routing.candidates import build_candidates, waiting_split
+from understudy.routing.candidates import Candidate, build_candidates, waiting_split
 from understudy.routing.records import SkipReason
 
 KEY = {"OPENROUTER_API_KEY": "k"}

@@ -4,7 +4,7 @@ import pytest
 
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
-from understudy.routing.offline import offline_reason
+from understudy.routing.failure_policy import offline_reason
 from understudy.routing.records import (
     AttemptRecord,
     AttemptRole,

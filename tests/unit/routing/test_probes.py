@@ -7,11 +7,11 @@ import pytest
 from understudy.errors import ErrorClass, leaf_of
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, saying
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import State
-from understudy.routing.deadlines import Deadline
 from understudy.routing.records import AttemptRole, OfflineReason
 from understudy.routing.router import RouterRules
+from understudy.routing.timeouts import Deadline
 from unit.routing.walking import Seen, calls, candidate, reply, router, wanted
 
 GOOD = saying("Hello", " there")

@@ -13,11 +13,11 @@ from autojump import AutojumpLoop
 from understudy.errors import ErrorClass, HoldScope, leaf_of
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, Step
-from understudy.routing.candidate import Candidate, Limits
-from understudy.routing.deadlines import budget
+from understudy.routing.candidates import Candidate, Limits
 from understudy.routing.records import AttemptRole, Outcome, ReplyOutcome
 from understudy.routing.request import SinkKind
 from understudy.routing.router import Instruments, ModelRouter
+from understudy.routing.timeouts import budget
 from unit.routing.walking import Observed, Seen, candidate, reply, wanted
 
 REPAIRS = {

@@ -7,7 +7,7 @@ import pytest
 from understudy.errors import ErrorClass, HoldScope, leaf_of
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.testing import SILENCE, Script, ScriptedClient, saying
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import State
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.records import Outcome, SkipReason

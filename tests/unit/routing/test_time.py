@@ -11,11 +11,10 @@ from autojump import AutojumpLoop
 from understudy.errors import ErrorClass, RateLimited, Unreachable
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import SILENCE, Pause, Script, saying
-from understudy.routing.candidate import Limits
-from understudy.routing.deadlines import MIN_SHARE_S, Budget, Deadline
+from understudy.routing.candidates import Limits
 from understudy.routing.records import OfflineReason
 from understudy.routing.router import Instruments, ModelRouter, RouterRules
-from understudy.routing.timeouts import Watch
+from understudy.routing.timeouts import MIN_SHARE_S, Budget, Deadline, Watch
 from unit.routing.walking import calls, candidate, left_open, reply, router, wanted
 
 

@@ -8,7 +8,7 @@ from random import Random
 
 from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
 from understudy.llm.testing import Script, ScriptedClient
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.records import AttemptRecord, ReplyRecord
 from understudy.routing.request import (
     Fit,

@@ -10,7 +10,7 @@ from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.model_list import model_report, read_models
 from understudy.llm.pricing import Price, PriceBook
 from understudy.llm.testing import ScriptedClient, saying
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.monitoring import Scout
 
 KEY = ModelKey("a", "m")

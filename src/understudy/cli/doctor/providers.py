@@ -18,7 +18,7 @@ from understudy.llm.messages import (
     Usage,
 )
 from understudy.llm.model_list import report_failure
-from understudy.routing.candidate import Candidate
+from understudy.routing.candidates import Candidate
 from understudy.routing.records import SkipReason
 
 _TRIAL_S = 60.0
