@@ -25,9 +25,8 @@ from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore
 from understudy.conversation.message_router import MessageRouter
-from understudy.conversation.personas.folder import load_library
+from understudy.conversation.personas.folder import LibraryStamp, library_stamp, load_library
 from understudy.conversation.personas.registry import Personas
-from understudy.conversation.personas.stamp import LibraryStamp, library_stamp
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
 from understudy.observability.alerts import Alerts
 from understudy.observability.ledger_queue import LedgerQueue

@@ -5,10 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from understudy.config.settings import Vision
-from understudy.conversation.captions import Answering, Captioner
 from understudy.conversation.delivery import ImageRef
 from understudy.conversation.dependencies import new_id
-from understudy.conversation.images import Eyes
+from understudy.conversation.images import Answering, Captioner, Eyes
 from understudy.images.intake import ImageSource
 from understudy.images.service import ImageRoom, open_images
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
 
 from understudy.config.settings import Persona as PersonaSettings
 from understudy.conversation.delivery import Place
 from understudy.conversation.lore.matching import MatchSettings
 from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.lore.scene import LoreSettings
+from understudy.conversation.macros import MacroScene, expand, plain
 from understudy.conversation.personas.card import Card
-from understudy.conversation.prompt.persona_prompt import LoreRules, Part
+from understudy.conversation.prompt.persona_prompt import LoreRules, Part, card_values
 
 BUILT_IN_STYLE = (
     "You are {name}, a friendly member of this chat. Be helpful, warm and to the point. "
@@ -131,3 +134,30 @@ def _first(place: Place, by_channel: Mapping[str, str], by_guild: Mapping[str, s
         by_guild.get(place.guild_id or ""),
     )
     return next((key for key in found if key is not None), None)
+
+
+def greetings(persona: Persona, user: str, now: datetime, *, shared: bool) -> tuple[str, ...]:
+    """The card's greetings, ready to be read by `user`; among several people those that are made
+    for groups, where there are any."""
+    card = persona.card
+    if card is None:
+        return ()
+    alone = (card.greeting, *card.alternate_greetings)
+    templates = card.group_greetings if shared and any(card.group_greetings) else alone
+    scene = MacroScene(
+        values={
+            **card_values(card),
+            "char": persona.name,
+            "user": plain(user),
+            "group": plain(user),
+            "groupnotmuted": plain(user),
+            "charifnotgroup": persona.name,
+            "notchar": plain(user),
+        },
+        now=now,
+        random=Random(persona.key),  # noqa: S311 - dice, not secrets
+        seed=persona.key,
+        greetings=alone,
+    )
+    said = (expand(template, scene).strip() for template in templates)
+    return tuple(text for text in said if text)

@@ -7,8 +7,7 @@ import structlog
 from discord import app_commands
 
 from understudy.conversation.inbox import Channel
-from understudy.conversation.personas.greeting import greetings
-from understudy.conversation.personas.registry import Persona
+from understudy.conversation.personas.registry import Persona, greetings
 from understudy.conversation.preferences import server_id
 from understudy.platforms.discord.asking import Asked, IsAdmin, Tree, say, think
 from understudy.platforms.discord.command_context import Desk
