@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from understudy.gateway.app import Gateway
-from understudy.gateway.http import Header
+from understudy.gateway.client_connection import Header
 
 LOCAL = {"host": "127.0.0.1:8006"}
 

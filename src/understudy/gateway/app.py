@@ -13,21 +13,20 @@ from starlette.types import Receive, Scope, Send
 
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.errors import RequestRefused
-from understudy.gateway.admission import Door
+from understudy.gateway.admission import Bodies, Door
 from understudy.gateway.auth import Access, Guest
-from understudy.gateway.bodies import Bodies
-from understudy.gateway.client_connection import KEEP_ALIVE_S, ClientLine
-from understudy.gateway.error_responses import refusal_of
-from understudy.gateway.http import (
+from understudy.gateway.client_connection import (
     JSON,
+    KEEP_ALIVE_S,
     SSE,
+    ClientLine,
     Header,
     answer,
     lifespan,
 )
-from understudy.gateway.model_names import ModelNames
+from understudy.gateway.error_responses import refusal_of
 from understudy.gateway.rate_limits import KeyLimits
-from understudy.gateway.requests import Ask, read_ask, read_completion
+from understudy.gateway.requests import Ask, ModelNames, read_ask, read_completion
 from understudy.gateway.responses import error_body, model_entry, model_list
 from understudy.gateway.streaming import Events, Form, Why, collect, stream, whole
 from understudy.routing.records import Origin

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from understudy.config.settings import GatewayKey
 from understudy.errors import ConfigError, RequestRefused
-from understudy.gateway.http import Header
+from understudy.gateway.client_connection import Header
 from understudy.routing.records import NOBODY, Origin
 
 _FORWARDED = (

@@ -4,6 +4,7 @@ Only what decides something is looked at. Everything else, inline images above a
 bytes it arrived as.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -184,3 +185,22 @@ def _read(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, param: st
 def _wrong(param: str | None, why: str) -> RequestRefused:
     what = f"`{param}` cannot be read" if param else "The body is not a JSON object"
     return RequestRefused(400, "invalid_request", f"{what}: {why}", param=param)
+
+
+WHOLE_ORDER = "understudy"
+
+
+class ModelNames:
+    """What a name means: the whole order, an order of the configuration, or one candidate."""
+
+    def __init__(self, candidates: Iterable[str], orders: Mapping[str, Sequence[str]]) -> None:
+        self._candidates = tuple(dict.fromkeys(candidates))
+        self._orders = {name: tuple(order) for name, order in orders.items()}
+        self._meanings = {name: (name,) for name in self._candidates} | self._orders
+
+    def order(self, name: str) -> tuple[str, ...] | None:
+        """What to walk; `None` is the whole order, for `understudy` and every unknown name."""
+        return self._meanings.get(name)
+
+    def all(self) -> tuple[str, ...]:
+        return (WHOLE_ORDER, *self._orders, *self._candidates)

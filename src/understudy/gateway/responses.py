@@ -5,9 +5,33 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.errors import RequestRefused
-from understudy.gateway.logprobs import Logprobs, logprobs_of
+from understudy.errors import NOT_JSON, RequestRefused
 from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta, Usage
+
+Logprobs = dict[str, object]
+_decode = msgspec.json.Decoder(Logprobs).decode
+
+
+def logprobs_of(outputs: Sequence[TextDelta | ReasoningDelta | ToolCallDelta]) -> Logprobs | None:
+    """Join what came piece by piece, list by list: a chat's `content`, a bare text's `tokens`,
+    `token_logprobs` and so on. What is in no such shape is left out."""
+    joined: dict[str, list[object]] = {}
+    for told in _told(outputs):
+        for name, values in told.items():
+            if isinstance(values, list):
+                joined.setdefault(name, []).extend(values)
+    return dict(joined) or None
+
+
+def _told(outputs: Iterable[TextDelta | ReasoningDelta | ToolCallDelta]) -> Iterable[Logprobs]:
+    for output in outputs:
+        if isinstance(output, TextDelta):
+            for piece in output.logprobs:
+                try:
+                    yield _decode(piece)
+                except NOT_JSON:
+                    continue
+
 
 Output = TextDelta | ReasoningDelta | ToolCallDelta
 
@@ -237,3 +261,69 @@ class Envelope:
         self, kind: str, choices: Sequence[_Choice | _ChunkChoice], usage: Usage | None
     ) -> _Answer:
         return _Answer(self.id, kind, self.created, self.model, choices, usage_of(usage))
+
+
+class _Choice(msgspec.Struct):
+    text: str
+    finish_reason: str | None = None
+    index: int = 0
+    logprobs: Logprobs | None = None
+
+
+class _Answer(msgspec.Struct, omit_defaults=True):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[_Choice]
+    usage: UsagePiece | None = None
+    error: ErrorPiece | None = None
+
+
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionEnvelope:
+    """What all parts of one text have in common; the counterpart of a chat's `Envelope`."""
+
+    id: str
+    created: int
+    model: str
+
+    def whole(
+        self, text: str, outputs: Sequence[Output], finish_reason: str | None, usage: Usage | None
+    ) -> bytes:
+        choice = _Choice(text, finish_reason, logprobs=logprobs_of(outputs))
+        return _encode(self._answer([choice], usage))
+
+    def role(self) -> bytes:
+        """Nothing: a text has no speaker."""
+        return b""
+
+    def output(self, event: Output) -> bytes:
+        """The frames of one piece of text: as they came from the server, or made anew."""
+        if event.raw:
+            return frames(event.raw)
+        if not isinstance(event, TextDelta):
+            return b""
+        return self._frame(_Choice(event.text, logprobs=logprobs_of([event])))
+
+    def finish(self, reason: str | None) -> bytes:
+        return self._frame(_Choice("", reason))
+
+    def usage(self, usage: Usage | None) -> bytes:
+        return b"" if usage is None else frame(_encode(self._answer([], usage)))
+
+    def broken(self, refusal: RequestRefused) -> bytes:
+        answer = self._answer([_Choice("", "error")])
+        answer.error = error_of(refusal)
+        return frame(_encode(answer))
+
+    def _frame(self, choice: _Choice) -> bytes:
+        return frame(_encode(self._answer([choice])))
+
+    def _answer(self, choices: list[_Choice], usage: Usage | None = None) -> _Answer:
+        return _Answer(
+            self.id, "text_completion", self.created, self.model, choices, usage_of(usage)
+        )

@@ -4,10 +4,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 
 from understudy.errors import RequestRefused
-from understudy.gateway.client_connection import ClientLine
-from understudy.gateway.completion_answers import CompletionEnvelope
-from understudy.gateway.http import Header
-from understudy.gateway.responses import DONE, Envelope, Output
+from understudy.gateway.client_connection import ClientLine, Header
+from understudy.gateway.responses import DONE, CompletionEnvelope, Envelope, Output
 from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Answering, AttemptEnded, ReplyEnded, RouterEvent

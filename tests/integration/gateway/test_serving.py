@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from gateway_world import world
-from understudy.gateway.http import answer
+from understudy.gateway.client_connection import answer
 from understudy.http_server.server import WebServer
 
 

@@ -4,7 +4,7 @@ from itertools import chain, repeat
 import pytest
 
 from understudy.errors import RequestRefused
-from understudy.gateway.bodies import Bodies
+from understudy.gateway.admission import Bodies
 
 
 class Sender:
