@@ -19,8 +19,7 @@ from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, Refused, answered, read_json
-from understudy.platforms.web.listener import listen
-from understudy.platforms.web.live import Rooms
+from understudy.platforms.web.live import Rooms, listen
 from understudy.platforms.web.serializers import Json, line_entry, overview_row
 
 PLATFORM = "web"

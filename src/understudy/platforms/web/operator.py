@@ -13,7 +13,7 @@ from starlette.routing import Route
 from understudy.errors import ConfigError, StorageError
 from understudy.platforms.web.api import Refused, answered, read_json
 from understudy.platforms.web.attempt_feed import Feed
-from understudy.platforms.web.listener import PING_S, event
+from understudy.platforms.web.live import PING_S, event
 from understudy.platforms.web.serializers import Json, attempt_row, reply_row
 from understudy.platforms.web.templates import Face, page
 from understudy.routing.ledger import LedgerReader, UsagePoint

@@ -13,14 +13,13 @@ from understudy.config.settings import Web
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.platforms.web.attempt_feed import Feed
-from understudy.platforms.web.auth import Access, is_loopback
+from understudy.platforms.web.auth import Access, check_host, is_loopback, operator_token
 from understudy.platforms.web.chat import Answers, ChatApi, Eyes, Memory
 from understudy.platforms.web.live import Rooms
 from understudy.platforms.web.operator import CandidateView, Desk, OperatorPages, Switches
 from understudy.platforms.web.personas import PersonaDesk, PersonaPages
 from understudy.platforms.web.site import ReadPage, SiteParts, build_site
 from understudy.platforms.web.templates import Face
-from understudy.platforms.web.tokens import check_host, operator_token
 from understudy.routing.ledger import LedgerReader
 
 

@@ -10,9 +10,10 @@ from understudy.platforms.web.auth import (
     SESSION_S,
     Access,
     Level,
+    check_host,
     is_loopback,
+    operator_token,
 )
-from understudy.platforms.web.tokens import check_host, operator_token
 
 
 class Clock:
