@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from chaos.books import Books, Entry
 from chaos.witness import Call, Question
-from understudy.platforms.discord.pages import CUT_OFF
+from understudy.platforms.discord.rendering import CUT_OFF
 
 _CUT = f"-# {CUT_OFF}"
 

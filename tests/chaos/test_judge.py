@@ -9,7 +9,7 @@ import pytest
 from chaos.books import Books, Entry
 from chaos.judge import Answer, Evidence, judge
 from chaos.witness import Call, Question, Told
-from understudy.platforms.discord.pages import CUT_OFF
+from understudy.platforms.discord.rendering import CUT_OFF
 
 
 def _question(number: int, author: str = "ann") -> Question:

@@ -2,7 +2,7 @@ import pytest
 
 from understudy.config.settings import Access, Discord
 from understudy.conversation.delivery import Author, Place
-from understudy.platforms.discord.access import refusal
+from understudy.platforms.discord.inbound import refusal
 
 ANN = Author("1", "Ann", roles=frozenset({"r1"}))
 GENERAL = Place("discord", "c1", guild_id="g1")

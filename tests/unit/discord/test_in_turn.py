@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import Hashable
 
-from understudy.platforms.discord.in_turn import InTurn
+from understudy.platforms.discord.ingest import InTurn
 
 
 async def test_work_under_one_key_waits_and_other_work_does_not() -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import discord
 
-from understudy.platforms.discord.pages import Controls
+from understudy.platforms.discord.rendering import Controls
 
 _PREFIX = "understudy"
 _LOOK_BACK = 30

@@ -3,11 +3,15 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import discord
+from discord import app_commands
+
 from understudy.config.settings import Persona as PersonaSettings
 from understudy.conversation.delivery import Place
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
+from understudy.platforms.discord.rendering import split
 
 PRIVACY = (
     "I read the messages of channels I can see, to decide whether to answer. I keep them as this "
@@ -54,3 +58,24 @@ class Desk:
     """Of the configuration of this moment."""
     try_lore: Callable[[str, Place], str] = lambda _text, _place: "There are no lorebooks."
     """Which entries a text brings up at a place, and the prompt it ends in."""
+
+
+Client = discord.AutoShardedClient
+Asked = discord.Interaction[Client]
+Tree = app_commands.CommandTree[Client]
+IsAdmin = Callable[[int], bool]
+"""Whether that user may do everything."""
+
+
+async def say(asked: Asked, text: str) -> None:
+    """The answer, seen only by who asked."""
+    if not asked.response.is_done():
+        await think(asked)
+    for part in split(text)[:3]:
+        await asked.followup.send(
+            part, ephemeral=True, allowed_mentions=discord.AllowedMentions.none()
+        )
+
+
+async def think(asked: Asked) -> None:
+    await asked.response.defer(ephemeral=True, thinking=True)

@@ -11,8 +11,15 @@ from discord import app_commands
 
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
-from understudy.platforms.discord.asking import Asked, Client, IsAdmin, Tree, say, think
-from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.command_context import (
+    Asked,
+    Client,
+    Desk,
+    IsAdmin,
+    Tree,
+    say,
+    think,
+)
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.persona_commands import add_persona
 

@@ -11,7 +11,7 @@ from understudy.config.settings import Discord
 from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyTask
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.buttons import still_running
-from understudy.platforms.discord.pages import CUT_OFF, Page, finished, in_progress
+from understudy.platforms.discord.rendering import CUT_OFF, Page, finished, in_progress
 from understudy.platforms.discord.resume import Earlier
 from understudy.platforms.discord.sender import PASSING, Connected, Post, patiently
 from understudy.platforms.discord.typing_indicator import TypingSign

@@ -1,6 +1,9 @@
 """What happens to messages, told to the MessageRouter: in order, and for as long as it takes."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import discord
@@ -8,9 +11,28 @@ import discord
 from understudy.conversation.delivery import Inbound
 from understudy.conversation.message_router import MessageRouter
 from understudy.platforms.discord.backfill import Gaps
-from understudy.platforms.discord.in_turn import InTurn
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.retry import insist
+
+
+class InTurn:
+    """Work under one key is done one after the other, in the order in which it came."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Hashable, asyncio.Lock] = {}
+        self._waiting: Counter[Hashable] = Counter()
+
+    @asynccontextmanager
+    async def of(self, key: Hashable) -> AsyncIterator[None]:
+        self._waiting[key] += 1
+        try:
+            async with self._locks.setdefault(key, asyncio.Lock()):
+                yield
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key], self._locks[key]
+
 
 Read = Callable[[discord.Message], Awaitable[Inbound | None]]
 """None for a message that is none of the bot's business."""

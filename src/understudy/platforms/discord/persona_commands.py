@@ -9,8 +9,7 @@ from discord import app_commands
 from understudy.conversation.inbox import Channel
 from understudy.conversation.personas.registry import Persona, greetings
 from understudy.conversation.preferences import server_id
-from understudy.platforms.discord.asking import Asked, IsAdmin, Tree, say, think
-from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.command_context import Asked, Desk, IsAdmin, Tree, say, think
 from understudy.platforms.discord.inbound import PLATFORM, place_in
 from understudy.platforms.discord.rendering import split
 

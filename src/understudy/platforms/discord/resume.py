@@ -7,7 +7,7 @@ import discord
 
 from understudy.conversation.delivery import ReplyTask
 from understudy.errors import Undeliverable
-from understudy.platforms.discord.pages import Page, pointer
+from understudy.platforms.discord.rendering import Page, pointer
 from understudy.platforms.discord.sender import PASSING, Post
 
 _OFFLINE_YOUNG_S = 120.0

@@ -14,7 +14,7 @@ import structlog
 from understudy.conversation.delivery import ReplyTask
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.buttons import view_of
-from understudy.platforms.discord.pages import FILE_NAME, Page
+from understudy.platforms.discord.rendering import FILE_NAME, Page
 
 T = TypeVar("T")
 Connected = Callable[[], Awaitable[discord.Client]]
