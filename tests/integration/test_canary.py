@@ -29,7 +29,7 @@ from understudy.conversation.delivery import Addressed, Author, Inbound, Place
 from understudy.errors import ConfigError
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.testing import ScriptedClient
-from understudy.observability.log_observer import LogObserver
+from understudy.observability.events import LogObserver
 from understudy.observability.logs import Logs
 from understudy.observability.reply_report import tell
 from understudy.observability.traces import Traces

@@ -29,8 +29,8 @@ from understudy.conversation.personas.folder import LibraryStamp, library_stamp,
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
 from understudy.observability.alerts import Alerts
+from understudy.observability.events import LogObserver
 from understudy.observability.ledger_queue import LedgerQueue
-from understudy.observability.log_observer import LogObserver
 from understudy.observability.logs import Logs
 from understudy.observability.prompt_log import PromptLog
 from understudy.routing.cooldown_store import HeldOver

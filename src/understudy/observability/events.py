@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final
 
+import structlog
+
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage
+from understudy.observability import events
 from understudy.routing.records import (
     AttemptRecord,
     BreakerChange,
@@ -150,3 +153,19 @@ def _breaker_fields(change: BreakerChange) -> dict[str, Field | None]:
 
 def _said(told: dict[str, Field | None]) -> dict[str, Field]:
     return {name: value for name, value in told.items() if value is not None}
+
+
+class LogObserver:
+    """One log event per attempt and one per reply."""
+
+    def __init__(self) -> None:
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("understudy.routing")
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        self._tell(events.attempt_level(record), events.ATTEMPT, events.attempt_fields(record))
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        self._tell(events.reply_level(record), events.REPLY, events.reply_fields(record))
+
+    def _tell(self, level: str, event: str, told: dict[str, events.Field]) -> None:
+        getattr(self._log, level)(event, **told)

@@ -7,8 +7,7 @@ import structlog
 from records import answered, failed
 from understudy.config.settings import Logging
 from understudy.errors import ErrorClass
-from understudy.observability.events import ATTEMPT, TELLING, attempt_fields
-from understudy.observability.log_observer import LogObserver
+from understudy.observability.events import ATTEMPT, TELLING, LogObserver, attempt_fields
 from understudy.observability.logs import Logs
 from understudy.routing.records import AttemptRecord
 
