@@ -1,12 +1,19 @@
 """`understudy demo`: see failover work without keys, models or network."""
 
 import asyncio
+import tempfile
 import webbrowser
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from understudy.cli.options import Verbose
+from understudy.config.load import Config, parse_config
+from understudy.config.masking import as_yaml
+from understudy.rehearsal.server import Cast, RehearsalServer
 
 
 def demo(
@@ -30,9 +37,9 @@ def demo(
 
 
 async def _say(text: str, *, verbose: bool) -> None:
+    from understudy.cli.demo import staged
     from understudy.cli.one_shot import EXIT_OFFLINE, ask_once
     from understudy.cli.options import logs_for
-    from understudy.cli.staged import staged
     from understudy.routing.records import describe_route
 
     async with staged(port=0) as config:
@@ -46,8 +53,8 @@ async def _say(text: str, *, verbose: bool) -> None:
 
 async def _show(port: int, *, verbose: bool, browser: bool) -> None:
     from understudy.app.run import running, until_told_to_stop
+    from understudy.cli.demo import staged
     from understudy.cli.options import logs_for
-    from understudy.cli.staged import staged
 
     async with staged(port=port) as config:
         logs = logs_for(config, verbose=verbose, in_dialogue=True)
@@ -65,3 +72,28 @@ async def _show(port: int, *, verbose: bool, browser: bool) -> None:
             if browser:
                 await asyncio.to_thread(webbrowser.open, everything.web.url)
             await until_told_to_stop()
+
+
+ACTS = (("rehearsal-a", "e429", 0.0), ("rehearsal-b", "cut", 0.15), ("rehearsal-c", "ok", 0.04))
+"""Name, part, and seconds per word: what breaks off is slow enough to be seen before it goes."""
+
+
+@asynccontextmanager
+async def staged(*, port: int) -> AsyncGenerator[Config]:
+    """Servers that live as long as this context; what the bot keeps is thrown away after it."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-demo-")))
+        servers: dict[str, object] = {}
+        for name, part, pause_s in ACTS:
+            cast = Cast(word_pause_s=pause_s)
+            server = await stack.enter_async_context(RehearsalServer(part, cast=cast))
+            servers[name] = {"engine": "openai", "base_url": server.base_url}
+        text = as_yaml(
+            {
+                "model": {"provider_order": list(servers), "servers": servers},
+                "web": {"port": port},
+                "storage": {"url": f"sqlite:///{folder}/understudy.db"},
+                "persona": {"folder": str(folder / "personas")},
+            }
+        )
+        yield parse_config(text, {})
