@@ -3,30 +3,8 @@
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from watchfiles import awatch
-
 _LOOK_EVERY_MS = 2000
 """Beside being told: some file systems tell nothing."""
-
-
-async def watch_config(path: Path, known: Stamp) -> AsyncGenerator[None]:
-    """Yield once for each change since the files had the stamp `known`.
-
-    Looks at the folder: editors replace a file instead of writing into it.
-    """
-    folder = path.parent
-    async for _ in awatch(
-        folder,
-        watch_filter=lambda _change, changed: Path(changed).name in (path.name, ".env"),
-        recursive=False,
-        debounce=200,
-        rust_timeout=_LOOK_EVERY_MS,
-        yield_on_timeout=True,
-    ):
-        now = stamp(path)
-        if now != known:
-            known = now
-            yield
 
 
 Stamp = tuple[int, ...]
@@ -43,3 +21,25 @@ def _of(path: Path) -> Stamp:
     except OSError:
         return (0, 0)
     return (found.st_mtime_ns, found.st_size)
+
+
+async def watch_config(path: Path, known: Stamp) -> AsyncGenerator[None]:
+    """Yield once for each change since the files had the stamp `known`.
+
+    Looks at the folder: editors replace a file instead of writing into it.
+    """
+    from watchfiles import awatch
+
+    folder = path.parent
+    async for _ in awatch(
+        folder,
+        watch_filter=lambda _change, changed: Path(changed).name in (path.name, ".env"),
+        recursive=False,
+        debounce=200,
+        rust_timeout=_LOOK_EVERY_MS,
+        yield_on_timeout=True,
+    ):
+        now = stamp(path)
+        if now != known:
+            known = now
+            yield

@@ -263,24 +263,21 @@ class Envelope:
         return _Answer(self.id, kind, self.created, self.model, choices, usage_of(usage))
 
 
-class _Choice(msgspec.Struct):
+class _CompletionChoice(msgspec.Struct):
     text: str
     finish_reason: str | None = None
     index: int = 0
     logprobs: Logprobs | None = None
 
 
-class _Answer(msgspec.Struct, omit_defaults=True):
+class _CompletionAnswer(msgspec.Struct, omit_defaults=True):
     id: str
     object: str
     created: int
     model: str
-    choices: list[_Choice]
+    choices: list[_CompletionChoice]
     usage: UsagePiece | None = None
     error: ErrorPiece | None = None
-
-
-_encode = msgspec.json.encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +291,7 @@ class CompletionEnvelope:
     def whole(
         self, text: str, outputs: Sequence[Output], finish_reason: str | None, usage: Usage | None
     ) -> bytes:
-        choice = _Choice(text, finish_reason, logprobs=logprobs_of(outputs))
+        choice = _CompletionChoice(text, finish_reason, logprobs=logprobs_of(outputs))
         return _encode(self._answer([choice], usage))
 
     def role(self) -> bytes:
@@ -307,23 +304,25 @@ class CompletionEnvelope:
             return frames(event.raw)
         if not isinstance(event, TextDelta):
             return b""
-        return self._frame(_Choice(event.text, logprobs=logprobs_of([event])))
+        return self._frame(_CompletionChoice(event.text, logprobs=logprobs_of([event])))
 
     def finish(self, reason: str | None) -> bytes:
-        return self._frame(_Choice("", reason))
+        return self._frame(_CompletionChoice("", reason))
 
     def usage(self, usage: Usage | None) -> bytes:
         return b"" if usage is None else frame(_encode(self._answer([], usage)))
 
     def broken(self, refusal: RequestRefused) -> bytes:
-        answer = self._answer([_Choice("", "error")])
+        answer = self._answer([_CompletionChoice("", "error")])
         answer.error = error_of(refusal)
         return frame(_encode(answer))
 
-    def _frame(self, choice: _Choice) -> bytes:
+    def _frame(self, choice: _CompletionChoice) -> bytes:
         return frame(_encode(self._answer([choice])))
 
-    def _answer(self, choices: list[_Choice], usage: Usage | None = None) -> _Answer:
-        return _Answer(
+    def _answer(
+        self, choices: list[_CompletionChoice], usage: Usage | None = None
+    ) -> _CompletionAnswer:
+        return _CompletionAnswer(
             self.id, "text_completion", self.created, self.model, choices, usage_of(usage)
         )

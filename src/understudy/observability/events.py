@@ -15,7 +15,6 @@ import structlog
 
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage
-from understudy.observability import events
 from understudy.routing.records import (
     AttemptRecord,
     BreakerChange,
@@ -162,10 +161,10 @@ class LogObserver:
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("understudy.routing")
 
     def attempt_ended(self, record: AttemptRecord) -> None:
-        self._tell(events.attempt_level(record), events.ATTEMPT, events.attempt_fields(record))
+        self._tell(attempt_level(record), ATTEMPT, attempt_fields(record))
 
     def reply_ended(self, record: ReplyRecord) -> None:
-        self._tell(events.reply_level(record), events.REPLY, events.reply_fields(record))
+        self._tell(reply_level(record), REPLY, reply_fields(record))
 
-    def _tell(self, level: str, event: str, told: dict[str, events.Field]) -> None:
+    def _tell(self, level: str, event: str, told: dict[str, Field]) -> None:
         getattr(self._log, level)(event, **told)

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from understudy.gateway import http
+from understudy.gateway.client_connection import answer
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.platforms.web.chat import BROWSER_COOKIE
@@ -23,7 +23,7 @@ HASTY = ClientLimits(head_s=0.1, body_s=0.1)
 async def hello(_scope: Scope, receive: Receive, send: Send) -> None:
     while (await receive()).get("more_body"):
         pass
-    await http.answer(send, 200, [], b"hello")
+    await answer(send, 200, [], b"hello")
 
 
 async def _said(server: WebServer, *pieces: bytes) -> bytes:
@@ -103,7 +103,7 @@ async def test_nobody_who_is_being_answered_makes_room() -> None:
     async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
         asking.set()
         await gate.wait()
-        await http.answer(send, 200, [], b"hello")
+        await answer(send, 200, [], b"hello")
 
     request = BEGINNING + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
     async with WebServer(slow, "127.0.0.1", 0, limits=ClientLimits(connections=1)) as server:
@@ -118,7 +118,7 @@ async def test_nobody_who_is_being_answered_makes_room() -> None:
 async def test_a_slow_answer_is_none_of_it() -> None:
     async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
         await asyncio.sleep(HASTY.head_s * 3)
-        await http.answer(send, 200, [], b"hello")
+        await answer(send, 200, [], b"hello")
 
     async with WebServer(slow, "127.0.0.1", 0, limits=HASTY) as server:
         said = await _said(server, BEGINNING + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
