@@ -25,5 +25,9 @@ def understudy(
 
 def plain_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """No keys or switches of whoever runs the tests."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "PYTHONPATH")
+        if name in os.environ
+    }
     return {**kept, "PYTHONUTF8": "1", **(env or {})}

@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from tempfile import mkdtemp
 
-from chaos.play import play
-from chaos.size import Size
+from chaos.run_size import Size
+from chaos.scenario import play
 
 _SHOWN = 40
 

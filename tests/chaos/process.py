@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
-from chaos.books import pages
 from chaos.clock import JumpingClock
+from chaos.ledger_check import pages
 from chaos.servers import LAST, REAL
 from discord_double.double import DiscordDouble
 

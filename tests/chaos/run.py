@@ -5,12 +5,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from chaos.books import Entry, read_books, running_questions
 from chaos.clock import JumpingClock
-from chaos.judge import Answer, Evidence, missing
+from chaos.invariants import Answer, Evidence, missing
+from chaos.ledger_check import Entry, read_books, running_questions
+from chaos.observations import Question, Witness
 from chaos.process import NOTICE, BotProcess
-from chaos.size import Size
-from chaos.witness import Question, Witness
+from chaos.run_size import Size
 from discord_double.double import DiscordDouble, buttons_of
 from discord_double.payloads import Json, moment
 

@@ -11,7 +11,7 @@ from random import Random
 import aiohttp
 from aiohttp import web
 
-from chaos.witness import Call, Witness
+from chaos.observations import Call, Witness
 from llama_server import llama_server
 from tiny_model import make_tiny_model
 from understudy.rehearsal.faults import FAULTS, Behaviour, behaviour

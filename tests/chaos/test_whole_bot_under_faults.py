@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.judge import Verdict
-from chaos.play import play
-from chaos.size import Size
+from chaos.invariants import Verdict
+from chaos.run_size import Size
+from chaos.scenario import play
 
 
 @pytest.mark.slow

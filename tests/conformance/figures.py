@@ -9,7 +9,7 @@ import aiohttp
 
 from conformance.subject import Outcome, Sink, Wish
 from conformance.table import FALLBACK, FULL, MakeSubject, Pace, stage
-from gateway_world import world
+from gateway_setup import world
 from understudy.rehearsal.server import RehearsalServer
 
 SHOWN, APPENDED, HELD = Wish(Sink.EDITABLE), Wish(Sink.APPEND_ONLY), Wish(Sink.HELD)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from records import answered, reply
-from talk import ANN, BOB, LOUNGE, WEB, message
+from conversation_driver import ANN, BOB, LOUNGE, WEB, message
+from sample_records import answered, reply
 from understudy.conversation.delivery import Author, ImageRef, Inbound
 from understudy.conversation.inbox import (
     Batch,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from talk import ANN, LOUNGE, message
+from conversation_driver import ANN, LOUNGE, message
 from understudy.conversation.inbox import Channel
 from understudy.conversation.participation import Standing
 from understudy.conversation.preferences import (

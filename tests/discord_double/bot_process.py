@@ -17,10 +17,10 @@ from discord.gateway import DiscordWebSocket
 from discord.http import Route
 from yarl import URL
 
-from discord_double.stage import QUICK_EDITS, SWIFT
-from records import answered, reply
-from talk import FIT
-from talk import settings as quick_settings
+from conversation_driver import FIT
+from conversation_driver import settings as quick_settings
+from discord_double.bot_setup import QUICK_EDITS, SWIFT
+from sample_records import answered, reply
 from understudy.config.settings import Participation
 from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.message_router import MessageRouter

@@ -10,7 +10,7 @@ from discord_double import payloads
 from discord_double.gateway import Gateway
 from discord_double.payloads import Json
 from discord_double.rest import Call, Exchange, Fault, Rest
-from discord_double.world import World
+from discord_double.state import World
 
 T = TypeVar("T")
 

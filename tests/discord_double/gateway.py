@@ -8,7 +8,7 @@ from aiohttp import WSMsgType, web
 
 from discord_double import payloads
 from discord_double.payloads import Json
-from discord_double.world import World
+from discord_double.state import World
 
 MESSAGE_CONTENT = 1 << 15
 DIRECT_MESSAGES = 1 << 12

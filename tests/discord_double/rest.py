@@ -13,7 +13,7 @@ from aiohttp import web
 from discord_double import payloads
 from discord_double.gateway import Gateway
 from discord_double.payloads import Json
-from discord_double.world import Refusal, Window, World
+from discord_double.state import Refusal, Window, World
 
 BODY = web.RequestKey("body", dict[str, Any])
 FILES = web.RequestKey("files", list[tuple[str, bytes]])

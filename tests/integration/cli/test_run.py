@@ -3,8 +3,8 @@ import urllib.request
 from asyncio import to_thread as in_thread
 from pathlib import Path
 
+from bot_process import ask_gateway, running_bot
 from command import understudy
-from running import ask_gateway, running_bot
 from understudy.rehearsal.server import RehearsalServer
 
 CONFIG = """\

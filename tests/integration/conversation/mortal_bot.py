@@ -12,8 +12,8 @@ import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from records import answered, reply
-from talk import message, settings
+from conversation_driver import message, settings
+from sample_records import answered, reply
 from understudy.conversation.delivery import Author, OfflineNotice, Place, Reply, ReplyTask
 from understudy.conversation.dependencies import Surroundings
 from understudy.conversation.message_router import MessageRouter

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from talk import LOUNGE, Talk, message, settings
+from conversation_driver import LOUNGE, Talk, message, settings
 from understudy.conversation.delivery import Author
 from understudy.storage.stores import open_storage
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from conversation_driver import QUICK, offline_record, settings
 from discord_double import payloads
+from discord_double.bot_setup import QUICK_EDITS, Stage
 from discord_double.double import DiscordDouble, buttons_of, pings_of
 from discord_double.gateway import GUILD_MESSAGES, MESSAGE_CONTENT
 from discord_double.payloads import Json
 from discord_double.rest import Fault
-from discord_double.stage import QUICK_EDITS, Stage
-from talk import QUICK, offline_record, settings
 from understudy.config.settings import Participation, Settings
 from understudy.conversation.inbox import Channel
 from understudy.errors import ConfigError

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from conversation_driver import settings
+from discord_double.bot_setup import QUICK_EDITS, Stage
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.rest import Exchange
-from discord_double.stage import QUICK_EDITS, Stage
-from talk import settings
 from understudy.conversation.inbox import Channel
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from discord_double import payloads
 from discord_double.double import DiscordDouble, buttons_of, pings_of
 from discord_double.payloads import Json
 from discord_double.rest import Fault
-from discord_double.world import Window
+from discord_double.state import Window
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import (
     Author,

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from busy_inbox import BusyInbox
+from conversation_driver import settings
 from discord_double import payloads
+from discord_double.bot_setup import QUICK_EDITS, SWIFT, Stage
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.rest import Fault
-from discord_double.stage import QUICK_EDITS, SWIFT, Stage
-from talk import settings
 from understudy.conversation.inbox import Channel, InboxStore
 from understudy.platforms.discord.inbound import FoundImage
 from understudy.storage.in_memory_inbox import MemoryInbox

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionToolParam, ChatCompletionUserMessageParam
 from pydantic import SecretStr
 
-from gateway_world import world
+from gateway_setup import world
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI, RateLimitError
 from pydantic import SecretStr
 
-from gateway_world import World, gateway_over, world
+from gateway_setup import World, gateway_over, world
 from llama_server import llama_server
 from tiny_model import make_tiny_model
 from understudy.config.providers import NamedServer

@@ -5,7 +5,7 @@ import json
 import aiohttp
 import pytest
 
-from gateway_world import World, world
+from gateway_setup import World, world
 from understudy.rehearsal.script import in_turn
 
 LINE = "say:The lamp is lit tonight."

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import aiohttp
 
-from gateway_world import candidate, gateway_over
+from gateway_setup import candidate, gateway_over
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.llm.http import HttpSessions
 from understudy.rehearsal.server import RehearsalServer

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from gateway_world import world
+from gateway_setup import world
 from understudy.gateway.client_connection import answer
 from understudy.http_server.server import WebServer
 

@@ -14,7 +14,7 @@ from understudy.llm.messages import ImagePart
 from understudy.platforms.web.chat import Eyes, Upload
 from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, attempt, says
-from web_site import LOCAL, NOW, Stand, stand
+from web_setup import LOCAL, NOW, Stand, stand
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 

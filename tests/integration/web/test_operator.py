@@ -10,7 +10,7 @@ import pytest
 from operator_double import Board, failed, reply
 from understudy.errors import ErrorClass
 from web_double import attempt
-from web_site import LOCAL, NOW, stand
+from web_setup import LOCAL, NOW, stand
 
 OPERATOR = {"Authorization": "Bearer operator"}
 

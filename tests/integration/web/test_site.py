@@ -16,7 +16,7 @@ from understudy.platforms.web.chat import BROWSER_COOKIE, MAX_TEXT, Eyes, Upload
 from understudy.platforms.web.templates import Face
 from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, says
-from web_site import CHAT, site
+from web_setup import CHAT, site
 
 
 async def test_a_reply_streams_and_ends_with_its_route() -> None:

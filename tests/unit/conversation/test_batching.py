@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talk import ANN, BOB, LOUNGE, message
+from conversation_driver import ANN, BOB, LOUNGE, message
 from understudy.config.settings import Conversation
 from understudy.conversation.batching import BatchRules, Plan, plan
 from understudy.conversation.delivery import Author

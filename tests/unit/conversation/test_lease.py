@@ -1,6 +1,6 @@
 """Holding a batch while its reply is made."""
 
-from talk import WEB, Clock, message
+from conversation_driver import WEB, Clock, message
 from understudy.conversation.inbox import LEASE_S, Channel, Claim, Decision, InboxStore
 from understudy.conversation.lease import Lease
 from understudy.storage.in_memory_inbox import MemoryInbox

@@ -5,7 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from talk import ANN, BOB, LOUNGE, WEB, Clock, Talk, message, offline_record, settings
+from conversation_driver import (
+    ANN,
+    BOB,
+    LOUNGE,
+    WEB,
+    Clock,
+    Talk,
+    message,
+    offline_record,
+    settings,
+)
 from understudy.config.settings import Conversation, Participation
 from understudy.conversation.delivery import Addressed
 from understudy.conversation.inbox import Channel

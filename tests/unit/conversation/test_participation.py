@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talk import ANN, BOB, LOUNGE, message
+from conversation_driver import ANN, BOB, LOUNGE, message
 from understudy.config.settings import ConversationMode, Participation, QuietHours
 from understudy.conversation.activity import Mood
 from understudy.conversation.delivery import Addressed, Author, Inbound, Place

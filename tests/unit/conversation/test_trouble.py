@@ -1,6 +1,6 @@
 """When the database refuses for a while, and when time leaps under a running reply."""
 
-from talk import WEB, Clock, Talk, message, offline_record
+from conversation_driver import WEB, Clock, Talk, message, offline_record
 from understudy.conversation.inbox import LEASE_S, Channel, Ending, Wait
 from understudy.errors import StorageError
 from understudy.routing.records import OfflineReason, ReplyRecord

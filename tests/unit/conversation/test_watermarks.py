@@ -1,4 +1,4 @@
-from talk import LOUNGE, WEB, message
+from conversation_driver import LOUNGE, WEB, message
 from understudy.conversation.inbox import Decision, Watermark
 from understudy.storage.in_memory_inbox import MemoryInbox
 

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from records import NOON, answered, failed, skipped
+from sample_records import NOON, answered, failed, skipped
 from understudy.errors import ErrorClass
 from understudy.observability.alerts import Alerts
 from understudy.routing.records import AttemptRecord, SkipReason

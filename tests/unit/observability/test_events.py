@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from records import answered, attempt, failed, reply, skipped
+from sample_records import answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.observability.events import LogObserver

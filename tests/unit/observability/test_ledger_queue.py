@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from structlog.testing import capture_logs
 
-from records import answered, reply
+from sample_records import answered, reply
 from understudy.errors import StorageError
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.routing.records import ReplyRecord

@@ -4,7 +4,7 @@ import logging
 
 import structlog
 
-from records import answered, failed
+from sample_records import answered, failed
 from understudy.config.settings import Logging
 from understudy.errors import ErrorClass
 from understudy.observability.events import ATTEMPT, TELLING, LogObserver, attempt_fields

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from records import answered, attempt, failed, reply, skipped
+from sample_records import answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource

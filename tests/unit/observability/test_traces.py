@@ -11,7 +11,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from records import NOON, answered, failed, reply, skipped
+from sample_records import NOON, answered, failed, reply, skipped
 from understudy.config.settings import Telemetry
 from understudy.errors import ErrorClass, HoldScope
 from understudy.observability.traces import open_traces

@@ -10,7 +10,7 @@ from understudy.routing.records import AttemptRole, OfflineReason, ReplyOutcome
 from understudy.routing.request import Restarted, SinkKind
 from understudy.routing.router import RouterRules
 from understudy.routing.timeouts import Deadline
-from unit.routing.walking import calls, candidate, reply, router, wanted
+from unit.routing.router_driver import calls, candidate, reply, router, wanted
 
 GOOD = saying("Hello", " there")
 

@@ -25,7 +25,7 @@ from understudy.routing.records import (
 )
 from understudy.routing.request import Fit, Prompt, SinkKind
 from understudy.routing.router import RouterRules
-from unit.routing.walking import calls, candidate, hello, reply, router, wanted
+from unit.routing.router_driver import calls, candidate, hello, reply, router, wanted
 
 GOOD = saying("Hello", " there")
 SKIPPED_TO_NEXT = [

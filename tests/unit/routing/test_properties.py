@@ -18,7 +18,7 @@ from understudy.routing.records import AttemptRole, Outcome, ReplyOutcome
 from understudy.routing.request import SinkKind
 from understudy.routing.router import Instruments, ModelRouter
 from understudy.routing.timeouts import budget
-from unit.routing.walking import Observed, Seen, candidate, reply, wanted
+from unit.routing.router_driver import Observed, Seen, candidate, reply, wanted
 
 REPAIRS = {
     AttemptRole.STALE_RETRY,

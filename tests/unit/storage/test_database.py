@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, create_engine, inspect, text
 
-from records import NOON, answered, attempt, failed, reply, skipped
+from sample_records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope, StorageError
 from understudy.routing.records import BreakerChange, SkipReason
 from understudy.storage.database import Database, database_path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from records import NOON, answered, attempt, failed, reply, skipped
+from sample_records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource

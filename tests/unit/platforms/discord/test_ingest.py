@@ -7,7 +7,7 @@ import pytest
 
 from autojump import AutojumpLoop
 from busy_inbox import BusyInbox
-from talk import LOUNGE, Models, message, surroundings
+from conversation_driver import LOUNGE, Models, message, surroundings
 from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import Channel
 from understudy.conversation.message_router import MessageRouter

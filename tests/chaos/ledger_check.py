@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.witness import numbers_in
+from chaos.observations import numbers_in
 
 Entry = tuple[str, int]
 """(server, number of the question)"""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from records import answered, failed, reply
+from sample_records import answered, failed, reply
 from understudy.cli.main import build
 from understudy.errors import ErrorClass
 from understudy.routing.records import Origin, ReplyRecord

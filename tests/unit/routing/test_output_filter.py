@@ -11,7 +11,7 @@ from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import Script, Step, saying
 from understudy.routing.output_filter import Normaliser
 from understudy.routing.request import Restarted, SinkKind
-from unit.routing.walking import Seen, candidate, reply, router, wanted
+from unit.routing.router_driver import Seen, candidate, reply, router, wanted
 
 GOOD = saying("Hello", " there")
 

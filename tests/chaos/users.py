@@ -3,8 +3,8 @@
 import asyncio
 from itertools import cycle
 
+from chaos.observations import Question
 from chaos.run import Run
-from chaos.witness import Question
 from discord_double.payloads import Json
 
 _PER_SECOND = 20.0

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from records import answered, failed, reply
+from sample_records import answered, failed, reply
 from understudy.config.settings import Conversation, Participation, Settings
 from understudy.conversation.delivery import (
     Addressed,

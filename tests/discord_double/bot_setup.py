@@ -5,10 +5,10 @@ import time
 from contextlib import suppress
 from typing import Self
 
+from conversation_driver import Models, surroundings
+from conversation_driver import settings as quick_settings
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
-from talk import Models, surroundings
-from talk import settings as quick_settings
 from understudy.config.settings import Discord, Settings
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.message_router import MessageRouter

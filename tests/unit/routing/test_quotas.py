@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from records import NOON, answered, failed, reply
+from sample_records import NOON, answered, failed, reply
 from understudy.config.settings import Limits, UserLimits
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage

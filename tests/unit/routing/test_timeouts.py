@@ -15,7 +15,7 @@ from understudy.routing.candidates import Limits
 from understudy.routing.records import OfflineReason
 from understudy.routing.router import Instruments, ModelRouter, RouterRules
 from understudy.routing.timeouts import MIN_SHARE_S, Budget, Deadline, Watch
-from unit.routing.walking import calls, candidate, left_open, reply, router, wanted
+from unit.routing.router_driver import calls, candidate, left_open, reply, router, wanted
 
 
 class AlmostASecond(Random):

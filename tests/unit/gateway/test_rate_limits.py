@@ -1,4 +1,4 @@
-from records import NOON, answered, reply
+from sample_records import NOON, answered, reply
 from understudy.config.settings import GatewayKey
 from understudy.gateway.rate_limits import KeyLimits
 from understudy.routing.records import Origin

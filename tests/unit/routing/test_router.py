@@ -16,7 +16,7 @@ from understudy.routing.records import (
     describe_route,
 )
 from understudy.routing.request import Answering, SinkKind
-from unit.routing.walking import (
+from unit.routing.router_driver import (
     Observed,
     calls,
     candidate,

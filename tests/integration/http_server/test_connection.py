@@ -12,7 +12,7 @@ from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.platforms.web.chat import BROWSER_COOKIE
 from web_double import says
-from web_site import CHAT, site
+from web_setup import CHAT, site
 
 BEGINNING = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 

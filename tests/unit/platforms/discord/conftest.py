@@ -7,7 +7,7 @@ import pytest
 
 from discord_double import payloads
 from discord_double.payloads import Json
-from discord_double.world import World
+from discord_double.state import World
 
 Make = Callable[..., discord.Message]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from records import answered, failed
+from sample_records import answered, failed
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.pricing import Price, PriceBook

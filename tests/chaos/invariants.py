@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chaos.books import Books, Entry
-from chaos.witness import Call, Question
+from chaos.ledger_check import Books, Entry
+from chaos.observations import Call, Question
 from understudy.platforms.discord.rendering import CUT_OFF
 
 _CUT = f"-# {CUT_OFF}"

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from chaos.books import Books, Entry
-from chaos.judge import Answer, Evidence, judge
-from chaos.witness import Call, Question, Told
+from chaos.invariants import Answer, Evidence, judge
+from chaos.ledger_check import Books, Entry
+from chaos.observations import Call, Question, Told
 from understudy.platforms.discord.rendering import CUT_OFF
 
 

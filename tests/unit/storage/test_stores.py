@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from talk import ANN, WEB, message
+from conversation_driver import ANN, WEB, message
 from understudy.conversation.inbox import Channel, Claim, Decision
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.instance import take_instance

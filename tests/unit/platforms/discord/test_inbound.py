@@ -6,7 +6,7 @@ import pytest
 
 from discord_double import payloads
 from discord_double.payloads import Json
-from discord_double.world import World
+from discord_double.state import World
 from understudy.config.settings import Access, Discord
 from understudy.conversation.delivery import Addressed, ImageRef, Inbound
 from understudy.platforms.discord.inbound import FoundImage, Intake, Taken

@@ -11,7 +11,7 @@ from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import State
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.records import Outcome, SkipReason
-from unit.routing.walking import Observed, calls, candidate, reply, router, wanted
+from unit.routing.router_driver import Observed, calls, candidate, reply, router, wanted
 
 GOOD = saying("Hello", " there")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from records import NOON, answered, attempt, failed, reply, skipped
+from sample_records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource

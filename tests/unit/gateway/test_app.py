@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from asgi_call import LOCAL, Answer, Client, get, post
-from records import NOON, answered, failed, reply, skipped
+from sample_records import NOON, answered, failed, reply, skipped
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.errors import ErrorClass

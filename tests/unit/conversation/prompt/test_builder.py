@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talk import ANN, BOB, FIT
+from conversation_driver import ANN, BOB, FIT
 from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
 from understudy.conversation.prompt.builder import Depicted, PromptSource, build_prompt

@@ -9,14 +9,14 @@ from pathlib import Path
 from random import Random
 
 from chaos.clock import JumpingClock
-from chaos.judge import Verdict, judge
-from chaos.people import ask_all
+from chaos.fault_injection import Unrest
+from chaos.invariants import Verdict, judge
+from chaos.observations import Witness
 from chaos.process import BotProcess
 from chaos.run import Run
+from chaos.run_size import Size
 from chaos.servers import model_servers
-from chaos.size import Size
-from chaos.unrest import Unrest
-from chaos.witness import Witness
+from chaos.users import ask_all
 from discord_double.double import DiscordDouble
 
 

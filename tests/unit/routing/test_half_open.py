@@ -12,7 +12,7 @@ from understudy.routing.cooldown import State
 from understudy.routing.records import AttemptRole, OfflineReason
 from understudy.routing.router import RouterRules
 from understudy.routing.timeouts import Deadline
-from unit.routing.walking import Seen, calls, candidate, reply, router, wanted
+from unit.routing.router_driver import Seen, calls, candidate, reply, router, wanted
 
 GOOD = saying("Hello", " there")
 

@@ -9,7 +9,7 @@ from understudy.llm.messages import TextDelta
 from understudy.llm.testing import SILENCE, Pause, saying
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.records import OfflineReason
-from unit.routing.walking import candidate, reply, router
+from unit.routing.router_driver import candidate, reply, router
 
 GOOD = saying("Hello", " there")
 
