@@ -33,7 +33,7 @@ from understudy.conversation.delivery import (
     OfflineNotice,
     Place,
     Reply,
-    ReplyTask,
+    ReplyContext,
 )
 from understudy.observability.logs import Logs
 
@@ -62,14 +62,14 @@ class Crowd:
                     self.news.clear()
                     await self.news.wait()
 
-    def open(self, task: ReplyTask) -> "Unseen":
+    def open(self, task: ReplyContext) -> "Unseen":
         return Unseen(self, task)
 
 
 @dataclass
 class Unseen:
     crowd: Crowd
-    task: ReplyTask
+    task: ReplyContext
 
     async def earlier(self) -> tuple[str, ...]:
         return ()

@@ -24,9 +24,9 @@ from understudy.conversation.delivery import (
     OfflineNotice,
     Place,
     Reply,
-    ReplyTask,
+    ReplyContext,
 )
-from understudy.conversation.dependencies import Surroundings
+from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
@@ -34,7 +34,7 @@ from understudy.llm.messages import Usage
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.routing.candidates import Candidate
 from understudy.routing.router import ModelRouter
-from understudy.storage.stores import Opened, open_storage
+from understudy.storage.stores import Stores, open_storage
 
 STORED = (10, 1_000, 100_000)
 MESSAGES = 60
@@ -49,12 +49,12 @@ class Nowhere:
     def __init__(self) -> None:
         self.ended = asyncio.Semaphore(0)
 
-    def open(self, task: ReplyTask) -> "Unseen":
+    def open(self, task: ReplyContext) -> "Unseen":
         return Unseen(task, self.ended)
 
 
 class Unseen:
-    def __init__(self, task: ReplyTask, ended: asyncio.Semaphore) -> None:
+    def __init__(self, task: ReplyContext, ended: asyncio.Semaphore) -> None:
         self.task = task
         self.ended = ended
 
@@ -98,7 +98,7 @@ def filled(path: Path, channel: str, count: int) -> None:
     database.close()
 
 
-def bot(opened: Opened, platform: Nowhere) -> MessageRouter:
+def bot(opened: Stores, platform: Nowhere) -> MessageRouter:
     client = ScriptedClient([saying("Of ", "course.", usage=Usage(400, 5))])
     models = ModelRouter([Candidate("lab", "instant", "lab", "openai", client)])
     settings = Settings(
@@ -106,7 +106,7 @@ def bot(opened: Opened, platform: Nowhere) -> MessageRouter:
     )
     personas = Personas(settings.persona, Library())
     router = MessageRouter(
-        Surroundings(
+        Dependencies(
             store=opened.inbox,
             preferences=Preferences(opened.preferences),
             reply=models.reply,

@@ -29,10 +29,10 @@ from understudy.llm.messages import Finished, TextDelta
 from understudy.llm.model_list import read_models
 from understudy.llm.openai_wire import DECODE_CHUNK
 from understudy.llm.sse import SseReader
-from understudy.llm.stream_parser import ReplyReader
+from understudy.llm.stream_parser import StreamParser
 from understudy.platforms.discord.rendering import split, units
 from understudy.platforms.web.markdown import blocks
-from understudy.routing.output_filter import Normaliser
+from understudy.routing.output_filter import OutputFilter
 
 _WALL = 1_800_000_000.0
 _SMALL = ImageLimits(max_bytes=200_000, max_pixels=100_000, long_edge=64)
@@ -54,7 +54,7 @@ def event_stream(data: bytes) -> None:
 def reply(data: bytes) -> None:
     """A stream ends in a finish or in a typed failure, never in anything else."""
     frames = SseReader()
-    reader = ReplyReader(
+    reader = StreamParser(
         Exchange(),
         lambda _body: Unreachable(ErrorClass.SERVER_ERROR),
         lambda usage, _chunk: usage,
@@ -89,7 +89,7 @@ def model_list(data: bytes) -> None:
 def normaliser(data: bytes) -> None:
     """What people see never contains the marker of a thought."""
     text = data.decode("utf-8", "replace")
-    clean = Normaliser(for_people=True, is_bound=lambda: True)
+    clean = OutputFilter(for_people=True, is_bound=lambda: True)
     try:
         for start in range(0, len(text), 7):
             clean.take(TextDelta(text[start : start + 7]))

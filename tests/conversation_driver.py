@@ -15,9 +15,9 @@ from understudy.conversation.delivery import (
     OfflineNotice,
     Place,
     Reply,
-    ReplyTask,
+    ReplyContext,
 )
-from understudy.conversation.dependencies import Surroundings
+from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.personas.registry import Library, Personas
@@ -102,7 +102,7 @@ class Models:
 class Screen:
     """A delivery that keeps what was shown."""
 
-    def __init__(self, task: ReplyTask, platform: "Platform") -> None:
+    def __init__(self, task: ReplyContext, platform: "Platform") -> None:
         self.task = task
         self.platform = platform
         self.text = ""
@@ -143,15 +143,15 @@ class Platform:
 
     def __init__(self) -> None:
         self.screens: list[Screen] = []
-        self.said: list[tuple[ReplyTask, Reply]] = []
-        self.notices: list[tuple[ReplyTask, OfflineNotice]] = []
-        self.withdrawn: list[ReplyTask] = []
+        self.said: list[tuple[ReplyContext, Reply]] = []
+        self.notices: list[tuple[ReplyContext, OfflineNotice]] = []
+        self.withdrawn: list[ReplyContext] = []
         self.earlier: tuple[str, ...] = ()
         self.trouble: list[Exception] = []
         self.shows_at_once = True
         self.changed = asyncio.Event()
 
-    def open(self, task: ReplyTask) -> Screen:
+    def open(self, task: ReplyContext) -> Screen:
         self.screens.append(Screen(task, self))
         return self.screens[-1]
 
@@ -189,7 +189,7 @@ def settings(**fields: object) -> Settings:
     return Settings(**(base | fields))  # type: ignore[arg-type]
 
 
-def surroundings(models: Models, store: InboxStore | None = None, **fields: object) -> Surroundings:
+def surroundings(models: Models, store: InboxStore | None = None, **fields: object) -> Dependencies:
     conf = fields.pop("settings", settings())
     assert isinstance(conf, Settings)
     base: dict[str, object] = {
@@ -199,7 +199,7 @@ def surroundings(models: Models, store: InboxStore | None = None, **fields: obje
         "settings": lambda: conf,
         "personas": lambda: Personas(conf.persona, Library()),
     }
-    return Surroundings(**(base | fields))  # type: ignore[arg-type]
+    return Dependencies(**(base | fields))  # type: ignore[arg-type]
 
 
 class Talk:

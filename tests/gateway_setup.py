@@ -14,8 +14,9 @@ from understudy.llm.http import HttpSessions
 from understudy.llm.registry import build_client
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
-from understudy.routing.candidates import Candidate, Limits
-from understudy.routing.router import Instruments, ModelRouter
+from understudy.routing.candidates import Candidate
+from understudy.routing.router import ModelRouter, RouterEnvironment
+from understudy.routing.timeouts import Limits
 
 
 @dataclass
@@ -71,7 +72,7 @@ async def gateway_over(
 ) -> AsyncIterator[str]:
     """The gateway's base URL."""
     limits = KeyLimits()
-    router = ModelRouter(candidates, instruments=Instruments(observers=(limits,)))
+    router = ModelRouter(candidates, instruments=RouterEnvironment(observers=(limits,)))
     source = Source(router.reply, tuple(c.name for c in candidates), lambda _origin: True)
     gateway = Gateway(
         settings or GatewaySettings(), source, limits, new_id=lambda: uuid.uuid4().hex

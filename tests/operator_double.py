@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from understudy.errors import ConfigError, ErrorClass
-from understudy.platforms.web.attempt_feed import Feed
-from understudy.platforms.web.operator import CandidateView, Desk, Switches
-from understudy.platforms.web.templates import Face
+from understudy.platforms.web.attempt_feed import AttemptFeed
+from understudy.platforms.web.operator import CandidateView, OperatorActions, OperatorDependencies
+from understudy.platforms.web.templates import PageContext
 from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
 from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from web_double import attempt
@@ -89,7 +89,7 @@ class Board:
 
     candidates: list[CandidateView]
     ledger: Ledger = field(default_factory=Ledger)
-    feed: Feed = field(default_factory=Feed)
+    feed: AttemptFeed = field(default_factory=AttemptFeed)
     level: str = "info"
     resets: list[str | None] = field(default_factory=list)
     broken_config: bool = False
@@ -102,7 +102,11 @@ class Board:
     def set_level(self, level: str) -> None:
         self.level = level
 
-    def desk(self, clock: Callable[[], float]) -> Desk:
-        switches = Switches(self.reload, self.resets.append, lambda: self.level, self.set_level)
-        face = Face("Understudy")
-        return Desk(lambda: self.candidates, self.ledger, self.feed, switches, clock, lambda: face)
+    def desk(self, clock: Callable[[], float]) -> OperatorDependencies:
+        switches = OperatorActions(
+            self.reload, self.resets.append, lambda: self.level, self.set_level
+        )
+        face = PageContext("Understudy")
+        return OperatorDependencies(
+            lambda: self.candidates, self.ledger, self.feed, switches, clock, lambda: face
+        )

@@ -9,7 +9,7 @@ from understudy.conversation.delivery import (
     OfflineNotice,
     OpenDelivery,
     Reply,
-    ReplyTask,
+    ReplyContext,
 )
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.errors import ErrorClass, StorageError
@@ -151,14 +151,14 @@ class Responder:
     def _start(self, inbound: Inbound, replaces: tuple[str, ...] = ()) -> None:
         self.count += 1
         reply_id = f"reply-{self.count}"
-        task = ReplyTask(
+        task = ReplyContext(
             reply_id, inbound.place, inbound.message_id, inbound.author, (inbound.message_id,),
             "nonce", replaces=replaces,
         )  # fmt: skip
         play = self.plays[min(self.count, len(self.plays)) - 1]
         self.tasks[reply_id] = asyncio.create_task(self._answer(task, play))
 
-    async def _answer(self, task: ReplyTask, play: Play) -> None:
+    async def _answer(self, task: ReplyContext, play: Play) -> None:
         assert self.open_delivery is not None
         delivery = self.open_delivery(task)
         attempts: list[AttemptRecord] = []

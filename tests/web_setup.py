@@ -11,11 +11,11 @@ import aiohttp
 
 from operator_double import Board
 from understudy.config.settings import Web
-from understudy.platforms.web.chat import Eyes
-from understudy.platforms.web.live import Rooms
+from understudy.platforms.web.chat import ImageActions
+from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import CandidateView
-from understudy.platforms.web.platform import House, WebPlatform
-from understudy.platforms.web.templates import Face
+from understudy.platforms.web.platform import WebDependencies, WebPlatform
+from understudy.platforms.web.templates import PageContext
 from web_double import Play, Responder
 
 CHAT = "conversation-1"
@@ -31,7 +31,7 @@ class Stand:
     responder: Responder
     platform: WebPlatform
     board: Board
-    face: Face
+    face: PageContext
 
 
 @asynccontextmanager
@@ -39,14 +39,14 @@ async def stand(
     *plays: Play,
     chat_token: str | None = None,
     name: str = "Understudy",
-    eyes: Eyes | None = None,
+    eyes: ImageActions | None = None,
 ) -> AsyncIterator[Stand]:
-    platform = WebPlatform(Rooms(lambda: NOW))
+    platform = WebPlatform(LiveConversations(lambda: NOW))
     responder = Responder(list(plays), platform.rooms.open_delivery, platform.rooms)
     board = Board([LOCAL], feed=platform.feed)
     desk = board.desk(lambda: NOW)
-    at = Stand("", responder, platform, board, Face(name, takes_images=eyes is not None))
-    house = House(
+    at = Stand("", responder, platform, board, PageContext(name, takes_images=eyes is not None))
+    house = WebDependencies(
         web=Web(port=0, token="operator", chat_token=chat_token),  # type: ignore[arg-type]
         face=lambda: at.face,
         token_file=Path("unused"),
@@ -128,7 +128,7 @@ class Events:
 
 @asynccontextmanager
 async def site(
-    *plays: Play, chat_token: str | None = None, eyes: Eyes | None = None
+    *plays: Play, chat_token: str | None = None, eyes: ImageActions | None = None
 ) -> AsyncIterator[Page]:
     jar = aiohttp.CookieJar(unsafe=True)
     async with (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Clocks:
+class Clock:
     """What is stored or shown goes by `wall`; cooldowns and deadlines go by `steady`."""
 
     wall: Callable[[], float] = time.time

@@ -16,7 +16,7 @@ _FIRST_PAUSES_S = (0.2, 1.0, 4.0)
 _PAUSE_S = 5.0
 
 
-async def insist(call: Callable[[], Awaitable[T]], limit_s: float) -> T:
+async def retry_storage(call: Callable[[], Awaitable[T]], limit_s: float) -> T:
     """Make a call of a store until it succeeds. Raises its StorageError after `limit_s`."""
     clock = asyncio.get_running_loop().time
     began = clock()

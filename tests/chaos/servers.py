@@ -15,7 +15,7 @@ from chaos.observations import Call, Witness
 from llama_server import llama_server
 from tiny_model import make_tiny_model
 from understudy.rehearsal.faults import FAULTS, Behaviour, behaviour
-from understudy.rehearsal.responder import Finish, Move, Say, Stage, Words
+from understudy.rehearsal.responder import Finish, Move, Responder, Say, Words
 from understudy.rehearsal.script import Script
 from understudy.rehearsal.server import RehearsalServer
 
@@ -44,7 +44,7 @@ class Watched:
     fate: Behaviour
     witness: Witness
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         faulted = self.fate.name in FAULTS
         call = self.witness.called(self.server, stage.asked.body["messages"], faulted=faulted)
         words = iter(_answer(f"{self.server}#{stage.asked.number}", call.question))
@@ -55,7 +55,7 @@ class Watched:
         finally:
             self.witness.running -= 1
 
-    async def _play(self, move: Move, stage: Stage, call: Call, words: Iterable[str]) -> None:
+    async def _play(self, move: Move, stage: Responder, call: Call, words: Iterable[str]) -> None:
         if isinstance(move, Words):
             spoken = [word for _, word in zip(range(move.count or 99), words, strict=False)]
             move = Say(tuple(spoken))

@@ -19,7 +19,7 @@ from yarl import URL
 
 from chaos.clock import reading
 from understudy.app.run import running, until_told_to_stop
-from understudy.clock import Clocks
+from understudy.clock import Clock
 from understudy.config.load import load_config
 from understudy.observability.logs import Logs
 from understudy.storage import database
@@ -32,7 +32,7 @@ async def main(config: str, clock: str, up: str, leftovers: str) -> None:
     loaded = load_config(Path(config), os.environ)
     before = _sockets()
     with reading(Path(clock)) as ahead:
-        clocks = Clocks(
+        clocks = Clock(
             lambda: time.time() + ahead().wall_s, lambda: time.monotonic() + ahead().steady_s
         )
         logs = Logs(loaded.settings.logging, sys.stderr)

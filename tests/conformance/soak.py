@@ -19,7 +19,7 @@ from random import Random
 
 import structlog
 
-from understudy.app.models import RouterInForce
+from understudy.app.models import ReloadableRouter
 from understudy.config.load import Config, parse_config
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
@@ -36,7 +36,7 @@ from understudy.routing.request import (
     RouterEvent,
     SinkKind,
 )
-from understudy.routing.router import Instruments
+from understudy.routing.router import RouterEnvironment
 
 ENGINES = ("openai", "openrouter", "llama.cpp", "nanogpt")
 FAULT_SHARE = 0.5
@@ -150,7 +150,7 @@ class Figures:
 
 @dataclass(slots=True)
 class Soak:
-    models: RouterInForce
+    models: ReloadableRouter
     servers: list[RehearsalServer]
     books: Books
     dice: Random
@@ -211,9 +211,9 @@ class Soak:
             sink="gateway" if kind is SinkKind.APPEND_ONLY else "web",
             kind=kind,
             build=build,
-            owns_prompt=kind is not SinkKind.APPEND_ONLY,
+            may_trim_prompt=kind is not SinkKind.APPEND_ONLY,
             images=images,
-            fair_key=str(number % 7),
+            queue_key=str(number % 7),
         )
         return self.models.reply(request)
 
@@ -248,13 +248,13 @@ async def _open(seed: int) -> AsyncGenerator[Soak]:
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(RehearsalServer()) for _ in ENGINES]
         books = Books()
-        instruments = Instruments(
+        instruments = RouterEnvironment(
             clock=lambda: time.monotonic() + here.time_passed_s,
             wall=lambda: time.time() + here.time_passed_s,
             random=Random(seed),
             observers=(books,),
         )
-        models = RouterInForce(_configuration(servers), instruments)
+        models = ReloadableRouter(_configuration(servers), instruments)
         stack.push_async_callback(models.aclose)
         here = Soak(models, servers, books, Random(seed))
         for number, server in enumerate(servers):

@@ -33,7 +33,7 @@ class Wish:
 
     sink: Sink
     image: bool = False
-    owns_prompt: bool = True
+    may_trim_prompt: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,14 @@ class Row:
     waits: bool = False
     """Found out only when the limit has passed."""
     image: bool = False
-    owns_prompt: bool = True
+    may_trim_prompt: bool = True
     part_seen: bool = False
     """Breaks off after text: an append-only sink keeps the part and hears of the error."""
     whole: bool = False
     """Odd, but the primary's answer is whole."""
 
     def wish(self, sink: Sink) -> Wish:
-        return Wish(sink, image=self.image, owns_prompt=self.owns_prompt)
+        return Wish(sink, image=self.image, may_trim_prompt=self.may_trim_prompt)
 
 
 ROWS = (
@@ -34,7 +34,7 @@ ROWS = (
     Row("e401", "auth"),
     Row("e402", "quota"),
     Row("e404img", "unsupported_input", image=True),
-    Row("ctx", "context_overflow", owns_prompt=False),
+    Row("ctx", "context_overflow", may_trim_prompt=False),
     Row("html", "bad_body"),
     Row("err200", "rate_limited"),
     Row("empty", "empty_reply"),

@@ -11,7 +11,7 @@ from understudy.config.providers import NamedServer
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.llm.registry import build_client
-from understudy.routing.candidates import Candidate, Limits
+from understudy.routing.candidates import Candidate
 from understudy.routing.records import Outcome as AttemptOutcome
 from understudy.routing.request import (
     Fit,
@@ -22,8 +22,8 @@ from understudy.routing.request import (
     RouterEvent,
     SinkKind,
 )
-from understudy.routing.router import Instruments, ModelRouter, RouterRules
-from understudy.routing.timeouts import Deadline
+from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
+from understudy.routing.timeouts import Deadline, Limits
 
 _PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
 
@@ -37,7 +37,7 @@ class UnderstudyRouter(Subject):
         self.router = ModelRouter(
             [self._candidate(name, url) for name, url in urls if url is not None],
             RouterRules(deadline=Deadline(site.commit_s, site.total_s)),
-            instruments=Instruments(clock=self._clock, wall=self._clock),
+            instruments=RouterEnvironment(clock=self._clock, wall=self._clock),
         )
 
     async def ask(self, wish: Wish) -> Outcome:
@@ -97,7 +97,7 @@ class UnderstudyRouter(Subject):
                 sink="gateway" if wish.sink is Sink.APPEND_ONLY else "web",
                 kind=SinkKind(wish.sink.value),
                 build=build,
-                owns_prompt=wish.owns_prompt,
+                may_trim_prompt=wish.may_trim_prompt,
                 images=int(wish.image),
             )
         )

@@ -7,7 +7,7 @@ import pytest
 
 from understudy.conversation.inbox import Channel
 from understudy.conversation.lore.effects import Effect, EffectStore, Kept, MemoryEffects
-from understudy.conversation.preferences import ChannelWishes
+from understudy.conversation.preferences import ChannelPreferences
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.lore_effects import SqlEffects
@@ -44,7 +44,7 @@ async def test_a_reset_conversation_starts_without_effects_and_keeps_its_wishes(
     database = await Database.open(tmp_path / "bot.db")
     effects, wishes = SqlEffects(database), SqlPreferences(database)
     here = Channel("discord", "1")
-    await wishes.set_channel(here, ChannelWishes(0.0, "pirate"))
+    await wishes.set_channel(here, ChannelPreferences(0.0, "pirate"))
     await effects.keep_effects("discord", "1", KEPT)
 
     await SqlInbox(database, "me", persist=True).reset(here)

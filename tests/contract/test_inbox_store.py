@@ -13,17 +13,17 @@ from sample_records import answered, reply
 from understudy.conversation.delivery import Author, ImageRef, Inbound
 from understudy.conversation.inbox import (
     Batch,
+    BatchResult,
     BatchState,
     Channel,
     Claim,
     Decision,
-    Ending,
     InboxStore,
     Line,
     MessageState,
-    Reclaim,
+    Postponement,
+    RegenerateClaim,
     Sent,
-    Wait,
     Watermark,
 )
 from understudy.conversation.speakers import quoting
@@ -84,7 +84,7 @@ async def claimed(store: InboxStore, *messages: Inbound, batch_id: str = "b1") -
 async def answer(store: InboxStore, batch: Batch, text: str, now: float = 101.0) -> None:
     record = reply(answered(request_id=batch.reply_id), request_id=batch.reply_id)
     said = Sent(text, (f"{batch.reply_id}-1", f"{batch.reply_id}-2"), ME)
-    assert await store.settle(batch.id, Ending(BatchState.ANSWERED, said, record), now)
+    assert await store.settle(batch.id, BatchResult(BatchState.ANSWERED, said, record), now)
 
 
 def texts(lines: tuple[Line, ...]) -> list[str]:
@@ -188,7 +188,7 @@ async def test_a_batch_is_retaken_only_when_its_lease_has_run_out(stores: Stores
     assert taken is not None
     assert (taken.attempt, taken.nonce, taken.lease_until) == (2, batch.nonce, 160.0)
     assert not await one.renew(batch.id, 500.0)
-    assert not await one.settle(batch.id, Ending(BatchState.ANSWERED), 131.0)
+    assert not await one.settle(batch.id, BatchResult(BatchState.ANSWERED), 131.0)
     assert await two.retake("nothing", 160.0, now=130.0) is None
 
 
@@ -208,8 +208,8 @@ async def test_a_settled_batch_is_no_work_and_cannot_be_taken_again(store: Inbox
 
     assert (await store.work(HERE)).batches == ()
     assert await store.retake(batch.id, 200.0, now=199.0) is None
-    assert not await store.settle(batch.id, Ending(BatchState.FAILED), 102.0)
-    assert not await store.postpone(batch.id, Wait(110.0))
+    assert not await store.settle(batch.id, BatchResult(BatchState.FAILED), 102.0)
+    assert not await store.postpone(batch.id, Postponement(110.0))
 
 
 async def test_a_reply_is_remembered_right_after_what_it_answers(store: InboxStore) -> None:
@@ -233,7 +233,7 @@ async def test_a_batch_that_waits_comes_back_when_its_time_has_come(store: Inbox
     batch = await claimed(store, written("m1"))
     failure = reply(request_id="r-b1", winner=None)
 
-    assert await store.postpone(batch.id, Wait(150.0, ("off-1",), failure))
+    assert await store.postpone(batch.id, Postponement(150.0, ("off-1",), failure))
     (waiting,) = (await store.work(HERE)).batches
     assert (waiting.state, waiting.retry_at) == (BatchState.WAITING, 150.0)
     assert (await store.work(HERE)).waiting == ()
@@ -259,19 +259,19 @@ async def test_a_reply_can_be_made_anew_and_replaces_the_old_one(store: InboxSto
     batch = await claimed(store, written("m1"))
     await answer(store, batch, "bad")
 
-    again = await store.reopen("r-b1", Reclaim("r2", "n2", 160.0))
+    again = await store.reopen("r-b1", RegenerateClaim("r2", "n2", 160.0))
     assert again is not None
     assert (again.reply_id, again.nonce, again.attempt) == ("r2", "n2", 1)
     assert again.replaces == ("r-b1-1", "r-b1-2")
-    assert await store.reopen("r-b1", Reclaim("r3", "n3", 160.0)) is None
+    assert await store.reopen("r-b1", RegenerateClaim("r3", "n3", 160.0)) is None
     assert texts(await store.transcript(HERE, 10)) == ["hi", "bad"]
     await answer(store, again, "good")
 
     assert texts(await store.transcript(HERE, 10)) == ["hi", "good"]
     assert await store.parts("r-b1") == ()
     assert await store.reply_at("discord", "r-b1-1") is None
-    assert await store.reopen("r-b1", Reclaim("r3", "n3", 160.0)) is None
-    assert await store.reopen("never", Reclaim("r3", "n3", 160.0)) is None
+    assert await store.reopen("r-b1", RegenerateClaim("r3", "n3", 160.0)) is None
+    assert await store.reopen("never", RegenerateClaim("r3", "n3", 160.0)) is None
 
 
 async def test_replies_are_found_by_the_messages_that_carry_them(store: InboxStore) -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from conversation_driver import ANN, LOUNGE, message
 from understudy.conversation.inbox import Channel
-from understudy.conversation.participation import Standing
+from understudy.conversation.participation import AuthorStatus
 from understudy.conversation.preferences import (
-    ChannelWishes,
+    ChannelPreferences,
     MemoryPreferences,
     Preferences,
+    PreferenceSnapshot,
     PreferenceStore,
-    Wishes,
 )
 from understudy.storage.database import Database
 from understudy.storage.preferences import SqlPreferences
@@ -32,19 +32,19 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
 
 
 async def test_nothing_is_asked_for_at_first(store: PreferenceStore) -> None:
-    assert await store.load() == Wishes()
+    assert await store.load() == PreferenceSnapshot()
 
 
 async def test_wishes_are_kept_until_they_change(store: PreferenceStore) -> None:
-    await store.set_channel(HERE, ChannelWishes(50.0, "pirate"))
-    await store.set_channel(HERE, ChannelWishes(90.0, "pirate"))
+    await store.set_channel(HERE, ChannelPreferences(50.0, "pirate"))
+    await store.set_channel(HERE, ChannelPreferences(90.0, "pirate"))
     await store.set_opt_out("discord", "1", out=True)
     await store.set_opt_out("discord", "1", out=True)
     await store.set_opt_out("discord", "2", out=True)
     await store.set_opt_out("discord", "2", out=False)
 
     wishes = await store.load()
-    assert wishes.channel(HERE) == ChannelWishes(90.0, "pirate")
+    assert wishes.channel(HERE) == ChannelPreferences(90.0, "pirate")
     assert wishes.opted_out == {("discord", "1")}
 
 
@@ -54,8 +54,10 @@ async def test_each_wish_leaves_the_others_as_they_are(store: PreferenceStore) -
     await preferences.choose_persona(HERE, "pirate")
     await preferences.opt_out("discord", ANN.id, out=True)
 
-    assert preferences.now.channel(HERE) == ChannelWishes(500.0, "pirate")
-    assert preferences.now.standing(message("m1", place=LOUNGE)) == Standing(500.0, opted_out=True)
+    assert preferences.now.channel(HERE) == ChannelPreferences(500.0, "pirate")
+    assert preferences.now.standing(message("m1", place=LOUNGE)) == AuthorStatus(
+        500.0, opted_out=True
+    )
     await preferences.mute(HERE, 0)
     await preferences.opt_out("discord", ANN.id, out=False)
-    assert preferences.now.standing(message("m1", place=LOUNGE)) == Standing()
+    assert preferences.now.standing(message("m1", place=LOUNGE)) == AuthorStatus()

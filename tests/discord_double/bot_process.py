@@ -22,14 +22,14 @@ from conversation_driver import settings as quick_settings
 from discord_double.bot_setup import QUICK_EDITS, SWIFT
 from sample_records import answered, reply
 from understudy.config.settings import Participation
-from understudy.conversation.dependencies import Surroundings
+from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.llm.messages import TextDelta, TextPart
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Parts
-from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.command_context import CommandContext
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.presence import Presence
 from understudy.routing.request import ReplyEnded, ReplyRequest, RouterEvent
@@ -66,7 +66,7 @@ async def main(api: str, gateway: str, token: str, database: str, clock_ahead_s:
     async with open_storage(Path(database), persist=True) as kept:
         preferences = Preferences(kept.preferences)
         router = MessageRouter(
-            Surroundings(
+            Dependencies(
                 kept.inbox,
                 preferences,
                 _repeat,
@@ -75,7 +75,7 @@ async def main(api: str, gateway: str, token: str, database: str, clock_ahead_s:
                 now=now,
             )
         )
-        desk = Desk(kept.inbox, preferences, router.forget)
+        desk = CommandContext(kept.inbox, preferences, router.forget)
         parts = Parts(router, lambda: settings, desk, Presence(), now, pace=SWIFT)
         bot = DiscordBot(parts, token)
         router.register(PLATFORM, bot.open)

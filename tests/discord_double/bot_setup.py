@@ -14,7 +14,7 @@ from understudy.conversation.inbox import InboxStore
 from understudy.conversation.message_router import MessageRouter
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Pace, Parts
-from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.command_context import CommandContext
 from understudy.platforms.discord.inbound import PLATFORM, TakeImages
 from understudy.platforms.discord.presence import Presence
 
@@ -40,7 +40,7 @@ class Stage:
         out = surroundings(self.models, store, settings=self.settings)
         self.router = MessageRouter(out)
         kept = (self.router.store, self.router.preferences, self.router.forget)
-        made = Desk(*kept, **desk)  # type: ignore[arg-type]
+        made = CommandContext(*kept, **desk)  # type: ignore[arg-type]
         seen = (Presence(), time.time, take_images, pace)
         parts = Parts(self.router, lambda: self.settings, made, *seen)
         self.bot = DiscordBot(parts, double.token)

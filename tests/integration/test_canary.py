@@ -38,7 +38,7 @@ from understudy.routing.candidates import Candidate
 from understudy.routing.ledger import Grouping
 from understudy.routing.records import AttemptRecord, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
-from understudy.routing.router import Instruments, ModelRouter
+from understudy.routing.router import ModelRouter, RouterEnvironment
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
 
@@ -280,7 +280,7 @@ async def test_a_crash_of_our_own_is_logged_without_what_it_says() -> None:
     client = ScriptedClient([[ValueError(f"{PROMPT} {KEY}")]])
     router = ModelRouter(
         [Candidate("a", "m", "a", "openai", client)],
-        instruments=Instruments(observers=(LogObserver(),)),
+        instruments=RouterEnvironment(observers=(LogObserver(),)),
     )
     asked = ChatRequest((Message("user", (TextPart(PROMPT),)),))
 

@@ -21,7 +21,7 @@ from understudy.routing.candidates import Candidate
 from understudy.routing.ledger import Grouping
 from understudy.routing.records import CostSource, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyRequest, SinkKind
-from understudy.routing.router import Instruments, ModelRouter
+from understudy.routing.router import ModelRouter, RouterEnvironment
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
 
@@ -58,7 +58,7 @@ def build(_: Fit) -> Prompt:
 async def stored(ledger: Ledger, *candidates: Candidate) -> ReplyRecord:
     """Ask once, and read back what the ledger has of it."""
     async with LedgerQueue(ledger) as queue:
-        router = ModelRouter(candidates, instruments=Instruments(observers=(queue,)))
+        router = ModelRouter(candidates, instruments=RouterEnvironment(observers=(queue,)))
         request = ReplyRequest(id="r1", sink="gateway", kind=SinkKind.HELD, build=build)
         async with aclosing(router.reply(request)) as events:
             async for _ in events:

@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 import structlog
 
 from understudy.app.background import forgetting, tracing
-from understudy.app.images import Sight, open_sight
-from understudy.app.models import RouterInForce
-from understudy.clock import Clocks
+from understudy.app.images import ImageSupport, open_sight
+from understudy.app.models import ReloadableRouter
+from understudy.clock import Clock
 from understudy.config.load import Config, load_config
 from understudy.config.restart_required import at_next_start
 from understudy.config.settings import Settings, Vision
-from understudy.conversation.dependencies import Surroundings
+from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore
 from understudy.conversation.message_router import MessageRouter
@@ -33,12 +33,12 @@ from understudy.observability.events import LogObserver
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.logs import Logs
 from understudy.observability.prompt_log import PromptLog
-from understudy.routing.cooldown_store import HeldOver
+from understudy.routing.cooldown_store import CooldownStore
 from understudy.routing.ledger import LedgerReader
-from understudy.routing.monitoring import Scout
-from understudy.routing.quotas import SpendGuard
+from understudy.routing.monitoring import CapabilityProber
+from understudy.routing.quotas import QuotaGuard
 from understudy.routing.records import AttemptObserver
-from understudy.routing.router import Instruments
+from understudy.routing.router import RouterEnvironment
 from understudy.storage.in_memory_inbox import MemoryInbox
 from understudy.storage.in_memory_tables import MemoryTables
 
@@ -55,10 +55,10 @@ class Bot:
     logs: Logs
     observers: list[AttemptObserver]
     """Whoever is added here is told of every attempt from then on."""
-    models: RouterInForce
+    models: ReloadableRouter
     personas: Personas
-    guard: SpendGuard
-    clocks: Clocks = field(default_factory=Clocks)
+    guard: QuotaGuard
+    clocks: Clock = field(default_factory=Clock)
     ledger: LedgerReader | None = None
     """Absent where nothing is kept."""
     alerts: Alerts = field(default_factory=Alerts)
@@ -69,7 +69,7 @@ class Bot:
     """The files that `personas` were read from, as they were then."""
     started: Settings = field(init=False)
     """The settings this process was started with."""
-    sight: Sight = field(init=False)
+    sight: ImageSupport = field(init=False)
     messages: MessageRouter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,14 +119,14 @@ class Bot:
 
 
 @asynccontextmanager
-async def open_bot(config: Config, logs: Logs, clocks: Clocks | None = None) -> AsyncGenerator[Bot]:
+async def open_bot(config: Config, logs: Logs, clocks: Clock | None = None) -> AsyncGenerator[Bot]:
     """Storage, ledger, router and conversation. Raises ConfigError and StorageError."""
     # The database's library takes half a second to import, which `ask` need not wait for.
     from understudy.storage.database import database_path
     from understudy.storage.ledger import Ledger
     from understudy.storage.stores import open_storage
 
-    settings, clocks = config.settings, clocks or Clocks()
+    settings, clocks = config.settings, clocks or Clock()
     path = database_path(settings.storage.url)
     async with AsyncExitStack() as stack:
         kept = open_storage(path, persist=settings.conversation.persist)
@@ -155,7 +155,7 @@ async def open_bot(config: Config, logs: Logs, clocks: Clocks | None = None) -> 
 async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
     """The same without a database: it remembers for as long as it is open."""
     async with AsyncExitStack() as stack:
-        clocks = Clocks()
+        clocks = Clock()
         bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver()], clocks))
         folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
         bot.sight = await stack.enter_async_context(
@@ -169,13 +169,13 @@ async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
 
 @asynccontextmanager
 async def _with_models(
-    config: Config, logs: Logs, observers: list[AttemptObserver], clocks: Clocks
+    config: Config, logs: Logs, observers: list[AttemptObserver], clocks: Clock
 ) -> AsyncGenerator[Bot]:
     library = await _library(config)
     personas = await _personas(config)
-    tools = Instruments(clock=clocks.steady, wall=clocks.wall, observers=observers)
-    models = RouterInForce(config, tools)
-    guard = SpendGuard(lambda: bot.settings().limits, clocks.wall)
+    tools = RouterEnvironment(clock=clocks.steady, wall=clocks.wall, observers=observers)
+    models = ReloadableRouter(config, tools)
+    guard = QuotaGuard(lambda: bot.settings().limits, clocks.wall)
     observers.append(guard)
     bot = Bot(config, logs, observers, models, personas, guard, clocks, library=library)
     bot.prompts = PromptLog(
@@ -210,7 +210,7 @@ async def _remembering(bot: Bot, database: Path) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def _holding_over(bot: Bot, file: Path) -> AsyncGenerator[None]:
     """Keep in `file` which keys were refused and which accounts are empty, for the next start."""
-    held = HeldOver(file, bot.models.router.memory.board, bot.clocks.steady, bot.clocks.wall)
+    held = CooldownStore(file, bot.models.router.memory.board, bot.clocks.steady, bot.clocks.wall)
     await held.recall(bot.config)
     try:
         yield
@@ -221,7 +221,7 @@ async def _holding_over(bot: Bot, file: Path) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def _scouting(bot: Bot, file: Path) -> AsyncGenerator[None]:
     """Find out in the background what the models can do; `file` keeps it for the next start."""
-    scout = Scout(
+    scout = CapabilityProber(
         lambda: bot.models.router.candidates,
         bot.models.router.memory.book,
         bot.models.prices,
@@ -256,7 +256,7 @@ def _conversation(
     bot: Bot, inbox: InboxStore, wishes: PreferenceStore, effects: EffectStore
 ) -> MessageRouter:
     return MessageRouter(
-        Surroundings(
+        Dependencies(
             store=inbox,
             preferences=Preferences(wishes),
             reply=bot.prompts.reply,

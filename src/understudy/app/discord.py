@@ -20,7 +20,7 @@ from understudy.platforms.discord.command_context import (
     PRIVACY,
     PRIVACY_PICTURES,
     PRIVACY_UNKEPT,
-    Desk,
+    CommandContext,
 )
 from understudy.platforms.discord.inbound import PLATFORM, FoundImage, TakeImages
 from understudy.platforms.discord.presence import Presence
@@ -55,8 +55,8 @@ async def on_discord(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[None]]
         await asyncio.wait({task})
 
 
-def _desk(bot: Bot) -> Desk:
-    return Desk(
+def _desk(bot: Bot) -> CommandContext:
+    return CommandContext(
         store=bot.messages.store,
         preferences=bot.messages.preferences,
         forget=bot.messages.forget,

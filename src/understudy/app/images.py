@@ -7,20 +7,20 @@ from pathlib import Path
 from understudy.config.settings import Vision
 from understudy.conversation.delivery import ImageRef
 from understudy.conversation.dependencies import new_id
-from understudy.conversation.images import Answering, Captioner, Eyes
+from understudy.conversation.images import Answering, Captioner, ImageSelector
 from understudy.images.intake import ImageSource
-from understudy.images.service import ImageRoom, open_images
+from understudy.images.service import ImageService, open_images
 
 Taken = tuple[tuple[ImageRef, ...], tuple[str, ...]]
 """Images that were taken in, and notes for the person about the others."""
 
 
-class Sight:
+class ImageSupport:
     """Joins the room of images with the conversation and the platforms."""
 
-    def __init__(self, room: ImageRoom, captioner: Captioner, settings: Callable[[], Vision]):
+    def __init__(self, room: ImageService, captioner: Captioner, settings: Callable[[], Vision]):
         self.room = room
-        self.eyes = Eyes(room.store, settings)
+        self.eyes = ImageSelector(room.store, settings)
         self._captioner = captioner
         self._settings = settings
 
@@ -40,11 +40,11 @@ class Sight:
 @asynccontextmanager
 async def open_sight(
     folder: Path, settings: Callable[[], Vision], reply: Answering, wall: Callable[[], float]
-) -> AsyncGenerator[Sight]:
+) -> AsyncGenerator[ImageSupport]:
     """`folder` is where images are kept; it is made when the first one comes."""
     async with open_images(folder, settings, wall) as room:
         captioner = Captioner(room.store, reply, new_id)
         try:
-            yield Sight(room, captioner, settings)
+            yield ImageSupport(room, captioner, settings)
         finally:
             await captioner.aclose()

@@ -12,19 +12,19 @@ from understudy.llm.pricing import PriceBook
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import build_candidates
 from understudy.routing.request import ReplyRequest, RouterEvent
-from understudy.routing.router import Instruments, ModelRouter, RouterRules
-from understudy.routing.router_state import Memory
+from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
+from understudy.routing.router_state import RouterState
 from understudy.routing.timeouts import Deadline
 
 
-class RouterInForce:
+class ReloadableRouter:
     """Makes routers from configurations. Replies go on with the router they began with."""
 
-    def __init__(self, config: Config, instruments: Instruments) -> None:
+    def __init__(self, config: Config, instruments: RouterEnvironment) -> None:
         """Raises ConfigError where a provider's entry lacks what its engine needs."""
         self._sessions = HttpSessions()
         self._instruments = instruments
-        self._memory = Memory.fresh(instruments.clock, instruments.random)
+        self._memory = RouterState.fresh(instruments.clock, instruments.random)
         self._clients: list[LLMClient] = []
         self.router = self._made(config)
 

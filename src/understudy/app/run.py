@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from understudy.app.bot import Bot, answering, open_bot
 from understudy.app.gateway import gateway
 from understudy.app.reload import keeping_current
-from understudy.clock import Clocks
+from understudy.clock import Clock
 from understudy.config.load import Config
 from understudy.errors import ConfigError
 from understudy.observability.logs import Logs
@@ -36,7 +36,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    config: Config, logs: Logs, clocks: Clocks | None = None
+    config: Config, logs: Logs, clocks: Clock | None = None
 ) -> AsyncGenerator[Running]:
     """Start everything, inside out; stop it the other way. Raises ConfigError, StorageError."""
     settings = config.settings

@@ -2,13 +2,13 @@
 
 from typing import Final, Literal
 
-from understudy.app.models import RouterInForce
-from understudy.clock import Clocks
-from understudy.observability.metrics import Standing as Gauge
+from understudy.app.models import ReloadableRouter
+from understudy.clock import Clock
+from understudy.observability.metrics import CandidateGauges as Gauge
 from understudy.platforms.web.operator import CandidateView
 from understudy.routing.cooldown import State
 from understudy.routing.records import SkipReason, words_of
-from understudy.routing.router_state import Standing
+from understudy.routing.router_state import CandidateStatus
 
 _OFF = {SkipReason.DISABLED: "switched off", SkipReason.NO_KEY: "its key is not set"}
 _NUMBERS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
@@ -19,12 +19,12 @@ _STATES: Final[dict[State, Literal["usable", "probing", "resting"]]] = {
 }
 
 
-def candidate_views(models: RouterInForce) -> tuple[CandidateView, ...]:
+def candidate_views(models: ReloadableRouter) -> tuple[CandidateView, ...]:
     """Every candidate in order, those that are off included."""
     return tuple(_view(standing) for standing in models.router.status())
 
 
-def gauges(models: RouterInForce, clocks: Clocks) -> tuple[Gauge, ...]:
+def gauges(models: ReloadableRouter, clocks: Clock) -> tuple[Gauge, ...]:
     """The same for metrics, of those that are not off."""
     board, now = models.router.memory.board, clocks.steady()
     running = models.router.memory.running
@@ -39,12 +39,12 @@ def gauges(models: RouterInForce, clocks: Clocks) -> tuple[Gauge, ...]:
     )
 
 
-def anyone_usable(models: RouterInForce) -> bool:
+def anyone_usable(models: ReloadableRouter) -> bool:
     """Whether somebody could be asked for a reply at this moment."""
     return any(s.off is None and s.state is not State.OPEN for s in models.router.status())
 
 
-def providers_text(models: RouterInForce, clocks: Clocks) -> str:
+def providers_text(models: ReloadableRouter, clocks: Clock) -> str:
     """A line for each candidate, for chat commands."""
     return "\n".join(_line(view, clocks.wall()) for view in candidate_views(models))
 
@@ -56,7 +56,7 @@ def _line(view: CandidateView, now: float) -> str:
     return f"{f'{view.label} {view.model}'.rstrip()}: {said}"
 
 
-def _view(standing: Standing) -> CandidateView:
+def _view(standing: CandidateStatus) -> CandidateView:
     reason = words_of(standing.cause) if standing.cause is not None else ""
     return CandidateView(
         provider=standing.provider,

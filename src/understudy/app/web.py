@@ -18,12 +18,12 @@ from understudy.conversation.personas.importing import import_card
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
-from understudy.platforms.web.chat import PLATFORM, Eyes, Upload
-from understudy.platforms.web.live import Rooms
-from understudy.platforms.web.operator import Switches
-from understudy.platforms.web.personas import PersonaDesk
-from understudy.platforms.web.platform import House, WebPlatform
-from understudy.platforms.web.templates import Face
+from understudy.platforms.web.chat import PLATFORM, ImageActions, Upload
+from understudy.platforms.web.live import LiveConversations
+from understudy.platforms.web.operator import OperatorActions
+from understudy.platforms.web.personas import PersonaActions
+from understudy.platforms.web.platform import WebDependencies, WebPlatform
+from understudy.platforms.web.templates import PageContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class WebPage:
 @asynccontextmanager
 async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
     """Serve the pages. Raises ConfigError where the address cannot be had or is not safe."""
-    platform = WebPlatform(Rooms(bot.clocks.wall))
+    platform = WebPlatform(LiveConversations(bot.clocks.wall))
     metrics = Metrics(lambda: gauges(bot.models, bot.clocks))
     bot.observers.extend((platform.rooms, platform.feed, metrics))
     bot.messages.register(PLATFORM, platform.rooms.open_delivery)
@@ -44,8 +44,8 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
         yield WebPage(platform.url, platform.new_login_link())
 
 
-def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
-    return House(
+def _house(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependencies:
+    return WebDependencies(
         web=bot.settings().web,
         face=lambda: _face(bot.settings()),
         token_file=token_file,
@@ -53,7 +53,7 @@ def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
         memory=bot.messages.store,
         ledger=bot.ledger,
         candidates=lambda: candidate_views(bot.models),
-        switches=Switches(
+        switches=OperatorActions(
             reload=bot.reload,
             reset=bot.models.reset,
             level=lambda: bot.logs.level,
@@ -69,11 +69,11 @@ def _house(bot: Bot, token_file: Path, metrics: Metrics) -> House:
     )
 
 
-def _face(settings: Settings) -> Face:
-    return Face(settings.persona.name, takes_images=settings.vision.enabled)
+def _face(settings: Settings) -> PageContext:
+    return PageContext(settings.persona.name, takes_images=settings.vision.enabled)
 
 
-def _personas(bot: Bot) -> PersonaDesk:
+def _personas(bot: Bot) -> PersonaActions:
     async def take(card: bytes) -> str:
         folder = folder_of(bot.config) / bot.settings().persona.folder
         made = await asyncio.to_thread(import_card, card, folder)
@@ -81,15 +81,15 @@ def _personas(bot: Bot) -> PersonaDesk:
         return f"{made.file.card.name} is here as {made.key!r}."
 
     here = Place(PLATFORM, "")
-    return PersonaDesk(
+    return PersonaActions(
         take,
         lambda: bot.personas.keys,
         lambda text, persona: try_lore(bot, text, here, persona),
     )
 
 
-def _eyes(bot: Bot) -> Eyes:
+def _eyes(bot: Bot) -> ImageActions:
     async def take(uploads: Sequence[Upload], text: str) -> Taken:
         return await bot.sight.take([ImageSource(u.name, data=u.data) for u in uploads], text)
 
-    return Eyes(take, bot.sight.room.find)
+    return ImageActions(take, bot.sight.room.find)

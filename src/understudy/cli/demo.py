@@ -37,12 +37,12 @@ def demo(
 
 
 async def _say(text: str, *, verbose: bool) -> None:
-    from understudy.cli.demo import staged
+    from understudy.cli.demo import rehearsal_setup
     from understudy.cli.one_shot import EXIT_OFFLINE, ask_once
     from understudy.cli.options import logs_for
     from understudy.routing.records import describe_route
 
-    async with staged(port=0) as config:
+    async with rehearsal_setup(port=0) as config:
         logs = logs_for(config, verbose=verbose, in_dialogue=True)
         answer = await ask_once(config, logs, text)
     typer.echo(answer.text)
@@ -53,10 +53,10 @@ async def _say(text: str, *, verbose: bool) -> None:
 
 async def _show(port: int, *, verbose: bool, browser: bool) -> None:
     from understudy.app.run import running, until_told_to_stop
-    from understudy.cli.demo import staged
+    from understudy.cli.demo import rehearsal_setup
     from understudy.cli.options import logs_for
 
-    async with staged(port=port) as config:
+    async with rehearsal_setup(port=port) as config:
         logs = logs_for(config, verbose=verbose, in_dialogue=True)
         async with running(config, logs) as everything:
             assert everything.web is not None
@@ -79,7 +79,7 @@ ACTS = (("rehearsal-a", "e429", 0.0), ("rehearsal-b", "cut", 0.15), ("rehearsal-
 
 
 @asynccontextmanager
-async def staged(*, port: int) -> AsyncGenerator[Config]:
+async def rehearsal_setup(*, port: int) -> AsyncGenerator[Config]:
     """Servers that live as long as this context; what the bot keeps is thrown away after it."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-demo-")))

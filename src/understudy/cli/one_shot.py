@@ -8,7 +8,7 @@ from pathlib import Path
 
 from understudy.app.bot import answering, open_forgetful_bot
 from understudy.config.load import Config
-from understudy.conversation.delivery import OfflineNotice, Reply, ReplyTask
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import new_id
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.intake import ImageSource
@@ -20,7 +20,7 @@ EXIT_OFFLINE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OneShotReply:
     text: str
     record: ReplyRecord
     offline: bool
@@ -30,9 +30,9 @@ class Answer:
 class _HeldDelivery:
     """Shows nothing before the end, so that any failure before it stays invisible."""
 
-    def __init__(self, answer: asyncio.Future[Answer]) -> None:
+    def __init__(self, answer: asyncio.Future[OneShotReply]) -> None:
         self._answer = answer
-        self._said: Answer | None = None
+        self._said: OneShotReply | None = None
 
     async def earlier(self) -> tuple[str, ...]:
         """Nothing outlives the question."""
@@ -45,11 +45,11 @@ class _HeldDelivery:
         """The whole text comes with the end."""
 
     async def finish(self, reply: Reply) -> tuple[str, ...]:
-        self._said = Answer(reply.text, reply.record, offline=False)
+        self._said = OneShotReply(reply.text, reply.record, offline=False)
         return (reply.id,)
 
     async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
-        self._said = Answer(notice.text, notice.record, offline=True)
+        self._said = OneShotReply(notice.text, notice.record, offline=True)
         return (notice.reply_id,)
 
     async def withdraw(self) -> None:
@@ -67,12 +67,12 @@ class _HeldDelivery:
 
 async def ask_once(
     config: Config, logs: Logs, text: str, images: Sequence[ImageSource] = ()
-) -> Answer:
+) -> OneShotReply:
     """The bot's answer to `text`, out of any conversation. Raises ConfigError."""
     async with open_forgetful_bot(config, logs) as bot:
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[OneShotReply] = asyncio.get_running_loop().create_future()
 
-        def open_delivery(_task: ReplyTask) -> _HeldDelivery:
+        def open_delivery(_task: ReplyContext) -> _HeldDelivery:
             return _HeldDelivery(answer)
 
         bot.messages.register(PLATFORM, open_delivery)
@@ -95,7 +95,7 @@ def image_file(path: Path) -> ImageSource:
         raise ImageRefused(ImageRefusal.UNREACHABLE, f"{path}: {error.strerror}") from None
 
 
-def as_row(answer: Answer) -> dict[str, object]:
+def as_row(answer: OneShotReply) -> dict[str, object]:
     """The documented shape of `ask --json`."""
     record, winner = answer.record, answer.record.winner
     usage = record.usage

@@ -14,7 +14,7 @@ _IDLE_S = 3600.0
 
 
 @dataclass(slots=True)
-class ChannelMood:
+class ChannelActivity:
     """What happened lately in one channel, as far as it matters here."""
 
     replied_at: float | None = None
@@ -34,18 +34,18 @@ class ChannelMood:
     seen_at: float = 0.0
 
 
-class Mood:
+class ActivityTracker:
     """The short memory of participation: every channel's and every author's last minutes.
 
     Starts empty with the process; at worst a cooldown is forgotten by a restart.
     """
 
     def __init__(self) -> None:
-        self._channels: dict[Channel, ChannelMood] = {}
+        self._channels: dict[Channel, ChannelActivity] = {}
         self._authors: dict[tuple[str, str], deque[float]] = {}
 
-    def channel(self, channel: Channel) -> ChannelMood:
-        return self._channels.setdefault(channel, ChannelMood())
+    def channel(self, channel: Channel) -> ChannelActivity:
+        return self._channels.setdefault(channel, ChannelActivity())
 
     def author(self, inbound: Inbound) -> deque[float]:
         return self._authors.setdefault((inbound.place.platform, inbound.author.id), deque())

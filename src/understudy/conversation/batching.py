@@ -12,8 +12,8 @@ from understudy.config.settings import Conversation
 from understudy.conversation.inbox import (
     Batch,
     BatchState,
-    Stored,
-    Work,
+    PendingWork,
+    StoredMessage,
     can_retake,
     is_late,
     is_recovering,
@@ -54,7 +54,7 @@ class BatchRules:
 class Ready:
     """A batch that may start now."""
 
-    messages: tuple[Stored, ...]
+    messages: tuple[StoredMessage, ...]
     directed: bool
 
 
@@ -70,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    messages: tuple[Stored, ...]
+    messages: tuple[StoredMessage, ...]
     directed: bool
     due: float
 
@@ -79,7 +79,7 @@ class _Candidate:
         return _lane(self.messages, directed=self.directed)
 
 
-def plan(work: Work, typing: Mapping[str, float], rules: BatchRules, now: float) -> Plan:
+def plan(work: PendingWork, typing: Mapping[str, float], rules: BatchRules, now: float) -> Plan:
     """What may start now. `typing` tells when each author was last seen typing."""
     retake = _retakes(work.batches, now)
     held = [b for b in work.batches if b.state is BatchState.CLAIMED and b.lease_until > now]
@@ -130,19 +130,19 @@ def _startable(
     return tuple(ready)
 
 
-def _lane(messages: Sequence[Stored], *, directed: bool) -> str | None:
+def _lane(messages: Sequence[StoredMessage], *, directed: bool) -> str | None:
     """Batches of one lane follow each other: those of one author, and the undirected ones."""
     return messages[0].inbound.author.id if directed and messages else None
 
 
 def _candidates(
-    waiting: Sequence[Stored], typing: Mapping[str, float], rules: BatchRules, now: float
+    waiting: Sequence[StoredMessage], typing: Mapping[str, float], rules: BatchRules, now: float
 ) -> list[_Candidate]:
-    bursts: dict[str, list[Stored]] = {}
+    bursts: dict[str, list[StoredMessage]] = {}
     for message in waiting:
         bursts.setdefault(message.inbound.author.id, []).append(message)
     found: list[_Candidate] = []
-    general: list[Stored] = []
+    general: list[StoredMessage] = []
     for author_id, burst in bursts.items():
         if any(message.directed for message in burst):
             due = _quiet_at(burst, typing.get(author_id), rules, now)
@@ -156,7 +156,7 @@ def _candidates(
 
 
 def _quiet_at(
-    burst: Sequence[Stored], typing_at: float | None, rules: BatchRules, now: float
+    burst: Sequence[StoredMessage], typing_at: float | None, rules: BatchRules, now: float
 ) -> float:
     """When the author has fallen quiet, or has been waited for long enough."""
     last = burst[-1]
@@ -167,18 +167,18 @@ def _quiet_at(
     return min(due, _came(burst[0], now) + rules.cap_s) if rules.quiet_s else came
 
 
-def _turn_at(general: Sequence[Stored], rules: BatchRules, now: float) -> float:
+def _turn_at(general: Sequence[StoredMessage], rules: BatchRules, now: float) -> float:
     """The end of the interval that the first message opened; a burst is not cut in the middle."""
     turn = _came(general[0], now) + rules.interval_s
     quiet = _came(general[-1], now) + _quiet_s(general[-1], rules)
     return max(turn, min(quiet, turn + rules.cap_s))
 
 
-def _quiet_s(message: Stored, rules: BatchRules) -> float:
+def _quiet_s(message: StoredMessage, rules: BatchRules) -> float:
     near_limit = len(message.inbound.text) >= NEAR_LIMIT_CHARS
     return rules.long_chunk_quiet_s if near_limit else rules.quiet_s
 
 
-def _came(message: Stored, now: float) -> float:
+def _came(message: StoredMessage, now: float) -> float:
     """When it came; a wall clock that was set back must not hold it for hours."""
     return message.arrived_at if message.arrived_at <= now + _CLOCK_SLACK_S else 0.0

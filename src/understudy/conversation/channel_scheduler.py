@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from understudy.conversation.batching import BatchRules, Ready, plan
-from understudy.conversation.dependencies import Surroundings
+from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import LEASE_S, Batch, Channel, Claim
 from understudy.errors import StorageError
 
@@ -15,14 +15,14 @@ _TYPING_KEPT_S = 30.0
 _TROUBLE_S = 1.0
 
 
-class Turns:
+class ChannelScheduler:
     """Has a task only while there is something to wait for."""
 
     def __init__(
         self,
         channel: Channel,
         rules: Callable[[], BatchRules],
-        out: Surroundings,
+        out: Dependencies,
         start: Callable[[Batch], None],
         answers: Callable[[str], bool],
     ) -> None:

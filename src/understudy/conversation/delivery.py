@@ -146,7 +146,7 @@ async def _always() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyTask:
+class ReplyContext:
     """What a platform is told when a reply to a batch begins."""
 
     reply_id: str
@@ -171,4 +171,4 @@ class ReplyTask:
     batch. After False send nothing more; the task that writes is about to be cancelled."""
 
 
-OpenDelivery = Callable[[ReplyTask], Delivery]
+OpenDelivery = Callable[[ReplyContext], Delivery]

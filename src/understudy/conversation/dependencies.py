@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import ImageRef
-from understudy.conversation.images import Sight
-from understudy.conversation.inbox import InboxStore, Line, Stored
+from understudy.conversation.images import PromptImages
+from understudy.conversation.inbox import InboxStore, Line, StoredMessage
 from understudy.conversation.lore.effects import EffectStore, MemoryEffects
 from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.personas.registry import Personas
@@ -32,12 +32,12 @@ def _solvent(_: Origin) -> bool:
     return True
 
 
-Look = Callable[[Sequence[Stored], Sequence[Line]], Awaitable[Sight]]
+Look = Callable[[Sequence[StoredMessage], Sequence[Line]], Awaitable[PromptImages]]
 """(batch, its history) → what is known of their images."""
 
 
-async def _blind(_batch: Sequence[Stored], _lines: Sequence[Line]) -> Sight:
-    return Sight()
+async def _blind(_batch: Sequence[StoredMessage], _lines: Sequence[Line]) -> PromptImages:
+    return PromptImages()
 
 
 def _forget(_images: Sequence[ImageRef], _platform: str) -> None:
@@ -45,7 +45,7 @@ def _forget(_images: Sequence[ImageRef], _platform: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Dependencies:
     store: InboxStore
     preferences: Preferences
     reply: Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]

@@ -15,7 +15,7 @@ import structlog
 
 from understudy.config.settings import Vision as VisionSettings
 from understudy.conversation.delivery import Addressed, ImageRef
-from understudy.conversation.inbox import Line, Stored
+from understudy.conversation.inbox import Line, StoredMessage
 from understudy.conversation.prompt.builder import Depicted
 from understudy.conversation.speakers import safe_name
 from understudy.conversation.tokens import image_tokens, text_tokens
@@ -39,7 +39,7 @@ class ImageLibrary(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PromptImages:
     """What is known of the images of one conversation, ready for the prompt."""
 
     parts: Mapping[str, ImagePart] = field(default_factory=dict)
@@ -70,18 +70,18 @@ class Sight:
         return f'[image "{safe_name(image.name)}"]'
 
 
-class Eyes:
+class ImageSelector:
     """Decides what is looked at, and fetches it before the prompt is built."""
 
     def __init__(self, library: ImageLibrary, settings: Callable[[], VisionSettings]) -> None:
         self._library = library
         self._settings = settings
 
-    async def look(self, batch: Sequence[Stored], lines: Sequence[Line]) -> Sight:
+    async def look(self, batch: Sequence[StoredMessage], lines: Sequence[Line]) -> PromptImages:
         """Read the images of `batch` that are to be shown, and the captions of all others."""
         images = {image.digest: image for line in lines for image in line.images}
         if not images or not self._settings().enabled:
-            return Sight()
+            return PromptImages()
         found: dict[str, ImagePart] = {}
         for image in chosen_images(batch, self._settings()):
             part = await self._library.get(image.digest, image.name)
@@ -92,10 +92,10 @@ class Eyes:
             caption = await self._library.caption(digest)
             if caption is not None:
                 captions[digest] = caption
-        return Sight(found, captions)
+        return PromptImages(found, captions)
 
 
-def chosen_images(batch: Sequence[Stored], settings: VisionSettings) -> tuple[ImageRef, ...]:
+def chosen_images(batch: Sequence[StoredMessage], settings: VisionSettings) -> tuple[ImageRef, ...]:
     """The images to show: those in scope, of the newest messages first, up to the limit."""
     chosen: dict[str, ImageRef] = {}
     for message in reversed(batch):
@@ -105,7 +105,7 @@ def chosen_images(batch: Sequence[Stored], settings: VisionSettings) -> tuple[Im
     return tuple(chosen.values())[: settings.max_images]
 
 
-def scope_of(message: Stored, trigger: Stored) -> str:
+def scope_of(message: StoredMessage, trigger: StoredMessage) -> str:
     """The word of `vision.scopes` that a message's images fall under."""
     addressed = message.inbound.addressed
     if addressed is Addressed.REPLY:
@@ -187,7 +187,7 @@ class Captioner:
             # A blind candidate could only make something up, so none may stand in.
             degrade_images=False,
             images=1,
-            fair_key="captions",
+            queue_key="captions",
         )
         async with aclosing(self._reply(request)) as events:
             async for event in events:

@@ -68,7 +68,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredMessage:
     """A message of the inbox. `seq` is the order in which messages were stored."""
 
     seq: int
@@ -87,7 +87,7 @@ class Batch:
     nonce: str
     state: BatchState
     directed: bool
-    messages: tuple[Stored, ...]
+    messages: tuple[StoredMessage, ...]
     """In order; deleted ones are gone, so it can be empty."""
     attempt: int
     """Counts how often it was taken up."""
@@ -117,10 +117,10 @@ def is_recovering(batch: Batch) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PendingWork:
     """All that is still to do in one channel."""
 
-    waiting: tuple[Stored, ...] = ()
+    waiting: tuple[StoredMessage, ...] = ()
     """Messages to answer that no batch has claimed, in order."""
     batches: tuple[Batch, ...] = ()
     """Claimed and waiting ones, whoever holds them."""
@@ -137,7 +137,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Reclaim:
+class RegenerateClaim:
     """A claim of a batch that was answered before."""
 
     reply_id: str
@@ -146,7 +146,7 @@ class Reclaim:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Postponement:
     """Why and until when a batch is put off. The record's attempts are stored with it."""
 
     retry_at: float
@@ -166,7 +166,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class BatchResult:
     """How a batch ended. The record's attempts are stored in the same transaction."""
 
     state: BatchState
@@ -225,7 +225,7 @@ class InboxStore(Protocol):
         nothing is changed."""
         ...
 
-    async def work(self, channel: Channel) -> Work: ...
+    async def work(self, channel: Channel) -> PendingWork: ...
 
     async def claim(self, claim: Claim, now: float) -> Batch | None:
         """Make a batch of exactly these messages; None when any of them is not free any more."""
@@ -244,16 +244,16 @@ class InboxStore(Protocol):
         """Give up the lease at once, so that anybody can retake the batch."""
         ...
 
-    async def postpone(self, batch_id: str, wait: Wait) -> bool:
+    async def postpone(self, batch_id: str, wait: Postponement) -> bool:
         """Let a claimed batch wait; False when it is not claimed by this process any more."""
         ...
 
-    async def settle(self, batch_id: str, ending: Ending, now: float) -> bool:
+    async def settle(self, batch_id: str, ending: BatchResult, now: float) -> bool:
         """End a claimed batch for good. False when this process does not hold it any more; then
         nothing is stored."""
         ...
 
-    async def reopen(self, reply_id: str, claim: Reclaim) -> Batch | None:
+    async def reopen(self, reply_id: str, claim: RegenerateClaim) -> Batch | None:
         """Claim the answered batch of that reply once more, to replace the reply; None when there
         is no such reply, or it was replaced already."""
         ...

@@ -11,24 +11,24 @@ from dataclasses import replace
 import structlog
 
 from understudy.config.settings import Settings
-from understudy.conversation.activity import Mood
+from understudy.conversation.activity import ActivityTracker
 from understudy.conversation.batching import BatchRules
-from understudy.conversation.channel_scheduler import Turns
+from understudy.conversation.channel_scheduler import ChannelScheduler
 from understudy.conversation.delivery import Author, Inbound, OpenDelivery, Place
-from understudy.conversation.dependencies import Surroundings
+from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import (
     LEASE_S,
     Batch,
+    BatchResult,
     BatchState,
     Channel,
     Decision,
-    Ending,
     InboxStore,
-    Reclaim,
+    RegenerateClaim,
 )
 from understudy.conversation.participation import decide
 from understudy.conversation.preferences import Preferences
-from understudy.conversation.reply_task import Answer, Interruption
+from understudy.conversation.reply_task import Interruption, ReplyTask
 from understudy.errors import StorageError
 
 _LOG = structlog.get_logger()
@@ -44,12 +44,12 @@ _DIRECT = ("web", "terminal")
 class MessageRouter:
     """Platforms hand in what happened; replies come back through their deliveries."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, surroundings: Dependencies) -> None:
         self._out = surroundings
-        self._mood = Mood()
+        self._mood = ActivityTracker()
         self._platforms: dict[str, OpenDelivery] = {}
-        self._turns: dict[Channel, Turns] = {}
-        self._answers: dict[str, Answer] = {}
+        self._turns: dict[Channel, ChannelScheduler] = {}
+        self._answers: dict[str, ReplyTask] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.Task[None] | None = None
         self._pruned_at = 0.0
@@ -138,7 +138,7 @@ class MessageRouter:
     async def regenerate(self, reply_id: str) -> str | None:
         """Answer the same messages once more, in place of that reply; the new reply's id, or None
         when there is nothing to replace."""
-        claim = Reclaim(self._out.new_id(), self._out.new_id(), self._out.now() + LEASE_S)
+        claim = RegenerateClaim(self._out.new_id(), self._out.new_id(), self._out.now() + LEASE_S)
         batch = await self._out.store.reopen(reply_id, claim)
         if batch is None:
             return None
@@ -184,7 +184,7 @@ class MessageRouter:
         if self._closing or channel.platform not in self._platforms:
             return
         if channel not in self._turns:
-            self._turns[channel] = Turns(
+            self._turns[channel] = ChannelScheduler(
                 channel,
                 lambda: _rules(channel, self._out.settings()),
                 self._out,
@@ -205,18 +205,18 @@ class MessageRouter:
             # An answer puts off what may pass; what it cannot even begin with would come again.
             _LOG.exception("batch.crashed", reply_id=batch.reply_id, error=type(error).__name__)
             with suppress(StorageError):
-                failed = Ending(BatchState.FAILED)
+                failed = BatchResult(BatchState.FAILED)
                 await self._out.store.settle(batch.id, failed, self._out.now())
 
     async def _run(self, batch: Batch) -> None:
         if not batch.messages:
-            await self._out.store.settle(batch.id, Ending(BatchState.IGNORED), self._out.now())
+            await self._out.store.settle(batch.id, BatchResult(BatchState.IGNORED), self._out.now())
             return
         place = batch.messages[-1].inbound.place
         channel = Channel.of(place)
         for message in batch.messages:
             self._mood.claimed(channel, message.inbound.author.id)
-        answer = Answer(batch, self._platforms[place.platform], self._out, self._mood)
+        answer = ReplyTask(batch, self._platforms[place.platform], self._out, self._mood)
         self._answers[batch.reply_id] = answer
         try:
             await answer.run()
@@ -224,7 +224,7 @@ class MessageRouter:
             del self._answers[batch.reply_id]
         self._poke(channel)
 
-    def _answer_to(self, batch_id: str | None) -> Answer | None:
+    def _answer_to(self, batch_id: str | None) -> ReplyTask | None:
         return next((a for a in self._answers.values() if a.batch.id == batch_id), None)
 
     async def _keep_sweeping(self) -> None:

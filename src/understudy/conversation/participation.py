@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from understudy.config.settings import Participation, QuietHours
-from understudy.conversation.activity import MINUTE_S, ChannelMood, Mood
+from understudy.conversation.activity import MINUTE_S, ActivityTracker, ChannelActivity
 from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision
 
@@ -16,7 +16,7 @@ _BURST_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AuthorStatus:
     """What people have asked for, where it touches one message."""
 
     muted_until: float = 0.0
@@ -26,8 +26,8 @@ class Standing:
 def decide(
     inbound: Inbound,
     settings: Participation,
-    mood: Mood,
-    standing: Standing,
+    mood: ActivityTracker,
+    standing: AuthorStatus,
     now: float,
     chance: Callable[[], float],
 ) -> Decision:
@@ -47,7 +47,11 @@ def decide(
 
 
 def _refusal(
-    inbound: Inbound, settings: Participation, mood: ChannelMood, standing: Standing, now: float
+    inbound: Inbound,
+    settings: Participation,
+    mood: ChannelActivity,
+    standing: AuthorStatus,
+    now: float,
 ) -> str | None:
     if standing.opted_out:
         return "opted_out"
@@ -61,7 +65,7 @@ def _refusal(
 
 
 def _bot_refusal(
-    inbound: Inbound, settings: Participation, mood: ChannelMood, now: float
+    inbound: Inbound, settings: Participation, mood: ChannelActivity, now: float
 ) -> str | None:
     if not settings.answer_bots:
         return "bot"
@@ -74,7 +78,7 @@ def _bot_refusal(
 def _wish(
     inbound: Inbound,
     settings: Participation,
-    channel: ChannelMood,
+    channel: ChannelActivity,
     now: float,
     chance: Callable[[], float],
 ) -> Decision:
@@ -94,7 +98,7 @@ def _wish(
 def _unasked(
     inbound: Inbound,
     settings: Participation,
-    mood: ChannelMood,
+    mood: ChannelActivity,
     now: float,
     chance: Callable[[], float],
 ) -> Decision:
@@ -111,7 +115,7 @@ def _unasked(
 def _by_chance(
     inbound: Inbound,
     settings: Participation,
-    mood: ChannelMood,
+    mood: ChannelActivity,
     now: float,
     chance: Callable[[], float],
 ) -> Decision:
@@ -138,7 +142,7 @@ def takes_part(place: Place, settings: Participation) -> bool:
 
 
 def _in_conversation(
-    inbound: Inbound, settings: Participation, mood: ChannelMood, now: float
+    inbound: Inbound, settings: Participation, mood: ChannelActivity, now: float
 ) -> bool:
     mode = settings.conversation_mode
     return (

@@ -6,29 +6,29 @@ from typing import Protocol
 
 from understudy.conversation.delivery import Inbound, Place
 from understudy.conversation.inbox import Channel
-from understudy.conversation.participation import Standing
+from understudy.conversation.participation import AuthorStatus
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelWishes:
+class ChannelPreferences:
     muted_until: float = 0.0
     persona: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class PreferenceSnapshot:
     """Everything that was asked for, at one moment."""
 
-    channels: Mapping[Channel, ChannelWishes] = field(default_factory=dict)
+    channels: Mapping[Channel, ChannelPreferences] = field(default_factory=dict)
     opted_out: frozenset[tuple[str, str]] = frozenset()
     """(platform, author id)"""
 
-    def standing(self, inbound: Inbound) -> Standing:
+    def standing(self, inbound: Inbound) -> AuthorStatus:
         """What touches this message; a thread is muted with the channel it hangs on."""
         place = inbound.place
         ids = [i for i in (place.channel_id, place.parent_id) if i is not None]
         until = max(self.channel(Channel(place.platform, i)).muted_until for i in ids)
-        return Standing(until, (place.platform, inbound.author.id) in self.opted_out)
+        return AuthorStatus(until, (place.platform, inbound.author.id) in self.opted_out)
 
     def persona(self, place: Place) -> str | None:
         """The key chosen for this thread, else for its channel, else for the server."""
@@ -36,11 +36,11 @@ class Wishes:
         chosen = (self.channel(Channel(place.platform, i)).persona for i in ids if i)
         return next((key for key in chosen if key is not None), None)
 
-    def channel(self, channel: Channel) -> ChannelWishes:
+    def channel(self, channel: Channel) -> ChannelPreferences:
         return self.channels.get(channel, _NONE)
 
 
-_NONE = ChannelWishes()
+_NONE = ChannelPreferences()
 
 
 def server_id(guild_id: str) -> str:
@@ -51,24 +51,24 @@ def server_id(guild_id: str) -> str:
 class PreferenceStore(Protocol):
     """Keeps wishes. Raises StorageError when the database cannot be used."""
 
-    async def load(self) -> Wishes: ...
+    async def load(self) -> PreferenceSnapshot: ...
 
-    async def set_channel(self, channel: Channel, wishes: ChannelWishes) -> None: ...
+    async def set_channel(self, channel: Channel, wishes: ChannelPreferences) -> None: ...
 
     async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None: ...
 
 
 class MemoryPreferences:
-    """Wishes that last as long as the process."""
+    """Preferences that last as long as the process."""
 
     def __init__(self) -> None:
-        self._channels: dict[Channel, ChannelWishes] = {}
+        self._channels: dict[Channel, ChannelPreferences] = {}
         self._out: set[tuple[str, str]] = set()
 
-    async def load(self) -> Wishes:
-        return Wishes(dict(self._channels), frozenset(self._out))
+    async def load(self) -> PreferenceSnapshot:
+        return PreferenceSnapshot(dict(self._channels), frozenset(self._out))
 
-    async def set_channel(self, channel: Channel, wishes: ChannelWishes) -> None:
+    async def set_channel(self, channel: Channel, wishes: ChannelPreferences) -> None:
         self._channels[channel] = wishes
 
     async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None:
@@ -81,7 +81,7 @@ class Preferences:
 
     def __init__(self, store: PreferenceStore) -> None:
         self._store = store
-        self.now = Wishes()
+        self.now = PreferenceSnapshot()
 
     async def refresh(self) -> None:
         self.now = await self._store.load()
@@ -89,12 +89,12 @@ class Preferences:
     async def mute(self, channel: Channel, until: float) -> None:
         """Say nothing in this channel until then; 0 ends it."""
         before = self.now.channel(channel)
-        await self._store.set_channel(channel, ChannelWishes(until, before.persona))
+        await self._store.set_channel(channel, ChannelPreferences(until, before.persona))
         await self.refresh()
 
     async def choose_persona(self, channel: Channel, key: str | None) -> None:
         before = self.now.channel(channel)
-        await self._store.set_channel(channel, ChannelWishes(before.muted_until, key))
+        await self._store.set_channel(channel, ChannelPreferences(before.muted_until, key))
         await self.refresh()
 
     async def opt_out(self, platform: str, author_id: str, *, out: bool) -> None:

@@ -7,25 +7,31 @@ from enum import StrEnum
 
 import structlog
 
-from understudy.conversation.activity import Mood
-from understudy.conversation.delivery import Delivery, OfflineNotice, OpenDelivery, Reply, ReplyTask
-from understudy.conversation.dependencies import Surroundings
+from understudy.conversation.activity import ActivityTracker
+from understudy.conversation.delivery import (
+    Delivery,
+    OfflineNotice,
+    OpenDelivery,
+    Reply,
+    ReplyContext,
+)
+from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import (
     Batch,
+    BatchResult,
     BatchState,
     Channel,
-    Ending,
+    Postponement,
     Sent,
-    Wait,
     is_late,
     is_recovering,
 )
 from understudy.conversation.lease import Lease
 from understudy.conversation.offline_message import next_try_at, offline_text
-from understudy.conversation.request_builder import Question
+from understudy.conversation.request_builder import RequestBuilder
 from understudy.errors import StorageError, Undeliverable
 from understudy.llm.messages import TextDelta
-from understudy.retry import insist
+from understudy.retry import retry_storage
 from understudy.routing.records import (
     AttemptRecord,
     OfflineReason,
@@ -55,14 +61,18 @@ class Interruption(StrEnum):
     """Another process holds the batch."""
 
 
-class Answer:
+class ReplyTask:
     """Makes the reply to one claimed batch, and settles or postpones that batch."""
 
     def __init__(
-        self, batch: Batch, open_delivery: OpenDelivery, surroundings: Surroundings, mood: Mood
+        self,
+        batch: Batch,
+        open_delivery: OpenDelivery,
+        surroundings: Dependencies,
+        mood: ActivityTracker,
     ) -> None:
         self.batch = batch
-        self.question = Question.of(batch, surroundings)
+        self.question = RequestBuilder.of(batch, surroundings)
         self._out = surroundings
         self._mood = mood
         self._lease = Lease(surroundings.store, batch.id, batch.lease_until, surroundings.now)
@@ -105,7 +115,7 @@ class Answer:
             raise
         except Undeliverable:
             _LOG.warning("reply.undeliverable", reply_id=self.batch.reply_id)
-            await self._settle(Ending(BatchState.FAILED))
+            await self._settle(BatchResult(BatchState.FAILED))
         except Exception as error:  # noqa: BLE001 - the root of this task
             _LOG.exception(
                 "reply.crashed", reply_id=self.batch.reply_id, error=type(error).__name__
@@ -140,14 +150,14 @@ class Answer:
         limit_s = self._out.settings().conversation.late_answer_minutes * 60
         if self._waited_s() > max(limit_s, _LEAST_LIMIT_S):
             _LOG.warning("batch.expired", reply_id=self.batch.reply_id, waited_s=self._waited_s())
-            await self._settle(Ending(BatchState.FAILED))
+            await self._settle(BatchResult(BatchState.FAILED))
             return True
         if not is_recovering(self.batch) or self._waited_s() < _LOOK_FIRST_S:
             return False
         ids = await self._delivery.earlier()
         if ids:
             sent = Sent("", ids, self.question.me)
-            await self._settle(Ending(BatchState.ANSWERED, sent))
+            await self._settle(BatchResult(BatchState.ANSWERED, sent))
         return bool(ids)
 
     async def _attend(self) -> ReplyEnded | Interruption:
@@ -207,7 +217,7 @@ class Answer:
         sent = Sent(reply.text, ids, self.question.me)
         # The observers keep the record of a stopped reply: this one lacks the attempt cut off.
         record = None if reply.stopped else reply.record
-        await self._settle(Ending(BatchState.ANSWERED, sent, record))
+        await self._settle(BatchResult(BatchState.ANSWERED, sent, record))
         with suppress(StorageError):
             await self.question.answered()
         self._out.saw(self.question.images, self.question.place.platform)
@@ -225,7 +235,7 @@ class Answer:
             return
         await self._delivery.withdraw()
         kept = BatchState.ANSWERED if self.batch.replaces else BatchState.IGNORED
-        await self._settle(Ending(kept))
+        await self._settle(BatchResult(kept))
 
     async def _fail(self, record: ReplyRecord) -> None:
         """Every provider failed: say so where manners allow, and see when to try again."""
@@ -236,12 +246,12 @@ class Answer:
         notice = OfflineNotice(self.batch.reply_id, text, reason, record, retry_at)
         ids = await self._delivery.offline(notice)
         if self.batch.replaces:
-            await self._settle(Ending(BatchState.ANSWERED, record=record))
+            await self._settle(BatchResult(BatchState.ANSWERED, record=record))
         elif retry_at is None:
-            await self._settle(Ending(BatchState.FAILED, record=record))
+            await self._settle(BatchResult(BatchState.FAILED, record=record))
         else:
             offline_ids = ids or self.batch.offline_message_ids
-            await self._postpone(Wait(retry_at, offline_ids, record))
+            await self._postpone(Postponement(retry_at, offline_ids, record))
 
     def _next_try_at(
         self, reason: OfflineReason, recovery_at: float | None, now: float
@@ -265,23 +275,25 @@ class Answer:
     async def _put_off(self) -> None:
         """After trouble of our own or of the platform: once more soon, but not for ever."""
         if self.batch.attempt >= _MOST_TRIES:
-            await self._settle(Ending(BatchState.FAILED))
+            await self._settle(BatchResult(BatchState.FAILED))
             return
-        await self._postpone(Wait(self._out.now() + _AGAIN_S, self.batch.offline_message_ids))
+        await self._postpone(
+            Postponement(self._out.now() + _AGAIN_S, self.batch.offline_message_ids)
+        )
 
-    async def _settle(self, ending: Ending) -> None:
+    async def _settle(self, ending: BatchResult) -> None:
         held = await self._store(
             lambda: self._out.store.settle(self.batch.id, ending, self._out.now())
         )
         _LOG.info("batch.ended", reply_id=self.batch.reply_id, state=ending.state, held=held)
 
-    async def _postpone(self, wait: Wait) -> None:
+    async def _postpone(self, wait: Postponement) -> None:
         await self._store(lambda: self._out.store.postpone(self.batch.id, wait))
 
     async def _store(self, outcome: Callable[[], Awaitable[bool]]) -> bool:
         """Whether it was stored. What was shown already is not made once more for want of room."""
         try:
-            return await insist(outcome, _STORE_LIMIT_S)
+            return await retry_storage(outcome, _STORE_LIMIT_S)
         except StorageError:
             # Its lease runs out, and whoever takes it up then finds what was sent by the nonce.
             _LOG.error("batch.not_stored", reply_id=self.batch.reply_id)
@@ -303,9 +315,9 @@ class Answer:
     def _waited_s(self) -> float:
         return self._out.now() - self.batch.messages[-1].arrived_at
 
-    def _task(self) -> ReplyTask:
+    def _task(self) -> ReplyContext:
         trigger = self.question.trigger
-        return ReplyTask(
+        return ReplyContext(
             reply_id=self.batch.reply_id,
             place=self.question.place,
             trigger_id=trigger.message_id,

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from understudy.conversation.delivery import Author, ImageRef, Inbound, Place
-from understudy.conversation.dependencies import Surroundings
-from understudy.conversation.inbox import Batch, Channel, Line, MessageState, Stored
+from understudy.conversation.dependencies import Dependencies
+from understudy.conversation.inbox import Batch, Channel, Line, MessageState, StoredMessage
 from understudy.conversation.lore.effects import Kept
 from understudy.conversation.lore.scene import Spoken
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
-from understudy.conversation.prompt.persona_prompt import Moment, Stage
+from understudy.conversation.prompt.persona_prompt import ConversationSnapshot, PersonaPromptBuilder
 from understudy.conversation.speakers import own_words, safe_name, speaker_names
 from understudy.routing.records import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
@@ -22,17 +22,19 @@ ME = "understudy"
 
 
 @dataclass(slots=True)
-class Question:
+class RequestBuilder:
     batch: Batch
-    out: Surroundings
+    out: Dependencies
     persona: Persona
     names: dict[str, str] = field(default_factory=dict)
-    stage: Stage | None = None
+    stage: PersonaPromptBuilder | None = None
 
     @staticmethod
-    def of(batch: Batch, out: Surroundings) -> "Question":
+    def of(batch: Batch, out: Dependencies) -> "RequestBuilder":
         place = batch.messages[-1].inbound.place
-        return Question(batch, out, out.personas().at(place, out.preferences.now.persona(place)))
+        return RequestBuilder(
+            batch, out, out.personas().at(place, out.preferences.now.persona(place))
+        )
 
     @property
     def trigger(self) -> Inbound:
@@ -86,7 +88,7 @@ class Question:
             build=partial(build_prompt, source),
             images=len(sight.parts),
             origin=self.origin,
-            fair_key=self.place.channel_id,
+            queue_key=self.place.channel_id,
             shown=shown,
             may_spend=self.out.may_spend,
             last_user_text=self.trigger.text,
@@ -121,14 +123,14 @@ class Question:
             kept = Kept(effects, count, self.batch.messages[-1].seq)
             await self.out.effects.keep_effects(self.place.platform, self.place.channel_id, kept)
 
-    async def _stage(self, lines: tuple[Line, ...]) -> Stage:
+    async def _stage(self, lines: tuple[Line, ...]) -> PersonaPromptBuilder:
         personas = self.out.personas()
         place = self.place
         part = personas.part(self.persona, place)
         kept = Kept()
         if part.books:
             kept = await self.out.effects.effects(place.platform, place.channel_id)
-        moment = Moment(
+        moment = ConversationSnapshot(
             lines=tuple(Spoken(safe_name(x.author.name), x.text) for x in lines),
             last_from={
                 "user": _last(lines, "user"),
@@ -144,7 +146,7 @@ class Question:
             effects=kept.effects,
         )
         most = self.out.settings().conversation.max_prompt_tokens
-        return Stage(part, moment, personas.rules, self.out.patterns, most)
+        return PersonaPromptBuilder(part, moment, personas.rules, self.out.patterns, most)
 
     async def _lines(self) -> tuple[Line, ...]:
         limit = self.out.settings().conversation.history_messages + len(self.batch.messages)
@@ -159,7 +161,7 @@ def _last(lines: tuple[Line, ...], role: str) -> str:
     return next((x.text for x in reversed(lines) if x.role == role), "")
 
 
-def line_of(stored: Stored) -> Line:
+def line_of(stored: StoredMessage) -> Line:
     inbound = stored.inbound
     return Line(
         seq=stored.seq,

@@ -12,7 +12,7 @@ COME_BACK_S = 2.0
 _AT_ONCE = 8
 
 
-class Door:
+class RequestLimiter:
     """Turns requests away past `most`, and lets the others in a few at a time.
 
     A thousand that begin in one turn of the event loop would hold it up for as long as all of
@@ -67,7 +67,7 @@ class Door:
             asyncio.get_running_loop().call_soon(self._next_turn)
 
 
-class Bodies:
+class BodyBudget:
     """The bodies of all requests that are being answered: each has at most `each` bytes, and
     they hold `together` at most."""
 

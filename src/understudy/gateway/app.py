@@ -13,20 +13,20 @@ from starlette.types import Receive, Scope, Send
 
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.errors import RequestRefused
-from understudy.gateway.admission import Bodies, Door
+from understudy.gateway.admission import BodyBudget, RequestLimiter
 from understudy.gateway.auth import Access, Guest
 from understudy.gateway.client_connection import (
     JSON,
     KEEP_ALIVE_S,
     SSE,
-    ClientLine,
+    ClientConnection,
     Header,
     answer,
     lifespan,
 )
 from understudy.gateway.error_responses import refusal_of
 from understudy.gateway.rate_limits import KeyLimits
-from understudy.gateway.requests import Ask, ModelNames, read_ask, read_completion
+from understudy.gateway.requests import ClientRequest, ModelNames, read_ask, read_completion
 from understudy.gateway.responses import error_body, model_entry, model_list
 from understudy.gateway.streaming import Events, Form, Why, collect, stream, whole
 from understudy.routing.records import Origin
@@ -82,8 +82,8 @@ class Gateway:
         self._source = source
         self._access = Access(settings.keys, settings.cors_origins)
         self._names = ModelNames(source.candidates, settings.orders)
-        self._door = Door(settings.max_requests)
-        self._bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes)
+        self._door = RequestLimiter(settings.max_requests)
+        self._bodies = BodyBudget(settings.max_body_bytes, settings.max_held_bytes)
         self._limits = limits
         self._new_id = new_id
         self._wall = wall
@@ -143,7 +143,7 @@ class Gateway:
     async def _go_on(self, call: _Call) -> None:
         await self._reply(call, read_completion)
 
-    async def _reply(self, call: _Call, read: Callable[[bytes], Ask]) -> None:
+    async def _reply(self, call: _Call, read: Callable[[bytes], ClientRequest]) -> None:
         guest = self._access.admit(call.peer, call.headers)
         await self._door.enter()
         try:
@@ -156,30 +156,30 @@ class Gateway:
         finally:
             self._door.leave()
 
-    async def _answer(self, call: _Call, guest: Guest, ask: Ask) -> None:
+    async def _answer(self, call: _Call, guest: Guest, ask: ClientRequest) -> None:
         self._count(guest)
         events = self._source.reply(self._request(call.id, guest, ask))
-        form = Form(call.id, int(self._wall()), ask.include_usage, ask.bare)
+        form = Form(call.id, int(self._wall()), ask.include_usage, ask.raw_completion)
         why = functools.partial(self._why, ask)
         if ask.stream:
             await _streamed(call, events, form, why)
         else:
             await _held(call, events, form, why)
 
-    def _request(self, call_id: str, guest: Guest, ask: Ask) -> ReplyRequest:
+    def _request(self, call_id: str, guest: Guest, ask: ClientRequest) -> ReplyRequest:
         return ReplyRequest(
             id=call_id,
             sink="gateway",
             kind=SinkKind.APPEND_ONLY if ask.stream else SinkKind.HELD,
             build=ask.build,
             origin=guest.origin,
-            owns_prompt=False,
+            may_trim_prompt=False,
             images=ask.images,
-            degrade_images=self._settings.degrade_images and not ask.bare,
+            degrade_images=self._settings.degrade_images and not ask.raw_completion,
             tools=ask.tools,
-            bare=ask.bare,
+            raw_completion=ask.raw_completion,
             order=self._names.order(ask.model),
-            fair_key=guest.name,
+            queue_key=guest.name,
             may_spend=self._source.may_spend,
         )
 
@@ -195,8 +195,10 @@ class Gateway:
                 retry_after_s=wait_s,
             )
 
-    def _why(self, ask: Ask, end: ReplyEnded) -> RequestRefused:
-        return refusal_of(end, images=ask.images > 0, bare=ask.bare, now=self._wall())
+    def _why(self, ask: ClientRequest, end: ReplyEnded) -> RequestRefused:
+        return refusal_of(
+            end, images=ask.images > 0, raw_completion=ask.raw_completion, now=self._wall()
+        )
 
     async def _models(self, call: _Call) -> None:
         self._access.admit(call.peer, call.headers)
@@ -217,7 +219,9 @@ class Gateway:
 
 
 async def _streamed(call: _Call, events: Events, form: Form, why: Why) -> None:
-    line = ClientLine(call.receive, call.send, [*SSE, *call.always], keep_alive_s=KEEP_ALIVE_S)
+    line = ClientConnection(
+        call.receive, call.send, [*SSE, *call.always], keep_alive_s=KEEP_ALIVE_S
+    )
     async with line, aclosing(events):
         end = await stream(events, form, line, why)
         if not line.opened:
@@ -225,7 +229,7 @@ async def _streamed(call: _Call, events: Events, form: Form, why: Why) -> None:
 
 
 async def _held(call: _Call, events: Events, form: Form, why: Why) -> None:
-    async with ClientLine(call.receive, call.send), aclosing(events):
+    async with ClientConnection(call.receive, call.send), aclosing(events):
         outputs, end = await collect(events)
         reply = whole(form, outputs, end)
         if reply is None:

@@ -40,7 +40,7 @@ _WATCH_AFTER_S = 0.05
 """Quick answers are not worth a task that looks out for a client hanging up."""
 
 
-class ClientLine:
+class ClientConnection:
     """An async context manager around one answer.
 
     When the client hangs up, the body is cancelled and the block ends without an error. A stream

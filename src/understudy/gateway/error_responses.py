@@ -68,14 +68,16 @@ _UNABLE = ("no_capable_model", "unsupported_input")
 _NO_VISION = (400, "no_vision_model", "No usable model can see images.")
 
 
-def refusal_of(end: ReplyEnded, *, images: bool, bare: bool = False, now: float) -> RequestRefused:
+def refusal_of(
+    end: ReplyEnded, *, images: bool, raw_completion: bool = False, now: float
+) -> RequestRefused:
     """What a client is told when its reply never came or broke off; `now` is wall clock."""
     record = end.record
     if record.outcome is ReplyOutcome.PARTIAL:
         code = end.error_class.value if end.error_class else "broke_off"
         return RequestRefused(502, code, "The model server broke off in the middle of the reply.")
     status, code, message = _reason(record, end.error_class, images=images)
-    if bare and code in _UNABLE:
+    if raw_completion and code in _UNABLE:
         status, code, message = _NO_COMPLETIONS
     wait_s = None
     if status in (429, 503) and record.retry_at is not None:

@@ -66,7 +66,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ClientRequest:
     """One request of a client."""
 
     model: str
@@ -80,7 +80,7 @@ class Ask:
     """UTF-8 bytes of all text, tool definitions included."""
     images: int = 0
     tools: bool = False
-    bare: bool = False
+    raw_completion: bool = False
     """A text to go on from, instead of a conversation."""
 
     def build(self, fit: Fit) -> Prompt:
@@ -93,7 +93,7 @@ class Ask:
         return Prompt(self._request(), tokens, self.images)
 
     def _request(self) -> ChatRequest:
-        return ChatRequest(self.messages, extra=self.extra, bare=self.bare)
+        return ChatRequest(self.messages, extra=self.extra, raw_completion=self.raw_completion)
 
     def _without_images(self) -> bytes:
         members = _members.decode(self.extra)
@@ -110,7 +110,7 @@ def _is_image(piece: object) -> bool:
     return isinstance(piece, dict) and piece.get("type") == "image_url"
 
 
-def read_ask(body: bytes) -> Ask:
+def read_ask(body: bytes) -> ClientRequest:
     """Raises `RequestRefused` (400) naming the member that is wrong."""
     members = _read(_members, body, None)
     messages = members.get("messages", _NULL)
@@ -120,7 +120,7 @@ def read_ask(body: bytes) -> Ask:
     texts = tuple(map(_text_of, turns))
     tools = memoryview(members.get("tools", _NULL))
     options = _read(_options, members.get("stream_options", _NULL), "stream_options")
-    return Ask(
+    return ClientRequest(
         model=_read(_name, members.get("model", _NULL), "model") or "",
         stream=_read(_flag, members.get("stream", _NULL), "stream") is True,
         include_usage=options is not None and options.include_usage is True,
@@ -132,7 +132,7 @@ def read_ask(body: bytes) -> Ask:
     )
 
 
-def read_completion(body: bytes) -> Ask:
+def read_completion(body: bytes) -> ClientRequest:
     """Read a request to go on from a text. Raises `RequestRefused` (400) as `read_ask` does."""
     members = _read(_members, body, None)
     prompt = _read(_prompt, members.get("prompt", _NULL), "prompt")
@@ -142,14 +142,14 @@ def read_completion(body: bytes) -> Ask:
         prompt = prompt[0]
     options = _read(_options, members.get("stream_options", _NULL), "stream_options")
     passed = {k: raw for k, raw in members.items() if k not in _NOT_OF_A_TEXT}
-    return Ask(
+    return ClientRequest(
         model=_read(_name, members.get("model", _NULL), "model") or "",
         stream=_read(_flag, members.get("stream", _NULL), "stream") is True,
         include_usage=options is not None and options.include_usage is True,
         extra=_encode(passed | {"prompt": prompt}),
         messages=(Message("user", (TextPart(prompt),)),),
         size=_bytes_of(prompt),
-        bare=True,
+        raw_completion=True,
     )
 
 

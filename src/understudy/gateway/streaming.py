@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 
 from understudy.errors import RequestRefused
-from understudy.gateway.client_connection import ClientLine, Header
+from understudy.gateway.client_connection import ClientConnection, Header
 from understudy.gateway.responses import DONE, CompletionEnvelope, Envelope, Output
 from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.records import AttemptRecord, Outcome
@@ -23,11 +23,11 @@ class Form:
     id: str
     created: int
     include_usage: bool
-    bare: bool = False
+    raw_completion: bool = False
     """A text that goes on from a prompt, rather than a message."""
 
     def envelope(self, model: str) -> Envelope | CompletionEnvelope:
-        if self.bare:
+        if self.raw_completion:
             return CompletionEnvelope(f"cmpl-{self.id}", self.created, model)
         return Envelope(f"chatcmpl-{self.id}", self.created, model)
 
@@ -86,7 +86,7 @@ def whole(form: Form, outputs: list[Output], end: ReplyEnded) -> Whole | None:
     )
 
 
-async def stream(events: Events, form: Form, line: ClientLine, why: Why) -> ReplyEnded:
+async def stream(events: Events, form: Form, line: ClientConnection, why: Why) -> ReplyEnded:
     """Pass a reply on as it comes. Where nothing was sent at all, the caller tells why."""
     envelope = form.envelope("")
     tried = 1

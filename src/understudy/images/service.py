@@ -23,7 +23,7 @@ _MAX_LINKS = 4
 _LINK = re.compile(r"https?://[^\s<>\"'`\]\[{}|\\^]{4,2000}", re.IGNORECASE)
 
 
-class ImageRoom:
+class ImageService:
     """Takes in what platforms find. With vision switched off it takes nothing and says nothing."""
 
     def __init__(
@@ -83,10 +83,10 @@ async def open_images(
     settings: Callable[[], Vision],
     wall: Callable[[], float],
     resolve: Resolve = system_resolve,
-) -> AsyncGenerator[ImageRoom]:
+) -> AsyncGenerator[ImageService]:
     """The room, with what has expired removed every hour as long as it is open."""
     keep_s = settings().keep_days * _DAY_S
-    room = ImageRoom(ImageStore(folder, keep_s=keep_s, wall=wall), settings, resolve)
+    room = ImageService(ImageStore(folder, keep_s=keep_s, wall=wall), settings, resolve)
     forgetting = asyncio.create_task(room.keep_forgetting())
     try:
         yield room

@@ -22,7 +22,7 @@ class Capabilities:
     tools: bool | None = None
     n_ctx: int | None = None
     """Context length in tokens, prompt and reply together."""
-    goes_on: bool | None = None
+    supports_completions: bool | None = None
     """Whether it goes on from a bare prompt."""
     slots: int | None = None
     """How many requests its server works on at once."""

@@ -78,7 +78,7 @@ class LLMClient(Protocol):
     """
 
     @property
-    def goes_on(self) -> bool:
+    def supports_completions(self) -> bool:
         """Whether its server may be sent a bare request."""
         ...
 

@@ -18,7 +18,7 @@ _UNAUTHORISED = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
-class Nearby:
+class DiscoveredServer:
     """A model server that answers on loopback."""
 
     base_url: str
@@ -30,15 +30,15 @@ class Nearby:
     needs_key: bool = False
 
 
-async def find_nearby(
+async def discover_servers(
     sessions: HttpSessions, ports: tuple[int, ...] = USUAL_PORTS
-) -> tuple[Nearby, ...]:
+) -> tuple[DiscoveredServer, ...]:
     """Ask every port at once; one where nothing answers like a model server is left out."""
     found = await asyncio.gather(*(_look(sessions, port) for port in ports))
     return tuple(near for near in found if near is not None)
 
 
-async def _look(sessions: HttpSessions, port: int) -> Nearby | None:
+async def _look(sessions: HttpSessions, port: int) -> DiscoveredServer | None:
     url = f"http://127.0.0.1:{port}"
     endpoint = Endpoint(sessions, url, headers={}, pool=Pool(_CONNECT_S, 4.0))
     for recognise in _RECOGNISERS:
@@ -51,19 +51,19 @@ async def _look(sessions: HttpSessions, port: int) -> Nearby | None:
     return None
 
 
-async def _koboldcpp(endpoint: Endpoint, port: int) -> Nearby | None:  # noqa: ARG001
+async def _koboldcpp(endpoint: Endpoint, port: int) -> DiscoveredServer | None:  # noqa: ARG001
     answer = await endpoint.ask("GET", "/api/extra/version")
     if _member(answer, "result") != "KoboldCpp":
         return None
-    return Nearby(endpoint.base_url, "koboldcpp", model=await _first_model(endpoint))
+    return DiscoveredServer(endpoint.base_url, "koboldcpp", model=await _first_model(endpoint))
 
 
-async def _textgen_webui(endpoint: Endpoint, port: int) -> Nearby | None:  # noqa: ARG001
+async def _textgen_webui(endpoint: Endpoint, port: int) -> DiscoveredServer | None:  # noqa: ARG001
     answer = await endpoint.ask("GET", "/v1/internal/health")
     refused = answer.status == 401 and _member(answer, "detail") == "Unauthorized"
     if not refused and _member(answer, "status") != "ok":
         return None
-    return Nearby(
+    return DiscoveredServer(
         endpoint.base_url,
         "textgen-webui",
         model=await _first_model(endpoint),
@@ -71,12 +71,12 @@ async def _textgen_webui(endpoint: Endpoint, port: int) -> Nearby | None:  # noq
     )
 
 
-async def _llama_cpp(endpoint: Endpoint, port: int) -> Nearby | None:  # noqa: ARG001
+async def _llama_cpp(endpoint: Endpoint, port: int) -> DiscoveredServer | None:  # noqa: ARG001
     answer = await endpoint.ask("GET", "/props")
     server = answer.headers.get("server", "")
     if server != "llama.cpp" and b"default_generation_settings" not in answer.body:
         return None
-    return Nearby(
+    return DiscoveredServer(
         endpoint.base_url,
         "llama.cpp",
         model=await _first_model(endpoint),
@@ -84,18 +84,18 @@ async def _llama_cpp(endpoint: Endpoint, port: int) -> Nearby | None:  # noqa: A
     )
 
 
-async def _openai(endpoint: Endpoint, port: int) -> Nearby | None:
+async def _openai(endpoint: Endpoint, port: int) -> DiscoveredServer | None:
     answer = await endpoint.ask("GET", "/v1/models")
     preset = _PRESET_BY_PORT.get(port)
     if answer.status in _UNAUTHORISED:
-        return Nearby(endpoint.base_url, "openai", preset, needs_key=True)
+        return DiscoveredServer(endpoint.base_url, "openai", preset, needs_key=True)
     if answer.status != 200:
         return None
     models = read_models(answer.body).ids
-    return Nearby(endpoint.base_url, "openai", preset, models[0] if models else None)
+    return DiscoveredServer(endpoint.base_url, "openai", preset, models[0] if models else None)
 
 
-_RECOGNISERS: tuple[Callable[[Endpoint, int], Awaitable[Nearby | None]], ...] = (
+_RECOGNISERS: tuple[Callable[[Endpoint, int], Awaitable[DiscoveredServer | None]], ...] = (
     # The most telling first: koboldcpp answers some of the others' questions too.
     _koboldcpp,
     _textgen_webui,

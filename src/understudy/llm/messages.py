@@ -52,7 +52,7 @@ class ChatRequest:
     extra: bytes = b""
     """A JSON object whose members go into the upstream body untouched and win over the fields
     above; from the gateway it holds the client's `messages` too."""
-    bare: bool = False
+    raw_completion: bool = False
     """Go on from the `prompt` in `extra`: a text, no conversation. `messages` is sent to no one."""
 
 

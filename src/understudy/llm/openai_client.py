@@ -46,7 +46,7 @@ from understudy.llm.openai_wire import (
     with_length_field,
 )
 from understudy.llm.sse import SseReader
-from understudy.llm.stream_parser import Decode, ReplyReader
+from understudy.llm.stream_parser import Decode, StreamParser
 
 _T = TypeVar("_T")
 
@@ -80,15 +80,15 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Clocks:
+class ClientClocks:
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
 
 
-SYSTEM_CLOCKS = Clocks()
+SYSTEM_CLOCKS = ClientClocks()
 
 
-class ChatClient:
+class OpenAIClient:
     """One server of one dialect. Engines override what their server does differently."""
 
     def __init__(
@@ -96,7 +96,7 @@ class ChatClient:
         facts: ServerFacts,
         dialect: Dialect,
         sessions: HttpSessions,
-        clocks: Clocks = SYSTEM_CLOCKS,
+        clocks: ClientClocks = SYSTEM_CLOCKS,
     ) -> None:
         base_url = facts.base_url or dialect.base_url
         if not base_url:
@@ -120,20 +120,20 @@ class ChatClient:
         self._secrets = tuple(s for s in (facts.key, *facts.headers.values()) if s and len(s) > 5)
 
     @property
-    def goes_on(self) -> bool:
+    def supports_completions(self) -> bool:
         return self.dialect.completions_path is not None
 
     def stream(
         self, request: ChatRequest, model: str, exchange: Exchange
     ) -> AsyncGenerator[ChatEvent, None]:
-        if request.bare:
-            return self.go_on(self.body(request, model), exchange)
+        if request.raw_completion:
+            return self.complete(self.body(request, model), exchange)
         return self.converse(
             self.dialect.chat_path, self.body(request, model), self.reader(exchange)
         )
 
     async def converse(
-        self, path: str, body: bytes, reader: ReplyReader
+        self, path: str, body: bytes, reader: StreamParser
     ) -> AsyncGenerator[ChatEvent, None]:
         """Send one body and yield the reply's events, whichever way it is answered."""
         exchange = reader.exchange
@@ -155,7 +155,7 @@ class ChatClient:
         finally:
             self.endpoint.end(response)
 
-    async def go_on(self, body: bytes, exchange: Exchange) -> AsyncGenerator[ChatEvent, None]:
+    async def complete(self, body: bytes, exchange: Exchange) -> AsyncGenerator[ChatEvent, None]:
         """Send one bare prompt. Raises `unsupported_input` where the server has no such page."""
         path = self.dialect.completions_path
         if path is None:
@@ -190,7 +190,7 @@ class ChatClient:
         members = self.members(request)
         for name in request.omit:
             members.pop(name, None)
-        if "messages" not in members and not request.bare:
+        if "messages" not in members and not request.raw_completion:
             members["messages"] = [encode_message(m) for m in self.turns(request.messages)]
         if model:
             members["model"] = model
@@ -211,11 +211,11 @@ class ChatClient:
                 members[here] = members.pop(name)
         if dialect.fields is None:
             return members
-        asked_as = "prompt" if request.bare else "messages"
+        asked_as = "prompt" if request.raw_completion else "messages"
         return {k: v for k, v in members.items() if k in dialect.fields or k == asked_as}
 
-    def reader(self, exchange: Exchange, decode: Decode = DECODE_CHUNK) -> ReplyReader:
-        return ReplyReader(exchange, self._classify_within, self.repair_usage, decode)
+    def reader(self, exchange: Exchange, decode: Decode = DECODE_CHUNK) -> StreamParser:
+        return StreamParser(exchange, self._classify_within, self.repair_usage, decode)
 
     def turns(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         return merge_turns(messages) if self.dialect.plain_turns else messages
@@ -223,7 +223,7 @@ class ChatClient:
     def repair_usage(self, usage: Usage, chunk: Chunk) -> Usage | None:  # noqa: ARG002
         return usage
 
-    def read_whole_reply(self, body: bytes, reader: ReplyReader) -> list[ChatEvent]:
+    def read_whole_reply(self, body: bytes, reader: StreamParser) -> list[ChatEvent]:
         """Read a 200 that is no stream. Raises `bad_body` for what is no reply at all."""
         text = body.strip()
         if text[:5] == b"data:":  # a stream under the wrong name
@@ -307,7 +307,7 @@ class ChatClient:
         raise self._classified(response.status, lower_headers(response), body)
 
     async def _next(
-        self, response: aiohttp.ClientResponse, frames: SseReader | None, reader: ReplyReader
+        self, response: aiohttp.ClientResponse, frames: SseReader | None, reader: StreamParser
     ) -> list[ChatEvent]:
         """Read on and return what it brought; at the end of the body the reader is closed."""
         if frames is None:
@@ -321,7 +321,7 @@ class ChatClient:
         reader.closed = True
         return reader.read_all(frames.finish(), frames.take_comments())
 
-    async def _more(self, response: aiohttp.ClientResponse, reader: ReplyReader) -> bytes:
+    async def _more(self, response: aiohttp.ClientResponse, reader: StreamParser) -> bytes:
         """Return the next bytes; none at the end, however it came: the reader judges it."""
         try:
             if not reader.finished:

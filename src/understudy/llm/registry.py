@@ -15,13 +15,13 @@ from understudy.config.providers import (
 from understudy.errors import ConfigError
 from understudy.llm.dialect import Dialect
 from understudy.llm.engines import chutes, koboldcpp, llama_cpp, nanogpt, openrouter, textgen_webui
-from understudy.llm.engines.openai import OpenAiClient
+from understudy.llm.engines.openai import OpenAICompatibleClient
 from understudy.llm.http import HttpSessions
 from understudy.llm.model_list import nearest
-from understudy.llm.openai_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
+from understudy.llm.openai_client import SYSTEM_CLOCKS, ClientClocks, OpenAIClient, ServerFacts
 from understudy.llm.presets import PRESETS
 
-MakeClient = Callable[[ServerFacts, Dialect, HttpSessions, Clocks], ChatClient]
+MakeClient = Callable[[ServerFacts, Dialect, HttpSessions, ClientClocks], OpenAIClient]
 
 ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
     "openrouter": (openrouter.OpenRouterClient, openrouter.DIALECT),
@@ -30,7 +30,7 @@ ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
     "koboldcpp": (koboldcpp.LocalKoboldClient, koboldcpp.DIALECT),
     "llama.cpp": (llama_cpp.LlamaCppClient, llama_cpp.DIALECT),
     "textgen-webui": (textgen_webui.TextgenWebuiClient, textgen_webui.DIALECT),
-    "openai": (OpenAiClient, PRESETS["generic"]),
+    "openai": (OpenAICompatibleClient, PRESETS["generic"]),
 }
 """A new engine is one file and one row here, and one in the contract suite."""
 
@@ -52,8 +52,8 @@ def build_client(
     *,
     sessions: HttpSessions,
     key: str | None = None,
-    clocks: Clocks = SYSTEM_CLOCKS,
-) -> ChatClient:
+    clocks: ClientClocks = SYSTEM_CLOCKS,
+) -> OpenAIClient:
     """Make the client of the provider called `name`; `key` is the one found for it.
 
     Raises `ConfigError` where the entry lacks what its engine needs.

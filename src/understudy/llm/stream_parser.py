@@ -45,7 +45,7 @@ RepairUsage = Callable[[Usage, Chunk], Usage | None]
 """Corrects figures that this engine is known to invent; `None` is unknown."""
 
 
-class ReplyReader:
+class StreamParser:
     """Collects one reply; `read` each frame, then ask `end` for the close."""
 
     __slots__ = (

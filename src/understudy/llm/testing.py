@@ -46,7 +46,7 @@ class ScriptedClient:
     report: ProbeReport = _READY
     tokens: int | None = None
     calls: list[Call] = field(default_factory=list)
-    goes_on: bool = True
+    supports_completions: bool = True
     probes: int = 0
     closed: bool = False
 

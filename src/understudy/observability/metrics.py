@@ -26,7 +26,7 @@ CLOSED, HALF_OPEN, OPEN = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CandidateGauges:
     """How a candidate stands right now."""
 
     candidate: str
@@ -35,10 +35,10 @@ class Standing:
     inflight: int = 0
 
 
-ReadStandings = Callable[[], Iterable[Standing]]
+ReadStandings = Callable[[], Iterable[CandidateGauges]]
 
 
-def _nothing() -> tuple[Standing, ...]:
+def _nothing() -> tuple[CandidateGauges, ...]:
     return ()
 
 
@@ -224,7 +224,7 @@ class _Standings(Collector):
             value=self._open_seconds,
         )
 
-    def _count_open(self, standings: Iterable[Standing]) -> None:
+    def _count_open(self, standings: Iterable[CandidateGauges]) -> None:
         now = self._clock()
         self._open_seconds += self._open * (now - self._read_at)
         self._read_at = now

@@ -16,7 +16,7 @@ from understudy.conversation.delivery import (
     OfflineNotice,
     Place,
     Reply,
-    ReplyTask,
+    ReplyContext,
 )
 from understudy.conversation.inbox import Decision
 from understudy.routing.records import ReplyRecord, describe_route
@@ -28,7 +28,7 @@ HELP = "Ctrl-C stops a reply, /quit leaves."
 _MAX_TEXT = 32_000
 
 
-class Answers(Protocol):
+class ReplyControl(Protocol):
     """The message router, as far as a terminal needs it."""
 
     async def receive(self, inbound: Inbound, /) -> Decision | None: ...
@@ -51,7 +51,7 @@ class Screen:
         self.ended = asyncio.Event()
         """Set when a reply has ended, however."""
 
-    def open_delivery(self, task: ReplyTask) -> "TerminalDelivery":
+    def open_delivery(self, task: ReplyContext) -> "TerminalDelivery":
         """The terminal's `OpenDelivery`."""
         return TerminalDelivery(self, task, self._held())
 
@@ -69,7 +69,9 @@ class Screen:
 class TerminalDelivery:
     """Writes one reply. What was written stays, so a new start is announced and begins below."""
 
-    def __init__(self, screen: Screen, task: ReplyTask, held: AbstractContextManager[None]) -> None:
+    def __init__(
+        self, screen: Screen, task: ReplyContext, held: AbstractContextManager[None]
+    ) -> None:
         self._screen = screen
         self._held = ExitStack()
         self._held.enter_context(held)
@@ -131,7 +133,7 @@ class TerminalChat:
     """Hands on what a person types until they leave. Ctrl-C stops the reply, not the program."""
 
     def __init__(
-        self, answers: Answers, screen: Screen, new_id: Callable[[], str], *, prompt: str = ""
+        self, answers: ReplyControl, screen: Screen, new_id: Callable[[], str], *, prompt: str = ""
     ) -> None:
         self._answers = answers
         self._screen = screen

@@ -31,7 +31,7 @@ class Asked:
         return self.body.get("stream") is True
 
     @property
-    def bare(self) -> bool:
+    def raw_completion(self) -> bool:
         """Whether a text is to go on, rather than a conversation."""
         return not self.path.endswith("chat/completions")
 
@@ -48,7 +48,7 @@ class Spoken:
     """Where set, the usage names a cost."""
 
 
-class Stage:
+class Responder:
     """Plays one behaviour to one caller. Streaming or in one piece, as the caller asked."""
 
     def __init__(
@@ -91,7 +91,11 @@ class Stage:
 
     async def delta(self, delta: Json, finish_reason: str | None = None) -> None:
         if self.asked.streams:
-            said = {"text": delta.get("content", "")} if self.asked.bare else {"delta": delta}
+            said = (
+                {"text": delta.get("content", "")}
+                if self.asked.raw_completion
+                else {"delta": delta}
+            )
             await self.frame(self._envelope({"index": 0, **said, "finish_reason": finish_reason}))
 
     async def say(self, text: str) -> None:
@@ -140,17 +144,17 @@ class Stage:
         message: dict[str, object] = {"role": "assistant", "content": "".join(self._said)}
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
-        said = {"text": message["content"]} if self.asked.bare else {"message": message}
+        said = {"text": message["content"]} if self.asked.raw_completion else {"message": message}
         choice = {"index": 0, **said, "finish_reason": reason}
         payload = self._envelope(choice, self._usage() if usage else None)
-        if not self.asked.bare:
+        if not self.asked.raw_completion:
             payload["object"] = "chat.completion"
         await self.write(json.dumps(payload, ensure_ascii=False).encode())
 
     def _envelope(self, choice: Json | None, usage: Json | None = None) -> dict[str, object]:
         payload: dict[str, object] = {
             "id": f"chatcmpl-rehearsal-{self.asked.number}",
-            "object": "text_completion" if self.asked.bare else "chat.completion.chunk",
+            "object": "text_completion" if self.asked.raw_completion else "chat.completion.chunk",
             "created": 1_750_000_000 + self.asked.number,
             "model": self.spoken.model,
             "choices": [choice] if choice else [],
@@ -172,7 +176,7 @@ class Stage:
 class Move(Protocol):
     """One step of a behaviour."""
 
-    async def play(self, stage: Stage) -> None: ...
+    async def play(self, stage: Responder) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ class Answer:
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),)
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         await stage.answer(self.status, self.body, dict(self.headers))
 
 
@@ -191,7 +195,7 @@ class Answer:
 class Head:
     """Status 200 and the headers of a stream."""
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         await stage.start()
 
 
@@ -199,7 +203,7 @@ class Head:
 class Role:
     """The chunk that names the speaker and says nothing."""
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         await stage.delta({"role": "assistant", "content": ""})
 
 
@@ -210,7 +214,7 @@ class Words:
     count: int | None = None
     pause_s: float = 0.0
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         pause_s = self.pause_s or stage.word_pause_s
         for word in list(stage.words_left())[: self.count]:
             if pause_s:
@@ -225,7 +229,7 @@ class Say:
     pieces: tuple[str, ...]
     pause_s: float = 0.0
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         for piece in self.pieces:
             if self.pause_s:
                 await asyncio.sleep(self.pause_s)
@@ -236,7 +240,7 @@ class Say:
 class Think:
     pieces: tuple[str, ...]
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         for piece in self.pieces:
             await stage.think(piece)
 
@@ -247,7 +251,7 @@ class Delta:
 
     delta: str
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         await stage.delta(json.loads(self.delta))
 
 
@@ -257,7 +261,7 @@ class Raw:
 
     data: bytes
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         if stage.asked.streams:
             await stage.write(self.data)
 
@@ -269,7 +273,7 @@ class Comments:
     every_s: float = 0.25
     text: bytes = b": PROCESSING\n\n"
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         while True:
             await stage.write(self.text)
             await asyncio.sleep(self.every_s)
@@ -279,13 +283,13 @@ class Comments:
 class Hang:
     seconds: float | None = None
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         await stage.hang(self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         await stage.reset()
 
 
@@ -295,11 +299,11 @@ class Finish:
     """`None` is the natural one: `stop`, or `length` where `max_tokens` cut the words."""
     usage: bool = True
 
-    async def play(self, stage: Stage) -> None:
+    async def play(self, stage: Responder) -> None:
         await stage.finish(self.reason or _natural_reason(stage), usage=self.usage)
 
 
-def _natural_reason(stage: Stage) -> str:
+def _natural_reason(stage: Responder) -> str:
     limit = stage.asked.body.get("max_tokens")
     cut = isinstance(limit, int) and len(stage.spoken.words) >= limit
     return "length" if cut else "stop"

@@ -16,7 +16,7 @@ from aiohttp import web
 from understudy.errors import ConfigError
 from understudy.rehearsal.eliza import Line, answer
 from understudy.rehearsal.faults import behaviour
-from understudy.rehearsal.responder import Asked, Hang, Spoken, Stage
+from understudy.rehearsal.responder import Asked, Hang, Responder, Spoken
 from understudy.rehearsal.script import Part, script
 
 
@@ -171,7 +171,7 @@ class RehearsalServer:
     async def _reply(self, request: web.Request) -> web.StreamResponse:
         asked = await self._asked(request)
         play = self._script(asked.number) if self._admits(request) else behaviour("e401")
-        stage = Stage(request, asked, self._spoken(asked), self._cast.word_pause_s)
+        stage = Responder(request, asked, self._spoken(asked), self._cast.word_pause_s)
         self.seen.peers.add(request.transport and request.transport.get_extra_info("peername"))
         self.seen.in_flight += 1
         self.seen.played.append(play.name)

@@ -12,11 +12,11 @@ from understudy.llm.client import Exchange, Phase
 from understudy.llm.messages import ChatEvent, Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.candidates import Candidate, ScopeKey
 from understudy.routing.fair_queue import FairQueue
-from understudy.routing.output_buffer import Holdback, Output
-from understudy.routing.output_filter import Normaliser
+from understudy.routing.output_buffer import Output, OutputBuffer
+from understudy.routing.output_filter import OutputFilter
 from understudy.routing.records import AttemptRole
 from understudy.routing.request import Prompt, ReplyRequest, Restarted, SinkKind
-from understudy.routing.timeouts import Budget, Watch
+from understudy.routing.timeouts import AttemptTimer, Budget
 
 _log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ class Assignment:
     budget: Budget
     queue: FairQueue | None = None
     """The line before a server that works on only so many requests at once."""
-    fair_key: str = ""
+    queue_key: str = ""
     queue_s: float = 0.0
     """How long to stand in it."""
     probes: tuple[ScopeKey, ...] = ()
@@ -42,7 +42,7 @@ class Assignment:
     """Texts that are no reply when they come back unchanged."""
 
 
-class RunningAttempt:
+class Attempt:
     """One HTTP request to one candidate. Everything mutable about an attempt is in here."""
 
     def __init__(
@@ -73,10 +73,10 @@ class RunningAttempt:
         self._last_useful = self.started
         self._clock = clock
         self._append_only = request.kind is SinkKind.APPEND_ONLY
-        self._holdback = Holdback(request.kind, assignment.echoes)
-        self._normaliser = Normaliser(
-            for_people=request.owns_prompt,
-            bare=request.bare,
+        self._holdback = OutputBuffer(request.kind, assignment.echoes)
+        self._normaliser = OutputFilter(
+            for_people=request.may_trim_prompt,
+            raw_completion=request.raw_completion,
             is_bound=lambda: self.yielded and is_bound(),
         )
         self._texts: list[str] = []
@@ -129,7 +129,7 @@ class RunningAttempt:
         """Stand in the line before the server, where there is one."""
         queue = self.assignment.queue
         if queue is not None:
-            await queue.enter(self.assignment.fair_key, self.assignment.queue_s)
+            await queue.enter(self.assignment.queue_key, self.assignment.queue_s)
             now = self._clock()
             self.queued_s, self.started, self._last_useful = now - self.started, now, now
             self._has_turn = True
@@ -139,7 +139,7 @@ class RunningAttempt:
         client, model = self.assignment.candidate.client, self.assignment.candidate.model
         stream = client.stream(self.assignment.prompt.request, model, self.exchange)
         async with contextlib.aclosing(stream):
-            with Watch(
+            with AttemptTimer(
                 self.assignment.budget.after(self.queued_s), self._clock, self.started
             ) as watch:
                 async for event in stream:
@@ -157,7 +157,7 @@ class RunningAttempt:
         for output in self._concluded():
             yield output
 
-    def _take(self, event: ChatEvent, watch: Watch) -> Sequence[Shown]:
+    def _take(self, event: ChatEvent, watch: AttemptTimer) -> Sequence[Shown]:
         if isinstance(event, Finished):
             self.finish_reason = event.reason
             return ()
@@ -187,7 +187,7 @@ class RunningAttempt:
                 self._texts = [self.text[: self._normaliser.keep]]
         return shown
 
-    def _pass(self, event: Output, watch: Watch) -> Sequence[Output]:
+    def _pass(self, event: Output, watch: AttemptTimer) -> Sequence[Output]:
         visible = self._remember(event)
         if visible is None:
             return ()

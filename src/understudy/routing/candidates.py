@@ -12,24 +12,7 @@ from understudy.llm.capabilities import LOUD_ENGINES, NOTHING_KNOWN, Capabilitie
 from understudy.llm.client import LLMClient
 from understudy.llm.registry import base_url_of, engine_of
 from understudy.routing.records import SkipReason
-from understudy.routing.timeouts import budget
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Time limits of one attempt, in seconds. The connect timeout is the client's own."""
-
-    first_token_s: float = 20.0
-    """From sending the request to the first useful output."""
-    idle_s: float = 20.0
-    """Between two useful outputs."""
-    total_s: float = 120.0
-    queue_s: float = 2.0
-    strict: bool = False
-    """Hold to `first_token_s` even as the last candidate."""
-
-
-USUAL_LIMITS = Limits()
+from understudy.routing.timeouts import USUAL_LIMITS, Limits, budget
 
 
 class ScopeKey(NamedTuple):
@@ -66,7 +49,7 @@ class Candidate:
     """How many may stand in line for it; `None` is the usual number."""
     capabilities: Capabilities = NOTHING_KNOWN
     """What the operator configured; wins over everything learned."""
-    blind: bool = False
+    silently_drops_images: bool = False
     """Takes images without a word and does not see them, so vision must be known for sure."""
     off: SkipReason | None = None
     """`disabled` or `no_key`: listed, but never tried."""
@@ -238,6 +221,6 @@ def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
         max_concurrency=server.max_concurrency or _usual_concurrency(server),
         queue_length=server.queue_length,
         capabilities=_configured(server),
-        blind=engine not in LOUD_ENGINES,
+        silently_drops_images=engine not in LOUD_ENGINES,
         off=entry.off,
     )

@@ -28,7 +28,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Cooldown:
     """A scope that is left out, and why."""
 
     key: ScopeKey
@@ -37,15 +37,15 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Availability:
     """Whether a candidate may be asked now."""
 
-    hold: Hold | None = None
+    hold: Cooldown | None = None
     probes: tuple[ScopeKey, ...] = ()
     """Scopes whose hold has run out: the next attempt finds out whether they are well again."""
 
 
-_OPEN_GATE = Gate()
+_OPEN_GATE = Availability()
 
 
 @dataclass(slots=True)
@@ -102,10 +102,10 @@ class CooldownBoard:
         self._random = random
         self._breakers: dict[ScopeKey, _Breaker] = {}
 
-    def gate(self, keys: Iterable[ScopeKey], now: float) -> Gate:
+    def gate(self, keys: Iterable[ScopeKey], now: float) -> Availability:
         if not self._breakers:
             return _OPEN_GATE
-        hold: Hold | None = None
+        hold: Cooldown | None = None
         probes: list[ScopeKey] = []
         for key in keys:
             breaker = self._breakers.get(key)
@@ -115,8 +115,8 @@ class CooldownBoard:
             if until is None:
                 probes.append(key)
             elif hold is None or until > hold.until:
-                hold = Hold(key, until, breaker.cause)
-        return Gate(hold, tuple(probes))
+                hold = Cooldown(key, until, breaker.cause)
+        return Availability(hold, tuple(probes))
 
     def lease(self, keys: Iterable[ScopeKey], until: float) -> None:
         """Let one attempt probe these scopes; to everyone else they stay open until it is over."""
@@ -167,7 +167,7 @@ class CooldownBoard:
         breaker.cause = cause
         return BreakerChange(key.scope, before, State.OPEN, hold_s)
 
-    def restore(self, hold: Hold) -> None:
+    def restore(self, hold: Cooldown) -> None:
         """Open a scope as an earlier run left it."""
         breaker = self._breakers.setdefault(hold.key, _Breaker())
         breaker.until, breaker.cause = max(breaker.until or 0.0, hold.until), hold.cause
@@ -182,10 +182,10 @@ class CooldownBoard:
         breaker = self._breakers.get(key)
         return State.CLOSED if breaker is None else breaker.state(now)
 
-    def holds(self, now: float) -> tuple[Hold, ...]:
+    def holds(self, now: float) -> tuple[Cooldown, ...]:
         """Everything that is not closed."""
         return tuple(
-            Hold(key, max(b.until, now), b.cause)
+            Cooldown(key, max(b.until, now), b.cause)
             for key, b in self._breakers.items()
             if b.until is not None
         )

@@ -18,7 +18,7 @@ from understudy.config.load import Config
 from understudy.config.providers import ModelSettings
 from understudy.errors import NOT_JSON, ErrorClass
 from understudy.routing.candidates import ScopeKey
-from understudy.routing.cooldown import CooldownBoard, Hold
+from understudy.routing.cooldown import Cooldown, CooldownBoard
 from understudy.routing.failure_policy import RULES
 
 _LOG = structlog.get_logger()
@@ -39,7 +39,7 @@ class _Page(msgspec.Struct, frozen=True):
     holds: tuple[_Kept, ...]
 
 
-class HeldOver:
+class CooldownStore:
     """The file of holds, owned by whoever opens and closes the router."""
 
     def __init__(
@@ -63,7 +63,7 @@ class HeldOver:
         for kept in page.holds:
             left_s = min(kept.until - wall, RULES[kept.cause].cap_s)
             if kept.cause in _KEPT and left_s > 0:
-                self._board.restore(Hold(kept.key, now + left_s, kept.cause))
+                self._board.restore(Cooldown(kept.key, now + left_s, kept.cause))
 
     async def keep(self, config: Config) -> None:
         """Write down what only the operator can mend."""

@@ -6,14 +6,21 @@ import structlog
 
 from understudy.errors import ErrorClass, HoldScope, ProviderError
 from understudy.llm.capabilities import Capabilities
-from understudy.routing.attempt import RunningAttempt
-from understudy.routing.failure_policy import DROPPABLE, STOPS, Repair, Rule, repair_for, rule_for
+from understudy.routing.attempt import Attempt
+from understudy.routing.failure_policy import (
+    DROPPABLE,
+    STOPS,
+    RetryPlan,
+    Rule,
+    retry_plan_for,
+    rule_for,
+)
 from understudy.routing.prompt_fitting import text_bytes
 from understudy.routing.recorder import Verdict
 from understudy.routing.records import AttemptRole, BreakerChange, NextStep
 from understudy.routing.request import SinkKind
-from understudy.routing.request_run import Trip
-from understudy.routing.router_state import Memory
+from understudy.routing.request_run import RequestRun
+from understudy.routing.router_state import RouterState
 
 _log = structlog.get_logger()
 
@@ -23,10 +30,10 @@ _SHRINK = 0.85
 _ROOM_TO_THINK = 4
 
 
-class Judge:
+class AttemptEvaluator:
     def __init__(
         self,
-        memory: Memory,
+        memory: RouterState,
         clock: Callable[[], float],
         wall: Callable[[], float],
         *,
@@ -39,7 +46,7 @@ class Judge:
         self._stop_on_content_policy = stop_on_content_policy
         self._keep_partial_chars = keep_partial_chars
 
-    def judge(self, trip: Trip, run: RunningAttempt) -> Verdict:
+    def judge(self, trip: RequestRun, run: Attempt) -> Verdict:
         """Take the consequences of an attempt that ended by itself."""
         trip.note_end(run)
         if run.failure is None:
@@ -59,12 +66,12 @@ class Judge:
             held_until=self._held_until(run),
         )
 
-    def cancelled(self, run: RunningAttempt) -> Verdict:
+    def cancelled(self, run: Attempt) -> Verdict:
         """The sink went away: that says nothing about the candidate."""
         self._memory.board.release(run.assignment.probes)
         return Verdict(NextStep.STOP)
 
-    def _succeeded(self, trip: Trip, run: RunningAttempt) -> Verdict:
+    def _succeeded(self, trip: RequestRun, run: Attempt) -> Verdict:
         candidate, prompt = run.assignment.candidate, run.assignment.prompt
         breaker = self._memory.board.succeed(candidate.scope_keys, self._clock())
         usage = run.exchange.usage
@@ -74,7 +81,7 @@ class Judge:
             )
         return Verdict(NextStep.DELIVER, committed=trip.committed, breaker=breaker)
 
-    def _hold(self, run: RunningAttempt, error: ProviderError, rule: Rule) -> BreakerChange | None:
+    def _hold(self, run: Attempt, error: ProviderError, rule: Rule) -> BreakerChange | None:
         board, candidate, now = self._memory.board, run.assignment.candidate, self._clock()
         board.release(run.assignment.probes)
         if error.http_status is not None:
@@ -100,26 +107,26 @@ class Judge:
             )
         return change
 
-    def _held_until(self, run: RunningAttempt) -> float | None:
+    def _held_until(self, run: Attempt) -> float | None:
         now = self._clock()
         hold = self._memory.board.gate(run.assignment.candidate.scope_keys, now).hold
         return None if hold is None else self._wall() + hold.until - now
 
-    def _learn(self, trip: Trip, run: RunningAttempt, error: ProviderError) -> None:
+    def _learn(self, trip: RequestRun, run: Attempt, error: ProviderError) -> None:
         book, key = self._memory.book, run.assignment.candidate.key
         match error.error_class:
             case ErrorClass.CONTEXT_OVERFLOW:
                 if error.n_ctx is not None:
                     book.learn(key, Capabilities(n_ctx=error.n_ctx))
                 book.learn_underestimate(key, 1 / _SHRINK)
-            case ErrorClass.UNSUPPORTED_INPUT if trip.request.bare:
-                book.learn(key, Capabilities(goes_on=False))
+            case ErrorClass.UNSUPPORTED_INPUT if trip.request.raw_completion:
+                book.learn(key, Capabilities(supports_completions=False))
             case ErrorClass.UNSUPPORTED_INPUT if run.assignment.prompt.images:
                 book.learn(key, Capabilities(vision=False))
-                trip.blind.append(run.assignment.candidate)
+                trip.set_aside_for_images.append(run.assignment.candidate)
             case ErrorClass.PAYLOAD_TOO_LARGE if run.assignment.prompt.images:
                 # Pictures are what makes a request large: without them it may do.
-                trip.blind.append(run.assignment.candidate)
+                trip.set_aside_for_images.append(run.assignment.candidate)
             case ErrorClass.UNSUPPORTED_INPUT if trip.request.tools:
                 book.learn(key, Capabilities(tools=False))
             case ErrorClass.UNSUPPORTED_PARAM if error.parameter in DROPPABLE:
@@ -127,7 +134,7 @@ class Judge:
             case _:
                 pass
 
-    def _final(self, trip: Trip, run: RunningAttempt, error: ProviderError, rule: Rule) -> bool:
+    def _final(self, trip: RequestRun, run: Attempt, error: ProviderError, rule: Rule) -> bool:
         """Whether nobody else is asked."""
         if error.error_class in STOPS or trip.total_s(self._clock()) <= 0:
             return True
@@ -141,7 +148,7 @@ class Judge:
         self._plan_repair(trip, run, error)
         return False
 
-    def _may_restart(self, trip: Trip, run: RunningAttempt, rule: Rule) -> bool:
+    def _may_restart(self, trip: RequestRun, run: Attempt, rule: Rule) -> bool:
         may = (
             trip.request.kind is SinkKind.EDITABLE
             and rule.restarts
@@ -157,8 +164,8 @@ class Judge:
         least = self._keep_partial_chars
         return 0 < least <= len(part) and part.rstrip().endswith(_SENTENCE_ENDS)
 
-    def _plan_repair(self, trip: Trip, run: RunningAttempt, error: ProviderError) -> None:
-        role = repair_for(error, owns_prompt=trip.request.owns_prompt)
+    def _plan_repair(self, trip: RequestRun, run: Attempt, error: ProviderError) -> None:
+        role = retry_plan_for(error, may_trim_prompt=trip.request.may_trim_prompt)
         candidate = run.assignment.candidate
         if role is None or not trip.may_repair(candidate):
             return
@@ -168,7 +175,7 @@ class Judge:
             room *= _ROOM_TO_THINK
         overflow = error.error_class is ErrorClass.CONTEXT_OVERFLOW
         trip.plan_repair(
-            Repair(
+            RetryPlan(
                 candidate,
                 role,
                 shrink=_SHRINK if overflow else 1.0,
@@ -176,9 +183,13 @@ class Judge:
             )
         )
 
-    def _next(self, trip: Trip) -> NextStep:
+    def _next(self, trip: RequestRun) -> NextStep:
         if trip.stopped:
             return NextStep.STOP
         if trip.repair is not None and trip.repair.role is not AttemptRole.BACKOFF_RETRY:
             return NextStep.RETRY
-        return NextStep.FAILOVER if trip.waiting or trip.resting or trip.blind else NextStep.STOP
+        return (
+            NextStep.FAILOVER
+            if trip.waiting or trip.resting or trip.set_aside_for_images
+            else NextStep.STOP
+        )

@@ -16,7 +16,7 @@ from understudy.routing.records import (
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
+class RetryPlan:
     candidate: Candidate
     role: AttemptRole
     wait_s: float = 0.0
@@ -143,7 +143,7 @@ def rule_for(error: ProviderError, *, local: bool, useful_output: bool) -> Rule:
     )
 
 
-def repair_for(error: ProviderError, *, owns_prompt: bool) -> AttemptRole | None:
+def retry_plan_for(error: ProviderError, *, may_trim_prompt: bool) -> AttemptRole | None:
     """The role in which the same candidate may be asked once more at once, if in any."""
     match error.error_class:
         case ErrorClass.STALE_CONNECTION:
@@ -154,7 +154,7 @@ def repair_for(error: ProviderError, *, owns_prompt: bool) -> AttemptRole | None
             return AttemptRole.PARAM_RETRY
         case ErrorClass.QUOTA if error.affordable_tokens is not None:
             return AttemptRole.SHRINK_RETRY
-        case ErrorClass.CONTEXT_OVERFLOW if owns_prompt:
+        case ErrorClass.CONTEXT_OVERFLOW if may_trim_prompt:
             return AttemptRole.SHRINK_RETRY
         case _:
             return None

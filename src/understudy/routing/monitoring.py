@@ -1,4 +1,4 @@
-"""Scout: looks at every server in the background and tells what its models can do and cost.
+"""Background probes: what every server's models can do and cost, and which engines are up.
 
 What it finds is kept in a file, so that the next start knows it at once, and knows it also when a
 server cannot be reached.
@@ -38,7 +38,7 @@ class _Finding(msgspec.Struct, frozen=True):
     price: Price | None = None
 
 
-class Scout:
+class CapabilityProber:
     """Feeds the capability book and the price book. Owned by whoever runs `run`."""
 
     def __init__(
@@ -141,7 +141,7 @@ _SLOWING = 1.5
 _PROBE_LIMIT_S = 5.0
 
 
-class HealthWatch:
+class HealthMonitor:
     """Polls the health page of each local server whose endpoint is left out.
 
     It closes only what speaks of the whole server: an engine whose health page answers may still

@@ -9,7 +9,7 @@ _SHORTEST_ECHO = 24
 """A shorter one is an answer: people greet with the words they are greeted with."""
 
 
-class Holdback:
+class OutputBuffer:
     """Holds output until text that can be seen, or a tool call, has come.
 
     Thoughts and leading blanks alone never bind a sink, so an attempt that dies thinking is

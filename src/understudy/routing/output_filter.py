@@ -12,7 +12,7 @@ from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import ReasoningDelta, TextDelta
 
 
-class Markers:
+class MarkerFinder:
     """A set of marker texts, compiled once; case does not matter."""
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -74,7 +74,7 @@ def is_undecodable(text: str) -> bool:
     return text.count("\ufffd") > len(text) * _REPLACEMENT_SHARE
 
 
-class LoopWatch:
+class LoopDetector:
     """Looks at a growing text now and then; says from where on it is worth nothing."""
 
     def __init__(self) -> None:
@@ -119,27 +119,27 @@ _LEAKS = (
 )
 _OTHER_SPEAKER = "\nUser:"
 _PAGES = ("<!doctype html", "<html")
-_CLIENTS = Markers(_OPENING + _CLOSING)
-_PEOPLES = Markers((*_OPENING, *_CLOSING, *_LEAKS, _OTHER_SPEAKER, *_PAGES))
-_NO_ONES = Markers(())
-_ENDS_THOUGHT = Markers(_CLOSING)
+_CLIENTS = MarkerFinder(_OPENING + _CLOSING)
+_PEOPLES = MarkerFinder((*_OPENING, *_CLOSING, *_LEAKS, _OTHER_SPEAKER, *_PAGES))
+_NO_ONES = MarkerFinder(())
+_ENDS_THOUGHT = MarkerFinder(_CLOSING)
 
 _WORTH_KEEPING = 20
 
 Clean = TextDelta | ReasoningDelta
 
 
-class Normaliser:
+class OutputFilter:
     """Takes the text of one attempt in pieces. Pieces that nothing is wrong with pass untouched,
     as the very same event."""
 
     def __init__(
-        self, *, for_people: bool, is_bound: Callable[[], bool], bare: bool = False
+        self, *, for_people: bool, is_bound: Callable[[], bool], raw_completion: bool = False
     ) -> None:
-        self._markers = _NO_ONES if bare else _PEOPLES if for_people else _CLIENTS
+        self._markers = _NO_ONES if raw_completion else _PEOPLES if for_people else _CLIENTS
         self._is_bound = is_bound
         """Whether people or a client have seen text of this attempt."""
-        self._loop = LoopWatch()
+        self._loop = LoopDetector()
         self._held = ""
         self._thinking = False
         self._thought = False
@@ -219,7 +219,7 @@ class Normaliser:
         if not self._thinking and not self._thought:
             self.forget = self._visible
             self._visible = False
-            self._loop = LoopWatch()
+            self._loop = LoopDetector()
             clean.clear()
         self._thinking = False
         self._thought = True

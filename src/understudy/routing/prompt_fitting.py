@@ -6,7 +6,7 @@ from understudy.llm.capabilities import Capabilities, CapabilityBook
 from understudy.llm.messages import ChatRequest, TextPart
 from understudy.llm.openai_wire import without_lengths
 from understudy.routing.candidates import Candidate
-from understudy.routing.failure_policy import Repair
+from understudy.routing.failure_policy import RetryPlan
 from understudy.routing.request import Fit, Prompt, ReplyRequest
 
 _REPLY_RESERVE = 256
@@ -26,7 +26,7 @@ async def fitting_prompt(
     book: CapabilityBook,
     *,
     sees: bool,
-    repair: Repair | None,
+    repair: RetryPlan | None,
 ) -> Prompt | Overflow:
     known = book.of(candidate.key, candidate.capabilities)
     fit = Fit(
@@ -49,7 +49,7 @@ def _amended(
     candidate: Candidate,
     book: CapabilityBook,
     fit: Fit,
-    repair: Repair | None,
+    repair: RetryPlan | None,
 ) -> Prompt:
     chat = prompt.request
     omitted = book.omissions(candidate.key)

@@ -11,7 +11,7 @@ _SHOWN = (ReplyOutcome.DELIVERED, ReplyOutcome.PARTIAL)
 _NOTHING = Spent()
 
 
-class SpendGuard:
+class QuotaGuard:
     """An observer that counts what today's replies used, beginning with what the ledger holds.
 
     Money of unknown cost cannot be counted. Replies that run when a limit is reached end well.

@@ -10,7 +10,7 @@ from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.pricing import UNBILLED_ENGINES, Price, PriceBook
-from understudy.routing.attempt import RunningAttempt
+from understudy.routing.attempt import Attempt
 from understudy.routing.candidates import Candidate
 from understudy.routing.records import (
     AttemptObserver,
@@ -140,7 +140,7 @@ class Recorder:
             observer.attempt_ended(record)
         return record
 
-    def attempted(self, run: RunningAttempt, verdict: Verdict, number: int) -> AttemptRecord:
+    def attempted(self, run: Attempt, verdict: Verdict, number: int) -> AttemptRecord:
         ended = self.clock() if run.ended is None else run.ended
         candidate, exchange = run.assignment.candidate, run.exchange
         usage = exchange.usage or _estimated(run)
@@ -215,13 +215,13 @@ class Recorder:
         }
 
 
-def _outcome(run: RunningAttempt) -> Outcome:
+def _outcome(run: Attempt) -> Outcome:
     if run.cancelled:
         return Outcome.CANCELLED
     return Outcome.OK if run.failure is None else Outcome.ERROR
 
 
-def _estimated(run: RunningAttempt) -> Usage | None:
+def _estimated(run: Attempt) -> Usage | None:
     """What an attempt used whose server spoke but did not tell; `None` where it never spoke."""
     if run.first_output is None:
         return None
@@ -230,7 +230,7 @@ def _estimated(run: RunningAttempt) -> Usage | None:
     return Usage(prompt.input_tokens, spoken, source=UsageSource.ESTIMATED)
 
 
-def _maybe_billed(run: RunningAttempt) -> bool:
+def _maybe_billed(run: Attempt) -> bool:
     """Cut off after it was sent, and nobody told what it cost."""
     unfinished = run.cancelled or run.failure is not None
     answered_by_refusal = (run.exchange.http_status or 200) >= 400

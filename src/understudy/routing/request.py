@@ -72,18 +72,18 @@ class ReplyRequest:
     """Pure; called anew for each candidate, so that each gets the prompt that fits it."""
     origin: Origin = NOBODY
     """Copied into the ReplyRecord, for the ledger and the limits."""
-    owns_prompt: bool = True
+    may_trim_prompt: bool = True
     """False for the gateway: its clients' prompts are never trimmed."""
     images: int = 0
     """Images of the current batch: the hard need for vision."""
     degrade_images: bool = True
     """When nothing that can see is usable: send the text alone rather than nothing."""
     tools: bool = False
-    bare: bool = False
+    raw_completion: bool = False
     """Go on from a bare prompt: only for models that do, and their text stays as they wrote it."""
     order: tuple[str, ...] | None = None
     """Provider names or `provider/model` to walk instead of the configured order."""
-    fair_key: str = ""
+    queue_key: str = ""
     """Whose turn it is in a provider's queue: the channel."""
     shown: Callable[[], bool] = _always
     """Asked of an editable sink: has any of the text yielded so far been shown to people?"""

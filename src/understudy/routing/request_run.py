@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from understudy.errors import ErrorClass
-from understudy.routing.attempt import RunningAttempt
+from understudy.routing.attempt import Attempt
 from understudy.routing.candidates import Candidate
-from understudy.routing.failure_policy import Repair
+from understudy.routing.failure_policy import RetryPlan
 from understudy.routing.recorder import Offline, Recorder, Skip, Verdict
 from understudy.routing.records import (
     AttemptRecord,
@@ -31,7 +31,7 @@ MOST_REPAIRS = 2
 
 
 @dataclass(slots=True, eq=False)
-class Trip:
+class RequestRun:
     """The state of one request. Nothing of it outlives the request or is shared with another."""
 
     request: ReplyRequest
@@ -42,28 +42,28 @@ class Trip:
     started: float
 
     records: list[AttemptRecord] = field(default_factory=list)
-    failures: list[RunningAttempt] = field(default_factory=list)
-    winner: RunningAttempt | None = None
+    failures: list[Attempt] = field(default_factory=list)
+    winner: Attempt | None = None
     stopped: bool = False
 
     resting: list[Candidate] = field(default_factory=list)
     """Left out for a cooldown: asked after all, if nobody else is left."""
-    blind: list[Candidate] = field(default_factory=list)
+    set_aside_for_images: list[Candidate] = field(default_factory=list)
     """Cannot see the images: asked without them, if nobody who can is left."""
     waited: bool = False
     forcing: bool = False
     degrading: bool = False
     restarting: bool = False
     """Text that people have seen broke off: the next text replaces it."""
-    repair: Repair | None = None
+    repair: RetryPlan | None = None
 
     _repaired: list[Candidate] = field(default_factory=list)
     _first_visible: float | None = None
     _silent_since: float = field(init=False)
-    _partials: list[RunningAttempt] = field(default_factory=list)
+    _partials: list[Attempt] = field(default_factory=list)
     """What people have seen break off."""
     _yielded_text: bool = False
-    _running: RunningAttempt | None = None
+    _running: Attempt | None = None
     _over: bool = False
 
     def __post_init__(self) -> None:
@@ -99,14 +99,14 @@ class Trip:
     def partial_count(self) -> int:
         return len(self._partials)
 
-    def is_partial(self, run: RunningAttempt) -> bool:
+    def is_partial(self, run: Attempt) -> bool:
         """Whether people have seen this attempt break off."""
         return run in self._partials
 
     def may_repair(self, candidate: Candidate) -> bool:
         return len(self._repaired) < MOST_REPAIRS and candidate not in self._repaired
 
-    def plan_repair(self, repair: Repair) -> None:
+    def plan_repair(self, repair: RetryPlan) -> None:
         self._repaired.append(repair.candidate)
         self.repair = repair
 
@@ -131,10 +131,10 @@ class Trip:
         self.records.append(record)
         return record
 
-    def start(self, run: RunningAttempt) -> None:
+    def start(self, run: Attempt) -> None:
         self._running = run
 
-    def announce(self, run: RunningAttempt) -> Iterator[RouterEvent]:
+    def announce(self, run: Attempt) -> Iterator[RouterEvent]:
         """What the sink must know before the first output of an attempt."""
         if self._yielded_text:
             yield Restarted()
@@ -142,7 +142,7 @@ class Trip:
         candidate = run.assignment.candidate
         yield Answering(candidate.provider, candidate.label, candidate.model, len(self.records) + 1)
 
-    def note_end(self, run: RunningAttempt) -> None:
+    def note_end(self, run: Attempt) -> None:
         """Take in what an attempt that just ended has left on the screen."""
         self._running = None
         if self._first_visible is None:
@@ -156,7 +156,7 @@ class Trip:
         if run.yielded and self.committed:
             self._partials.append(run)
 
-    def record(self, run: RunningAttempt, verdict: Verdict) -> AttemptRecord:
+    def record(self, run: Attempt, verdict: Verdict) -> AttemptRecord:
         record = self.recorder.attempted(run, verdict, len(self.records) + 1)
         self.records.append(record)
         return record
@@ -177,7 +177,7 @@ class Trip:
         outcome = ReplyOutcome.REJECTED if rejected else ReplyOutcome.OFFLINE
         return ReplyEnded(self._close(outcome, offline), error_class=error_class)
 
-    def abandon(self, judged: Callable[[RunningAttempt], Verdict]) -> None:
+    def abandon(self, judged: Callable[[Attempt], Verdict]) -> None:
         """Record a reply that was cancelled; does nothing once the reply has ended."""
         if self._over:
             return
@@ -198,6 +198,6 @@ class Trip:
         )
 
 
-def _worth(part: RunningAttempt) -> tuple[bool, int]:
+def _worth(part: Attempt) -> tuple[bool, int]:
     """Of two parts the longer one stays, but any before one that was garbled."""
     return part.error_class is not ErrorClass.GARBAGE, len(part.text)

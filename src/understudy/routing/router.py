@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from random import Random
 
 from understudy.llm.pricing import PriceBook
-from understudy.routing.attempt import Assignment, RunningAttempt
+from understudy.routing.attempt import Assignment, Attempt
 from understudy.routing.candidates import Candidate
-from understudy.routing.evaluation import Judge
+from understudy.routing.evaluation import AttemptEvaluator
 from understudy.routing.failure_policy import offline_reason
 from understudy.routing.recorder import Offline, Recorder, Scrub
 from understudy.routing.records import (
@@ -27,9 +27,9 @@ from understudy.routing.request import (
     ReplyRequest,
     RouterEvent,
 )
-from understudy.routing.request_run import Trip
-from understudy.routing.router_state import Memory, Standing, standings
-from understudy.routing.selection import Chooser
+from understudy.routing.request_run import RequestRun
+from understudy.routing.router_state import CandidateStatus, RouterState, candidate_statuses
+from understudy.routing.selection import CandidateSelector
 from understudy.routing.timeouts import Deadline
 
 _CROWD_S = 5.0
@@ -37,7 +37,7 @@ _CROWD_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Instruments:
+class RouterEnvironment:
     """What the router is given of the world around it."""
 
     clock: Callable[[], float] = time.monotonic
@@ -69,17 +69,19 @@ class ModelRouter:
         candidates: Sequence[Candidate],
         rules: RouterRules | None = None,
         *,
-        memory: Memory | None = None,
-        instruments: Instruments | None = None,
+        memory: RouterState | None = None,
+        instruments: RouterEnvironment | None = None,
     ) -> None:
         self.candidates = tuple(candidates)
         self.rules = rules or RouterRules()
-        tools = instruments or Instruments()
-        self.memory = memory or Memory.fresh(tools.clock, tools.random)
+        tools = instruments or RouterEnvironment()
+        self.memory = memory or RouterState.fresh(tools.clock, tools.random)
         """Hand it to the router of a changed configuration, and cooldowns carry over."""
         self._tools = tools
-        self._chooser = Chooser(self.memory, tools.prices, tools.clock, tools.wall, tools.random)
-        self._judge = Judge(
+        self._chooser = CandidateSelector(
+            self.memory, tools.prices, tools.clock, tools.wall, tools.random
+        )
+        self._judge = AttemptEvaluator(
             self.memory,
             tools.clock,
             tools.wall,
@@ -115,9 +117,11 @@ class ModelRouter:
         finally:
             trip.abandon(self._judge.cancelled)
 
-    def status(self) -> tuple[Standing, ...]:
+    def status(self) -> tuple[CandidateStatus, ...]:
         """How each candidate stands right now, in order."""
-        return standings(self.candidates, self.memory, self._tools.clock(), self._tools.wall())
+        return candidate_statuses(
+            self.candidates, self.memory, self._tools.clock(), self._tools.wall()
+        )
 
     def reset(self, provider: str | None = None) -> None:
         """End the cooldowns of one provider, or of all: the operator says that it is well."""
@@ -126,7 +130,7 @@ class ModelRouter:
                 for key in candidate.scope_keys:
                     self.memory.board.reset(key)
 
-    def _set_out(self, request: ReplyRequest) -> Trip:
+    def _set_out(self, request: ReplyRequest) -> RequestRun:
         now = self._tools.clock()
         self.memory.pacing.request(now)
         candidates = self._order(request)
@@ -140,7 +144,7 @@ class ModelRouter:
             config_rev=self.rules.config_rev,
             observers=self._tools.observers,
         )
-        return Trip(request, deque(candidates), recorder, self.rules.deadline, now)
+        return RequestRun(request, deque(candidates), recorder, self.rules.deadline, now)
 
     def _order(self, request: ReplyRequest) -> Sequence[Candidate]:
         if request.order is None:
@@ -148,13 +152,13 @@ class ModelRouter:
         wanted = (c for name in request.order for c in self.candidates if c.answers_to(name))
         return tuple(dict.fromkeys(wanted))
 
-    def _start(self, trip: Trip, assignment: Assignment) -> RunningAttempt:
-        run = RunningAttempt(assignment, trip.request, lambda: trip.committed, self._tools.clock)
+    def _start(self, trip: RequestRun, assignment: Assignment) -> Attempt:
+        run = Attempt(assignment, trip.request, lambda: trip.committed, self._tools.clock)
         trip.start(run)
         self.memory.running[assignment.candidate.key] += 1
         return run
 
-    def _offline(self, trip: Trip) -> Offline:
+    def _offline(self, trip: RequestRun) -> Offline:
         now = self._tools.clock()
         over = trip.total_s(now) <= 0
         reason = offline_reason(
@@ -170,7 +174,7 @@ class ModelRouter:
             return Offline(reason, None)
         return Offline(reason, self._soonest(trip, now))
 
-    def _soonest(self, trip: Trip, now: float) -> float | None:
+    def _soonest(self, trip: RequestRun, now: float) -> float | None:
         """Wall clock of the soonest recovery; `None` where nothing is known to hold them back."""
         gates = (
             self.memory.board.gate(c.scope_keys, now)

@@ -11,7 +11,7 @@ from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import CooldownBoard, State
 from understudy.routing.failure_policy import RULES
 from understudy.routing.fair_queue import FairQueue
-from understudy.routing.monitoring import HealthWatch
+from understudy.routing.monitoring import HealthMonitor
 from understudy.routing.records import SkipReason
 
 _MINUTE_S = 60
@@ -22,7 +22,7 @@ _WAITING_PER_PLACE = 16
 """With replies of three seconds the last one's turn still comes within the usual deadline."""
 
 
-class Pacing:
+class RetryBudget:
     """Keeps a process whose servers are all down from hammering them."""
 
     def __init__(self) -> None:
@@ -57,21 +57,21 @@ class Pacing:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class RouterState:
     """Carried over when the configuration changes: cooldowns by scope, lessons by model."""
 
     board: CooldownBoard
     book: CapabilityBook
-    pacing: Pacing
-    health: HealthWatch
+    pacing: RetryBudget
+    health: HealthMonitor
     queues: dict[tuple[str, str], FairQueue] = field(default_factory=dict)
     running: Counter[ModelKey] = field(default_factory=Counter)
     """Attempts under way."""
 
     @classmethod
-    def fresh(cls, clock: Callable[[], float], random: Random) -> "Memory":
+    def fresh(cls, clock: Callable[[], float], random: Random) -> "RouterState":
         board, book = CooldownBoard(random), CapabilityBook(clock)
-        return cls(board, book, Pacing(), HealthWatch(board, book, clock))
+        return cls(board, book, RetryBudget(), HealthMonitor(board, book, clock))
 
     def forgive(self) -> None:
         """A new configuration may have mended what only the operator can: keys, credit, names."""
@@ -97,7 +97,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CandidateStatus:
     provider: str
     model: str
     label: str
@@ -115,17 +115,19 @@ class Standing:
     """Requests in line before its server."""
 
 
-def standings(
-    candidates: Iterable[Candidate], memory: Memory, now: float, wall: float
-) -> tuple[Standing, ...]:
+def candidate_statuses(
+    candidates: Iterable[Candidate], memory: RouterState, now: float, wall: float
+) -> tuple[CandidateStatus, ...]:
     return tuple(_standing(candidate, memory, now, wall) for candidate in candidates)
 
 
-def _standing(candidate: Candidate, memory: Memory, now: float, wall: float) -> Standing:
+def _standing(
+    candidate: Candidate, memory: RouterState, now: float, wall: float
+) -> CandidateStatus:
     gate = memory.board.gate(candidate.scope_keys, now)
     hold, state = gate.hold, State.HALF_OPEN if gate.probes else State.CLOSED
     queue = memory.queues.get((candidate.provider, candidate.endpoint))
-    return Standing(
+    return CandidateStatus(
         provider=candidate.provider,
         model=candidate.model,
         label=candidate.label,

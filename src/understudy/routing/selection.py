@@ -7,26 +7,26 @@ from random import Random
 from understudy.llm.pricing import PriceBook
 from understudy.routing.attempt import Assignment
 from understudy.routing.candidates import Candidate
-from understudy.routing.cooldown import Hold
-from understudy.routing.failure_policy import RULES, Repair, backoff_s
+from understudy.routing.cooldown import Cooldown
+from understudy.routing.failure_policy import RULES, RetryPlan, backoff_s
 from understudy.routing.ledger import start_of_next_day
 from understudy.routing.prompt_fitting import Overflow, fitting_prompt
 from understudy.routing.recorder import Skip
 from understudy.routing.records import AttemptRecord, AttemptRole, SkipReason
-from understudy.routing.request_run import Trip
-from understudy.routing.router_state import Memory
+from understudy.routing.request_run import RequestRun
+from understudy.routing.router_state import RouterState
 from understudy.routing.timeouts import budget
 
 _WORTH_WAITING_S = 2.0
 _LEASE_MARGIN_S = 5.0
 
 
-class Chooser:
+class CandidateSelector:
     """Walks a trip's candidates in order; what is left out is recorded and may get a later turn."""
 
     def __init__(
         self,
-        memory: Memory,
+        memory: RouterState,
         prices: PriceBook,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -38,7 +38,7 @@ class Chooser:
         self._wall = wall
         self._random = random
 
-    async def next(self, trip: Trip) -> Assignment | AttemptRecord | None:
+    async def next(self, trip: RequestRun) -> Assignment | AttemptRecord | None:
         """An attempt to make, the record of a candidate left out, or `None` at the end."""
         while not trip.decided and trip.remaining_s(self._clock()) > 0 and trip.attempts_left:
             step = None
@@ -52,12 +52,14 @@ class Chooser:
                 return step
         return None
 
-    async def _turn(self, trip: Trip, candidate: Candidate) -> Assignment | AttemptRecord | None:
+    async def _turn(
+        self, trip: RequestRun, candidate: Candidate
+    ) -> Assignment | AttemptRecord | None:
         now = self._clock()
         skip = self._unfit(trip, candidate)
         if skip is not None:
             if skip.reason is SkipReason.CAPABILITY:
-                trip.blind.append(candidate)
+                trip.set_aside_for_images.append(candidate)
             return trip.skip(candidate, skip)
         gate = self._memory.board.gate(candidate.scope_keys, now)
         if gate.hold is not None and not trip.forcing:
@@ -67,7 +69,7 @@ class Chooser:
             role = AttemptRole.FORCED
         return await self._assigned(trip, candidate, role)
 
-    def _unfit(self, trip: Trip, candidate: Candidate) -> Skip | None:
+    def _unfit(self, trip: RequestRun, candidate: Candidate) -> Skip | None:
         if candidate.off is not None:
             return Skip(candidate.off)
         free = self._prices.is_free(candidate.provider, candidate.engine, candidate.model)
@@ -77,20 +79,22 @@ class Chooser:
             return Skip(SkipReason.CAPABILITY)
         return None
 
-    def _capable(self, trip: Trip, candidate: Candidate) -> bool:
+    def _capable(self, trip: RequestRun, candidate: Candidate) -> bool:
         known = self._memory.book.of(candidate.key, candidate.capabilities)
         if trip.request.tools and known.tools is False:
             return False
-        if trip.request.bare and not (candidate.client.goes_on and known.goes_on is not False):
+        if trip.request.raw_completion and not (
+            candidate.client.supports_completions and known.supports_completions is not False
+        ):
             return False
         return not trip.request.images or trip.degrading or self._sees(candidate)
 
     def _sees(self, candidate: Candidate) -> bool:
         vision = self._memory.book.of(candidate.key, candidate.capabilities).vision
-        return not candidate.blind if vision is None else vision
+        return not candidate.silently_drops_images if vision is None else vision
 
     def _rest(
-        self, trip: Trip, candidate: Candidate, hold: Hold, now: float
+        self, trip: RequestRun, candidate: Candidate, hold: Cooldown, now: float
     ) -> AttemptRecord | None:
         if candidate in trip.resting or trip.waited:
             return None
@@ -100,7 +104,11 @@ class Chooser:
         )
 
     async def _assigned(
-        self, trip: Trip, candidate: Candidate, role: AttemptRole, repair: Repair | None = None
+        self,
+        trip: RequestRun,
+        candidate: Candidate,
+        role: AttemptRole,
+        repair: RetryPlan | None = None,
     ) -> Assignment | AttemptRecord | None:
         """`None` where the time went by, or another request became the probe, on the way here."""
         book = self._memory.book
@@ -131,13 +139,13 @@ class Chooser:
             prompt,
             spend,
             queue=self._memory.queue(candidate),
-            fair_key=trip.request.fair_key,
+            queue_key=trip.request.queue_key,
             queue_s=spend.visible_s if alone else candidate.limits.queue_s,
             probes=gate.probes,
             echoes=trip.echoes,
         )
 
-    def _later(self, trip: Trip) -> int:
+    def _later(self, trip: RequestRun) -> int:
         """How many usable candidates come after the one being chosen."""
         now = self._clock()
         usable = sum(
@@ -147,18 +155,23 @@ class Chooser:
         )
         if usable or trip.degrading or not trip.may_degrade:
             return usable
-        return sum(self._memory.board.gate(c.scope_keys, now).hold is None for c in trip.blind)
+        return sum(
+            self._memory.board.gate(c.scope_keys, now).hold is None
+            for c in trip.set_aside_for_images
+        )
 
-    async def _repaired(self, trip: Trip, repair: Repair) -> Assignment | AttemptRecord | None:
+    async def _repaired(
+        self, trip: RequestRun, repair: RetryPlan
+    ) -> Assignment | AttemptRecord | None:
         trip.repair = None
         await asyncio.sleep(repair.wait_s)
         return await self._assigned(trip, repair.candidate, repair.role, repair)
 
-    async def _another_pass(self, trip: Trip) -> bool:
+    async def _another_pass(self, trip: RequestRun) -> bool:
         """Find someone else to ask once the order is through; False when there is nobody."""
-        if trip.blind and trip.may_degrade and not trip.degrading:
+        if trip.set_aside_for_images and trip.may_degrade and not trip.degrading:
             trip.degrading = True
-            trip.waiting.extend(trip.blind)
+            trip.waiting.extend(trip.set_aside_for_images)
             return True
         if trip.resting and not trip.waited:
             return await self._waited(trip)
@@ -166,7 +179,7 @@ class Chooser:
             return self._forced(trip)
         return self._backoff(trip)
 
-    async def _waited(self, trip: Trip) -> bool:
+    async def _waited(self, trip: RequestRun) -> bool:
         """Wait for the soonest cooldown if that is near."""
         trip.waited = True
         now = self._clock()
@@ -177,7 +190,7 @@ class Chooser:
             self._wake(trip, lambda hold: hold is None)
         return True
 
-    def _forced(self, trip: Trip) -> bool:
+    def _forced(self, trip: RequestRun) -> bool:
         """Ask those who rest for something that may have passed, although they rest."""
         trip.forcing = True
         now = self._clock()
@@ -186,13 +199,13 @@ class Chooser:
             trip.waiting.clear()
         return True
 
-    def _wake(self, trip: Trip, ready: Callable[[Hold | None], bool]) -> None:
+    def _wake(self, trip: RequestRun, ready: Callable[[Cooldown | None], bool]) -> None:
         now = self._clock()
         awake = [c for c in trip.resting if ready(self._memory.board.gate(c.scope_keys, now).hold)]
         trip.resting = [c for c in trip.resting if c not in awake]
         trip.waiting.extend(awake)
 
-    def _backoff(self, trip: Trip) -> bool:
+    def _backoff(self, trip: RequestRun) -> bool:
         """Ask the last one that failed for a passing reason once more, after a short wait."""
         if trip.restarting:
             return False
@@ -205,6 +218,6 @@ class Chooser:
                 run.failure, dice=self._random.random(), remaining_s=trip.remaining_s(now)
             )
             if wait is not None and self._memory.pacing.may_retry(now):
-                trip.plan_repair(Repair(candidate, AttemptRole.BACKOFF_RETRY, wait_s=wait))
+                trip.plan_repair(RetryPlan(candidate, AttemptRole.BACKOFF_RETRY, wait_s=wait))
                 return True
         return False

@@ -7,12 +7,28 @@ from types import TracebackType
 from typing import Self
 
 from understudy.errors import ErrorClass, Unreachable
-from understudy.routing.candidates import Limits
 
 MIN_SHARE_S = 3.0
 """What each later usable candidate keeps of the time to the first visible text."""
 _FLOOR_S = 1.0
 _PROBE_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time limits of one attempt, in seconds. The connect timeout is the client's own."""
+
+    first_token_s: float = 20.0
+    """From sending the request to the first useful output."""
+    idle_s: float = 20.0
+    """Between two useful outputs."""
+    total_s: float = 120.0
+    queue_s: float = 2.0
+    strict: bool = False
+    """Hold to `first_token_s` even as the last candidate."""
+
+
+USUAL_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,7 @@ def budget(
     )
 
 
-class Watch:
+class AttemptTimer:
     """Cancels the attempt once it overstays one of its limits, and says which as an error.
 
     Used as a context manager around reading the stream. Only time spent waiting for the model

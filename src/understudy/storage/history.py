@@ -31,7 +31,7 @@ from understudy.storage import inbox_rows
 from understudy.storage.database import Database
 from understudy.storage.ledger_rows import read_replies
 from understudy.storage.tables import FREE, SETTLED, batches, channels, messages, replies, sent
-from understudy.storage.volatile_text import Keepsake
+from understudy.storage.volatile_text import VolatileTexts
 
 Chosen = TypeVar("Chosen", bound=tuple[object, ...])
 
@@ -76,10 +76,10 @@ _ALL_HISTORY = _history()
 _HISTORY = _ALL_HISTORY.where(_SAYS_SOMETHING)
 
 
-class SqlMemory:
+class SqlHistory:
     """Reads and forgets lines. With a keepsake, words are kept there and nowhere else."""
 
-    def __init__(self, database: Database, keepsake: Keepsake | None) -> None:
+    def __init__(self, database: Database, keepsake: VolatileTexts | None) -> None:
         self._db = database
         self._keepsake = keepsake
 

@@ -5,19 +5,19 @@ from dataclasses import replace
 from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import (
     Batch,
+    BatchResult,
     BatchState,
     Channel,
     Claim,
     Decision,
-    Ending,
     Line,
     MessageState,
     Overview,
-    Reclaim,
-    Stored,
-    Wait,
+    PendingWork,
+    Postponement,
+    RegenerateClaim,
+    StoredMessage,
     Watermark,
-    Work,
     can_retake,
 )
 from understudy.routing.records import ReplyRecord
@@ -40,13 +40,15 @@ class MemoryInbox:
         seq = self._t.next_seq()
         state = MessageState.PENDING if decision.answer else MessageState.IGNORED
         self._t.seqs[key] = seq
-        self._t.messages[seq] = MessageRow(Stored(seq, inbound, now, decision.directed), state)
+        self._t.messages[seq] = MessageRow(
+            StoredMessage(seq, inbound, now, decision.directed), state
+        )
         return True
 
-    async def work(self, channel: Channel) -> Work:
+    async def work(self, channel: Channel) -> PendingWork:
         waiting = tuple(row.stored for row in self._t.messages_in(channel) if row.free)
         rows = [b for b in self._t.batches.values() if b.channel == channel and b.live]
-        return Work(waiting, tuple(map(self._t.whole, rows)))
+        return PendingWork(waiting, tuple(map(self._t.whole, rows)))
 
     async def claim(self, claim: Claim, now: float) -> Batch | None:
         rows = [self._t.messages[seq] for seq in claim.seqs]
@@ -94,7 +96,7 @@ class MemoryInbox:
     async def release(self, batch_id: str) -> None:
         await self.renew(batch_id, 0.0)
 
-    async def postpone(self, batch_id: str, wait: Wait) -> bool:
+    async def postpone(self, batch_id: str, wait: Postponement) -> bool:
         row = self._mine(batch_id)
         if row is None:
             return False
@@ -110,7 +112,7 @@ class MemoryInbox:
         )
         return True
 
-    async def settle(self, batch_id: str, ending: Ending, now: float) -> bool:
+    async def settle(self, batch_id: str, ending: BatchResult, now: float) -> bool:
         row = self._mine(batch_id)
         if row is None:
             return False
@@ -120,7 +122,7 @@ class MemoryInbox:
         self._t.move(row, replace(row.batch, state=ending.state))
         return True
 
-    async def reopen(self, reply_id: str, claim: Reclaim) -> Batch | None:
+    async def reopen(self, reply_id: str, claim: RegenerateClaim) -> Batch | None:
         reply = self._t.replies.get(reply_id)
         if reply is None or reply.replaced:
             return None
@@ -267,7 +269,7 @@ class MemoryInbox:
         if record is not None:
             self._t.records.setdefault(reply_id, []).append(record)
 
-    def _add_reply(self, row: BatchRow, ending: Ending, now: float) -> None:
+    def _add_reply(self, row: BatchRow, ending: BatchResult, now: float) -> None:
         assert ending.sent is not None
         for other in self._t.replies.values():
             other.replaced = other.replaced or other.batch_id == row.batch.id

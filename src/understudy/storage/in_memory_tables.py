@@ -10,7 +10,7 @@ from understudy.conversation.inbox import (
     Channel,
     Line,
     MessageState,
-    Stored,
+    StoredMessage,
 )
 from understudy.conversation.lore.effects import MemoryEffects
 from understudy.conversation.speakers import unquoted
@@ -19,7 +19,7 @@ from understudy.routing.records import ReplyRecord
 
 @dataclass(slots=True)
 class MessageRow:
-    stored: Stored
+    stored: StoredMessage
     state: MessageState
     batch_id: str | None = None
     forgotten: bool = False

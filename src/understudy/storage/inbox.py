@@ -22,24 +22,24 @@ from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import (
     MESSAGE_STATE,
     Batch,
+    BatchResult,
     BatchState,
     Channel,
     Claim,
     Decision,
-    Ending,
     MessageState,
-    Reclaim,
+    PendingWork,
+    Postponement,
+    RegenerateClaim,
     Sent,
-    Stored,
-    Wait,
-    Work,
+    StoredMessage,
 )
 from understudy.storage import inbox_rows
 from understudy.storage.database import Database
-from understudy.storage.history import SqlMemory, carried_by, parts_of
+from understudy.storage.history import SqlHistory, carried_by, parts_of
 from understudy.storage.ledger_rows import insert_replies
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages, sent
-from understudy.storage.volatile_text import Keepsake, Words
+from understudy.storage.volatile_text import MessageText, VolatileTexts
 
 _NEXT_SEQ = select(func.coalesce(func.max(messages.c.seq), 0) + 1).scalar_subquery()
 _ADD = (
@@ -100,11 +100,11 @@ _SENT = _ADD_SENT.on_conflict_do_update(
 _UNSAID = {"text": None, "images": None, "notes": None, "author_name": ""}
 
 
-class SqlInbox(SqlMemory):
+class SqlInbox(SqlHistory):
     """One process's InboxStore; `owner` is unique among the processes that run."""
 
     def __init__(self, database: Database, owner: str, *, persist: bool = True) -> None:
-        super().__init__(database, None if persist else Keepsake())
+        super().__init__(database, None if persist else VolatileTexts())
         self._owner = owner
 
     async def give_up_leases(self) -> None:
@@ -120,18 +120,18 @@ class SqlInbox(SqlMemory):
         added = await self._db.write(lambda connection: connection.execute(_ADD, row).rowcount)
         new = added == 1
         if new and self._keepsake is not None:
-            words = Words(inbound.author.name, inbound.text, inbound.images, inbound.notes)
+            words = MessageText(inbound.author.name, inbound.text, inbound.images, inbound.notes)
             self._keepsake[inbound.place.platform, inbound.message_id] = words
         return new
 
-    async def work(self, channel: Channel) -> Work:
+    async def work(self, channel: Channel) -> PendingWork:
         here = {"platform": channel.platform, "channel_id": channel.id}
 
-        def work(connection: Connection) -> Work:
+        def work(connection: Connection) -> PendingWork:
             waiting = connection.execute(_FREE_HERE, here).mappings().all()
             found = connection.execute(_LIVE_HERE, here).mappings().all()
             members = self._members(connection, [row["id"] for row in found])
-            return Work(
+            return PendingWork(
                 self._known(waiting),
                 tuple(inbox_rows.batch(row, members[row["id"]]) for row in found),
             )
@@ -205,7 +205,7 @@ class SqlInbox(SqlMemory):
     async def release(self, batch_id: str) -> None:
         await self.renew(batch_id, 0.0)
 
-    async def postpone(self, batch_id: str, wait: Wait) -> bool:
+    async def postpone(self, batch_id: str, wait: Postponement) -> bool:
         def work(connection: Connection) -> bool:
             moved = self._move(
                 connection,
@@ -220,7 +220,7 @@ class SqlInbox(SqlMemory):
 
         return await self._db.write(work)
 
-    async def settle(self, batch_id: str, ending: Ending, now: float) -> bool:
+    async def settle(self, batch_id: str, ending: BatchResult, now: float) -> bool:
         def work(connection: Connection) -> bool:
             moved = self._move(connection, self._mine(batch_id), ending.state)
             if moved is None:
@@ -233,7 +233,7 @@ class SqlInbox(SqlMemory):
 
         return await self._db.write(work)
 
-    async def reopen(self, reply_id: str, claim: Reclaim) -> Batch | None:
+    async def reopen(self, reply_id: str, claim: RegenerateClaim) -> Batch | None:
         batch_id = select(messages.c.batch_id).where(messages.c.reply_id == reply_id)
 
         def work(connection: Connection) -> Batch | None:
@@ -276,7 +276,7 @@ class SqlInbox(SqlMemory):
         words = self._keepsake and self._keepsake[platform, inbound.message_id]
         if self._keepsake is not None and words:
             said = (inbound.text, inbound.images, inbound.notes)
-            edited = Words(words.name, *said)
+            edited = MessageText(words.name, *said)
             self._keepsake[platform, inbound.message_id] = edited
 
         def work(connection: Connection) -> str | None:
@@ -336,7 +336,7 @@ class SqlInbox(SqlMemory):
         if answered:
             row = inbox_rows.reply_row(batch, reply, answered[-1].seq, now)
             if self._keepsake is not None:
-                words = Words(reply.author.name, reply.text)
+                words = MessageText(reply.author.name, reply.text)
                 self._keepsake[batch["platform"], f"reply:{batch['reply_id']}"] = words
                 row |= _UNSAID
             connection.execute(_ADD_REPLY, row)
@@ -357,14 +357,16 @@ class SqlInbox(SqlMemory):
         members = self._members(connection, [batch_id])
         return inbox_rows.batch(found.mappings().one(), members[batch_id])
 
-    def _members(self, connection: Connection, batch_ids: Sequence[str]) -> dict[str, list[Stored]]:
-        members: dict[str, list[Stored]] = {batch_id: [] for batch_id in batch_ids}
+    def _members(
+        self, connection: Connection, batch_ids: Sequence[str]
+    ) -> dict[str, list[StoredMessage]]:
+        members: dict[str, list[StoredMessage]] = {batch_id: [] for batch_id in batch_ids}
         if batch_ids:
             for row in connection.execute(_MEMBERS, {"batch_ids": batch_ids}).mappings():
                 members[row["batch_id"]] += self._known((row,))
         return members
 
-    def _known(self, found: Sequence[RowMapping]) -> tuple[Stored, ...]:
+    def _known(self, found: Sequence[RowMapping]) -> tuple[StoredMessage, ...]:
         """The rows as messages, without those whose words were forgotten."""
         if self._keepsake is None:
             return tuple(inbox_rows.stored(row) for row in found if row["text"] is not None)

@@ -14,7 +14,7 @@ from understudy.conversation.inbox import (
     Line,
     MessageState,
     Sent,
-    Stored,
+    StoredMessage,
 )
 from understudy.routing.records import ReplyRecord
 
@@ -79,8 +79,8 @@ def reply_row(batch_row: RowMapping, sent: Sent, position: int, now: float) -> d
     }
 
 
-def stored(row: RowMapping) -> Stored:
-    return Stored(row["seq"], _inbound(row), row["arrived_at"], bool(row["directed"]))
+def stored(row: RowMapping) -> StoredMessage:
+    return StoredMessage(row["seq"], _inbound(row), row["arrived_at"], bool(row["directed"]))
 
 
 def line(row: RowMapping, record: ReplyRecord | None = None) -> Line:
@@ -100,7 +100,7 @@ def line(row: RowMapping, record: ReplyRecord | None = None) -> Line:
     )
 
 
-def batch(row: RowMapping, messages: Sequence[Stored]) -> Batch:
+def batch(row: RowMapping, messages: Sequence[StoredMessage]) -> Batch:
     return Batch(
         id=row["id"],
         reply_id=row["reply_id"],

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, delete, or_, select
 from sqlalchemy.dialects.sqlite import insert
 
 from understudy.conversation.inbox import Channel
-from understudy.conversation.preferences import ChannelWishes, Wishes
+from understudy.conversation.preferences import ChannelPreferences, PreferenceSnapshot
 from understudy.storage.database import Database
 from understudy.storage.tables import channels, opt_outs
 
@@ -13,23 +13,25 @@ class SqlPreferences:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def load(self) -> Wishes:
+    async def load(self) -> PreferenceSnapshot:
         asked = or_(channels.c.muted_until > 0, channels.c.persona.is_not(None))
 
-        def work(connection: Connection) -> Wishes:
+        def work(connection: Connection) -> PreferenceSnapshot:
             found = connection.execute(select(channels).where(asked)).mappings()
             wishes = {
-                Channel(row["platform"], row["channel_id"]): ChannelWishes(
+                Channel(row["platform"], row["channel_id"]): ChannelPreferences(
                     row["muted_until"], row["persona"]
                 )
                 for row in found
             }
             out = connection.execute(select(opt_outs)).all()
-            return Wishes(wishes, frozenset((platform, author) for platform, author in out))
+            return PreferenceSnapshot(
+                wishes, frozenset((platform, author) for platform, author in out)
+            )
 
         return await self._db.read(work)
 
-    async def set_channel(self, channel: Channel, wishes: ChannelWishes) -> None:
+    async def set_channel(self, channel: Channel, wishes: ChannelPreferences) -> None:
         asked = {"muted_until": wishes.muted_until, "persona": wishes.persona}
         statement = insert(channels).values(
             platform=channel.platform, channel_id=channel.id, **asked

@@ -13,7 +13,7 @@ from understudy.storage.preferences import SqlPreferences
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Stores:
     database: Database
     inbox: SqlInbox
     preferences: SqlPreferences
@@ -21,7 +21,7 @@ class Opened:
 
 
 @asynccontextmanager
-async def open_storage(path: Path, *, persist: bool) -> AsyncGenerator[Opened]:
+async def open_storage(path: Path, *, persist: bool) -> AsyncGenerator[Stores]:
     """The stores of this process, its earlier self's leases given up.
 
     With `persist` off, nothing that people or the bot say reaches the disk. Raises StorageError
@@ -33,7 +33,7 @@ async def open_storage(path: Path, *, persist: bool) -> AsyncGenerator[Opened]:
         try:
             inbox = SqlInbox(database, instance.name, persist=persist)
             await inbox.give_up_leases()
-            yield Opened(database, inbox, SqlPreferences(database), SqlEffects(database))
+            yield Stores(database, inbox, SqlPreferences(database), SqlEffects(database))
         finally:
             instance.close()
     finally:

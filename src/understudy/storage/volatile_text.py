@@ -9,7 +9,7 @@ _MOST = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class MessageText:
     """What of a message or a reply must not reach the disk."""
 
     name: str
@@ -18,16 +18,16 @@ class Words:
     notes: tuple[str, ...] = ()
 
 
-class Keepsake:
+class VolatileTexts:
     """The newest messages by (platform, message id); the oldest are forgotten first."""
 
     def __init__(self) -> None:
-        self._words: OrderedDict[tuple[str, str], Words] = OrderedDict()
+        self._words: OrderedDict[tuple[str, str], MessageText] = OrderedDict()
 
-    def __getitem__(self, key: tuple[str, str]) -> Words | None:
+    def __getitem__(self, key: tuple[str, str]) -> MessageText | None:
         return self._words.get(key)
 
-    def __setitem__(self, key: tuple[str, str], words: Words) -> None:
+    def __setitem__(self, key: tuple[str, str], words: MessageText) -> None:
         self._words[key] = words
         while len(self._words) > _MOST:
             self._words.popitem(last=False)

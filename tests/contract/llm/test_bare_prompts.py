@@ -15,7 +15,9 @@ from understudy.llm.registry import ENGINES, build_client
 from understudy.rehearsal.server import RehearsalServer
 
 BARE = ChatRequest(
-    (Message("user", (TextPart("Once upon"),)),), extra=b'{"prompt":"Once upon"}', bare=True
+    (Message("user", (TextPart("Once upon"),)),),
+    extra=b'{"prompt":"Once upon"}',
+    raw_completion=True,
 )
 
 
@@ -78,7 +80,7 @@ async def test_servers_for_chats_alone_are_not_asked(
     settings = NamedServer.model_validate({"base_url": "http://127.0.0.1:9/v1"} | entry)
     client = build_client("one", settings, sessions=sessions, key="k")
 
-    assert not client.goes_on
+    assert not client.supports_completions
     with pytest.raises(ProviderError) as caught:
         await anext(client.stream(BARE, "m", Exchange()))
     assert caught.value.error_class is ErrorClass.UNSUPPORTED_INPUT

@@ -22,7 +22,7 @@ from understudy.llm.messages import (
     TextDelta,
     TextPart,
 )
-from understudy.llm.openai_client import ChatClient
+from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.registry import ENGINES, build_client
 
 KEY = "sk-contract-0123456789"
@@ -39,13 +39,13 @@ async def sessions() -> AsyncIterator[HttpSessions]:
 
 def client_of(
     row: Row, playback: Playback, sessions: HttpSessions, entry: Mapping[str, object]
-) -> ChatClient:
+) -> OpenAIClient:
     fields = {"engine": row.engine, "base_url": playback.url, "max_tokens": 40} | dict(entry)
     return build_client(row.engine, NamedServer.model_validate(fields), sessions=sessions, key=KEY)
 
 
 async def heard(
-    client: ChatClient, request: ChatRequest = ASKED, exchange: Exchange | None = None
+    client: OpenAIClient, request: ChatRequest = ASKED, exchange: Exchange | None = None
 ) -> list[ChatEvent]:
     return [event async for event in client.stream(request, "m", exchange or Exchange())]
 

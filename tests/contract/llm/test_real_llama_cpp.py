@@ -24,7 +24,7 @@ from understudy.llm.messages import (
     TextDelta,
     TextPart,
 )
-from understudy.llm.openai_client import ChatClient
+from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.registry import build_client
 
 
@@ -50,7 +50,7 @@ async def sessions() -> AsyncIterator[HttpSessions]:
     await opened.aclose()
 
 
-def client_of(url: str, sessions: HttpSessions, **more: object) -> ChatClient:
+def client_of(url: str, sessions: HttpSessions, **more: object) -> OpenAIClient:
     entry = NamedServer.model_validate({"engine": "llama.cpp", "base_url": url} | more)
     return build_client("home", entry, sessions=sessions)
 
@@ -65,7 +65,7 @@ def picture() -> ImagePart:
     return ImagePart(drawn.getvalue(), "image/png", 28, 28, "red.png", "d")
 
 
-async def heard(client: ChatClient, request: ChatRequest) -> list[ChatEvent]:
+async def heard(client: OpenAIClient, request: ChatRequest) -> list[ChatEvent]:
     return [event async for event in client.stream(request, "", Exchange())]
 
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from understudy.cli.one_shot import Answer, ask_once
+from understudy.cli.one_shot import OneShotReply, ask_once
 from understudy.config.load import parse_config
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import Cast, RehearsalServer
@@ -25,7 +25,7 @@ model:
 """
 
 
-async def answer(text: str, **env: str) -> Answer:
+async def answer(text: str, **env: str) -> OneShotReply:
     config = parse_config(text, env)
     return await ask_once(config, Logs(config.settings.logging, io.StringIO()), "hello")
 

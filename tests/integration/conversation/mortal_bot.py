@@ -14,8 +14,8 @@ from pathlib import Path
 
 from conversation_driver import message, settings
 from sample_records import answered, reply
-from understudy.conversation.delivery import Author, OfflineNotice, Place, Reply, ReplyTask
-from understudy.conversation.dependencies import Surroundings
+from understudy.conversation.delivery import Author, OfflineNotice, Place, Reply, ReplyContext
+from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
@@ -59,7 +59,7 @@ class Paper:
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
-    def put(self, task: ReplyTask) -> None:
+    def put(self, task: ReplyContext) -> None:
         known = {
             x["nonce"] for x in self.lines() if self.now() - float(str(x["at"])) < NONCES_LAST_S
         }
@@ -74,7 +74,7 @@ class Paper:
 
 
 class Writer:
-    def __init__(self, task: ReplyTask, paper: Paper) -> None:
+    def __init__(self, task: ReplyContext, paper: Paper) -> None:
         self.task = task
         self.paper = paper
 
@@ -110,7 +110,7 @@ async def live(database: Path, paper: Paper) -> None:
     personas = Personas(conf.persona, Library())
     async with open_storage(database, persist=True) as opened:
         router = MessageRouter(
-            Surroundings(
+            Dependencies(
                 store=opened.inbox,
                 preferences=Preferences(opened.preferences),
                 reply=speak,

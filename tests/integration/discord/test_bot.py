@@ -20,7 +20,7 @@ from understudy.conversation.inbox import Channel
 from understudy.errors import ConfigError
 from understudy.platforms.discord.presence import AWAY
 from understudy.routing.records import OfflineReason
-from understudy.storage.stores import Opened, open_storage
+from understudy.storage.stores import Stores, open_storage
 
 pytestmark = pytest.mark.slow
 
@@ -357,7 +357,7 @@ async def test_an_error_after_the_effect_does_not_double_the_answer(
 async def test_two_bots_on_one_database_answer_each_message_once(
     double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
 ) -> None:
-    def opened() -> AbstractAsyncContextManager[Opened]:
+    def opened() -> AbstractAsyncContextManager[Stores]:
         return open_storage(tmp_path / "bot.db", persist=True)
 
     async with (

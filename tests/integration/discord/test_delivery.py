@@ -20,7 +20,7 @@ from understudy.conversation.delivery import (
     OfflineNotice,
     Place,
     Reply,
-    ReplyTask,
+    ReplyContext,
 )
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.delivery import Deliveries
@@ -50,7 +50,7 @@ def open_(rest_client: discord.Client, trigger: Json) -> Open:
         author = Author(trigger["author"]["id"], "Ann")
         fixed = ("r1", place, trigger["id"], author, (trigger["id"],))
         named = {"nonce": "n0nce0000001", **more}
-        return deliveries.open(ReplyTask(*fixed, **named))  # type: ignore[arg-type]
+        return deliveries.open(ReplyContext(*fixed, **named))  # type: ignore[arg-type]
 
     return opened
 

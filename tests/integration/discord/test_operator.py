@@ -7,27 +7,25 @@ import discord
 import pytest
 
 from discord_double.double import DiscordDouble
-from understudy.platforms.discord.admin_alerts import AdminMessages
+from understudy.platforms.discord.admin_alerts import AdminAlerts
 from understudy.platforms.discord.invite import PERMISSIONS, invite_link
 
 
 @pytest.fixture
-async def admins(
-    double: DiscordDouble, rest_client: discord.Client
-) -> AsyncIterator[AdminMessages]:
+async def admins(double: DiscordDouble, rest_client: discord.Client) -> AsyncIterator[AdminAlerts]:
     ids = tuple(double.world.add_user(name)["id"] for name in ("boss", "deputy"))
 
     async def connected() -> discord.Client:
         return rest_client
 
-    made = AdminMessages(connected, lambda: (*ids, "nobody"))
+    made = AdminAlerts(connected, lambda: (*ids, "nobody"))
     telling = asyncio.create_task(made.keep_telling())
     yield made
     telling.cancel()
     await asyncio.wait({telling})
 
 
-async def test_each_admin_gets_the_message(double: DiscordDouble, admins: AdminMessages) -> None:
+async def test_each_admin_gets_the_message(double: DiscordDouble, admins: AdminAlerts) -> None:
     admins.tell("openrouter refuses the key")
     await double.until(lambda: len(double.sent()) == 2)
 
@@ -36,7 +34,7 @@ async def test_each_admin_gets_the_message(double: DiscordDouble, admins: AdminM
 
 
 async def test_an_admin_who_cannot_be_reached_does_not_keep_the_others_from_hearing(
-    double: DiscordDouble, admins: AdminMessages
+    double: DiscordDouble, admins: AdminAlerts
 ) -> None:
     boss = next(u for u in double.world.users.values() if u["username"] == "boss")
     double.world.forbidden.add((double.world.dm_with(boss)["id"], "send"))

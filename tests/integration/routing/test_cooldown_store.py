@@ -19,7 +19,7 @@ from understudy.observability.logs import Logs
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.candidates import Candidate, build_candidates
 from understudy.routing.cooldown import CooldownBoard
-from understudy.routing.cooldown_store import HeldOver
+from understudy.routing.cooldown_store import CooldownStore
 from understudy.routing.failure_policy import RULES
 from understudy.routing.request import Prompt, ReplyRequest, SinkKind
 
@@ -38,8 +38,8 @@ class Run:
         return self.folder / "holds"
 
     @property
-    def held(self) -> HeldOver:
-        return HeldOver(self.file, self.board, lambda: self.now, lambda: self.wall)
+    def held(self) -> CooldownStore:
+        return CooldownStore(self.file, self.board, lambda: self.now, lambda: self.wall)
 
     def left_s(self, one: Candidate) -> float | None:
         hold = self.board.gate(one.scope_keys, self.now).hold

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from understudy.app.models import RouterInForce
+from understudy.app.models import ReloadableRouter
 from understudy.config.load import Config, parse_config
 from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
 from understudy.rehearsal.faults import Behaviour
@@ -19,7 +19,7 @@ from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.cooldown import State
 from understudy.routing.records import ReplyOutcome
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
-from understudy.routing.router import Instruments
+from understudy.routing.router import RouterEnvironment
 
 PART = "The lamp is lit. All is quiet."
 BREAKS_OFF_AFTER_A_SENTENCE = Behaviour("part", (Head(), Role(), Say((PART,)), Reset()))
@@ -28,7 +28,7 @@ PROMPT = Prompt(ChatRequest((Message("user", (TextPart("Hello"),)),)), input_tok
 
 @dataclass
 class World:
-    models: RouterInForce
+    models: ReloadableRouter
     first: RehearsalServer
     second: RehearsalServer
 
@@ -60,7 +60,7 @@ def configuration(first: RehearsalServer, second: RehearsalServer, **model: obje
 async def world(first: Part, second: Part = "say:Second here.") -> AsyncGenerator[World]:
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(RehearsalServer(p)) for p in (first, second)]
-        models = RouterInForce(configuration(*servers), Instruments())
+        models = ReloadableRouter(configuration(*servers), RouterEnvironment())
         stack.push_async_callback(models.aclose)
         yield World(models, *servers)
 

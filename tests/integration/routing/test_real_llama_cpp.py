@@ -18,7 +18,7 @@ from understudy.config.providers import NamedServer
 from understudy.conversation.delivery import Author
 from understudy.conversation.inbox import Line
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
-from understudy.conversation.prompt.persona_prompt import Staging
+from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.errors import ErrorClass
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
@@ -107,7 +107,7 @@ def long_conversation() -> PromptSource:
         for n in range(41)
     )
     return PromptSource(
-        stage=lambda _fit: Staging("You speak."),
+        stage=lambda _fit: PersonaPrompt("You speak."),
         bot_name="Understudy",
         lines=lines,
         current=frozenset((40,)),
@@ -150,7 +150,7 @@ async def test_a_clients_prompt_too_long_goes_to_the_next_and_is_not_sent_again(
         [candidate("home", home, sessions), candidate("next", fallback.base_url, sessions)]
     )
     long = Prompt(asking(TextPart("the cat " * 800)), input_tokens=1600)
-    request = ReplyRequest("r", "gateway", kind, lambda _fit: long, owns_prompt=False)
+    request = ReplyRequest("r", "gateway", kind, lambda _fit: long, may_trim_prompt=False)
 
     first, second = [ended(await heard(router, request)) for _ in range(2)]
 
@@ -166,7 +166,7 @@ async def test_a_clients_prompt_that_fits_nowhere_is_said_so(
     router = ModelRouter([candidate("home", home, sessions)])
     long = fixed(asking(TextPart("the cat " * 800)))
     request = ReplyRequest(
-        "r", "gateway", SinkKind.APPEND_ONLY, lambda _fit: long, owns_prompt=False
+        "r", "gateway", SinkKind.APPEND_ONLY, lambda _fit: long, may_trim_prompt=False
     )
 
     end = ended(await heard(router, request))

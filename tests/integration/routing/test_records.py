@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from understudy.app.models import RouterInForce
+from understudy.app.models import ReloadableRouter
 from understudy.config.load import parse_config
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
@@ -13,7 +13,7 @@ from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
-from understudy.routing.router import Instruments
+from understudy.routing.router import RouterEnvironment
 
 PROMPT = Prompt(ChatRequest((Message("user", (TextPart("Hello"),)),)), input_tokens=10)
 DOWN = "nobody listens"
@@ -38,7 +38,7 @@ async def record_of(fault: str) -> AttemptRecord:
         }
         model = {"provider_order": list(servers), "servers": servers}
         config = parse_config(json.dumps({"model": model}), {"FIRST_KEY": "sk-records-canary"})
-        models = RouterInForce(config, Instruments())
+        models = ReloadableRouter(config, RouterEnvironment())
         async with contextlib.aclosing(models.reply(ASKED)) as events:
             last = [event async for event in events][-1]
         await models.aclose()

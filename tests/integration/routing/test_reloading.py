@@ -7,12 +7,12 @@ from pathlib import Path
 import structlog
 
 from understudy.app.bot import open_forgetful_bot
-from understudy.app.models import RouterInForce
+from understudy.app.models import ReloadableRouter
 from understudy.app.reload import keeping_current
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs
-from understudy.routing.router import Instruments
+from understudy.routing.router import RouterEnvironment
 
 SERVER = "{engine: openai, base_url: 'http://127.0.0.1:9'}"
 
@@ -35,7 +35,7 @@ class Log(io.StringIO):
                 await self.came.wait()
 
 
-class Stumbling(RouterInForce):
+class Stumbling(ReloadableRouter):
     """Has a bug that shows once."""
 
     stumbled = False
@@ -56,7 +56,7 @@ async def test_a_bug_while_a_change_is_taken_over_is_not_the_end_of_all_changes(
     config = load_config(file, {})
     try:
         async with open_forgetful_bot(config, Logs(Logging(), log)) as bot:
-            bot.models = Stumbling(config, Instruments())
+            bot.models = Stumbling(config, RouterEnvironment())
             async with keeping_current(bot):
                 file.write_text(text.replace("[one]", "[two]"))
                 await log.until("config.reload_failed")

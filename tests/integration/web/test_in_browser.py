@@ -11,7 +11,7 @@ from operator_double import failed, reply
 from understudy.conversation.delivery import ImageRef
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ImagePart
-from understudy.platforms.web.chat import Eyes, Upload
+from understudy.platforms.web.chat import ImageActions, Upload
 from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, attempt, says
 from web_setup import LOCAL, NOW, Stand, stand
@@ -219,7 +219,7 @@ async def test_a_picture_is_pasted_shown_and_sent(profile: BrowserContext) -> No
     async def find(digest: str) -> ImagePart | None:
         return ImagePart(taken[0].data, "image/png", 1, 1, "dot.png", digest)
 
-    async with stand(says("A dot!"), eyes=Eyes(take, find)) as at:
+    async with stand(says("A dot!"), eyes=ImageActions(take, find)) as at:
         page = await opened(profile, at)
         await page.evaluate(PASTE, base64.b64encode(DOT).decode())
         await expect(page.locator("#pictures img")).to_have_count(1)

@@ -12,8 +12,8 @@ from understudy.errors import ConfigError
 from understudy.http_server.server import WebServer
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY
-from understudy.platforms.web.chat import BROWSER_COOKIE, MAX_TEXT, Eyes, Upload
-from understudy.platforms.web.templates import Face
+from understudy.platforms.web.chat import BROWSER_COOKIE, MAX_TEXT, ImageActions, Upload
+from understudy.platforms.web.templates import PageContext
 from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, Play, says
 from web_setup import CHAT, site
@@ -208,7 +208,7 @@ async def test_a_picture_whose_name_holds_half_a_character_does_not_end_the_stre
     async def find(digest: str) -> ImagePart | None:
         return None
 
-    async with site(says("Hi"), eyes=Eyes(take, find)) as page, page.listening() as events:
+    async with site(says("Hi"), eyes=ImageActions(take, find)) as page, page.listening() as events:
         await events.next()
         assert await page.say("look", images=[{"name": "\ud83d.png", "data": ""}]) == 202
         _, entry = await events.next()
@@ -401,7 +401,7 @@ async def test_the_name_of_the_bot_is_text_on_the_page() -> None:
 
 async def test_the_next_page_shows_the_bot_as_it_is_configured_by_then() -> None:
     async with site(says("Hi")) as page:
-        page.stand.face = Face("Bessie", takes_images=True)
+        page.stand.face = PageContext("Bessie", takes_images=True)
         async with page.http.get(page.url) as answer:
             text = await answer.text()
 

@@ -10,16 +10,18 @@ from conversation_driver import ANN, BOB, LOUNGE, message
 from understudy.config.settings import Conversation
 from understudy.conversation.batching import BatchRules, Plan, plan
 from understudy.conversation.delivery import Author
-from understudy.conversation.inbox import Batch, BatchState, Stored, Work
+from understudy.conversation.inbox import Batch, BatchState, PendingWork, StoredMessage
 
 RULES = BatchRules()
 CEE = Author("3", "Cee")
 
 
-def came(at: float, author: Author = ANN, *, directed: bool = True, **fields: object) -> Stored:
+def came(
+    at: float, author: Author = ANN, *, directed: bool = True, **fields: object
+) -> StoredMessage:
     text = str(fields.get("text", "hi"))
     seq = int(at * 1000)
-    return Stored(seq, message(f"m{seq}", text, author, LOUNGE), at, directed)
+    return StoredMessage(seq, message(f"m{seq}", text, author, LOUNGE), at, directed)
 
 
 def a_batch(author: Author = ANN, **fields: object) -> Batch:
@@ -37,9 +39,11 @@ def a_batch(author: Author = ANN, **fields: object) -> Batch:
     return replace(base, **fields)  # type: ignore[arg-type]
 
 
-def at(now: float, *waiting: Stored, batches: tuple[Batch, ...] = (), **typing: float) -> Plan:
+def at(
+    now: float, *waiting: StoredMessage, batches: tuple[Batch, ...] = (), **typing: float
+) -> Plan:
     seen = {key.removeprefix("author"): when for key, when in typing.items()}
-    return plan(Work(waiting, batches), seen, RULES, now)
+    return plan(PendingWork(waiting, batches), seen, RULES, now)
 
 
 def starts(planned: Plan) -> list[list[float]]:
@@ -64,7 +68,7 @@ def starts(planned: Plan) -> list[list[float]]:
         ),
     ],
 )
-def test_a_batch_is_due_when(waiting: tuple[Stored, ...], due: float) -> None:
+def test_a_batch_is_due_when(waiting: tuple[StoredMessage, ...], due: float) -> None:
     before, then = at(due - 0.01, *waiting), at(due, *waiting)
 
     assert before.ready == ()
@@ -150,7 +154,7 @@ def test_a_clock_that_was_set_back_holds_nothing() -> None:
 def test_where_each_message_is_sent_on_purpose_nothing_is_waited_for() -> None:
     rules = BatchRules.at_once(Conversation())
 
-    assert plan(Work((came(5.0),)), {"1": 5.0}, rules, 5.0).ready[0].messages == (came(5.0),)
+    assert plan(PendingWork((came(5.0),)), {"1": 5.0}, rules, 5.0).ready[0].messages == (came(5.0),)
 
 
 def test_the_rules_are_the_configured_ones() -> None:
@@ -163,7 +167,7 @@ MESSAGES = st.lists(
     st.tuples(st.floats(0, 60), st.sampled_from([ANN, BOB, CEE]), st.booleans()), max_size=20
 ).map(
     lambda drawn: tuple(
-        Stored(seq, message(f"m{seq}", "hi", author, LOUNGE), when, directed)
+        StoredMessage(seq, message(f"m{seq}", "hi", author, LOUNGE), when, directed)
         for seq, (when, author, directed) in enumerate(sorted(drawn, key=lambda d: d[0]))
     )
 )
@@ -171,9 +175,9 @@ MESSAGES = st.lists(
 
 @given(MESSAGES, st.floats(0, 200))
 def test_no_message_is_in_two_batches_and_order_is_kept(
-    waiting: tuple[Stored, ...], now: float
+    waiting: tuple[StoredMessage, ...], now: float
 ) -> None:
-    ready = plan(Work(waiting), {}, RULES, now).ready
+    ready = plan(PendingWork(waiting), {}, RULES, now).ready
 
     taken = [m.seq for r in ready for m in r.messages]
     assert len(taken) == len(set(taken))
@@ -185,11 +189,11 @@ def test_no_message_is_in_two_batches_and_order_is_kept(
 
 @given(MESSAGES, st.dictionaries(st.sampled_from(["1", "2", "3"]), st.floats(0, 70)))
 def test_waking_when_told_answers_everybody_in_the_end(
-    waiting: tuple[Stored, ...], typing: dict[str, float]
+    waiting: tuple[StoredMessage, ...], typing: dict[str, float]
 ) -> None:
     now = max((m.arrived_at for m in waiting), default=0.0)
     while waiting:
-        planned = plan(Work(waiting), typing, RULES, now)
+        planned = plan(PendingWork(waiting), typing, RULES, now)
         done = {m.seq for r in planned.ready for m in r.messages}
         waiting = tuple(m for m in waiting if m.seq not in done)
         if not done:
@@ -200,9 +204,9 @@ def test_waking_when_told_answers_everybody_in_the_end(
 
 @given(MESSAGES, st.floats(0, 200))
 def test_a_batch_never_mixes_a_mention_with_the_words_of_others(
-    waiting: tuple[Stored, ...], now: float
+    waiting: tuple[StoredMessage, ...], now: float
 ) -> None:
-    for ready in plan(Work(waiting), {}, RULES, now).ready:
+    for ready in plan(PendingWork(waiting), {}, RULES, now).ready:
         if ready.directed:
             assert len({m.inbound.author.id for m in ready.messages}) == 1
         else:

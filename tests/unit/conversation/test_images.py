@@ -2,8 +2,8 @@
 
 from understudy.config.settings import Vision
 from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
-from understudy.conversation.images import Eyes, caption_text, chosen_images
-from understudy.conversation.inbox import Line, MessageState, Stored
+from understudy.conversation.images import ImageSelector, caption_text, chosen_images
+from understudy.conversation.inbox import Line, MessageState, StoredMessage
 from understudy.conversation.tokens import image_tokens
 from understudy.llm.messages import ImagePart, TextPart
 from understudy.routing.request import Fit
@@ -36,7 +36,7 @@ def image(digest: str) -> ImageRef:
     return ImageRef(digest, "image/jpeg", 56, 56, f"{digest}.jpg")
 
 
-def message(seq: int, *digests: str, addressed: Addressed | None = None) -> Stored:
+def message(seq: int, *digests: str, addressed: Addressed | None = None) -> StoredMessage:
     inbound = Inbound(
         message_id=str(seq),
         place=Place("discord", "c"),
@@ -46,10 +46,10 @@ def message(seq: int, *digests: str, addressed: Addressed | None = None) -> Stor
         addressed=addressed,
         images=tuple(map(image, digests)),
     )
-    return Stored(seq, inbound, float(seq), directed=addressed is not None)
+    return StoredMessage(seq, inbound, float(seq), directed=addressed is not None)
 
 
-def line(stored: Stored) -> Line:
+def line(stored: StoredMessage) -> Line:
     return Line(
         seq=stored.seq,
         position=stored.seq,
@@ -63,7 +63,7 @@ def line(stored: Stored) -> Line:
     )
 
 
-def digests(*batch: Stored, **settings: object) -> list[str]:
+def digests(*batch: StoredMessage, **settings: object) -> list[str]:
     return [i.digest for i in chosen_images(batch, Vision(**settings))]  # type: ignore[arg-type]
 
 
@@ -93,7 +93,7 @@ def test_scopes_say_whose_images_count() -> None:
 
 async def test_a_candidate_that_sees_gets_the_image_after_the_words() -> None:
     now = message(1, "a", "gone", addressed=Addressed.DM)
-    sight = await Eyes(Library("a"), lambda: Vision(enabled=True)).look([now], [line(now)])
+    sight = await ImageSelector(Library("a"), lambda: Vision(enabled=True)).look([now], [line(now)])
 
     shown = sight.depict(now.inbound.images, SEEING, True)
 
@@ -104,7 +104,7 @@ async def test_a_candidate_that_sees_gets_the_image_after_the_words() -> None:
 async def test_a_blind_candidate_gets_the_caption_or_is_told_that_it_cannot_see() -> None:
     now = message(1, "known", "new", addressed=Addressed.DM)
     library = Library("known", "new", captions={"known": "a cat"})
-    sight = await Eyes(library, lambda: Vision(enabled=True)).look([now], [line(now)])
+    sight = await ImageSelector(library, lambda: Vision(enabled=True)).look([now], [line(now)])
 
     shown = sight.depict(now.inbound.images, BLIND, True)
 
@@ -118,7 +118,9 @@ async def test_a_blind_candidate_gets_the_caption_or_is_told_that_it_cannot_see(
 async def test_history_is_always_in_words() -> None:
     old, now = message(1, "old"), message(2, addressed=Addressed.DM)
     library = Library("old", captions={"old": "a red barn"})
-    sight = await Eyes(library, lambda: Vision(enabled=True)).look([now], [line(old), line(now)])
+    sight = await ImageSelector(library, lambda: Vision(enabled=True)).look(
+        [now], [line(old), line(now)]
+    )
 
     shown = sight.depict(old.inbound.images, SEEING, False)
 
@@ -130,7 +132,9 @@ async def test_history_is_always_in_words() -> None:
 async def test_with_vision_off_nothing_is_looked_at() -> None:
     now = message(1, "a", addressed=Addressed.DM)
 
-    sight = await Eyes(Library("a"), lambda: Vision(enabled=False)).look([now], [line(now)])
+    sight = await ImageSelector(Library("a"), lambda: Vision(enabled=False)).look(
+        [now], [line(now)]
+    )
 
     assert (sight.parts, sight.captions) == ({}, {})
 

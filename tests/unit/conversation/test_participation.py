@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from conversation_driver import ANN, BOB, LOUNGE, message
 from understudy.config.settings import ConversationMode, Participation, QuietHours
-from understudy.conversation.activity import Mood
+from understudy.conversation.activity import ActivityTracker
 from understudy.conversation.delivery import Addressed, Author, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision
-from understudy.conversation.participation import Standing, decide, in_quiet_hours
+from understudy.conversation.participation import AuthorStatus, decide, in_quiet_hours
 
 OPEN = Participation(channels=("lounge",), chance=0.5)
 ELSEWHERE = replace(LOUNGE, channel_id="elsewhere")
@@ -32,13 +32,15 @@ def said(
 def judged(
     inbound: Inbound,
     settings: Participation = OPEN,
-    mood: Mood | None = None,
+    mood: ActivityTracker | None = None,
     *,
     now: float = NOON,
     luck: float = 0.9,
-    standing: Standing | None = None,
+    standing: AuthorStatus | None = None,
 ) -> Decision:
-    return decide(inbound, settings, mood or Mood(), standing or Standing(), now, lambda: luck)
+    return decide(
+        inbound, settings, mood or ActivityTracker(), standing or AuthorStatus(), now, lambda: luck
+    )
 
 
 YES, GENERAL, NO = (True, True), (True, False), (False, False)
@@ -78,7 +80,7 @@ def test_a_channel_can_have_a_chance_of_its_own() -> None:
 
 
 def test_after_speaking_up_the_bot_holds_back_for_a_while() -> None:
-    mood = Mood()
+    mood = ActivityTracker()
     mood.replied(HERE, BOB.id, NOON, directed=False)
 
     assert judged(said(), mood=mood, now=NOON + 59, luck=0.0).reason == "cooldown"
@@ -90,7 +92,7 @@ def test_a_conversation_goes_on_without_mentions_for_some_messages() -> None:
     settings = Participation(
         channels=("lounge",), conversation_mode=ConversationMode(max_messages=2)
     )
-    mood = Mood()
+    mood = ActivityTracker()
     mood.replied(HERE, ANN.id, NOON, directed=True)
     reasons = []
     for second in range(3):
@@ -105,7 +107,7 @@ def test_a_conversation_goes_on_without_mentions_for_some_messages() -> None:
 
 
 def test_a_conversation_ends_with_its_window() -> None:
-    mood = Mood()
+    mood = ActivityTracker()
     mood.replied(HERE, ANN.id, NOON, directed=True)
 
     assert judged(said(), mood=mood, now=NOON + 119).reason == "conversation"
@@ -113,7 +115,7 @@ def test_a_conversation_ends_with_its_window() -> None:
 
 
 def test_what_follows_a_mention_at_once_belongs_to_it() -> None:
-    mood = Mood()
+    mood = ActivityTracker()
     first = said(Addressed.MENTION, place=ELSEWHERE)
     mood.took(first, judged(first, mood=mood), NOON)
 
@@ -127,7 +129,7 @@ def test_what_follows_a_mention_at_once_belongs_to_it() -> None:
 
 def test_bots_are_answered_only_when_allowed_and_only_a_few_times_in_a_row() -> None:
     settings = Participation(channels=("lounge",), answer_bots=True, chance=1.0)
-    mood = Mood()
+    mood = ActivityTracker()
     call = said(Addressed.MENTION, ROBOT)
     reasons = []
     for second in range(5):
@@ -144,7 +146,7 @@ def test_bots_are_answered_only_when_allowed_and_only_a_few_times_in_a_row() -> 
 
 def test_a_person_in_between_ends_a_row_of_replies_to_bots() -> None:
     settings = Participation(answer_bots=True, max_bot_replies=1)
-    mood = Mood()
+    mood = ActivityTracker()
     call = said(Addressed.MENTION, ROBOT)
     mood.took(call, judged(call, settings, mood), NOON)
     mood.took(said(), Decision(answer=False, reason="chance"), NOON)
@@ -154,7 +156,7 @@ def test_a_person_in_between_ends_a_row_of_replies_to_bots() -> None:
 
 def test_nobody_gets_more_than_the_rate_limits() -> None:
     settings = Participation(user_per_minute=2, channel_per_minute=3)
-    mood = Mood()
+    mood = ActivityTracker()
 
     def ask(author: Author, now: float) -> str:
         mood.claimed(HERE, author.id)
@@ -171,9 +173,9 @@ def test_nobody_gets_more_than_the_rate_limits() -> None:
 def test_mutes_and_opt_outs_come_before_everything() -> None:
     call = said(Addressed.MENTION)
 
-    assert judged(call, standing=Standing(muted_until=NOON + 1)).reason == "muted"
-    assert judged(call, standing=Standing(muted_until=NOON)).answer
-    assert judged(call, standing=Standing(opted_out=True)).reason == "opted_out"
+    assert judged(call, standing=AuthorStatus(muted_until=NOON + 1)).reason == "muted"
+    assert judged(call, standing=AuthorStatus(muted_until=NOON)).answer
+    assert judged(call, standing=AuthorStatus(opted_out=True)).reason == "opted_out"
 
 
 def test_in_quiet_hours_only_those_who_ask_are_answered() -> None:
@@ -206,7 +208,7 @@ def test_quiet_hours_are_read_from_the_clock_on_the_wall(
 
 
 def test_idle_channels_are_forgotten() -> None:
-    mood = Mood()
+    mood = ActivityTracker()
     mood.took(said(Addressed.MENTION), Decision(True, "mention", directed=True), NOON)
     mood.said_offline(HERE, NOON)
     mood.forget_idle(NOON + 4000)
@@ -229,7 +231,7 @@ def test_bots_alone_never_get_more_than_the_breaker_allows(
     events: list[tuple[Addressed | None, Author, float, float]],
 ) -> None:
     settings = Participation(channels=("lounge",), chance=1.0, answer_bots=True)
-    mood, now, row = Mood(), NOON, 0
+    mood, now, row = ActivityTracker(), NOON, 0
     for addressed, author, gap_s, luck in events:
         now += gap_s
         inbound = said(addressed, author)

@@ -1,7 +1,7 @@
 """When the database refuses for a while, and when time leaps under a running reply."""
 
 from conversation_driver import WEB, Clock, Talk, message, offline_record
-from understudy.conversation.inbox import LEASE_S, Channel, Ending, Wait
+from understudy.conversation.inbox import LEASE_S, BatchResult, Channel, Postponement
 from understudy.errors import StorageError
 from understudy.routing.records import OfflineReason, ReplyRecord
 from understudy.storage.in_memory_inbox import MemoryInbox
@@ -13,11 +13,11 @@ class FullInbox(MemoryInbox):
     full = True
     recorded: tuple[ReplyRecord | None, ...] = ()
 
-    async def settle(self, batch_id: str, ending: Ending, now: float) -> bool:
+    async def settle(self, batch_id: str, ending: BatchResult, now: float) -> bool:
         self._refuse_once()
         return await super().settle(batch_id, ending, now)
 
-    async def postpone(self, batch_id: str, wait: Wait) -> bool:
+    async def postpone(self, batch_id: str, wait: Postponement) -> bool:
         self._refuse_once()
         self.recorded = (*self.recorded, wait.record)
         return await super().postpone(batch_id, wait)

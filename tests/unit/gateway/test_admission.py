@@ -3,11 +3,11 @@ import asyncio
 import pytest
 
 from understudy.errors import RequestRefused
-from understudy.gateway.admission import Door
+from understudy.gateway.admission import RequestLimiter
 
 
 async def test_one_more_than_the_house_holds_is_told_when_to_come_back() -> None:
-    door = Door(2)
+    door = RequestLimiter(2)
     await door.enter()
     await door.enter()
 
@@ -18,14 +18,14 @@ async def test_one_more_than_the_house_holds_is_told_when_to_come_back() -> None
 
 
 async def test_who_leaves_makes_room() -> None:
-    door = Door(1)
+    door = RequestLimiter(1)
     for _ in range(3):
         await door.enter()
         door.leave()
 
 
 async def test_a_crowd_comes_in_a_few_at_a_time_and_in_its_order() -> None:
-    door, came, turns = Door(1000), list[int](), list[int]()
+    door, came, turns = RequestLimiter(1000), list[int](), list[int]()
 
     async def guest(number: int) -> None:
         await door.enter()
@@ -43,7 +43,7 @@ async def test_a_crowd_comes_in_a_few_at_a_time_and_in_its_order() -> None:
 
 
 async def test_who_gives_up_at_the_door_takes_nobodys_place() -> None:
-    door = Door(9)
+    door = RequestLimiter(9)
     crowd = [asyncio.ensure_future(door.enter()) for _ in range(9)]
     await asyncio.sleep(0)
     assert [guest.done() for guest in crowd] == [True] * 8 + [False]

@@ -4,7 +4,7 @@ from itertools import chain, repeat
 import pytest
 
 from understudy.errors import RequestRefused
-from understudy.gateway.admission import Bodies
+from understudy.gateway.admission import BodyBudget
 
 
 class Sender:
@@ -24,7 +24,9 @@ class Sender:
         return next(self._messages)
 
 
-async def _refusal(bodies: Bodies, sender: Sender, length: int | None = None) -> tuple[int, str]:
+async def _refusal(
+    bodies: BodyBudget, sender: Sender, length: int | None = None
+) -> tuple[int, str]:
     headers = {} if length is None else {b"content-length": b"%d" % length}
     with pytest.raises(RequestRefused) as caught:
         await bodies.read(headers, sender.receive)
@@ -32,18 +34,18 @@ async def _refusal(bodies: Bodies, sender: Sender, length: int | None = None) ->
 
 
 async def test_parts_make_a_whole() -> None:
-    assert await Bodies(8, 8).read({}, Sender(b"ab", b"", b"cd").receive) == b"abcd"
+    assert await BodyBudget(8, 8).read({}, Sender(b"ab", b"", b"cd").receive) == b"abcd"
 
 
 async def test_one_that_is_too_large_is_refused_by_its_length_or_once_it_shows() -> None:
-    bodies = Bodies(8, 100)
+    bodies = BodyBudget(8, 100)
 
     assert await _refusal(bodies, Sender(), length=9) == (413, "request_too_large")
     assert await _refusal(bodies, Sender(b"12345", b"6789")) == (413, "request_too_large")
 
 
 async def test_what_all_hold_together_has_an_end_until_something_is_given_back() -> None:
-    bodies = Bodies(8, 10)
+    bodies = BodyBudget(8, 10)
     held = await bodies.read({}, Sender(b"12345").receive)
     assert held is not None
 
@@ -55,7 +57,7 @@ async def test_what_all_hold_together_has_an_end_until_something_is_given_back()
 
 
 async def test_what_was_never_sent_whole_holds_no_room() -> None:
-    bodies = Bodies(8, 8)
+    bodies = BodyBudget(8, 8)
 
     assert await bodies.read({}, Sender(b"12345", ends=False).receive) is None
     await _refusal(bodies, Sender(b"12345", b"6789"))

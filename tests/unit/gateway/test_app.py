@@ -299,7 +299,7 @@ async def test_the_router_is_asked_as_the_client_asked() -> None:
     assert request.sink == "gateway"
     assert request.kind is SinkKind.APPEND_ONLY
     assert request.origin.user == "key:tavern"
-    assert not request.owns_prompt
+    assert not request.may_trim_prompt
 
 
 async def test_a_client_that_does_not_stream_is_sent_nothing_before_the_end() -> None:

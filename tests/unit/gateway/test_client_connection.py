@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import MutableMapping
 
-from understudy.gateway.client_connection import ClientLine
+from understudy.gateway.client_connection import ClientConnection
 
 
 async def never() -> dict[str, object]:
@@ -13,7 +13,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
     sent: asyncio.Queue[MutableMapping[str, object]] = asyncio.Queue()
 
     async with asyncio.timeout(5):
-        async with ClientLine(never, sent.put, [(b"a", b"b")], keep_alive_s=0.01) as line:
+        async with ClientConnection(never, sent.put, [(b"a", b"b")], keep_alive_s=0.01) as line:
             messages = [await sent.get() for _ in range(3)]
             assert line.opened
 
@@ -24,7 +24,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
 async def test_headers_are_sent_once() -> None:
     sent: asyncio.Queue[MutableMapping[str, object]] = asyncio.Queue()
 
-    async with ClientLine(never, sent.put) as line:
+    async with ClientConnection(never, sent.put) as line:
         await line.open([(b"a", b"b")])
         await line.open()
 

@@ -6,7 +6,7 @@ import pytest
 
 from playback import Recording, playing, recordings_of
 from understudy.llm.http import HttpSessions
-from understudy.llm.local_discovery import Nearby, find_nearby
+from understudy.llm.local_discovery import DiscoveredServer, discover_servers
 
 LISTED = Recording("", "GET /v1/models", 200, {}, ['{"data": [{"id": "gemma3"}]}'])
 LOCKED = Recording("", "GET /v1/models", 401, {}, ['{"detail": "no"}'])
@@ -22,10 +22,12 @@ async def sessions() -> AsyncIterator[HttpSessions]:
     await opened.aclose()
 
 
-async def found(sessions: HttpSessions, recordings: dict[str, Recording]) -> Nearby | None:
+async def found(
+    sessions: HttpSessions, recordings: dict[str, Recording]
+) -> DiscoveredServer | None:
     async with playing(recordings) as playback:
         port = int(playback.url.rpartition(":")[2])
-        nearby = await find_nearby(sessions, (port,))
+        nearby = await discover_servers(sessions, (port,))
     return nearby[0] if nearby else None
 
 
@@ -65,4 +67,4 @@ async def test_a_web_page_or_nobody_is_no_model_server(sessions: HttpSessions) -
     assert await found(sessions, {}) is None
     async with playing({}) as gone:
         port = int(gone.url.rpartition(":")[2])
-    assert await find_nearby(sessions, (port,)) == ()
+    assert await discover_servers(sessions, (port,)) == ()

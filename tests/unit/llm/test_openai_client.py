@@ -20,7 +20,7 @@ from understudy.llm.messages import (
     ToolCallDelta,
     UsageSource,
 )
-from understudy.llm.openai_client import ChatClient
+from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.registry import build_client
 from understudy.rehearsal.server import Cast, RehearsalServer
 
@@ -34,16 +34,16 @@ async def sessions() -> AsyncIterator[HttpSessions]:
     await opened.aclose()
 
 
-def client_of(server: RehearsalServer, sessions: HttpSessions, **more: object) -> ChatClient:
+def client_of(server: RehearsalServer, sessions: HttpSessions, **more: object) -> OpenAIClient:
     entry = NamedServer.model_validate({"base_url": server.base_url} | more)
     return build_client("stand-in", entry, sessions=sessions, key="sk-test-key-1")
 
 
-async def converse(client: ChatClient, exchange: Exchange | None = None) -> list[ChatEvent]:
+async def converse(client: OpenAIClient, exchange: Exchange | None = None) -> list[ChatEvent]:
     return [e async for e in client.stream(ASKED, "rehearsal/eliza", exchange or Exchange())]
 
 
-async def listen(client: ChatClient, heard: list[ChatEvent]) -> None:
+async def listen(client: OpenAIClient, heard: list[ChatEvent]) -> None:
     async for event in client.stream(ASKED, "m", Exchange()):
         heard.append(event)  # noqa: PERF401 - what came before a failure must stay
 

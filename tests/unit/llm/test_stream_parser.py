@@ -16,14 +16,14 @@ from understudy.llm.messages import (
     Usage,
     UsageSource,
 )
-from understudy.llm.stream_parser import ReplyReader
+from understudy.llm.stream_parser import StreamParser
 
 
-def reader_of(exchange: Exchange | None = None) -> ReplyReader:
+def reader_of(exchange: Exchange | None = None) -> StreamParser:
     def classify(body: bytes) -> ProviderError:
         return BadReply(ErrorClass.SERVER_ERROR, detail=body.decode())
 
-    return ReplyReader(exchange or Exchange(), classify)
+    return StreamParser(exchange or Exchange(), classify)
 
 
 def choice(**fields: object) -> bytes:

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from understudy.observability.metrics import Metrics, Standing
+from understudy.observability.metrics import CandidateGauges, Metrics
 
 DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana-dashboard.json"
 NAME = re.compile(r"\b(?:router|gen_ai)_\w+(?=[{\[)\s]|$)")
@@ -19,7 +19,7 @@ def asked() -> set[str]:
 
 
 def exported() -> set[str]:
-    metrics = Metrics(lambda: (Standing("local/tiny", {"E": 0}),))
+    metrics = Metrics(lambda: (CandidateGauges("local/tiny", {"E": 0}),))
     return {family.name for family in metrics.registry.collect()}
 
 

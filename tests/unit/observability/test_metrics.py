@@ -6,7 +6,7 @@ from sample_records import answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
-from understudy.observability.metrics import OPEN, Metrics, Standing
+from understudy.observability.metrics import OPEN, CandidateGauges, Metrics
 from understudy.routing.records import (
     AttemptRecord,
     CostSource,
@@ -61,7 +61,7 @@ def series(metrics: Metrics) -> dict[str, dict[tuple[tuple[str, str], ...], floa
 
 
 def test_the_exported_names_and_labels_are_the_documented_ones() -> None:
-    metrics = Metrics(lambda: (Standing("local/tiny", {"E": OPEN}, 1),))
+    metrics = Metrics(lambda: (CandidateGauges("local/tiny", {"E": OPEN}, 1),))
     observe(
         metrics,
         failed("openrouter", ErrorClass.RATE_LIMITED),
@@ -149,7 +149,7 @@ def test_what_a_server_says_of_itself_is_no_label() -> None:
 
 
 def test_standings_are_read_when_the_page_is_and_time_left_out_adds_up() -> None:
-    standings = [Standing("local/tiny", {"E": OPEN, "M": 0}, 2)]
+    standings = [CandidateGauges("local/tiny", {"E": OPEN, "M": 0}, 2)]
     moments = iter((0.0, 10.0, 25.0, 40.0))
     metrics = Metrics(lambda: standings, lambda: next(moments))
 
@@ -157,7 +157,7 @@ def test_standings_are_read_when_the_page_is_and_time_left_out_adds_up() -> None
         (("candidate", "local/tiny"), ("scope", "E")): 2.0,
         (("candidate", "local/tiny"), ("scope", "M")): 0.0,
     }
-    standings[0] = Standing("local/tiny", {"E": 0})
+    standings[0] = CandidateGauges("local/tiny", {"E": 0})
 
     found = series(metrics)
     assert found["router_candidate_state"] == {(("candidate", "local/tiny"), ("scope", "E")): 0.0}

@@ -3,13 +3,20 @@ import io
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 
-from understudy.conversation.delivery import Author, Inbound, OfflineNotice, Place, Reply, ReplyTask
+from understudy.conversation.delivery import (
+    Author,
+    Inbound,
+    OfflineNotice,
+    Place,
+    Reply,
+    ReplyContext,
+)
 from understudy.conversation.inbox import Decision
 from understudy.platforms.terminal import Screen, TerminalChat
 from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord
 
 RECORD = ReplyRecord(0.0, "r1", "terminal", ReplyOutcome.DELIVERED, ())
-TASK = ReplyTask("r1", Place("terminal", "chat"), "m1", Author("me", "You"), ("m1",), "nonce")
+TASK = ReplyContext("r1", Place("terminal", "chat"), "m1", Author("me", "You"), ("m1",), "nonce")
 
 Play = Callable[[Screen], Awaitable[None]]
 

@@ -19,7 +19,7 @@ from understudy.routing.request import (
     RouterEvent,
     SinkKind,
 )
-from understudy.routing.router import Instruments, ModelRouter, RouterRules
+from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
 
 
 def candidate(name: str, *scripts: Script, **fields: object) -> Candidate:
@@ -108,7 +108,7 @@ def router(
     candidates: Sequence[Candidate], rules: RouterRules | None = None, *observers: Observed
 ) -> ModelRouter:
     loop = asyncio.get_running_loop()
-    tools = Instruments(
+    tools = RouterEnvironment(
         clock=loop.time, wall=lambda: 1e9 + loop.time(), random=Random(7), observers=observers
     )
     return ModelRouter(candidates, rules, instruments=tools)

@@ -5,11 +5,10 @@ import pytest
 from understudy.errors import ErrorClass, Rejected, Unreachable, leaf_of
 from understudy.llm.messages import Finished, TextDelta, ToolCallDelta
 from understudy.llm.testing import SILENCE, Pause, Script, saying
-from understudy.routing.candidates import Limits
 from understudy.routing.records import AttemptRole, OfflineReason, ReplyOutcome
 from understudy.routing.request import Restarted, SinkKind
 from understudy.routing.router import RouterRules
-from understudy.routing.timeouts import Deadline
+from understudy.routing.timeouts import Deadline, Limits
 from unit.routing.router_driver import calls, candidate, reply, router, wanted
 
 GOOD = saying("Hello", " there")

@@ -15,7 +15,7 @@ from understudy.errors import (
 from understudy.llm.capabilities import Capabilities
 from understudy.llm.messages import ChatRequest, Finished, ReasoningDelta
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, saying
-from understudy.routing.candidates import Candidate, Limits
+from understudy.routing.candidates import Candidate
 from understudy.routing.failure_policy import RULES
 from understudy.routing.records import (
     AttemptRole,
@@ -25,6 +25,7 @@ from understudy.routing.records import (
 )
 from understudy.routing.request import Fit, Prompt, SinkKind
 from understudy.routing.router import RouterRules
+from understudy.routing.timeouts import Limits
 from unit.routing.router_driver import calls, candidate, hello, reply, router, wanted
 
 GOOD = saying("Hello", " there")
@@ -359,7 +360,7 @@ async def test_a_clients_own_prompt_is_never_cut_but_goes_to_a_larger_context() 
 
     small = candidate("a", GOOD, capabilities=Capabilities(n_ctx=4096))
     told = candidate("b", failing(ErrorClass.CONTEXT_OVERFLOW, n_ctx=4096))
-    request = wanted(SinkKind.APPEND_ONLY, build=long, owns_prompt=False)
+    request = wanted(SinkKind.APPEND_ONLY, build=long, may_trim_prompt=False)
 
     seen = await reply(router([small, told, candidate("c", GOOD)]), request)
     nowhere = await reply(router([small]), request)
@@ -402,7 +403,7 @@ async def test_text_alone_is_sent_when_nobody_who_sees_is_usable() -> None:
 
 async def test_a_gateway_client_hears_that_nobody_can_see() -> None:
     text_only = candidate("a", GOOD, capabilities=Capabilities(vision=False))
-    request = wanted(SinkKind.APPEND_ONLY, images=1, owns_prompt=False, degrade_images=False)
+    request = wanted(SinkKind.APPEND_ONLY, images=1, may_trim_prompt=False, degrade_images=False)
 
     seen = await reply(router([text_only]), request)
 
@@ -441,7 +442,7 @@ async def test_a_request_too_large_is_sent_without_its_images_when_nobody_takes_
 
 
 async def test_an_engine_that_does_not_say_it_is_blind_gets_no_images() -> None:
-    silent = candidate("a", GOOD, blind=True)
+    silent = candidate("a", GOOD, silently_drops_images=True)
 
     seen = await reply(
         router([silent, candidate("b", GOOD, capabilities=Capabilities(vision=True))]),

@@ -11,7 +11,7 @@ from understudy.llm.model_list import model_report, read_models
 from understudy.llm.pricing import Price, PriceBook
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.routing.candidates import Candidate
-from understudy.routing.monitoring import Scout
+from understudy.routing.monitoring import CapabilityProber
 
 KEY = ModelKey("a", "m")
 SEEING = ProbeReport(ProbeState.READY, vision=True, context_length=4096, price=Price(1e-6, 2e-6))
@@ -32,7 +32,7 @@ class World:
 
     def __post_init__(self) -> None:
         candidate = Candidate("a", "m", "a", "openrouter", self.client, local=self.local)
-        self.scout = Scout(
+        self.scout = CapabilityProber(
             lambda: [candidate],
             self.book,
             self.prices,

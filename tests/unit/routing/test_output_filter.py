@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import Script, Step, saying
-from understudy.routing.output_filter import Normaliser
+from understudy.routing.output_filter import OutputFilter
 from understudy.routing.request import Restarted, SinkKind
 from unit.routing.router_driver import Seen, candidate, reply, router, wanted
 
@@ -18,7 +18,7 @@ GOOD = saying("Hello", " there")
 
 def cleaned(*pieces: str, for_people: bool = True, bound: bool = False) -> tuple[str, str]:
     """(visible text, thoughts) of a text that came in these pieces."""
-    normaliser = Normaliser(for_people=for_people, is_bound=lambda: bound)
+    normaliser = OutputFilter(for_people=for_people, is_bound=lambda: bound)
     text, thoughts = "", ""
     for piece in pieces:
         out = list(normaliser.take(TextDelta(piece)))
@@ -35,7 +35,7 @@ def cleaned(*pieces: str, for_people: bool = True, bound: bool = False) -> tuple
 def test_a_plain_piece_passes_as_the_very_same_event() -> None:
     event = TextDelta("Hello", raw=(b"{}",))
 
-    assert Normaliser(for_people=True, is_bound=bool).take(event)[0] is event
+    assert OutputFilter(for_people=True, is_bound=bool).take(event)[0] is event
 
 
 @given(st.data())

@@ -13,11 +13,11 @@ from autojump import AutojumpLoop
 from understudy.errors import ErrorClass, HoldScope, leaf_of
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, Step
-from understudy.routing.candidates import Candidate, Limits
+from understudy.routing.candidates import Candidate
 from understudy.routing.records import AttemptRole, Outcome, ReplyOutcome
 from understudy.routing.request import SinkKind
-from understudy.routing.router import Instruments, ModelRouter
-from understudy.routing.timeouts import budget
+from understudy.routing.router import ModelRouter, RouterEnvironment
+from understudy.routing.timeouts import Limits, budget
 from unit.routing.router_driver import Observed, Seen, candidate, reply, wanted
 
 REPAIRS = {
@@ -79,7 +79,9 @@ async def _replies(
     candidates: list[Candidate], kind: SinkKind, shown: bool, observed: Observed
 ) -> list[Seen]:
     loop = asyncio.get_running_loop()
-    tools = Instruments(clock=loop.time, wall=loop.time, random=Random(3), observers=(observed,))
+    tools = RouterEnvironment(
+        clock=loop.time, wall=loop.time, random=Random(3), observers=(observed,)
+    )
     model = ModelRouter(candidates, instruments=tools)
     seen = [await reply(model, wanted(kind, shown=lambda: shown)) for _ in range(3)]
     await model.memory.aclose()
@@ -137,7 +139,7 @@ async def _crowd(model: ModelRouter, crowd: list[Coming]) -> int:
 
     async def come(one: Coming) -> bool:
         await asyncio.sleep(one.at)
-        task = asyncio.create_task(reply(model, wanted(one.kind, fair_key=one.channel)))
+        task = asyncio.create_task(reply(model, wanted(one.kind, queue_key=one.channel)))
         await asyncio.wait({task}, timeout=one.leaves_after)
         task.cancel()
         await asyncio.wait({task})
@@ -163,7 +165,7 @@ def test_a_crowd_that_comes_and_goes_leaves_one_record_each_and_nothing_under_wa
 
     with capture_logs() as logs, asyncio.Runner(loop_factory=AutojumpLoop) as runner:
         loop = runner.get_loop()
-        tools = Instruments(
+        tools = RouterEnvironment(
             clock=loop.time, wall=loop.time, random=Random(3), observers=(observed,)
         )
         model = ModelRouter(candidates, instruments=tools)

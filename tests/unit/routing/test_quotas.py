@@ -8,7 +8,7 @@ from sample_records import NOON, answered, failed, reply
 from understudy.config.settings import Limits, UserLimits
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage
-from understudy.routing.quotas import SpendGuard
+from understudy.routing.quotas import QuotaGuard
 from understudy.routing.records import Origin
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
@@ -26,9 +26,9 @@ class Wall:
         return self.now
 
 
-def guard(wall: Wall, **limits: object) -> SpendGuard:
+def guard(wall: Wall, **limits: object) -> QuotaGuard:
     settings = Limits.model_validate(limits)
-    return SpendGuard(lambda: settings, wall)
+    return QuotaGuard(lambda: settings, wall)
 
 
 def test_past_the_daily_money_nobody_may_spend_until_the_next_day_in_utc() -> None:
@@ -90,7 +90,7 @@ def test_an_unknown_cost_is_not_counted_as_money() -> None:
 def test_limits_that_a_reload_changed_hold_at_once() -> None:
     limits: Sequence[Limits] = [Limits(), Limits(per_user=UserLimits(requests_per_day=1))]
     asked = iter(limits)
-    spending = SpendGuard(lambda: next(asked), Wall())
+    spending = QuotaGuard(lambda: next(asked), Wall())
     spending.reply_ended(reply(answered(), origin=ANN))
 
     assert spending.limited_until("discord:ann") is None

@@ -130,7 +130,7 @@ async def test_the_only_server_is_waited_for_and_turns_are_fair() -> None:
     order: list[str] = []
 
     async def ask(channel: str) -> None:
-        await reply(model, wanted(fair_key=channel))
+        await reply(model, wanted(queue_key=channel))
         order.append(channel)
 
     tasks = [asyncio.create_task(ask(channel)) for channel in ("a", "a", "a", "b")]

@@ -11,10 +11,9 @@ from autojump import AutojumpLoop
 from understudy.errors import ErrorClass, RateLimited, Unreachable
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import SILENCE, Pause, Script, saying
-from understudy.routing.candidates import Limits
 from understudy.routing.records import OfflineReason
-from understudy.routing.router import Instruments, ModelRouter, RouterRules
-from understudy.routing.timeouts import MIN_SHARE_S, Budget, Deadline, Watch
+from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
+from understudy.routing.timeouts import MIN_SHARE_S, AttemptTimer, Budget, Deadline, Limits
 from unit.routing.router_driver import calls, candidate, left_open, reply, router, wanted
 
 
@@ -104,7 +103,9 @@ async def test_a_wait_that_took_too_long_leaves_no_attempt_without_a_limit() -> 
     """A busy process wakes up late: the second try's time is over before it begins."""
     loop = asyncio.get_running_loop()
     down = candidate("a", (Unreachable(ErrorClass.SERVER_ERROR),), (SILENCE,))
-    late = Instruments(clock=lambda: loop.time() * 1.2, wall=lambda: 1e9, random=AlmostASecond())
+    late = RouterEnvironment(
+        clock=lambda: loop.time() * 1.2, wall=lambda: 1e9, random=AlmostASecond()
+    )
     model = ModelRouter([down], RouterRules(deadline=Deadline(1.0, 30)), instruments=late)
 
     seen = await reply(model)
@@ -118,7 +119,7 @@ async def test_a_wait_that_took_too_long_leaves_no_attempt_without_a_limit() -> 
 async def test_an_attempt_without_any_time_left_does_not_begin(left_s: float) -> None:
     spent = Budget(first_token_s=left_s, visible_s=left_s, idle_s=20, total_s=29)
 
-    with pytest.raises(Unreachable) as caught, Watch(spent, lambda: 7.0, started=7.0):
+    with pytest.raises(Unreachable) as caught, AttemptTimer(spent, lambda: 7.0, started=7.0):
         await asyncio.Event().wait()
 
     assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT

@@ -123,11 +123,11 @@ async def test_a_statement_that_fails_is_a_storage_error(tmp_path: Path) -> None
 
 
 async def test_work_that_has_begun_is_finished_though_its_caller_is_gone(tmp_path: Path) -> None:
-    begun, goes_on = threading.Event(), threading.Event()
+    begun, supports_completions = threading.Event(), threading.Event()
 
     def work(connection: Connection) -> None:
         begun.set()
-        goes_on.wait(10)
+        supports_completions.wait(10)
         added("begun")(connection)
 
     database = await Database.open(tmp_path / "bot.db")
@@ -138,7 +138,7 @@ async def test_work_that_has_begun_is_finished_though_its_caller_is_gone(tmp_pat
     for task in (running, waiting):
         task.cancel()
     await asyncio.wait({running, waiting})
-    goes_on.set()
+    supports_completions.set()
 
     await database.write(added("later"))
     assert await database.read(opted_out) == ["begun", "later"]
@@ -148,18 +148,18 @@ async def test_work_that_has_begun_is_finished_though_its_caller_is_gone(tmp_pat
 async def test_writers_of_one_process_take_turns_and_readers_do_not_wait_for_them(
     tmp_path: Path,
 ) -> None:
-    goes_on = threading.Event()
+    supports_completions = threading.Event()
 
     def slow(connection: Connection) -> None:
         added("first")(connection)
-        goes_on.wait(10)
+        supports_completions.wait(10)
 
     database = await Database.open(tmp_path / "bot.db")
     writing = asyncio.gather(database.write(slow), database.write(added("second")))
     try:
         assert await database.read(opted_out) == []
     finally:
-        goes_on.set()
+        supports_completions.set()
     await writing
 
     assert await database.read(opted_out) == ["first", "second"]

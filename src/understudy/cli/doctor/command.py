@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from understudy.cli.doctor.providers import Finding
-    from understudy.cli.doctor.report import Diagnosis
+    from understudy.cli.doctor.report import DoctorReport
     from understudy.config.load import Config
-    from understudy.llm.local_discovery import Nearby
+    from understudy.llm.local_discovery import DiscoveredServer
 
 EXIT_UNWELL = 1
 
@@ -43,7 +43,7 @@ def doctor(
         raise typer.Exit(EXIT_UNWELL)
 
 
-def show(config: "Config", diagnosis: "Diagnosis") -> None:
+def show(config: "Config", diagnosis: "DoctorReport") -> None:
     """The table, and below it a line of advice per problem."""
     from rich.console import Console
 
@@ -58,7 +58,7 @@ def show(config: "Config", diagnosis: "Diagnosis") -> None:
         console.print(f"  {line}", markup=False)
 
 
-def lines_of(diagnosis: "Diagnosis") -> list[tuple[str, str, str]]:
+def lines_of(diagnosis: "DoctorReport") -> list[tuple[str, str, str]]:
     """Mark, name and advice, each said once though a provider may have several models."""
     lines = [
         ("·" if finding.ok else "✗", finding.candidate.label, advice)
@@ -71,7 +71,7 @@ def lines_of(diagnosis: "Diagnosis") -> list[tuple[str, str, str]]:
     return list(dict.fromkeys(lines))
 
 
-def table_of(diagnosis: "Diagnosis") -> "Table":
+def table_of(diagnosis: "DoctorReport") -> "Table":
     from rich.table import Table
 
     table = Table("provider", "model", "state", "context", "sees", "first word", "speed", "usage")
@@ -96,7 +96,7 @@ def _cells(finding: "Finding") -> tuple[str, ...]:
     )
 
 
-def offer(config: "Config", nearby: "tuple[Nearby, ...]", *, yes: bool) -> None:
+def offer(config: "Config", nearby: "tuple[DiscoveredServer, ...]", *, yes: bool) -> None:
     """Show the lines that would add what runs on this machine; write them if that is wished."""
     from understudy.cli.doctor.suggestions import lines_for, place_of, with_server
 

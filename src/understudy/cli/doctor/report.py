@@ -12,16 +12,16 @@ from understudy.config.providers import Server
 from understudy.config.settings import Settings
 from understudy.llm.client import LLMClient
 from understudy.llm.http import HttpSessions
-from understudy.llm.local_discovery import USUAL_PORTS, Nearby, find_nearby
+from understudy.llm.local_discovery import USUAL_PORTS, DiscoveredServer, discover_servers
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import AUTO_MODEL, build_candidates
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class DoctorReport:
     findings: tuple[Finding, ...]
     checks: tuple[Check, ...]
-    nearby: tuple[Nearby, ...]
+    nearby: tuple[DiscoveredServer, ...]
     """Servers on this machine that are not configured yet."""
 
     @property
@@ -42,7 +42,7 @@ class Where:
 THE_WORLD = Where()
 
 
-async def diagnose(config: Config, *, ask: bool, where: Where = THE_WORLD) -> Diagnosis:
+async def diagnose(config: Config, *, ask: bool, where: Where = THE_WORLD) -> DoctorReport:
     """Look at everything at once; what is wrong with a server is a finding and never raises.
 
     With `ask`, each provider says a few words, but `auto`, which always costs money.
@@ -59,7 +59,7 @@ async def diagnose(config: Config, *, ask: bool, where: Where = THE_WORLD) -> Di
     try:
         candidates = build_candidates(settings.model, build)
         async with asyncio.TaskGroup() as group:
-            nearby = group.create_task(find_nearby(sessions, where.ports))
+            nearby = group.create_task(discover_servers(sessions, where.ports))
             discord = group.create_task(
                 check_discord(settings.discord, sessions, where.discord_api)
             )
@@ -73,10 +73,10 @@ async def diagnose(config: Config, *, ask: bool, where: Where = THE_WORLD) -> Di
     findings = tuple(look.result() for look in looks)
     safety = await asyncio.to_thread(unsafe, config)
     checks = (discord.result(), *_vision(settings, findings), *safety)
-    return Diagnosis(findings, checks, not_configured(nearby.result(), settings.model))
+    return DoctorReport(findings, checks, not_configured(nearby.result(), settings.model))
 
 
-def as_row(diagnosis: Diagnosis) -> dict[str, object]:
+def as_row(diagnosis: DoctorReport) -> dict[str, object]:
     """What `--json` prints: an interface, so members are only ever added."""
     return {
         "ok": diagnosis.ok,

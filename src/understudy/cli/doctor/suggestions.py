@@ -8,14 +8,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from understudy.config.providers import ModelSettings
-from understudy.llm.local_discovery import Nearby
+from understudy.llm.local_discovery import DiscoveredServer
 from understudy.llm.registry import base_url_of
 
 _OWN_ENGINES = ("koboldcpp", "llama.cpp", "textgen-webui")
 _COSTS_MONEY = "auto"
 
 
-def not_configured(found: Iterable[Nearby], model: ModelSettings) -> tuple[Nearby, ...]:
+def not_configured(
+    found: Iterable[DiscoveredServer], model: ModelSettings
+) -> tuple[DiscoveredServer, ...]:
     """Those that no provider in use leads to yet."""
     in_use = {
         _door(base_url_of(server))
@@ -25,7 +27,7 @@ def not_configured(found: Iterable[Nearby], model: ModelSettings) -> tuple[Nearb
     return tuple(near for near in found if _door(near.base_url) not in in_use)
 
 
-def place_of(near: Nearby, model: ModelSettings) -> str:
+def place_of(near: DiscoveredServer, model: ModelSettings) -> str:
     """The provider's name it would get: `local` while that is free, else its kind."""
     if near.engine in _OWN_ENGINES and not model.local.enabled:
         return "local"
@@ -35,7 +37,7 @@ def place_of(near: Nearby, model: ModelSettings) -> str:
     return next(name for name in names if name not in taken)
 
 
-def lines_for(near: Nearby, place: str) -> str:
+def lines_for(near: DiscoveredServer, place: str) -> str:
     """The lines to add, as a person would write them."""
     yaml = _yaml()
     below = _entry(near, place)
@@ -45,7 +47,7 @@ def lines_for(near: Nearby, place: str) -> str:
     return out.getvalue()
 
 
-def with_server(text: str, near: Nearby, place: str, order: tuple[str, ...]) -> str:
+def with_server(text: str, near: DiscoveredServer, place: str, order: tuple[str, ...]) -> str:
     """Return the file with the server in it; comments and layout stay.
 
     `order` is the order in force: it is written out where the file has none of its own. A server
@@ -70,7 +72,7 @@ def with_server(text: str, near: Nearby, place: str, order: tuple[str, ...]) -> 
     return out.getvalue()
 
 
-def _entry(near: Nearby, place: str) -> dict[str, object]:
+def _entry(near: DiscoveredServer, place: str) -> dict[str, object]:
     entry: dict[str, object] = {}
     if place == "local":
         entry["enabled"] = True

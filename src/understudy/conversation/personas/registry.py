@@ -12,7 +12,7 @@ from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.lore.scene import LoreSettings
 from understudy.conversation.macros import MacroScene, expand, plain
 from understudy.conversation.personas.card import Card
-from understudy.conversation.prompt.persona_prompt import LoreRules, Part, card_values
+from understudy.conversation.prompt.persona_prompt import LoreRules, PersonaTexts, card_values
 
 BUILT_IN_STYLE = (
     "You are {name}, a friendly member of this chat. Be helpful, warm and to the point. "
@@ -92,13 +92,13 @@ class Personas:
         key = chosen if chosen in self._library.personas else self._configured(place)
         return self._own if key is None else self._library.personas.get(key, self._own)
 
-    def part(self, persona: Persona, place: Place) -> Part:
+    def part(self, persona: Persona, place: Place) -> PersonaTexts:
         """Everything fixed that the persona brings to this place."""
         guard = self._library.guard
         if not place.private:
             guard = f"{guard}\n\n{_SHARED.format(name=persona.name)}"
         restricted = place.age_restricted and persona.restricted_style
-        return Part(
+        return PersonaTexts(
             name=persona.name,
             guard=guard,
             style=restricted or persona.style,

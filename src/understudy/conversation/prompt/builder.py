@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
 from understudy.conversation.lore.placement import Insert
-from understudy.conversation.prompt.persona_prompt import Staging
+from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.conversation.speakers import safe_name, speaker_names, spoken
 from understudy.conversation.tokens import (
     MESSAGE_TOKENS,
@@ -46,7 +46,7 @@ def in_words(images: Sequence[ImageRef], _fit: Fit, _current: bool) -> Depicted:
 class PromptSource:
     """All that a prompt is made of."""
 
-    stage: Callable[[Fit], Staging]
+    stage: Callable[[Fit], PersonaPrompt]
     """Everything but the conversation, for one candidate."""
     bot_name: str
     lines: tuple[Line, ...]

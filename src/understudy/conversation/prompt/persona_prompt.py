@@ -28,7 +28,7 @@ from understudy.routing.request import Fit
 
 
 @dataclass(frozen=True, slots=True)
-class Staging:
+class PersonaPrompt:
     """Everything of a prompt but the conversation itself."""
 
     system: str
@@ -53,7 +53,7 @@ class LoreRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ConversationSnapshot:
     """The conversation as macros and lore see it."""
 
     lines: tuple[Spoken, ...]
@@ -74,7 +74,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PersonaTexts:
     """Who the bot plays: the fixed texts of one persona at one place."""
 
     name: str
@@ -85,18 +85,23 @@ class Part:
     card_may_replace_style: bool = True
 
 
-class Stage:
+class PersonaPromptBuilder:
     """Builds the staging of one reply, anew for each candidate."""
 
     def __init__(
-        self, part: Part, moment: Moment, rules: LoreRules, patterns: Patterns, most_tokens: int
+        self,
+        part: PersonaTexts,
+        moment: ConversationSnapshot,
+        rules: LoreRules,
+        patterns: Patterns,
+        most_tokens: int,
     ) -> None:
         self._part = part
         self._moment = moment
         self._rules = rules
         self._patterns = patterns
         self._most_tokens = most_tokens
-        self.latest: Staging | None = None
+        self.latest: PersonaPrompt | None = None
         """The last one set: that of the candidate which answered, once one has."""
 
     @property
@@ -107,12 +112,12 @@ class Stage:
             return None
         return self.latest.lore.effects, self._moment.message_count
 
-    def set(self, fit: Fit) -> Staging:
+    def set(self, fit: Fit) -> PersonaPrompt:
         """The staging that fits this candidate."""
         self.latest = self._set(fit)
         return self.latest
 
-    def _set(self, fit: Fit) -> Staging:
+    def _set(self, fit: Fit) -> PersonaPrompt:
         macros = self._macros(fit)
         lore = self._lore(fit, macros)
         placed = Placed(
@@ -129,7 +134,7 @@ class Stage:
             macros.greetings,
         )
         blocks = [self._part.guard, *self._character(placed, lore, scene)]
-        return Staging(
+        return PersonaPrompt(
             system="\n\n".join(block for block in blocks if block.strip()),
             examples=self._examples(scene),
             inserts=placed.inserts(self._note(scene)),

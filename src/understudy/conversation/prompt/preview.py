@@ -8,7 +8,11 @@ from understudy.conversation.delivery import Place
 from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.lore.scene import Activated, By, Lore, Spoken
 from understudy.conversation.personas.registry import Persona, Personas
-from understudy.conversation.prompt.persona_prompt import Moment, Stage, Staging
+from understudy.conversation.prompt.persona_prompt import (
+    ConversationSnapshot,
+    PersonaPrompt,
+    PersonaPromptBuilder,
+)
 from understudy.conversation.tokens import text_tokens
 from understudy.routing.request import Fit
 
@@ -58,7 +62,7 @@ class Question:
 def preview(personas: Personas, question: Question) -> Preview:
     """As if `question.text` had just been said at its place, with nothing before it."""
     part = personas.part(question.persona, question.place)
-    moment = Moment(
+    moment = ConversationSnapshot(
         lines=(Spoken(question.speaker, question.text),),
         last_from={"user": question.text, "char": ""},
         user=question.speaker,
@@ -69,12 +73,12 @@ def preview(personas: Personas, question: Question) -> Preview:
         message_count=1,
         reply_count=0,
     )
-    stage = Stage(part, moment, personas.rules, Patterns(), question.most_tokens)
+    stage = PersonaPromptBuilder(part, moment, personas.rules, Patterns(), question.most_tokens)
     staging = stage.set(question.fit)
     return Preview(question.persona.name, staging.lore, tuple(_pieces(staging, question)))
 
 
-def _pieces(staging: Staging, question: Question) -> Iterator[Piece]:
+def _pieces(staging: PersonaPrompt, question: Question) -> Iterator[Piece]:
     def piece(name: str, text: str) -> Piece:
         return Piece(name, text, text_tokens(text, question.fit.tokens_per_char))
 

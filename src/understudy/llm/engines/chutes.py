@@ -5,7 +5,7 @@ from understudy.llm.addresses import host_of, server_root
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.model_list import ModelList
-from understudy.llm.openai_client import ChatClient
+from understudy.llm.openai_client import OpenAIClient
 
 DIALECT = Dialect(
     engine="chutes",
@@ -24,7 +24,7 @@ DIALECT = Dialect(
 _POOL_SUFFIXES = (":latency", ":throughput", ":THINKING")
 
 
-class ChutesClient(ChatClient):
+class ChutesClient(OpenAIClient):
     async def probe(self, model: str) -> ProbeReport:
         """The model list is public, so the key is shown to the account's own page."""
         return await self.key_refusal(self._account_url()) or await super().probe(model)

@@ -19,7 +19,7 @@ from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatEvent, ChatRequest, ImagePart, Usage
 from understudy.llm.model_list import ModelList, report_failure
-from understudy.llm.openai_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
+from understudy.llm.openai_client import SYSTEM_CLOCKS, ClientClocks, OpenAIClient, ServerFacts
 from understudy.llm.openai_wire import Choice, Chunk, encode_body, take_stops, text_of
 from understudy.llm.prompt_templates import chat_template
 
@@ -66,13 +66,13 @@ def _new_key() -> str:
     return f"KCPP{secrets.token_hex(6)}"
 
 
-class LocalKoboldClient(ChatClient):
+class LocalKoboldClient(OpenAIClient):
     def __init__(
         self,
         facts: ServerFacts,
         dialect: Dialect,
         sessions: HttpSessions,
-        clocks: Clocks = SYSTEM_CLOCKS,
+        clocks: ClientClocks = SYSTEM_CLOCKS,
         *,
         new_key: Callable[[], str] = _new_key,
     ) -> None:
@@ -88,8 +88,8 @@ class LocalKoboldClient(ChatClient):
         self, request: ChatRequest, model: str, exchange: Exchange
     ) -> AsyncGenerator[ChatEvent, None]:
         key = self._new_key()
-        if request.bare:
-            asked = self.go_on(self.body(request, model, {"genkey": key}), exchange)
+        if request.raw_completion:
+            asked = self.complete(self.body(request, model, {"genkey": key}), exchange)
         else:
             asked = self._ask(request, model, exchange, key)
         try:

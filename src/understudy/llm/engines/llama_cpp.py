@@ -10,7 +10,7 @@ from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.messages import ChatRequest
 from understudy.llm.model_list import ModelList, report_failure
-from understudy.llm.openai_client import ChatClient
+from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.openai_wire import encode_message
 
 _NOT_FOUND = 404
@@ -53,7 +53,7 @@ class _Count(msgspec.Struct):
     input_tokens: int
 
 
-class LlamaCppClient(ChatClient):
+class LlamaCppClient(OpenAIClient):
     async def count_tokens(self, request: ChatRequest, model: str) -> int | None:
         """Template and images counted, by the server itself."""
         members: dict[str, object] = {"messages": [encode_message(m) for m in request.messages]}

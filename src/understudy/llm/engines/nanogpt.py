@@ -16,10 +16,10 @@ from understudy.llm.dialect import Dialect
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatEvent, ChatRequest, TextDelta
 from understudy.llm.model_list import report_failure
-from understudy.llm.openai_client import SYSTEM_CLOCKS, ChatClient, Clocks, ServerFacts
+from understudy.llm.openai_client import SYSTEM_CLOCKS, ClientClocks, OpenAIClient, ServerFacts
 from understudy.llm.openai_wire import encode_body, take_stops
 from understudy.llm.prompt_templates import chat_template
-from understudy.llm.stream_parser import ReplyReader
+from understudy.llm.stream_parser import StreamParser
 
 DIALECT = Dialect(
     engine="nanogpt",
@@ -39,13 +39,13 @@ class _Generated(msgspec.Struct):
     text: str
 
 
-class NanoGptClient(ChatClient):
+class NanoGptClient(OpenAIClient):
     def __init__(
         self,
         facts: ServerFacts,
         dialect: Dialect,
         sessions: HttpSessions,
-        clocks: Clocks = SYSTEM_CLOCKS,
+        clocks: ClientClocks = SYSTEM_CLOCKS,
     ) -> None:
         if facts.mode == "openai_completions":
             dialect = replace(dialect, chat_path="/completions")
@@ -60,7 +60,7 @@ class NanoGptClient(ChatClient):
     def body(
         self, request: ChatRequest, model: str, own: Mapping[str, object] | None = None
     ) -> bytes:
-        if self.facts.mode == "openai_chat" or request.bare:
+        if self.facts.mode == "openai_chat" or request.raw_completion:
             return super().body(request, model, own)
         members = self.members(request)
         members.pop("messages", None)
@@ -71,7 +71,7 @@ class NanoGptClient(ChatClient):
         members |= {"prompt": prompt, "stop": stops, "stream": True}
         return encode_body(members | ({"model": model} if model else {}))
 
-    def read_whole_reply(self, body: bytes, reader: ReplyReader) -> list[ChatEvent]:
+    def read_whole_reply(self, body: bytes, reader: StreamParser) -> list[ChatEvent]:
         if self.facts.mode != "plain_generate":
             return super().read_whole_reply(body, reader)
         try:

@@ -6,7 +6,7 @@ from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.error_parser import ErrorFacts
 from understudy.llm.messages import ChatRequest
 from understudy.llm.model_list import ModelList
-from understudy.llm.openai_client import ChatClient
+from understudy.llm.openai_client import OpenAIClient
 
 
 def _scope_of(facts: ErrorFacts, error_class: ErrorClass) -> HoldScope | None:
@@ -45,7 +45,7 @@ _NO_COMPRESSION = ({"id": "context-compression", "enabled": False},)
 """Models of up to 8k context otherwise lose messages from the middle of the prompt, silently."""
 
 
-class OpenRouterClient(ChatClient):
+class OpenRouterClient(OpenAIClient):
     async def probe(self, model: str) -> ProbeReport:
         return await self.key_refusal("/key") or await super().probe(model)
 

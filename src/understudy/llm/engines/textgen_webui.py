@@ -17,7 +17,7 @@ from understudy.llm.messages import (
     UsageSource,
 )
 from understudy.llm.model_list import ModelList, report_failure
-from understudy.llm.openai_client import ChatClient
+from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.openai_wire import Chunk, merge_turns, text_of
 
 DIALECT = Dialect(
@@ -37,7 +37,7 @@ class _Length(msgspec.Struct):
     length: int
 
 
-class TextgenWebuiClient(ChatClient):
+class TextgenWebuiClient(OpenAIClient):
     def members(self, request: ChatRequest) -> dict[str, object]:
         """Without `max_tokens` it would write until the context is full."""
         defaults: dict[str, object] = {"max_tokens": _DEFAULT_REPLY_TOKENS}

@@ -11,7 +11,7 @@ from understudy.platforms.discord.sender import Connected
 _log = structlog.get_logger()
 
 
-class AdminMessages:
+class AdminAlerts:
     """Takes sentences at any moment, and sends each to every admin while `keep_telling` runs."""
 
     def __init__(self, connected: Connected, admins: Callable[[], tuple[str, ...]]) -> None:

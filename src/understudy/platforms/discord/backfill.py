@@ -33,7 +33,7 @@ class Gap:
     after: int
 
 
-class Gaps:
+class GapTracker:
     """Which gaps are still open. New messages of a channel wait for its gap to close: stored
     before, they would move the watermark past it, and a crash would then lose what it held."""
 

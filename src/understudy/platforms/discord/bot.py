@@ -12,7 +12,7 @@ import structlog
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import OpenDelivery
 from understudy.errors import ConfigError
-from understudy.platforms.discord.admin_alerts import AdminMessages
+from understudy.platforms.discord.admin_alerts import AdminAlerts
 from understudy.platforms.discord.client import DiscordClient, Parts
 from understudy.platforms.discord.delivery import Deliveries
 from understudy.platforms.discord.invite import BAD_TOKEN, NO_CONTENT_INTENT
@@ -39,7 +39,7 @@ class DiscordBot:
         self._token = token
         self._client: DiscordClient | None = None
         self._up = asyncio.Event()
-        self._admins = AdminMessages(self.connected, lambda: self._settings().admins)
+        self._admins = AdminAlerts(self.connected, lambda: self._settings().admins)
         self._deliveries = Deliveries(
             self.connected, self._settings, parts.now, parts.presence.ended
         )

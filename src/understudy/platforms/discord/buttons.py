@@ -73,7 +73,7 @@ def _button(label: str, button: ButtonId) -> discord.ui.Button[discord.ui.View]:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyControls:
+class ReplyButtons:
     """What a press does."""
 
     stop: Callable[[str], bool]

@@ -16,16 +16,16 @@ from understudy.conversation.inbox import Watermark
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
-from understudy.platforms.discord.backfill import Gap, Gaps, gaps, missed
-from understudy.platforms.discord.buttons import ReplyControls
-from understudy.platforms.discord.command_context import Desk
+from understudy.platforms.discord.backfill import Gap, GapTracker, gaps, missed
+from understudy.platforms.discord.buttons import ReplyButtons
+from understudy.platforms.discord.command_context import CommandContext
 from understudy.platforms.discord.commands import build_tree, sync_if_changed
-from understudy.platforms.discord.inbound import PLATFORM, Intake, TakeImages, place_of
-from understudy.platforms.discord.ingest import TakingIn
+from understudy.platforms.discord.inbound import PLATFORM, InboundReader, TakeImages, place_of
+from understudy.platforms.discord.ingest import Ingest
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.presence import Presence
 from understudy.platforms.discord.sender import patiently
-from understudy.retry import insist
+from understudy.retry import retry_storage
 
 _log = structlog.get_logger()
 
@@ -52,7 +52,7 @@ class Parts:
 
     router: MessageRouter
     settings: Callable[[], Settings]
-    desk: Desk
+    desk: CommandContext
     presence: Presence
     now: Callable[[], float]
     """Wall clock."""
@@ -78,14 +78,14 @@ class DiscordClient(discord.AutoShardedClient):
         self._connected = connected
         self._tree = build_tree(self, parts.desk, self._is_admin)
         router = parts.router
-        self._controls = ReplyControls(
+        self._controls = ReplyButtons(
             router.stop, router.regenerate, router.store.parts, self._is_admin
         )
         self._marks: dict[int, Sequence[Watermark]] = {}
         self._beginning: set[int] = set()
         """Shards whose new session Discord has not yet announced."""
-        self._gaps = Gaps()
-        self._taking_in = TakingIn(
+        self._gaps = GapTracker()
+        self._taking_in = Ingest(
             parts.router,
             self._read,
             self._gaps,
@@ -129,7 +129,7 @@ class DiscordClient(discord.AutoShardedClient):
         self._beginning.add(shard)
         # Older marks only mean that more is looked at again.
         with suppress(StorageError):
-            self._marks[shard] = await insist(
+            self._marks[shard] = await retry_storage(
                 lambda: store.watermarks(PLATFORM, since), _MARKS_LIMIT_S
             )
         self._gaps.session_begins(shard, self._marks.get(shard, ()))
@@ -203,7 +203,7 @@ class DiscordClient(discord.AutoShardedClient):
             persona.name,
             *persona.aliases,
         )
-        intake = Intake(
+        intake = InboundReader(
             settings.discord,
             names,
             self._is_member,

@@ -39,7 +39,7 @@ async def _unknown(_: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class CommandContext:
     """The answers are ready to be read by people."""
 
     store: InboxStore

@@ -14,7 +14,7 @@ from understudy.errors import StorageError
 from understudy.platforms.discord.command_context import (
     Asked,
     Client,
-    Desk,
+    CommandContext,
     IsAdmin,
     Tree,
     say,
@@ -50,7 +50,7 @@ class CommandTree(app_commands.CommandTree[Client]):
             _log.info("discord.command_unanswered")
 
 
-def build_tree(client: Client, desk: Desk, is_admin: IsAdmin) -> Tree:
+def build_tree(client: Client, desk: CommandContext, is_admin: IsAdmin) -> Tree:
     """All commands over one desk."""
     tree = CommandTree(client)
     _add_why(tree, desk)
@@ -100,7 +100,7 @@ def _channel(asked: Asked) -> Channel:
     return Channel(PLATFORM, str(asked.channel_id))
 
 
-def _add_why(tree: Tree, desk: Desk) -> None:
+def _add_why(tree: Tree, desk: CommandContext) -> None:
     async def explain(asked: Asked, reply_id: str | None) -> None:
         told = await desk.why(reply_id) if reply_id else None
         await say(asked, told or _NOT_MINE)
@@ -121,7 +121,7 @@ def _add_why(tree: Tree, desk: Desk) -> None:
         await explain(asked, await desk.store.reply_at(PLATFORM, str(message.id)))
 
 
-def _add_memory(tree: Tree, desk: Desk) -> None:
+def _add_memory(tree: Tree, desk: CommandContext) -> None:
     @tree.command(name="reset", description="Start this conversation afresh")
     @_moderators
     async def reset(asked: Asked) -> None:
@@ -142,7 +142,7 @@ def _add_memory(tree: Tree, desk: Desk) -> None:
     tree.add_command(forget)
 
 
-def _add_privacy(tree: Tree, desk: Desk) -> None:
+def _add_privacy(tree: Tree, desk: CommandContext) -> None:
     @tree.command(name="privacy", description="What I read, keep and pass on")
     async def privacy(asked: Asked) -> None:
         await say(asked, desk.privacy())
@@ -156,7 +156,7 @@ def _add_privacy(tree: Tree, desk: Desk) -> None:
         await say(asked, "Welcome back. I read your messages again." if back else out)
 
 
-def _add_mute(tree: Tree, desk: Desk) -> None:
+def _add_mute(tree: Tree, desk: CommandContext) -> None:
     @tree.command(name="mute", description="Keep me silent in this channel for a while")
     @app_commands.describe(duration="Such as 30m, 2h or 1d; 0 lets me speak again")
     @app_commands.guild_only()
@@ -180,7 +180,7 @@ def _seconds(duration: str) -> float | None:
     return float(found[1]) * _SECONDS[found[2]] if found else None
 
 
-def _add_operation(tree: Tree, desk: Desk, is_admin: IsAdmin) -> None:
+def _add_operation(tree: Tree, desk: CommandContext, is_admin: IsAdmin) -> None:
     def may(asked: Asked) -> bool:
         """Discord has checked the permission already, but there is none in direct messages."""
         return asked.guild_id is not None or is_admin(asked.user.id)

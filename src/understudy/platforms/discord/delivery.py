@@ -8,13 +8,13 @@ from contextlib import suppress
 import structlog
 
 from understudy.config.settings import Discord
-from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyTask
+from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyContext
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.buttons import still_running
 from understudy.platforms.discord.rendering import CUT_OFF, Page, finished, in_progress
-from understudy.platforms.discord.resume import Earlier
-from understudy.platforms.discord.sender import PASSING, Connected, Post, patiently
-from understudy.platforms.discord.typing_indicator import TypingSign
+from understudy.platforms.discord.resume import ResumedReply
+from understudy.platforms.discord.sender import PASSING, Connected, Sender, patiently
+from understudy.platforms.discord.typing_indicator import TypingIndicator
 from understudy.routing.records import OfflineReason
 
 _log = structlog.get_logger()
@@ -44,18 +44,18 @@ class Deliveries:
         self._ended = ended
         self._writers: Counter[str] = Counter()
 
-    def open(self, task: ReplyTask) -> Delivery:
-        post = Post(self._connected, task)
-        earlier = Earlier(post, task, self._now)
+    def open(self, task: ReplyContext) -> Delivery:
+        post = Sender(self._connected, task)
+        earlier = ResumedReply(post, task, self._now)
         return DiscordDelivery(post, earlier, task, self._settings(), self._writers, self._ended)
 
 
 class DiscordDelivery:
     def __init__(
         self,
-        post: Post,
-        earlier: Earlier,
-        task: ReplyTask,
+        post: Sender,
+        earlier: ResumedReply,
+        task: ReplyContext,
         settings: Discord,
         writers: Counter[str],
         ended: Ended,
@@ -76,7 +76,7 @@ class DiscordDelivery:
         self._enough = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
-        self._typing = TypingSign(post.type)
+        self._typing = TypingIndicator(post.type)
         if not self._earlier.offline:
             self._typing.start()
 

@@ -96,7 +96,7 @@ IsMember = Callable[[int], Awaitable[bool]]
 _UNREAD = "[replying to somebody whose messages are left unread]"
 
 
-class Intake:
+class InboundReader:
     """Reads messages. Raises nothing for what people send; network trouble means less context."""
 
     def __init__(

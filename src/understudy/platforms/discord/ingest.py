@@ -10,12 +10,12 @@ import discord
 
 from understudy.conversation.delivery import Inbound
 from understudy.conversation.message_router import MessageRouter
-from understudy.platforms.discord.backfill import Gaps
+from understudy.platforms.discord.backfill import GapTracker
 from understudy.platforms.discord.inbound import PLATFORM
-from understudy.retry import insist
+from understudy.retry import retry_storage
 
 
-class InTurn:
+class SerialQueue:
     """Work under one key is done one after the other, in the order in which it came."""
 
     def __init__(self) -> None:
@@ -38,21 +38,21 @@ Read = Callable[[discord.Message], Awaitable[Inbound | None]]
 """None for a message that is none of the bot's business."""
 
 
-class TakingIn:
+class Ingest:
     """Every method raises StorageError when the database has refused for `patience_s`."""
 
     def __init__(
-        self, router: MessageRouter, read: Read, gaps: Gaps, patience_s: Callable[[], float]
+        self, router: MessageRouter, read: Read, gaps: GapTracker, patience_s: Callable[[], float]
     ) -> None:
         self._router = router
         self._read = read
         self._gaps = gaps
         self._patience_s = patience_s
-        self._messages = InTurn()
+        self._messages = SerialQueue()
         """A change that is told before its message is stored would change nothing."""
-        self._authors = InTurn()
+        self._authors = SerialQueue()
         """Who shows a picture and asks about it must not have asked before it has come."""
-        self._channels = InTurn()
+        self._channels = SerialQueue()
         """A message that is stored at the second try must not come after the next one."""
 
     async def new(self, message: discord.Message) -> None:
@@ -64,18 +64,20 @@ class TakingIn:
     async def edited(self, message: discord.Message) -> None:
         async with self._messages.of(message.id):
             if inbound := await self._heard(message):
-                await insist(partial(self._router.edited, inbound), self._patience_s())
+                await retry_storage(partial(self._router.edited, inbound), self._patience_s())
 
     async def deleted(self, guild: discord.Guild | None, channel_id: int, message_id: int) -> None:
         async with self._messages.of(message_id):
             await self._gaps.wait(shard_of(guild), channel_id)
             gone = partial(self._router.deleted, PLATFORM, str(message_id))
-            await insist(gone, self._patience_s())
+            await retry_storage(gone, self._patience_s())
 
     async def take(self, inbound: Inbound) -> bool:
         """Whether the message was new."""
         async with self._channels.of(inbound.place.channel_id):
-            decided = await insist(partial(self._router.receive, inbound), self._patience_s())
+            decided = await retry_storage(
+                partial(self._router.receive, inbound), self._patience_s()
+            )
         return decided is not None
 
     async def _heard(self, message: discord.Message) -> Inbound | None:

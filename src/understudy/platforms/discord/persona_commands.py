@@ -9,7 +9,14 @@ from discord import app_commands
 from understudy.conversation.inbox import Channel
 from understudy.conversation.personas.registry import Persona, greetings
 from understudy.conversation.preferences import server_id
-from understudy.platforms.discord.command_context import Asked, Desk, IsAdmin, Tree, say, think
+from understudy.platforms.discord.command_context import (
+    Asked,
+    CommandContext,
+    IsAdmin,
+    Tree,
+    say,
+    think,
+)
 from understudy.platforms.discord.inbound import PLATFORM, place_in
 from understudy.platforms.discord.rendering import split
 
@@ -22,13 +29,13 @@ _NOT_YOURS = "Only my operator can do that in direct messages."
 _NOT_SERVER = "For the whole server I need to hear that from somebody who may manage the server."
 
 
-def add_persona(tree: Tree, desk: Desk, is_admin: IsAdmin) -> None:
+def add_persona(tree: Tree, desk: CommandContext, is_admin: IsAdmin) -> None:
     tree.add_command(_PersonaCommands(desk, is_admin))
     tree.add_command(_LoreCommands(desk, is_admin))
 
 
 class _PersonaCommands(app_commands.Group):
-    def __init__(self, desk: Desk, is_admin: IsAdmin) -> None:
+    def __init__(self, desk: CommandContext, is_admin: IsAdmin) -> None:
         super().__init__(
             name="persona",
             description="Who I am here",
@@ -113,7 +120,7 @@ class _PersonaCommands(app_commands.Group):
 
 
 class _LoreCommands(app_commands.Group):
-    def __init__(self, desk: Desk, is_admin: IsAdmin) -> None:
+    def __init__(self, desk: CommandContext, is_admin: IsAdmin) -> None:
         super().__init__(
             name="lore",
             description="My lorebooks",

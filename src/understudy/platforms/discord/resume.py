@@ -5,19 +5,19 @@ from contextlib import suppress
 
 import discord
 
-from understudy.conversation.delivery import ReplyTask
+from understudy.conversation.delivery import ReplyContext
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.rendering import Page, pointer
-from understudy.platforms.discord.sender import PASSING, Post
+from understudy.platforms.discord.sender import PASSING, Sender
 
 _OFFLINE_YOUNG_S = 120.0
 """Up to this age an offline message is edited into the answer instead of being pointed away."""
 
 
-class Earlier:
+class ResumedReply:
     """Knows the offline messages of one batch, and finds half-written replies to it."""
 
-    def __init__(self, post: Post, task: ReplyTask, now: Callable[[], float]) -> None:
+    def __init__(self, post: Sender, task: ReplyContext, now: Callable[[], float]) -> None:
         self._post = post
         self._task = task
         self._now = now

@@ -11,7 +11,7 @@ import aiohttp
 import discord
 import structlog
 
-from understudy.conversation.delivery import ReplyTask
+from understudy.conversation.delivery import ReplyContext
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.buttons import view_of
 from understudy.platforms.discord.rendering import FILE_NAME, Page
@@ -29,11 +29,11 @@ PASSING = (aiohttp.ClientError, ConnectionError, TimeoutError, discord.DiscordSe
 _LOOK_BACK = 200
 
 
-class Post:
+class Sender:
     """Writes into the channel of one reply. Raises Undeliverable when Discord refuses for good;
     other errors are passing trouble."""
 
-    def __init__(self, connected: Connected, task: ReplyTask) -> None:
+    def __init__(self, connected: Connected, task: ReplyContext) -> None:
         self._connected = connected
         self._task = task
 

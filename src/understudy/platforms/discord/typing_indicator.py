@@ -12,7 +12,7 @@ _CALL_LIMIT_S = 5.0
 _AT_MOST_S = 180.0
 
 
-class TypingSign:
+class TypingIndicator:
     """Shown from `start` to `stop`; the owner calls `stop` on every path."""
 
     def __init__(self, send: Callable[[], Awaitable[None]]) -> None:

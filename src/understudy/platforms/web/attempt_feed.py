@@ -11,7 +11,7 @@ from understudy.routing.records import AttemptRecord, ReplyRecord
 KEPT = 200
 
 
-class Feed:
+class AttemptFeed:
     """The last attempts, numbered, so that each page takes up where it left off."""
 
     def __init__(self) -> None:

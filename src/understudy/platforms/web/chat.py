@@ -19,7 +19,7 @@ from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, Refused, answered, read_json
-from understudy.platforms.web.live import Rooms, listen
+from understudy.platforms.web.live import LiveConversations, listen
 from understudy.platforms.web.serializers import Json, line_entry, overview_row
 
 PLATFORM = "web"
@@ -33,7 +33,7 @@ _NOT_STORED = "I can't write that down right now, so it was not sent. Try again 
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
-class Answers(Protocol):
+class ReplyControl(Protocol):
     """The message router, as far as the page needs it."""
 
     async def receive(self, inbound: Inbound, /) -> Decision | None: ...
@@ -45,7 +45,7 @@ class Answers(Protocol):
     async def delete_conversation(self, channel: Channel, /) -> None: ...
 
 
-class Memory(Protocol):
+class ConversationHistory(Protocol):
     """The inbox, as far as the page needs it. All calls may raise StorageError."""
 
     async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]: ...
@@ -73,7 +73,7 @@ FindImage = Callable[[str], Awaitable[ImagePart | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Eyes:
+class ImageActions:
     """Given where vision is on."""
 
     take: TakeImages
@@ -135,12 +135,12 @@ class ChatApi:
 
     def __init__(
         self,
-        answers: Answers,
-        memory: Memory,
-        rooms: Rooms,
+        answers: ReplyControl,
+        memory: ConversationHistory,
+        rooms: LiveConversations,
         *,
         clock: Callable[[], float],
-        eyes: Eyes | None = None,
+        eyes: ImageActions | None = None,
     ) -> None:
         self._answers = answers
         self._memory = memory

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from understudy.conversation.delivery import Inbound, OfflineNotice, Reply, ReplyTask
+from understudy.conversation.delivery import Inbound, OfflineNotice, Reply, ReplyContext
 from understudy.errors import StorageError
 from understudy.platforms.web.markdown import blocks, mended
 from understudy.platforms.web.serializers import Json, asked_entry, step_of, steps_of
@@ -61,7 +61,7 @@ class LiveReply:
 
 
 @dataclass(slots=True)
-class Room:
+class LiveConversation:
     """One conversation with somebody in it."""
 
     said: list[Json] = field(default_factory=list)
@@ -89,13 +89,13 @@ class Room:
         return bool(self.listeners) or writing
 
 
-class Rooms:
+class LiveConversations:
     """All rooms. Also an AttemptObserver: the page shows each attempt as it ends."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._rooms: dict[str, Room] = {}
-        self._writing: dict[str, tuple[Room, LiveReply]] = {}
+        self._rooms: dict[str, LiveConversation] = {}
+        self._writing: dict[str, tuple[LiveConversation, LiveReply]] = {}
         self.closed = False
 
     def close(self) -> None:
@@ -104,11 +104,11 @@ class Rooms:
         for room in self._rooms.values():
             room.changed()
 
-    def room(self, channel_id: str) -> Room:
-        return self._rooms.setdefault(channel_id, Room())
+    def room(self, channel_id: str) -> LiveConversation:
+        return self._rooms.setdefault(channel_id, LiveConversation())
 
     @contextmanager
-    def listening(self, channel_id: str) -> Iterator[tuple[Room, asyncio.Event]]:
+    def listening(self, channel_id: str) -> Iterator[tuple[LiveConversation, asyncio.Event]]:
         """A seat in the room, with the event that is set when it changes."""
         room, event = self.room(channel_id), asyncio.Event()
         room.listeners.add(event)
@@ -148,7 +148,7 @@ class Rooms:
             room.emptied += 1
             room.changed()
 
-    def open_delivery(self, task: ReplyTask) -> "WebDelivery":
+    def open_delivery(self, task: ReplyContext) -> "WebDelivery":
         """The page's `OpenDelivery`."""
         room = self.room(task.place.channel_id)
         for gone in (*task.offline_message_ids, *task.replaces):
@@ -182,7 +182,9 @@ class Rooms:
 class WebDelivery:
     """Writes one reply into its room."""
 
-    def __init__(self, rooms: Rooms, channel_id: str, room: Room, reply: LiveReply) -> None:
+    def __init__(
+        self, rooms: LiveConversations, channel_id: str, room: LiveConversation, reply: LiveReply
+    ) -> None:
         self._rooms = rooms
         self._channel_id = channel_id
         self._room = room
@@ -252,7 +254,7 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
 class PageState:
     """What one page has been told so far."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: LiveConversation) -> None:
         self._room = room
         self._said = 0
         self._removed = 0
@@ -311,7 +313,9 @@ def _placed(entries: dict[str, Json], after: str, entry: Json) -> dict[str, Json
     return placed
 
 
-async def listen(rooms: Rooms, channel_id: str, past: PastEntries) -> AsyncIterator[bytes]:
+async def listen(
+    rooms: LiveConversations, channel_id: str, past: PastEntries
+) -> AsyncIterator[bytes]:
     """The event stream of one page. Ends only when the server closes or the page leaves."""
     with rooms.listening(channel_id) as (room, changed):
         page = PageState(room)

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from understudy.platforms.web.api import Refused, read_body
 from understudy.platforms.web.auth import SESSION_COOKIE, SESSION_S, Access, Level
-from understudy.platforms.web.templates import Face, page
+from understudy.platforms.web.templates import PageContext, page
 
 _MAX_FORM = 4096
 
@@ -20,7 +20,7 @@ def is_https(request: Request) -> bool:
 
 
 class Login:
-    def __init__(self, access: Access, face: Callable[[], Face]) -> None:
+    def __init__(self, access: Access, face: Callable[[], PageContext]) -> None:
         self._access = access
         self._face = face
 

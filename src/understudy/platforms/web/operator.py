@@ -12,10 +12,10 @@ from starlette.routing import Route
 
 from understudy.errors import ConfigError, StorageError
 from understudy.platforms.web.api import Refused, answered, read_json
-from understudy.platforms.web.attempt_feed import Feed
+from understudy.platforms.web.attempt_feed import AttemptFeed
 from understudy.platforms.web.live import PING_S, event
 from understudy.platforms.web.serializers import Json, attempt_row, reply_row
-from understudy.platforms.web.templates import Face, page
+from understudy.platforms.web.templates import PageContext, page
 from understudy.routing.ledger import LedgerReader, UsagePoint
 from understudy.routing.records import AttemptRecord
 
@@ -46,7 +46,7 @@ class CandidateView:
 
 
 @dataclass(frozen=True, slots=True)
-class Switches:
+class OperatorActions:
     """What the operator can do from the page."""
 
     reload: Callable[[], Awaitable[str]]
@@ -58,19 +58,19 @@ class Switches:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class OperatorDependencies:
     """All that the page reads and moves."""
 
     candidates: Callable[[], Sequence[CandidateView]]
     ledger: LedgerReader
-    feed: Feed
-    switches: Switches
+    feed: AttemptFeed
+    switches: OperatorActions
     clock: Callable[[], float]
-    face: Callable[[], Face]
+    face: Callable[[], PageContext]
 
 
 class OperatorPages:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: OperatorDependencies) -> None:
         self._desk = desk
 
     def routes(self) -> list[Route]:
@@ -155,7 +155,7 @@ def _is_like(one: CandidateView, other: CandidateView) -> bool:
     return near and replace(one, until=None) == replace(other, until=None)
 
 
-async def watch(desk: Desk) -> AsyncIterator[bytes]:
+async def watch(desk: OperatorDependencies) -> AsyncIterator[bytes]:
     """The event stream of one operator's page: the board when it changes, rows as they come."""
     told: _Board | None = None
     number, quiet_s = 0, 0.0
@@ -180,7 +180,7 @@ async def watch(desk: Desk) -> AsyncIterator[bytes]:
             await _changed_within(changed, LOOK_S)
 
 
-async def _before(desk: Desk) -> list[Json]:
+async def _before(desk: OperatorDependencies) -> list[Json]:
     """Attempts of the last replies before this process: its own are in the feed."""
     if desk.feed.count:
         return []

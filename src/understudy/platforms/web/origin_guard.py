@@ -60,7 +60,7 @@ def _net_location(origin: str) -> str | None:
         return None
 
 
-class Guard:
+class OriginGuard:
     """ASGI middleware; refuses with a sentence that says what to change."""
 
     def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str] = ()) -> None:

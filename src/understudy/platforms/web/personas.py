@@ -16,7 +16,7 @@ _LONGEST_TEXT = 8000
 
 
 @dataclass(frozen=True, slots=True)
-class PersonaDesk:
+class PersonaActions:
     take: Callable[[bytes], Awaitable[str]]
     """Import a card; what came of it. Raises PersonaError and ConfigError."""
     known: Callable[[], Sequence[str]]
@@ -26,7 +26,7 @@ class PersonaDesk:
 
 
 class PersonaPages:
-    def __init__(self, desk: PersonaDesk) -> None:
+    def __init__(self, desk: PersonaActions) -> None:
         self._desk = desk
 
     def routes(self) -> list[Route]:

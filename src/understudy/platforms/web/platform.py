@@ -12,35 +12,40 @@ from starlette.routing import Route
 from understudy.config.settings import Web
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
-from understudy.platforms.web.attempt_feed import Feed
+from understudy.platforms.web.attempt_feed import AttemptFeed
 from understudy.platforms.web.auth import Access, check_host, is_loopback, operator_token
-from understudy.platforms.web.chat import Answers, ChatApi, Eyes, Memory
-from understudy.platforms.web.live import Rooms
-from understudy.platforms.web.operator import CandidateView, Desk, OperatorPages, Switches
-from understudy.platforms.web.personas import PersonaDesk, PersonaPages
+from understudy.platforms.web.chat import ChatApi, ConversationHistory, ImageActions, ReplyControl
+from understudy.platforms.web.live import LiveConversations
+from understudy.platforms.web.operator import (
+    CandidateView,
+    OperatorActions,
+    OperatorDependencies,
+    OperatorPages,
+)
+from understudy.platforms.web.personas import PersonaActions, PersonaPages
 from understudy.platforms.web.site import ReadPage, SiteParts, build_site
-from understudy.platforms.web.templates import Face
+from understudy.platforms.web.templates import PageContext
 from understudy.routing.ledger import LedgerReader
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class WebDependencies:
     """What the site is given of the rest of the program."""
 
     web: Web
-    face: Callable[[], Face]
+    face: Callable[[], PageContext]
     token_file: Path
     """Where a token that was made here is kept; its folder is there already."""
-    answers: Answers
-    memory: Memory
+    answers: ReplyControl
+    memory: ConversationHistory
     ledger: LedgerReader | None
     """Without one there is no operator's page."""
     candidates: Callable[[], Sequence[CandidateView]]
-    switches: Switches
+    switches: OperatorActions
     ready: Callable[[], bool]
     for_machines: Sequence[tuple[str, ReadPage]] = ()
-    eyes: Eyes | None = None
-    personas: PersonaDesk | None = None
+    eyes: ImageActions | None = None
+    personas: PersonaActions | None = None
     visitors: int = 1000
     """Connections at a time."""
     clock: Callable[[], float] = time.time
@@ -52,8 +57,8 @@ class WebPlatform:
     """Register `rooms.open_delivery` with the message router, and `rooms` and `feed` as observers
     of attempts, before `open` is entered."""
 
-    rooms: Rooms = field(default_factory=lambda: Rooms(time.time))
-    feed: Feed = field(default_factory=Feed)
+    rooms: LiveConversations = field(default_factory=lambda: LiveConversations(time.time))
+    feed: AttemptFeed = field(default_factory=AttemptFeed)
     url: str = ""
     """Where it listens; empty while it does not."""
     _access: Access | None = None
@@ -64,7 +69,7 @@ class WebPlatform:
         return f"{self.url}/login?code={self._access.new_link_code()}"
 
     @asynccontextmanager
-    async def open(self, house: House) -> AsyncGenerator[None]:
+    async def open(self, house: WebDependencies) -> AsyncGenerator[None]:
         """Serve until left. Raises ConfigError where the settings or the port forbid it."""
         check_host(house.web)
         self._access = _access(house)
@@ -79,7 +84,7 @@ class WebPlatform:
                 self.feed.close()
                 self.url = ""
 
-    def _site(self, house: House) -> Starlette:
+    def _site(self, house: WebDependencies) -> Starlette:
         assert self._access is not None
         chat = ChatApi(house.answers, house.memory, self.rooms, clock=house.clock, eyes=house.eyes)
         return build_site(
@@ -95,15 +100,17 @@ class WebPlatform:
         )
 
 
-def _operator_routes(house: House, feed: Feed) -> list[Route]:
+def _operator_routes(house: WebDependencies, feed: AttemptFeed) -> list[Route]:
     if house.ledger is None:
         return []
-    desk = Desk(house.candidates, house.ledger, feed, house.switches, house.clock, house.face)
+    desk = OperatorDependencies(
+        house.candidates, house.ledger, feed, house.switches, house.clock, house.face
+    )
     pages = OperatorPages(desk).routes()
     return [*pages, *(PersonaPages(house.personas).routes() if house.personas else ())]
 
 
-def _access(house: House) -> Access:
+def _access(house: WebDependencies) -> Access:
     chat_token = house.web.chat_token
     return Access(
         operator_token=operator_token(house.web, house.token_file),

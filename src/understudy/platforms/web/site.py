@@ -13,8 +13,8 @@ from starlette.staticfiles import StaticFiles
 from understudy.platforms.web.auth import Access, Level, came_directly
 from understudy.platforms.web.chat import BROWSER_COOKIE, cookie_of, new_browser_id
 from understudy.platforms.web.login import Login, is_https
-from understudy.platforms.web.origin_guard import Guard
-from understudy.platforms.web.templates import ASSETS, Face, page
+from understudy.platforms.web.origin_guard import OriginGuard
+from understudy.platforms.web.templates import ASSETS, PageContext, page
 
 BROWSER_S = 400 * 24 * 3600
 
@@ -28,7 +28,7 @@ class SiteParts:
     """What the site is made of; the operator's routes come with their own pages."""
 
     access: Access
-    face: Callable[[], Face]
+    face: Callable[[], PageContext]
     chat: Sequence[Route]
     operator: Sequence[Route] = ()
     for_machines: Sequence[tuple[str, ReadPage]] = ()
@@ -51,7 +51,7 @@ def build_site(parts: SiteParts) -> Starlette:
         Route("/readyz", _readyz(parts.ready)),
         Mount("/static", StaticFiles(directory=ASSETS)),
     ]
-    guard = Middleware(Guard, allowed_hosts=tuple(parts.allowed_hosts))
+    guard = Middleware(OriginGuard, allowed_hosts=tuple(parts.allowed_hosts))
     return Starlette(routes=routes, middleware=[guard])
 
 

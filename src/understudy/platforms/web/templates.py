@@ -12,7 +12,7 @@ ASSETS = HERE / "assets"
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class PageContext:
     """What the pages show of the bot. It is asked anew for each page: the configuration changes
     while they are served."""
 

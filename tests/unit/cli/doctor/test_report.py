@@ -7,7 +7,7 @@ import pytest
 from playback import Recording, playing
 from understudy.cli.doctor.discord import check_discord
 from understudy.cli.doctor.providers import Trial, advise
-from understudy.cli.doctor.report import Diagnosis, Where, as_row, diagnose
+from understudy.cli.doctor.report import DoctorReport, Where, as_row, diagnose
 from understudy.config.load import parse_config
 from understudy.config.settings import Discord
 from understudy.llm.client import ProbeReport, ProbeState
@@ -15,7 +15,8 @@ from understudy.llm.http import HttpSessions
 from understudy.llm.messages import Usage
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.rehearsal.server import Cast, RehearsalServer
-from understudy.routing.candidates import Candidate, Limits
+from understudy.routing.candidates import Candidate
+from understudy.routing.timeouts import Limits
 
 NOWHERE = Where(ports=())
 READY = ProbeReport(ProbeState.READY)
@@ -28,7 +29,7 @@ async def sessions() -> AsyncIterator[HttpSessions]:
     await opened.aclose()
 
 
-async def diagnosed(servers: dict[str, str], more: str = "", *, ask: bool = True) -> Diagnosis:
+async def diagnosed(servers: dict[str, str], more: str = "", *, ask: bool = True) -> DoctorReport:
     entries = "\n".join(
         f'    {name}: {{base_url: "{url}", name: rehearsal/eliza}}' for name, url in servers.items()
     )

@@ -5,10 +5,10 @@ import pytest
 from understudy.cli.doctor.suggestions import lines_for, not_configured, place_of, with_server
 from understudy.config.load import parse_config
 from understudy.config.providers import ModelSettings
-from understudy.llm.local_discovery import Nearby
+from understudy.llm.local_discovery import DiscoveredServer
 
-KOBOLD = Nearby("http://127.0.0.1:5001", "koboldcpp", model="koboldcpp/tiny")
-OLLAMA = Nearby("http://127.0.0.1:11434", "openai", "ollama", model="gemma3")
+KOBOLD = DiscoveredServer("http://127.0.0.1:5001", "koboldcpp", model="koboldcpp/tiny")
+OLLAMA = DiscoveredServer("http://127.0.0.1:11434", "openai", "ollama", model="gemma3")
 FILE = """\
 # My bot. Do not touch!
 model:
@@ -64,7 +64,7 @@ def test_every_file_can_take_one_in(file: str, order: tuple[str, ...]) -> None:
 
 
 def test_a_server_that_wants_a_key_gets_the_name_of_one() -> None:
-    tabby = Nearby("http://127.0.0.1:5000", "openai", "tabbyapi", needs_key=True)
+    tabby = DiscoveredServer("http://127.0.0.1:5000", "openai", "tabbyapi", needs_key=True)
 
     assert "api_key_env: TABBYAPI_API_KEY" in lines_for(tabby, "tabbyapi")
 

@@ -11,7 +11,7 @@ from conversation_driver import ANN, BOB, FIT
 from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
 from understudy.conversation.prompt.builder import Depicted, PromptSource, build_prompt
-from understudy.conversation.prompt.persona_prompt import Staging
+from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.conversation.tokens import prompt_budget, text_tokens
 from understudy.llm.messages import ImagePart, Message, TextPart
 from understudy.routing.request import Fit, Prompt
@@ -28,7 +28,7 @@ def line(seq: int, text: str, author: Author = ANN, **fields: object) -> Line:
 
 def source(*lines: Line, shared: bool = True, **fields: object) -> PromptSource:
     base = PromptSource(
-        stage=lambda _fit: Staging("You are Understudy."),
+        stage=lambda _fit: PersonaPrompt("You are Understudy."),
         bot_name="Understudy",
         lines=lines,
         current=frozenset((lines[-1].seq,)),

@@ -9,7 +9,7 @@ from discord_double.payloads import Json
 from discord_double.state import World
 from understudy.config.settings import Access, Discord
 from understudy.conversation.delivery import Addressed, ImageRef, Inbound
-from understudy.platforms.discord.inbound import FoundImage, Intake, Taken
+from understudy.platforms.discord.inbound import FoundImage, InboundReader, Taken
 
 Make = Callable[..., discord.Message]
 
@@ -19,7 +19,7 @@ async def _never(user_id: int) -> bool:
 
 
 async def _read(world: World, message: discord.Message, settings: Discord | None = None) -> Inbound:
-    intake = Intake(settings or Discord(), ["Understudy", "Stu"], _never)
+    intake = InboundReader(settings or Discord(), ["Understudy", "Stu"], _never)
     inbound = await intake.read(message, int(world.me["id"]))
     assert inbound is not None
     return inbound
@@ -163,14 +163,14 @@ async def test_a_channel_unknown_to_the_cache_works(world: World, make: Make, an
 async def test_system_messages_are_not_talk(
     world: World, make: Make, channel: Json, ann: Json, kind: int
 ) -> None:
-    intake = Intake(Discord(), [], _never)
+    intake = InboundReader(Discord(), [], _never)
     message = make(channel, ann, "text", type=kind)
 
     assert await intake.read(message, int(world.me["id"])) is None
 
 
 async def test_own_messages_are_not_read(world: World, make: Make, channel: Json) -> None:
-    intake = Intake(Discord(), [], _never)
+    intake = InboundReader(Discord(), [], _never)
 
     assert await intake.read(make(channel, world.me, "me"), int(world.me["id"])) is None
 
@@ -178,7 +178,7 @@ async def test_own_messages_are_not_read(world: World, make: Make, channel: Json
 async def test_who_has_no_access_is_not_read(
     world: World, make: Make, channel: Json, ann: Json
 ) -> None:
-    intake = Intake(Discord(deny=Access(users=(ann["id"],))), [], _never)
+    intake = InboundReader(Discord(deny=Access(users=(ann["id"],))), [], _never)
 
     assert await intake.read(make(channel, ann, _at(world)), int(world.me["id"])) is None
 
@@ -233,7 +233,7 @@ async def test_pictures_are_taken_in_at_arrival_and_then_not_named(
     camera = Camera(((ImageRef("d", "image/png", 1, 1, "cat.png"),), ("I left one out.",)))
     message = make(dm, ann, "what is this?", attachments=[_picture(world, dm)])
 
-    inbound = await Intake(Discord(), [], _never, camera).read(message, int(world.me["id"]))
+    inbound = await InboundReader(Discord(), [], _never, camera).read(message, int(world.me["id"]))
 
     assert inbound is not None
     assert (camera.names, camera.texts) == (["cat.png"], ["what is this?"])
@@ -246,7 +246,7 @@ async def test_links_in_the_text_are_looked_at_and_plain_talk_is_not(
     world: World, make: Make, dm: Json, ann: Json
 ) -> None:
     camera = Camera()
-    intake = Intake(Discord(), [], _never, camera)
+    intake = InboundReader(Discord(), [], _never, camera)
 
     for text in ("just talk", "see https://example.org/cat.png"):
         await intake.read(make(dm, ann, text), int(world.me["id"]))
@@ -260,7 +260,7 @@ async def test_pictures_that_were_not_taken_are_named(
     camera = Camera(((), ("I can't look at images here.",)))
     message = make(dm, ann, "", attachments=[_picture(world, dm)])
 
-    inbound = await Intake(Discord(), [], _never, camera).read(message, int(world.me["id"]))
+    inbound = await InboundReader(Discord(), [], _never, camera).read(message, int(world.me["id"]))
 
     assert inbound is not None
     assert inbound.text == "[image: cat.png]"
@@ -271,9 +271,13 @@ async def test_pictures_of_a_talk_the_bot_has_no_part_in_are_not_fetched(
 ) -> None:
     stranger, regular = Camera(), Camera()
     message = make(channel, ann, "my cat", attachments=[_picture(world, channel)])
-    here = Intake(Discord(), [], _never, regular, lambda place: place.channel_id == channel["id"])
+    here = InboundReader(
+        Discord(), [], _never, regular, lambda place: place.channel_id == channel["id"]
+    )
 
-    unheard = await Intake(Discord(), [], _never, stranger).read(message, int(world.me["id"]))
+    unheard = await InboundReader(Discord(), [], _never, stranger).read(
+        message, int(world.me["id"])
+    )
     await here.read(message, int(world.me["id"]))
 
     assert unheard is not None
@@ -290,7 +294,7 @@ async def test_a_picture_that_is_replied_to_is_looked_at(
     )
     message = make(channel, ann, f"{_at(world)} what is that?", reply_to=_ref(shown))
 
-    await Intake(Discord(), [], _never, camera).read(message, int(world.me["id"]))
+    await InboundReader(Discord(), [], _never, camera).read(message, int(world.me["id"]))
 
     assert camera.names == ["cat.png"]
 
@@ -301,7 +305,9 @@ async def test_of_whoever_is_left_unread_no_picture_is_fetched_and_nothing_quote
     camera, bob = Camera(), world.add_user("bob")
     shown = [_picture(world, channel)]
     hers = world.write(channel["id"], ann, "my secret", attachments=shown)
-    intake = Intake(Discord(), [], _never, camera, unread=lambda user_id: user_id == int(ann["id"]))
+    intake = InboundReader(
+        Discord(), [], _never, camera, unread=lambda user_id: user_id == int(ann["id"])
+    )
     me_id = int(world.me["id"])
 
     await intake.read(make(channel, ann, f"{_at(world)} look", attachments=shown), me_id)

@@ -12,8 +12,8 @@ from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import Channel
 from understudy.conversation.message_router import MessageRouter
 from understudy.errors import StorageError
-from understudy.platforms.discord.backfill import Gaps
-from understudy.platforms.discord.ingest import TakingIn
+from understudy.platforms.discord.backfill import GapTracker
+from understudy.platforms.discord.ingest import Ingest
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @asynccontextmanager
-async def _taking_in(store: BusyInbox) -> AsyncIterator[TakingIn]:
+async def _taking_in(store: BusyInbox) -> AsyncIterator[Ingest]:
     async def read(message: discord.Message) -> Inbound | None:
         raise AssertionError("nothing comes from Discord here")
 
     router = MessageRouter(surroundings(Models(), store))
-    yield TakingIn(router, read, Gaps(), patience_s=lambda: 600)
+    yield Ingest(router, read, GapTracker(), patience_s=lambda: 600)
     await router.aclose()
 
 

@@ -1,11 +1,11 @@
 import asyncio
 from collections.abc import Hashable
 
-from understudy.platforms.discord.ingest import InTurn
+from understudy.platforms.discord.ingest import SerialQueue
 
 
 async def test_work_under_one_key_waits_and_other_work_does_not() -> None:
-    in_turn, gate, done = InTurn(), asyncio.Event(), []
+    in_turn, gate, done = SerialQueue(), asyncio.Event(), []
 
     async def work(name: str, key: Hashable, until: asyncio.Event | None = None) -> None:
         async with in_turn.of(key):
@@ -23,7 +23,7 @@ async def test_work_under_one_key_waits_and_other_work_does_not() -> None:
 
 
 async def test_work_that_is_cancelled_or_fails_holds_nobody_up() -> None:
-    in_turn = InTurn()
+    in_turn = SerialQueue()
 
     async def work(fails: bool) -> None:
         async with in_turn.of("a"):
