@@ -7,13 +7,14 @@ from importlib.metadata import version
 
 import structlog
 
+from understudy.clock import DAY_S
 from understudy.config.settings import Settings, Telemetry
 from understudy.errors import StorageError
 from understudy.observability.traces import open_traces
-from understudy.routing.ledger import DAY_S, LedgerWriter
+from understudy.routing.ledger import LedgerWriter
 from understudy.routing.records import AttemptObserver
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 _EVERY_S = 6 * 3600.0
 
 
@@ -48,5 +49,5 @@ async def _forget(
         try:
             await ledger.prune(wall() - settings().storage.usage_days * DAY_S)
         except StorageError:
-            _LOG.warning("ledger.not_pruned")
+            _log.warning("ledger.not_pruned")
         await asyncio.sleep(_EVERY_S)

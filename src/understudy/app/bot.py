@@ -42,7 +42,7 @@ from understudy.routing.router import RouterEnvironment
 from understudy.storage.in_memory_inbox import MemoryInbox
 from understudy.storage.in_memory_tables import MemoryTables
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 GRACE_S = 20.0
 """How long replies that run at shutdown may still take."""
 
@@ -115,7 +115,7 @@ class Bot:
             self.library = frozenset()
             return
         self.personas = personas
-        _LOG.info("personas.reloaded", personas=len(personas.keys))
+        _log.info("personas.reloaded", personas=len(personas.keys))
 
 
 @asynccontextmanager
@@ -173,7 +173,7 @@ async def _with_models(
 ) -> AsyncGenerator[Bot]:
     library = await _library(config)
     personas = await _personas(config)
-    tools = RouterEnvironment(clock=clocks.steady, wall=clocks.wall, observers=observers)
+    tools = RouterEnvironment(clock=clocks.monotonic, wall=clocks.wall, observers=observers)
     models = ReloadableRouter(config, tools)
     guard = QuotaGuard(lambda: bot.settings().limits, clocks.wall)
     observers.append(guard)
@@ -210,7 +210,9 @@ async def _remembering(bot: Bot, database: Path) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def _holding_over(bot: Bot, file: Path) -> AsyncGenerator[None]:
     """Keep in `file` which keys were refused and which accounts are empty, for the next start."""
-    held = CooldownStore(file, bot.models.router.memory.board, bot.clocks.steady, bot.clocks.wall)
+    held = CooldownStore(
+        file, bot.models.router.memory.board, bot.clocks.monotonic, bot.clocks.wall
+    )
     await held.recall(bot.config)
     try:
         yield

@@ -9,6 +9,7 @@ from understudy.app.bot import Bot
 from understudy.app.images import Taken
 from understudy.app.lore import try_lore
 from understudy.app.status import providers_text
+from understudy.clock import DAY_S
 from understudy.conversation.prompt.preview import describe
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
@@ -24,7 +25,7 @@ from understudy.platforms.discord.command_context import (
 )
 from understudy.platforms.discord.inbound import PLATFORM, FoundImage, TakeImages
 from understudy.platforms.discord.presence import Presence
-from understudy.routing.ledger import DAY_S, Grouping
+from understudy.routing.ledger import Grouping
 
 _USAGE_DAYS = 30
 

@@ -16,7 +16,7 @@ from understudy.gateway.rate_limits import KeyLimits
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 
 
 class _GatewayInForce:
@@ -48,7 +48,7 @@ def within_open_files(settings: GatewaySettings, files: int) -> GatewaySettings:
     most = shares(files).requests
     if settings.max_requests <= most:
         return settings
-    _LOG.warning("gateway.few_files", max_requests=most, open_files=files)
+    _log.warning("gateway.few_files", max_requests=most, open_files=files)
     return settings.model_copy(update={"max_requests": most})
 
 

@@ -10,7 +10,7 @@ from understudy.app.bot import Bot
 from understudy.config.watch import watch_config
 from understudy.errors import ConfigError
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 _AGAIN_S = 10.0
 """After something went wrong that nobody had thought of."""
 _LOOK_S = 1.0
@@ -41,19 +41,19 @@ async def _keep_configured(bot: Bot) -> None:
             async for _ in watch_config(bot.config.path, bot.config.stamp):
                 await _reload(bot)
         except Exception as error:  # noqa: BLE001 - the root of this task
-            _LOG.exception("config.watch_failed", error=type(error).__name__)
+            _log.exception("config.watch_failed", error=type(error).__name__)
         await asyncio.sleep(_AGAIN_S)
 
 
 async def _reload(bot: Bot) -> None:
     try:
-        _LOG.info("config.reloaded", said=await bot.reload(), rev=bot.config.rev)
+        _log.info("config.reloaded", said=await bot.reload(), rev=bot.config.rev)
         for warning in bot.config.warnings:
-            _LOG.warning("config.doubtful", said=warning)
+            _log.warning("config.doubtful", said=warning)
     except ConfigError as error:
-        _LOG.error("config.refused", said=str(error), still=bot.config.rev)
+        _log.error("config.refused", said=str(error), still=bot.config.rev)
     except Exception as error:  # noqa: BLE001 - a bug must not end the watch
-        _LOG.exception("config.reload_failed", error=type(error).__name__, still=bot.config.rev)
+        _log.exception("config.reload_failed", error=type(error).__name__, still=bot.config.rev)
 
 
 async def _keep_personas(bot: Bot) -> None:
@@ -63,8 +63,8 @@ async def _keep_personas(bot: Bot) -> None:
         try:
             await bot.reload_personas()
         except ConfigError as error:
-            _LOG.error("personas.refused", said=str(error))
+            _log.error("personas.refused", said=str(error))
         except Exception as error:  # noqa: BLE001 - the root of this task
-            _LOG.exception("personas.failed", error=type(error).__name__)
+            _log.exception("personas.failed", error=type(error).__name__)
             pause_s = _AGAIN_S
         await asyncio.sleep(pause_s)

@@ -26,7 +26,7 @@ def candidate_views(models: ReloadableRouter) -> tuple[CandidateView, ...]:
 
 def gauges(models: ReloadableRouter, clocks: Clock) -> tuple[Gauge, ...]:
     """The same for metrics, of those that are not off."""
-    board, now = models.router.memory.board, clocks.steady()
+    board, now = models.router.memory.board, clocks.monotonic()
     running = models.router.memory.running
     return tuple(
         Gauge(

@@ -27,7 +27,10 @@ COMMANDS = (
     "rehearse",
     "db",
 )
-"""Each has a file here, with a function of its name, or with `app` for commands below it."""
+"""Each has a module here, with a function of its name, or with `app` for commands below it."""
+
+_PACKAGES = {"doctor": "doctor.command"}
+"""Commands whose module is inside a package of their own."""
 
 EXIT_CONFIG = 2
 EXIT_OFFLINE = 3
@@ -43,7 +46,7 @@ def build(words: list[str]) -> typer.Typer:
     )
     named = next((word for word in words if not word.startswith("-")), None)
     for name in (named,) if named in COMMANDS else COMMANDS:
-        module = import_module(f"understudy.cli.{name}")
+        module = import_module(f"understudy.cli.{_PACKAGES.get(name, name)}")
         if isinstance(below := getattr(module, "app", None), typer.Typer):
             app.add_typer(below, name=name)
         else:

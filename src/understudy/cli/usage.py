@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from understudy.cli.options import AsJson, ConfigFile, load
-from understudy.routing.ledger import DAY_S, Grouping
+from understudy.clock import DAY_S
+from understudy.routing.ledger import Grouping
 
 if TYPE_CHECKING:
     from understudy.config.load import Config

@@ -1,6 +1,5 @@
 """What must hold between keys, beyond the type of each."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
@@ -9,6 +8,7 @@ from understudy.config.diagnostics import Mistake, nearest, or_list
 from understudy.config.providers import ModelSettings, Server
 from understudy.config.settings import Settings
 from understudy.config.yaml_document import KeyPath
+from understudy.network import is_loopback
 
 BUILT_IN = ("openrouter", "chutes", "nanogpt", "local", "auto")
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -60,14 +60,6 @@ def servers(model: ModelSettings) -> Iterator[tuple[KeyPath, Server]]:
         yield ("model", name), server
     for name, server in model.servers.items():
         yield ("model", "servers", name), server
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener on `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _order_names_exist(settings: Settings) -> Iterator[Mistake]:

@@ -3,10 +3,10 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from understudy.clock import MINUTE_S
 from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import Channel, Decision
 
-MINUTE_S = 60.0
 _BOT_PAUSE_S = 600.0
 """How long other bots get no answer after the loop breaker has tripped."""
 _IDLE_S = 3600.0

@@ -10,7 +10,7 @@ from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import LEASE_S, Batch, Channel, Claim
 from understudy.errors import StorageError
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 _TYPING_KEPT_S = 30.0
 _TROUBLE_S = 1.0
 
@@ -64,7 +64,7 @@ class ChannelScheduler:
             try:
                 wake_at = await self._look()
             except StorageError as error:
-                _LOG.warning("inbox.unreadable", channel=self._channel.id, error=str(error))
+                _log.warning("inbox.unreadable", channel=self._channel.id, error=str(error))
                 wake_at = self._out.now() + _TROUBLE_S
 
     async def _rest(self, until: float) -> None:

@@ -8,7 +8,7 @@ import structlog
 from understudy.conversation.inbox import LEASE_S, RENEW_EVERY_S, InboxStore
 from understudy.errors import StorageError
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 _SURE_S = 5.0
 """With less left than this, the store is asked before a send."""
 
@@ -41,7 +41,7 @@ class Lease:
             held = await self._store.renew(self._batch_id, until)
         except StorageError:
             # A busy database is no loss yet: the lease says how long it is still ours.
-            _LOG.warning("lease.not_renewed", batch=self._batch_id)
+            _log.warning("lease.not_renewed", batch=self._batch_id)
             return self._until > self._now()
         if held:
             self._until = until

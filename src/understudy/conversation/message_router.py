@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import structlog
 
+from understudy.clock import DAY_S
 from understudy.config.settings import Settings
 from understudy.conversation.activity import ActivityTracker
 from understudy.conversation.batching import BatchRules
@@ -31,11 +32,10 @@ from understudy.conversation.preferences import Preferences
 from understudy.conversation.reply_task import Interruption, ReplyTask
 from understudy.errors import StorageError
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 _SWEEP_S = 10.0
 _ORPHAN_S = 20.0
 """A message that has waited this long unclaimed belongs to a process that is gone."""
-_DAY_S = 86_400.0
 _PRUNE_EVERY_S = 3600.0
 _DIRECT = ("web", "terminal")
 """Platforms where each message is sent on purpose, and nothing more is waited for."""
@@ -86,7 +86,7 @@ class MessageRouter:
         decision = decide(inbound, settings, self._mood, standing, now, self._out.chance)
         kept = _unread(inbound) if standing.opted_out else inbound
         new = await self._out.store.add(kept, decision, now)
-        _LOG.info(
+        _log.info(
             "message.decided",
             platform=inbound.place.platform,
             channel=inbound.place.channel_id,
@@ -203,7 +203,7 @@ class MessageRouter:
             await self._run(batch)
         except Exception as error:  # noqa: BLE001 - the root of this task
             # An answer puts off what may pass; what it cannot even begin with would come again.
-            _LOG.exception("batch.crashed", reply_id=batch.reply_id, error=type(error).__name__)
+            _log.exception("batch.crashed", reply_id=batch.reply_id, error=type(error).__name__)
             with suppress(StorageError):
                 failed = BatchResult(BatchState.FAILED)
                 await self._out.store.settle(batch.id, failed, self._out.now())
@@ -234,7 +234,7 @@ class MessageRouter:
                 await self._out.preferences.refresh()
                 await self._sweep()
             except StorageError as error:
-                _LOG.warning("inbox.sweep_failed", error=str(error))
+                _log.warning("inbox.sweep_failed", error=str(error))
 
     async def _sweep(self, orphan_s: float = _ORPHAN_S) -> None:
         """Find what a dead process left behind, and forget what is old."""
@@ -246,7 +246,7 @@ class MessageRouter:
         if now - self._pruned_at >= _PRUNE_EVERY_S:
             self._pruned_at = now
             days = self._out.settings().conversation.history_days
-            await self._out.store.prune(now - days * _DAY_S)
+            await self._out.store.prune(now - days * DAY_S)
 
 
 def _rules(channel: Channel, settings: Settings) -> BatchRules:

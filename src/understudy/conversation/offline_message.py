@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
+from understudy.clock import MINUTE_S
 from understudy.config.settings import Offline
 from understudy.routing.records import OfflineReason
 
 _SOON_S = 10.0
-_MINUTE_S = 60.0
 _HOUR_S = 3600.0
 
 
@@ -25,10 +25,10 @@ def in_words(wait_s: float | None) -> str:
         return "in a little while"
     if wait_s <= _SOON_S:
         return "in a moment"
-    if wait_s < _MINUTE_S:
+    if wait_s < MINUTE_S:
         return "in less than a minute"
     if wait_s < _HOUR_S:
-        return _count(wait_s / _MINUTE_S, "minute")
+        return _count(wait_s / MINUTE_S, "minute")
     if wait_s < timedelta(days=1).total_seconds():
         return _count(wait_s / _HOUR_S, "hour")
     return "tomorrow" if wait_s < timedelta(days=2).total_seconds() else "in a few days"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from understudy.clock import MINUTE_S
 from understudy.config.settings import Participation, QuietHours
-from understudy.conversation.activity import MINUTE_S, ActivityTracker, ChannelActivity
+from understudy.conversation.activity import ActivityTracker, ChannelActivity
 from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision
 

@@ -40,7 +40,7 @@ from understudy.routing.records import (
 )
 from understudy.routing.request import AttemptEnded, ReplyEnded, Restarted
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 _LOOK_FIRST_S = 120.0
 """Older than this, a nonce is no longer remembered by Discord, so the channel is looked at."""
 _AGAIN_S = 15.0
@@ -114,10 +114,10 @@ class ReplyTask:
                 await asyncio.shield(self._out.store.release(self.batch.id))
             raise
         except Undeliverable:
-            _LOG.warning("reply.undeliverable", reply_id=self.batch.reply_id)
+            _log.warning("reply.undeliverable", reply_id=self.batch.reply_id)
             await self._settle(BatchResult(BatchState.FAILED))
         except Exception as error:  # noqa: BLE001 - the root of this task
-            _LOG.exception(
+            _log.exception(
                 "reply.crashed", reply_id=self.batch.reply_id, error=type(error).__name__
             )
             await self._put_off()
@@ -149,7 +149,7 @@ class ReplyTask:
             return False
         limit_s = self._out.settings().conversation.late_answer_minutes * 60
         if self._waited_s() > max(limit_s, _LEAST_LIMIT_S):
-            _LOG.warning("batch.expired", reply_id=self.batch.reply_id, waited_s=self._waited_s())
+            _log.warning("batch.expired", reply_id=self.batch.reply_id, waited_s=self._waited_s())
             await self._settle(BatchResult(BatchState.FAILED))
             return True
         if not is_recovering(self.batch) or self._waited_s() < _LOOK_FIRST_S:
@@ -226,7 +226,7 @@ class ReplyTask:
 
     async def _break_off(self, why: Interruption) -> None:
         if why is Interruption.LOST:
-            _LOG.warning("batch.lost", reply_id=self.batch.reply_id)
+            _log.warning("batch.lost", reply_id=self.batch.reply_id)
             return
         text = self.question.own_words(self._text)
         if why is Interruption.STOPPED and text:
@@ -285,7 +285,7 @@ class ReplyTask:
         held = await self._store(
             lambda: self._out.store.settle(self.batch.id, ending, self._out.now())
         )
-        _LOG.info("batch.ended", reply_id=self.batch.reply_id, state=ending.state, held=held)
+        _log.info("batch.ended", reply_id=self.batch.reply_id, state=ending.state, held=held)
 
     async def _postpone(self, wait: Postponement) -> None:
         await self._store(lambda: self._out.store.postpone(self.batch.id, wait))
@@ -296,7 +296,7 @@ class ReplyTask:
             return await retry_storage(outcome, _STORE_LIMIT_S)
         except StorageError:
             # Its lease runs out, and whoever takes it up then finds what was sent by the nonce.
-            _LOG.error("batch.not_stored", reply_id=self.batch.reply_id)
+            _log.error("batch.not_stored", reply_id=self.batch.reply_id)
             return False
 
     def _record(self, reason: OfflineReason | None, retry_at: float | None) -> ReplyRecord:

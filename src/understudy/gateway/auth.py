@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +9,10 @@ from dataclasses import dataclass
 from understudy.config.settings import GatewayKey
 from understudy.errors import ConfigError, RequestRefused
 from understudy.gateway.client_connection import Header
+from understudy.network import FORWARDING_HEADERS, host_name, is_loopback
 from understudy.routing.records import NOBODY, Origin
 
-_FORWARDED = (
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-    b"x-real-ip",
-    b"via",
-    b"cf-connecting-ip",
-)
+_FORWARDING = frozenset(name.encode() for name in FORWARDING_HEADERS)
 """Set by reverse proxies: behind one, every stranger seems to come from loopback."""
 
 KEY_PREFIX = "sk-understudy-"
@@ -88,14 +80,14 @@ class Access:
         """The guest behind a request; raises `RequestRefused` with 401 or 403."""
         if self._guests:
             return self._by_key(headers)
-        if not _is_loopback(peer) or any(name in headers for name in _FORWARDED):
+        if not (is_loopback(peer) and _FORWARDING.isdisjoint(headers)):
             raise RequestRefused(
                 401,
                 "key_required",
                 "Without keys this gateway answers only programs on its own machine. "
                 "Add one under gateway.keys; `understudy gateway key` makes it.",
             )
-        if not _is_loopback_host(headers.get(b"host", b"")):
+        if not is_loopback(host_name(headers.get(b"host", b"").decode("latin-1"))):
             # A page that rebinds its own name to 127.0.0.1 keeps that name in Host.
             raise RequestRefused(403, "host_refused", "Address this gateway as 127.0.0.1.")
         if (origin := headers.get(b"origin")) is not None and not self._knows(origin):
@@ -135,24 +127,3 @@ class Access:
             (b"access-control-expose-headers", b"*"),
             (b"vary", b"origin"),
         ]
-
-
-def _is_loopback(peer: str | None) -> bool:
-    try:
-        return peer is not None and _is_loopback_address(peer)
-    except ValueError:
-        return False
-
-
-def _is_loopback_address(text: str) -> bool:
-    if text == "127.0.0.1":
-        return True
-    address = ipaddress.ip_address(text)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
-
-
-def _is_loopback_host(host: bytes) -> bool:
-    text = host.decode("latin-1").lower()
-    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
-    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from understudy.clock import DAY_S, MINUTE_S
 from understudy.config.settings import GatewayKey
 from understudy.gateway.auth import key_user
 from understudy.routing.records import AttemptRecord, ReplyRecord
-
-MINUTE_S = 60
-DAY_S = 86_400
 
 
 @dataclass(slots=True)

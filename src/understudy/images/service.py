@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yarl import URL
 
+from understudy.clock import DAY_S
 from understudy.config.settings import Vision
 from understudy.images.address_guard import Resolve, system_resolve
 from understudy.images.fetch import ImageFetcher
@@ -16,7 +17,6 @@ from understudy.images.normalise import ImageLimits
 from understudy.images.store import ImageStore
 from understudy.llm.messages import ImagePart
 
-_DAY_S = 86_400.0
 _FORGET_EVERY_S = 3600.0
 _MAX_LINKS = 4
 # Phones begin a message with a capital letter, also where it is a link.
@@ -85,7 +85,7 @@ async def open_images(
     resolve: Resolve = system_resolve,
 ) -> AsyncGenerator[ImageService]:
     """The room, with what has expired removed every hour as long as it is open."""
-    keep_s = settings().keep_days * _DAY_S
+    keep_s = settings().keep_days * DAY_S
     room = ImageService(ImageStore(folder, keep_s=keep_s, wall=wall), settings, resolve)
     forgetting = asyncio.create_task(room.keep_forgetting())
     try:

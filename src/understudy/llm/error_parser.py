@@ -76,20 +76,6 @@ def facts_of(found: object) -> ErrorFacts:
     )
 
 
-def carries_error(found: object) -> bool:
-    """Whether a decoded 200 body is an error in disguise."""
-    if isinstance(found, list):
-        found = found[0] if found else None
-    root = _object(found)
-    first = next(iter(_objects(root.get("choices"))), _NO_OBJECT)
-    return bool(
-        root.get("error")
-        or root.get("object") == "error"
-        or first.get("error")
-        or ("detail" in root and "choices" not in root)
-    )
-
-
 def _node(root: dict[str, object]) -> dict[str, object]:
     """Find the innermost object that speaks of the error."""
     for choice in _objects(root.get("choices")):

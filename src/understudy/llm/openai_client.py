@@ -1,8 +1,7 @@
 """An LLMClient over an OpenAI-shaped chat endpoint; each engine's file says what differs."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
+from understudy.clock import SYSTEM_CLOCK, Clock
 from understudy.errors import (
     NOT_JSON,
     BadReply,
@@ -79,15 +79,6 @@ class ServerFacts:
     preset: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClientClocks:
-    monotonic: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-
-
-SYSTEM_CLOCKS = ClientClocks()
-
-
 class OpenAIClient:
     """One server of one dialect. Engines override what their server does differently."""
 
@@ -96,7 +87,7 @@ class OpenAIClient:
         facts: ServerFacts,
         dialect: Dialect,
         sessions: HttpSessions,
-        clocks: ClientClocks = SYSTEM_CLOCKS,
+        clocks: Clock = SYSTEM_CLOCK,
     ) -> None:
         base_url = facts.base_url or dialect.base_url
         if not base_url:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from understudy.clock import SYSTEM_CLOCK, Clock
 from understudy.config.providers import (
     ChutesServer,
     Engine,
@@ -18,10 +19,10 @@ from understudy.llm.engines import chutes, koboldcpp, llama_cpp, nanogpt, openro
 from understudy.llm.engines.openai import OpenAICompatibleClient
 from understudy.llm.http import HttpSessions
 from understudy.llm.model_list import nearest
-from understudy.llm.openai_client import SYSTEM_CLOCKS, ClientClocks, OpenAIClient, ServerFacts
+from understudy.llm.openai_client import OpenAIClient, ServerFacts
 from understudy.llm.presets import PRESETS
 
-MakeClient = Callable[[ServerFacts, Dialect, HttpSessions, ClientClocks], OpenAIClient]
+MakeClient = Callable[[ServerFacts, Dialect, HttpSessions, Clock], OpenAIClient]
 
 ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
     "openrouter": (openrouter.OpenRouterClient, openrouter.DIALECT),
@@ -52,7 +53,7 @@ def build_client(
     *,
     sessions: HttpSessions,
     key: str | None = None,
-    clocks: ClientClocks = SYSTEM_CLOCKS,
+    clocks: Clock = SYSTEM_CLOCK,
 ) -> OpenAIClient:
     """Make the client of the provider called `name`; `key` is the one found for it.
 

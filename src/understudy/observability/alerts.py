@@ -6,15 +6,15 @@ from typing import Final
 
 import structlog
 
+from understudy.clock import DAY_S
 from understudy.errors import ErrorClass
 from understudy.observability import events
-from understudy.routing.ledger import DAY_S
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 Tell = Callable[[str], None]
 """Takes one sentence for the operator. Must not block or raise."""
 
-_LOG = structlog.get_logger("understudy.operator")
+_log = structlog.get_logger("understudy.operator")
 _ADVICE: Final[dict[ErrorClass, str]] = {
     ErrorClass.AUTH: (
         "{provider} refuses the key {key}: check or replace it, then reload the configuration."
@@ -45,7 +45,7 @@ class Alerts:
             model=record.model_requested or "it had",
         )
         if self._is_news(text):
-            _LOG.warning(
+            _log.warning(
                 events.ALERT,
                 cause=record.error_class.value,
                 provider=record.provider,

@@ -15,7 +15,7 @@ from understudy.routing.ledger import LedgerWriter
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 _BATCH = 256
-_LOG = structlog.get_logger("understudy.ledger")
+_log = structlog.get_logger("understudy.ledger")
 
 
 class LedgerQueue:
@@ -54,7 +54,7 @@ class LedgerQueue:
     def reply_ended(self, record: ReplyRecord) -> None:
         if len(self._queue) >= self._capacity:
             self._queue.popleft()
-            _LOG.error(events.LEDGER_LOST, replies=1)
+            _log.error(events.LEDGER_LOST, replies=1)
         self._queue.append(record)
         self._news.set()
         if len(self._queue) >= _BATCH:
@@ -90,7 +90,7 @@ class LedgerQueue:
             self._news.clear()
             self._enough.clear()
             if not await self._store_gathered(len(self._queue)):
-                _LOG.error(events.LEDGER_LOST, replies=len(self._queue))
+                _log.error(events.LEDGER_LOST, replies=len(self._queue))
                 return
             async with self._settled:
                 self._settled.notify_all()
@@ -112,7 +112,7 @@ class LedgerQueue:
             await self._ledger.add(self._storing)
         except StorageError:
             self._queue.extendleft(reversed(self._storing))
-            _LOG.warning(events.LEDGER_BEHIND, waiting=len(self._queue))
+            _log.warning(events.LEDGER_BEHIND, waiting=len(self._queue))
             return False
         finally:
             self._storing = ()

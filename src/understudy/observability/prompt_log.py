@@ -22,7 +22,7 @@ from understudy.routing.records import describe_route
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent
 
 Ask = Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]
-_LOG = structlog.get_logger("understudy.prompts")
+_log = structlog.get_logger("understudy.prompts")
 
 
 class PromptLog:
@@ -44,7 +44,7 @@ class PromptLog:
         """Say in the log that prompts are written, and where, if they are."""
         settings = self._settings()
         if settings.prompts:
-            _LOG.warning(events.PROMPTS_LOGGED, folder=str(self._base / settings.prompts_folder))
+            _log.warning(events.PROMPTS_LOGGED, folder=str(self._base / settings.prompts_folder))
 
     def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
         """As `ModelRouter.reply`."""
@@ -80,7 +80,7 @@ class PromptLog:
         try:
             await asyncio.to_thread(_write, folder, self._wall(), ended.record.request_id, text)
         except OSError as error:
-            _LOG.error(events.PROMPTS_LOST, folder=str(folder), why=error.strerror or "")
+            _log.error(events.PROMPTS_LOST, folder=str(folder), why=error.strerror or "")
 
 
 def _as_json(request: ChatRequest) -> dict[str, object]:

@@ -21,7 +21,7 @@ from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown import Cooldown, CooldownBoard
 from understudy.routing.failure_policy import RULES
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 _KEPT = frozenset((ErrorClass.AUTH, ErrorClass.QUOTA))
 
 
@@ -90,7 +90,7 @@ class CooldownStore:
             self._file.touch(mode=0o600)
             self._file.write_bytes(msgspec.json.encode(page))
         except OSError as error:
-            _LOG.warning("holds.not_kept", file=str(self._file), error=error.strerror)
+            _log.warning("holds.not_kept", file=str(self._file), error=error.strerror)
 
 
 def _seal(config: Config, salt: bytes) -> bytes:

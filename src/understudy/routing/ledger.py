@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from understudy.clock import DAY_S
 from understudy.routing.records import ReplyRecord
-
-DAY_S = 86_400
 
 
 def start_of_day(wall: float) -> float:

@@ -19,7 +19,7 @@ from understudy.llm.pricing import Price, PriceBook
 from understudy.routing.candidates import Candidate, ScopeKey
 from understudy.routing.cooldown import CooldownBoard, State
 
-_LOG = structlog.get_logger()
+_log = structlog.get_logger()
 _HOSTED_EVERY_S = 24 * 3600.0
 _LOCAL_EVERY_S = 300.0
 """A server at home may be restarted with another model."""
@@ -98,7 +98,7 @@ class CapabilityProber:
         if report.state is ProbeState.MODEL_MISSING:
             if candidate.name not in self._missing:
                 self._missing.add(candidate.name)
-                _LOG.warning("model.missing", candidate=candidate.name, advice=report.advice)
+                _log.warning("model.missing", candidate=candidate.name, advice=report.advice)
             return
         if report.state is not ProbeState.READY:
             return
@@ -132,7 +132,7 @@ class CapabilityProber:
             new.write_bytes(msgspec.json.encode(self._found))
             new.replace(file)
         except OSError as error:
-            _LOG.warning("scout.not_kept", file=str(file), error=error.strerror)
+            _log.warning("scout.not_kept", file=str(file), error=error.strerror)
 
 
 _FIRST_LOOK_S = 2.0

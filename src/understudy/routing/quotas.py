@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 
+from understudy.clock import DAY_S
 from understudy.config.settings import Limits
-from understudy.routing.ledger import DAY_S, LedgerReader, Spent, start_of_day, start_of_next_day
+from understudy.routing.ledger import LedgerReader, Spent, start_of_day, start_of_next_day
 from understudy.routing.records import AttemptRecord, Origin, ReplyOutcome, ReplyRecord
 
 _SHOWN = (ReplyOutcome.DELIVERED, ReplyOutcome.PARTIAL)

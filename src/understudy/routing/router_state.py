@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
+from understudy.clock import MINUTE_S
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.capabilities import CapabilityBook, ModelKey
 from understudy.routing.candidates import Candidate
@@ -14,7 +15,6 @@ from understudy.routing.fair_queue import FairQueue
 from understudy.routing.monitoring import HealthMonitor
 from understudy.routing.records import SkipReason
 
-_MINUTE_S = 60
 _RETRY_FLOOR = 5
 _RETRIES_PER_REQUEST = 0.1
 _FORCED_EVERY_S = 5.0
@@ -26,7 +26,7 @@ class RetryBudget:
     """Keeps a process whose servers are all down from hammering them."""
 
     def __init__(self) -> None:
-        self._requests: deque[list[int]] = deque(maxlen=_MINUTE_S)
+        self._requests: deque[list[int]] = deque(maxlen=MINUTE_S)
         """[second, how many began in it]."""
         self._retries: deque[float] = deque()
         self._forced_at = float("-inf")
@@ -40,9 +40,9 @@ class RetryBudget:
 
     def may_retry(self, now: float) -> bool:
         """Take one retry with backoff from the budget, if it holds any."""
-        while self._retries and now - self._retries[0] > _MINUTE_S:
+        while self._retries and now - self._retries[0] > MINUTE_S:
             self._retries.popleft()
-        began = sum(n for second, n in self._requests if now - second <= _MINUTE_S)
+        began = sum(n for second, n in self._requests if now - second <= MINUTE_S)
         if len(self._retries) >= max(_RETRY_FLOOR, began * _RETRIES_PER_REQUEST):
             return False
         self._retries.append(now)

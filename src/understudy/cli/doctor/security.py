@@ -11,9 +11,9 @@ from pathlib import Path
 from understudy.cli.doctor.discord import Check
 from understudy.config.load import Config
 from understudy.config.masking import secrets_of
-from understudy.config.rules import is_loopback
 from understudy.config.settings import Settings
 from understudy.errors import StorageError
+from understudy.network import is_loopback
 from understudy.storage.database import database_path
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -4,12 +4,12 @@ The operator's guard stands first and nothing can replace it. A card's own syste
 only the operator's style, where the operator lets it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
-from understudy.conversation.lore.book import Book, Slot
+from understudy.conversation.lore.book import Slot
 from understudy.conversation.lore.effects import Effects
 from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.lore.placement import Insert, Placed
@@ -274,9 +274,3 @@ def _scannable(card: Card | None) -> dict[str, str]:
         "creator_notes": card.creator_notes,
         "depth_prompt": card.depth_note.text if card.depth_note else "",
     }
-
-
-def books_of(card: Card | None, books: Sequence[Book]) -> tuple[IndexedBook, ...]:
-    """The card's own book first, then the others; each is indexed once."""
-    own = (card.book,) if card is not None and card.book is not None else ()
-    return tuple(IndexedBook(book) for book in (*own, *books))

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
+from understudy.clock import SYSTEM_CLOCK, Clock
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.addresses import server_root
 from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
@@ -19,7 +20,7 @@ from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatEvent, ChatRequest, ImagePart, Usage
 from understudy.llm.model_list import ModelList, report_failure
-from understudy.llm.openai_client import SYSTEM_CLOCKS, ClientClocks, OpenAIClient, ServerFacts
+from understudy.llm.openai_client import OpenAIClient, ServerFacts
 from understudy.llm.openai_wire import Choice, Chunk, encode_body, take_stops, text_of
 from understudy.llm.prompt_templates import chat_template
 
@@ -72,7 +73,7 @@ class LocalKoboldClient(OpenAIClient):
         facts: ServerFacts,
         dialect: Dialect,
         sessions: HttpSessions,
-        clocks: ClientClocks = SYSTEM_CLOCKS,
+        clocks: Clock = SYSTEM_CLOCK,
         *,
         new_key: Callable[[], str] = _new_key,
     ) -> None:

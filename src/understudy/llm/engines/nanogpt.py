@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import msgspec
 
+from understudy.clock import SYSTEM_CLOCK, Clock
 from understudy.errors import NOT_JSON, BadReply, ErrorClass, ProviderError
 from understudy.llm.addresses import server_root
 from understudy.llm.client import ProbeReport, ProbeState
@@ -16,7 +17,7 @@ from understudy.llm.dialect import Dialect
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatEvent, ChatRequest, TextDelta
 from understudy.llm.model_list import report_failure
-from understudy.llm.openai_client import SYSTEM_CLOCKS, ClientClocks, OpenAIClient, ServerFacts
+from understudy.llm.openai_client import OpenAIClient, ServerFacts
 from understudy.llm.openai_wire import encode_body, take_stops
 from understudy.llm.prompt_templates import chat_template
 from understudy.llm.stream_parser import StreamParser
@@ -45,7 +46,7 @@ class NanoGptClient(OpenAIClient):
         facts: ServerFacts,
         dialect: Dialect,
         sessions: HttpSessions,
-        clocks: ClientClocks = SYSTEM_CLOCKS,
+        clocks: Clock = SYSTEM_CLOCK,
     ) -> None:
         if facts.mode == "openai_completions":
             dialect = replace(dialect, chat_path="/completions")

@@ -9,14 +9,13 @@ import discord
 import structlog
 
 from understudy.conversation.inbox import Watermark
-from understudy.platforms.discord.sender import PASSING
+from understudy.platforms.discord.sender import PASSING, retry_discord
 
 _log = structlog.get_logger()
 
 _SCANNED = 100
 """Messages looked at in one channel."""
 _PATIENCE_S = 30.0
-_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries of a channel that cannot be read just now."""
 _OVERLAP_MS = 120_000
 """A crash may have lost a message although a later one was stored, so what was written shortly
@@ -108,19 +107,17 @@ async def missed(gap: Gap, since: datetime) -> AsyncIterator[discord.Message]:
 
 
 async def _newest_first(gap: Gap, after: discord.Object) -> list[discord.Message]:
-    said: Exception | None = None
-    for pause_s in (0.0, *_PAUSES_S):
-        await asyncio.sleep(pause_s)
-        look = gap.channel.history(limit=_SCANNED, after=after, oldest_first=False)
-        try:
-            return [message async for message in look]
-        except PASSING as trouble:
-            said = trouble
-        except discord.HTTPException as refusal:
-            said = refusal
-            break
-    _log.warning("discord.catch_up_failed", channel=str(gap.channel.id), error=type(said).__name__)
-    return []
+    async def read() -> list[discord.Message]:
+        history = gap.channel.history(limit=_SCANNED, after=after, oldest_first=False)
+        return [message async for message in history]
+
+    try:
+        return await retry_discord(read)
+    except (*PASSING, discord.HTTPException) as error:
+        _log.warning(
+            "discord.catch_up_failed", channel=str(gap.channel.id), error=type(error).__name__
+        )
+        return []
 
 
 def _partial(

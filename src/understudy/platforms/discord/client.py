@@ -24,7 +24,7 @@ from understudy.platforms.discord.inbound import PLATFORM, InboundReader, TakeIm
 from understudy.platforms.discord.ingest import Ingest
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.presence import Presence
-from understudy.platforms.discord.sender import patiently
+from understudy.platforms.discord.sender import retry_discord
 from understudy.retry import retry_storage
 
 _log = structlog.get_logger()
@@ -219,7 +219,7 @@ class DiscordClient(discord.AutoShardedClient):
     async def _is_member(self, user_id: int) -> bool:
         for guild in self.guilds:
             with suppress(discord.NotFound, discord.Forbidden):
-                await patiently(partial(guild.fetch_member, user_id))
+                await retry_discord(partial(guild.fetch_member, user_id))
                 return True
         return False
 

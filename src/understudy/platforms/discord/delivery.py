@@ -13,7 +13,7 @@ from understudy.errors import Undeliverable
 from understudy.platforms.discord.buttons import still_running
 from understudy.platforms.discord.rendering import CUT_OFF, Page, finished, in_progress
 from understudy.platforms.discord.resume import ResumedReply
-from understudy.platforms.discord.sender import PASSING, Connected, Sender, patiently
+from understudy.platforms.discord.sender import PASSING, Connected, Sender, retry_discord
 from understudy.platforms.discord.typing_indicator import TypingIndicator
 from understudy.routing.records import OfflineReason
 
@@ -110,7 +110,7 @@ class DiscordDelivery:
         pages = finished(
             reply.text, notes, self._settings.max_parts, controls=self._settings.controls
         )
-        await patiently(lambda: self._show(pages))
+        await retry_discord(lambda: self._show(pages))
         for surplus in self._sent[len(pages) :]:
             await self._post.delete(surplus)
         if self._sent:
@@ -127,7 +127,7 @@ class DiscordDelivery:
         known = self._earlier.offline
         if known or not notice.text:
             return tuple(str(message_id) for message_id in known)
-        message = await patiently(lambda: self._post.send_offline(notice.text))
+        message = await retry_discord(lambda: self._post.send_offline(notice.text))
         return (str(message.id),)
 
     async def withdraw(self) -> None:
@@ -156,7 +156,7 @@ class DiscordDelivery:
             await self._post.delete(message_id)
         if not text:
             return ()
-        await patiently(lambda: self._post.edit(first, Page(text)))
+        await retry_discord(lambda: self._post.edit(first, Page(text)))
         return (str(first),)
 
     async def _keep_writing(self) -> None:

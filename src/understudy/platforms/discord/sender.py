@@ -1,7 +1,6 @@
 """Sending, editing and deleting the messages of one reply: nonces, mentions, and what each
 refusal of Discord means."""
 
-import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from understudy.conversation.delivery import ReplyContext
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.buttons import view_of
 from understudy.platforms.discord.rendering import FILE_NAME, Page
+from understudy.retry import retry
 
 T = TypeVar("T")
 Connected = Callable[[], Awaitable[discord.Client]]
@@ -93,7 +93,7 @@ class Sender:
         """Gone already is as good; passing trouble is waited out."""
         message = (await self._channel()).get_partial_message(message_id)
         with suppress(discord.NotFound):
-            await patiently(message.delete)
+            await retry_discord(message.delete)
 
     async def type(self) -> None:
         await (await self._channel()).typing()
@@ -157,15 +157,13 @@ class Sender:
             raise Undeliverable(f"Discord answered {error.status}/{error.code}") from error
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call that has to succeed: passing trouble is waited out, about 15 s in all."""
-    for pause_s in _PAUSES_S:
-        try:
-            return await call()
-        except PASSING as trouble:
-            _log.info("discord.retry", error=type(trouble).__name__, pause_s=pause_s)
-        await asyncio.sleep(pause_s)
-    return await call()
+async def retry_discord(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call that has to succeed: temporary failures are retried, for about 15 s in all."""
+    return await retry(call, on=PASSING, pauses_s=_PAUSES_S, report=_report_retry)
+
+
+def _report_retry(error: Exception, pause_s: float) -> None:
+    _log.info("discord.retry", error=type(error).__name__, pause_s=pause_s)
 
 
 def _mentions(*, author: bool) -> discord.AllowedMentions:

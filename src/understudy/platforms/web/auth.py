@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -11,20 +10,12 @@ from pathlib import Path
 
 from understudy.config.settings import Web
 from understudy.errors import ConfigError
+from understudy.network import is_direct, is_loopback
 
 SESSION_COOKIE = "understudy_session"
 SESSION_S = 30 * 24 * 3600
 LINK_S = 3600
 TRIES_PER_MINUTE = 10
-
-# One of these means somebody stands between us and the person: their address is not the peer's.
-FORWARDING_HEADERS = frozenset(
-    {
-        "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
-        "x-forwarded-server", "x-real-ip", "cf-connecting-ip", "true-client-ip",
-        "x-client-ip", "x-cluster-client-ip", "fly-client-ip",
-    }
-)  # fmt: skip
 
 
 class Level(IntEnum):
@@ -33,23 +24,6 @@ class Level(IntEnum):
     STRANGER = 0
     CHAT = 1
     OPERATOR = 2
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or host name can only mean this very machine."""
-    if host in ("localhost", "testclient"):
-        return host == "localhost"
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
-def came_directly(peer: str, headers: Mapping[str, str]) -> bool:
-    """Whether the caller sits at this machine and nothing forwarded the request."""
-    return is_loopback(peer) and FORWARDING_HEADERS.isdisjoint(name.lower() for name in headers)
 
 
 class Access:
@@ -112,7 +86,7 @@ class Access:
         if scheme.lower() == "bearer":
             return self.check_token(token.strip())
         level = self._session_level(cookies.get(SESSION_COOKIE, ""))
-        if level is Level.STRANGER and self._free_chat and came_directly(peer, headers):
+        if level is Level.STRANGER and self._free_chat and is_direct(peer, headers):
             return Level.CHAT
         return level
 

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from understudy.platforms.web.auth import is_loopback
+from understudy.network import host_name, is_loopback
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -24,14 +24,6 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def host_name(host: str) -> str:
-    """The name or address in a Host header, without its port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _is_address(name: str) -> bool:

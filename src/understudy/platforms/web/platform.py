@@ -12,8 +12,9 @@ from starlette.routing import Route
 from understudy.config.settings import Web
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
+from understudy.network import is_loopback
 from understudy.platforms.web.attempt_feed import AttemptFeed
-from understudy.platforms.web.auth import Access, check_host, is_loopback, operator_token
+from understudy.platforms.web.auth import Access, check_host, operator_token
 from understudy.platforms.web.chat import ChatApi, ConversationHistory, ImageActions, ReplyControl
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import (

@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from understudy.platforms.web.auth import Access, Level, came_directly
+from understudy.network import is_direct
+from understudy.platforms.web.auth import Access, Level
 from understudy.platforms.web.chat import BROWSER_COOKIE, cookie_of, new_browser_id
 from understudy.platforms.web.login import Login, is_https
 from understudy.platforms.web.origin_guard import OriginGuard
@@ -104,7 +105,7 @@ def _chat_page(parts: SiteParts) -> Endpoint:
 def _for_machines(access: Access, read: ReadPage) -> Endpoint:
     async def machine_page(request: Request) -> Response:
         peer = request.client.host if request.client else ""
-        direct = came_directly(peer, request.headers)
+        direct = is_direct(peer, request.headers)
         if not direct and level_of(access, request) < Level.OPERATOR:
             return PlainTextResponse("Send web.token as a bearer token.\n", status_code=401)
         body, media_type = read()

@@ -11,7 +11,6 @@ from understudy.platforms.web.auth import (
     Access,
     Level,
     check_host,
-    is_loopback,
     operator_token,
 )
 
@@ -126,18 +125,6 @@ def test_ten_wrong_tokens_within_a_minute_pause_the_login() -> None:
     assert access.too_many_tries()
     clock.now += 61
     assert not access.too_many_tries()
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True),
-        ("localhost", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False), ("::", False),
-        ("10.0.0.1", False), ("localhost.evil.example", False), ("", False),
-    ],
-)  # fmt: skip
-def test_loopback_is_only_what_cannot_be_reached_from_outside(host: str, *, local: bool) -> None:
-    assert is_loopback(host) is local
 
 
 def test_a_reachable_host_without_a_token_is_refused_with_the_way_out() -> None:
