@@ -26,15 +26,8 @@ from run import BUILD, build
 
 from understudy.app.bot import answering, open_bot
 from understudy.config.load import load_config
-from understudy.conversation.delivery import (
-    Addressed,
-    Author,
-    Inbound,
-    OfflineNotice,
-    Place,
-    Reply,
-    ReplyContext,
-)
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
+from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.observability.logs import Logs
 
 BEHAVIOUR = "d300-g20-n20"

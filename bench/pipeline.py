@@ -17,17 +17,10 @@ from pathlib import Path
 import structlog
 
 from understudy.config.settings import Participation, Settings
-from understudy.conversation.delivery import (
-    Addressed,
-    Author,
-    Inbound,
-    OfflineNotice,
-    Place,
-    Reply,
-    ReplyContext,
-)
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.llm.messages import Usage

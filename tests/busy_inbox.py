@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import Decision, Watermark
+from understudy.conversation.messages import Inbound
 from understudy.errors import StorageError
 from understudy.storage.in_memory_inbox import MemoryInbox
 

@@ -8,18 +8,11 @@ from typing import Self
 
 from sample_records import answered, failed, reply
 from understudy.config.settings import Conversation, Participation, Settings
-from understudy.conversation.delivery import (
-    Addressed,
-    Author,
-    Inbound,
-    OfflineNotice,
-    Place,
-    Reply,
-    ReplyContext,
-)
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences
 from understudy.errors import ErrorClass

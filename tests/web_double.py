@@ -4,14 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from understudy.conversation.delivery import (
-    Inbound,
-    OfflineNotice,
-    OpenDelivery,
-    Reply,
-    ReplyContext,
-)
+from understudy.conversation.delivery import OfflineNotice, OpenDelivery, Reply, ReplyContext
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
+from understudy.conversation.messages import Inbound
 from understudy.errors import ErrorClass, StorageError
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage

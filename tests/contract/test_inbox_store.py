@@ -10,7 +10,6 @@ import pytest
 
 from conversation_driver import ANN, BOB, LOUNGE, WEB, message
 from sample_records import answered, reply
-from understudy.conversation.delivery import Author, ImageRef, Inbound
 from understudy.conversation.inbox import (
     Batch,
     BatchResult,
@@ -26,6 +25,7 @@ from understudy.conversation.inbox import (
     Sent,
     Watermark,
 )
+from understudy.conversation.messages import Author, ImageRef, Inbound
 from understudy.conversation.speakers import quoting
 from understudy.storage.database import Database
 from understudy.storage.in_memory_inbox import MemoryInbox

@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from understudy.app.run import Running, running
 from understudy.config.load import load_config
 from understudy.config.settings import Logging
-from understudy.conversation.delivery import Addressed, Author, Inbound, Place
+from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.errors import ConfigError
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.testing import ScriptedClient

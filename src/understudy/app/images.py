@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from understudy.config.settings import Vision
-from understudy.conversation.delivery import ImageRef
 from understudy.conversation.dependencies import new_id
 from understudy.conversation.images import Answering, Captioner, ImageSelector
+from understudy.conversation.messages import ImageRef
 from understudy.images.intake import ImageSource
 from understudy.images.service import ImageService, open_images
 

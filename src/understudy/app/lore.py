@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from understudy.app.bot import Bot
-from understudy.conversation.delivery import Place
+from understudy.conversation.messages import Place
 from understudy.conversation.prompt.preview import Preview, Question, preview
 from understudy.routing.request import Fit
 

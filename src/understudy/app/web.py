@@ -13,7 +13,7 @@ from understudy.app.images import Taken
 from understudy.app.lore import try_lore
 from understudy.app.status import anyone_usable, candidate_views, gauges
 from understudy.config.settings import Settings
-from understudy.conversation.delivery import Place
+from understudy.conversation.messages import Place
 from understudy.conversation.personas.importing import import_card
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level

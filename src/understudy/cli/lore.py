@@ -28,7 +28,7 @@ def try_out(  # noqa: PLR0913 - the options of a command
     config: ConfigFile = None,
 ) -> None:
     """Show which entries a text brings up, which not and why, and the prompt it ends in."""
-    from understudy.conversation.delivery import Place
+    from understudy.conversation.messages import Place
     from understudy.conversation.personas.folder import load_library
     from understudy.conversation.personas.registry import Personas
     from understudy.conversation.prompt.preview import Question, describe, describe_lore, preview

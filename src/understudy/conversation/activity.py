@@ -4,8 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from understudy.clock import MINUTE_S
-from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import Channel, Decision
+from understudy.conversation.messages import Inbound
 
 _BOT_PAUSE_S = 600.0
 """How long other bots get no answer after the loop breaker has tripped."""

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from understudy.config.settings import Settings
-from understudy.conversation.delivery import ImageRef
 from understudy.conversation.images import PromptImages
 from understudy.conversation.inbox import InboxStore, Line, StoredMessage
 from understudy.conversation.lore.effects import EffectStore, MemoryEffects
 from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.messages import ImageRef
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences
 from understudy.routing.records import Origin

@@ -14,8 +14,8 @@ from typing import Protocol
 import structlog
 
 from understudy.config.settings import Vision as VisionSettings
-from understudy.conversation.delivery import Addressed, ImageRef
 from understudy.conversation.inbox import Line, StoredMessage
+from understudy.conversation.messages import Addressed, ImageRef
 from understudy.conversation.prompt.builder import Depicted
 from understudy.conversation.speakers import safe_name
 from understudy.conversation.tokens import image_tokens, text_tokens

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from understudy.conversation.delivery import Author, ImageRef, Inbound, Place
+from understudy.conversation.messages import Author, ImageRef, Inbound, Place
 from understudy.routing.records import ReplyRecord
 
 LEASE_S = 30.0

@@ -15,7 +15,7 @@ from understudy.config.settings import Settings
 from understudy.conversation.activity import ActivityTracker
 from understudy.conversation.batching import BatchRules
 from understudy.conversation.channel_scheduler import ChannelScheduler
-from understudy.conversation.delivery import Author, Inbound, OpenDelivery, Place
+from understudy.conversation.delivery import OpenDelivery
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import (
     LEASE_S,
@@ -27,6 +27,7 @@ from understudy.conversation.inbox import (
     InboxStore,
     RegenerateClaim,
 )
+from understudy.conversation.messages import Author, Inbound, Place
 from understudy.conversation.participation import decide
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.reply_task import Interruption, ReplyTask

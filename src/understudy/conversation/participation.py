@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from understudy.clock import MINUTE_S
 from understudy.config.settings import Participation, QuietHours
 from understudy.conversation.activity import ActivityTracker, ChannelActivity
-from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision
+from understudy.conversation.messages import Addressed, Inbound, Place
 
 _BURST_S = 8.0
 """A burst that addressed the bot takes in its author's next messages for so long at most."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from understudy.conversation.delivery import Inbound, Place
 from understudy.conversation.inbox import Channel
+from understudy.conversation.messages import Inbound, Place
 from understudy.conversation.participation import AuthorStatus
 
 

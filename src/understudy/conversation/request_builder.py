@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from understudy.conversation.delivery import Author, ImageRef, Inbound, Place
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import Batch, Channel, Line, MessageState, StoredMessage
 from understudy.conversation.lore.effects import Kept
 from understudy.conversation.lore.scene import Spoken
+from understudy.conversation.messages import Author, ImageRef, Inbound, Place
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import ConversationSnapshot, PersonaPromptBuilder

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from understudy.conversation.delivery import Author
+from understudy.conversation.messages import Author
 
 _NAME_CHARS = 32
 _ROLE_WORDS = {"system", "assistant", "user", "developer", "tool", "human", "ai", "bot", "model"}

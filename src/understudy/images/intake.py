@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from understudy.conversation.delivery import ImageRef
+from understudy.conversation.messages import ImageRef
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.fetch import ImageFetcher
 from understudy.images.normalise import ImageLimits, normalise

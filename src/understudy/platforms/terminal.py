@@ -9,16 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Protocol, TextIO
 
-from understudy.conversation.delivery import (
-    Addressed,
-    Author,
-    Inbound,
-    OfflineNotice,
-    Place,
-    Reply,
-    ReplyContext,
-)
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.inbox import Decision
+from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.routing.records import ReplyRecord, describe_route
 
 PLATFORM = "terminal"

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import (
     Batch,
     BatchResult,
@@ -20,6 +19,7 @@ from understudy.conversation.inbox import (
     Watermark,
     can_retake,
 )
+from understudy.conversation.messages import Inbound
 from understudy.routing.records import ReplyRecord
 from understudy.storage.in_memory_tables import BatchRow, MemoryTables, MessageRow, ReplyRow
 

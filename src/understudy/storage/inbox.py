@@ -18,7 +18,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import (
     MESSAGE_STATE,
     Batch,
@@ -34,6 +33,7 @@ from understudy.conversation.inbox import (
     Sent,
     StoredMessage,
 )
+from understudy.conversation.messages import Inbound
 from understudy.storage import inbox_rows
 from understudy.storage.database import Database
 from understudy.storage.history import SqlHistory, carried_by, parts_of

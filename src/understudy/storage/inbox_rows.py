@@ -6,7 +6,6 @@ from typing import Literal
 import msgspec
 from sqlalchemy import RowMapping
 
-from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.inbox import (
     Batch,
     BatchState,
@@ -16,6 +15,7 @@ from understudy.conversation.inbox import (
     Sent,
     StoredMessage,
 )
+from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.routing.records import ReplyRecord
 
 

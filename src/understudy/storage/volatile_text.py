@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from understudy.conversation.delivery import ImageRef
+from understudy.conversation.messages import ImageRef
 
 _MOST = 20_000
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from conversation_driver import message, settings
 from sample_records import answered, reply
-from understudy.conversation.delivery import Author, OfflineNotice, Place, Reply, ReplyContext
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.messages import Author, Place
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.llm.messages import TextDelta

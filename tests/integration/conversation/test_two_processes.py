@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from conversation_driver import LOUNGE, Talk, message, settings
-from understudy.conversation.delivery import Author
+from understudy.conversation.messages import Author
 from understudy.storage.stores import open_storage
 
 MESSAGES = 60

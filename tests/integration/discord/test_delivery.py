@@ -14,14 +14,8 @@ from discord_double.payloads import Json
 from discord_double.rest import Fault
 from discord_double.state import Window
 from understudy.config.settings import Discord
-from understudy.conversation.delivery import (
-    Author,
-    Delivery,
-    OfflineNotice,
-    Place,
-    Reply,
-    ReplyContext,
-)
+from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyContext
+from understudy.conversation.messages import Author, Place
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.delivery import Deliveries
 from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord

@@ -15,8 +15,8 @@ from llama_server import llama_server, mortal_llama_server
 from playback import load, playing, recordings_of
 from tiny_model import make_tiny_model
 from understudy.config.providers import NamedServer
-from understudy.conversation.delivery import Author
 from understudy.conversation.inbox import Line
+from understudy.conversation.messages import Author
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.errors import ErrorClass

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from operator_double import failed, reply
-from understudy.conversation.delivery import ImageRef
+from understudy.conversation.messages import ImageRef
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.chat import ImageActions, Upload

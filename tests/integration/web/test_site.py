@@ -7,7 +7,7 @@ import pytest
 from starlette.applications import Starlette
 from yarl import URL
 
-from understudy.conversation.delivery import ImageRef
+from understudy.conversation.messages import ImageRef
 from understudy.errors import ConfigError
 from understudy.http_server.server import WebServer
 from understudy.llm.messages import ImagePart

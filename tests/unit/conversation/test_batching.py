@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from conversation_driver import ANN, BOB, LOUNGE, message
 from understudy.config.settings import Conversation
 from understudy.conversation.batching import BatchRules, Plan, plan
-from understudy.conversation.delivery import Author
 from understudy.conversation.inbox import Batch, BatchState, PendingWork, StoredMessage
+from understudy.conversation.messages import Author
 
 RULES = BatchRules()
 CEE = Author("3", "Cee")

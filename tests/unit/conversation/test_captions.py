@@ -1,7 +1,7 @@
 """Words for images: made once, in the background, only by a model that sees."""
 
-from understudy.conversation.delivery import ImageRef
 from understudy.conversation.images import Captioner
+from understudy.conversation.messages import ImageRef
 from understudy.errors import ErrorClass, Rejected
 from understudy.llm.capabilities import Capabilities
 from understudy.llm.messages import ImagePart

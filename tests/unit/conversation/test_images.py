@@ -1,9 +1,9 @@
 """Which images a model is shown, and what is said of the others."""
 
 from understudy.config.settings import Vision
-from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.images import ImageSelector, caption_text, chosen_images
 from understudy.conversation.inbox import Line, MessageState, StoredMessage
+from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.tokens import image_tokens
 from understudy.llm.messages import ImagePart, TextPart
 from understudy.routing.request import Fit

@@ -17,8 +17,8 @@ from conversation_driver import (
     settings,
 )
 from understudy.config.settings import Conversation, Participation
-from understudy.conversation.delivery import Addressed
 from understudy.conversation.inbox import Channel
+from understudy.conversation.messages import Addressed
 from understudy.errors import Undeliverable
 from understudy.routing.records import OfflineReason
 

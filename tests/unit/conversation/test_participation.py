@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from conversation_driver import ANN, BOB, LOUNGE, message
 from understudy.config.settings import ConversationMode, Participation, QuietHours
 from understudy.conversation.activity import ActivityTracker
-from understudy.conversation.delivery import Addressed, Author, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision
+from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.conversation.participation import AuthorStatus, decide, in_quiet_hours
 
 OPEN = Participation(channels=("lounge",), chance=0.5)

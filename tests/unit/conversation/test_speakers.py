@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.conversation.delivery import Author
+from understudy.conversation.messages import Author
 from understudy.conversation.speakers import own_words, safe_name, speaker_names, spoken
 
 TEXT = st.text(

@@ -3,15 +3,9 @@ import io
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 
-from understudy.conversation.delivery import (
-    Author,
-    Inbound,
-    OfflineNotice,
-    Place,
-    Reply,
-    ReplyContext,
-)
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.inbox import Decision
+from understudy.conversation.messages import Author, Inbound, Place
 from understudy.platforms.terminal import Screen, TerminalChat
 from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord
 

@@ -6,11 +6,11 @@ from datetime import datetime
 from random import Random
 
 from understudy.config.settings import Persona as PersonaSettings
-from understudy.conversation.delivery import Place
 from understudy.conversation.lore.matching import MatchSettings
 from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.lore.scene import LoreSettings
 from understudy.conversation.macros import MacroScene, expand, plain
+from understudy.conversation.messages import Place
 from understudy.conversation.personas.card import Card
 from understudy.conversation.prompt.persona_prompt import LoreRules, PersonaTexts, card_values
 

@@ -6,9 +6,9 @@ What stays longest: the system text, then what is being answered, then the newes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
 from understudy.conversation.lore.placement import Insert
+from understudy.conversation.messages import Author, ImageRef
 from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.conversation.speakers import safe_name, speaker_names, spoken
 from understudy.conversation.tokens import (

@@ -11,9 +11,9 @@ import discord
 import structlog
 
 from understudy.config.settings import Settings
-from understudy.conversation.delivery import Addressed, Inbound, Place
 from understudy.conversation.inbox import Watermark
 from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.messages import Addressed, Inbound, Place
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
 from understudy.platforms.discord.backfill import Gap, GapTracker, gaps, missed

@@ -7,8 +7,8 @@ import discord
 from discord import app_commands
 
 from understudy.config.settings import Persona as PersonaSettings
-from understudy.conversation.delivery import Place
 from understudy.conversation.inbox import InboxStore
+from understudy.conversation.messages import Place
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.platforms.discord.rendering import split

@@ -9,7 +9,7 @@ import discord
 import structlog
 
 from understudy.config.settings import Access, Discord
-from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.platforms.discord.message_text import attachments_of, is_picture, quote_of, text_of
 from understudy.platforms.discord.sender import PASSING
 

@@ -8,8 +8,8 @@ from functools import partial
 
 import discord
 
-from understudy.conversation.delivery import Inbound
 from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.messages import Inbound
 from understudy.platforms.discord.backfill import GapTracker
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.retry import retry_storage

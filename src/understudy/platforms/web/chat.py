@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from understudy.conversation.delivery import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
+from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, Refused, answered, read_json

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from understudy.conversation.delivery import Inbound, OfflineNotice, Reply, ReplyContext
+from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
+from understudy.conversation.messages import Inbound
 from understudy.errors import StorageError
 from understudy.platforms.web.markdown import blocks, mended
 from understudy.platforms.web.serializers import Json, asked_entry, step_of, steps_of

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from understudy.conversation.delivery import ImageRef, Inbound
 from understudy.conversation.inbox import Line, MessageState, Overview
+from understudy.conversation.messages import ImageRef, Inbound
 from understudy.platforms.web.markdown import blocks
 from understudy.routing.records import AttemptRecord, Outcome, ReplyRecord, describe_route
 

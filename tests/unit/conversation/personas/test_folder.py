@@ -7,7 +7,7 @@ import pytest
 
 from understudy.config.settings import Lore
 from understudy.config.settings import Persona as PersonaSettings
-from understudy.conversation.delivery import Place
+from understudy.conversation.messages import Place
 from understudy.conversation.personas.folder import load_library
 from understudy.conversation.personas.registry import Personas
 from understudy.errors import ConfigError

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation_driver import ANN, BOB, FIT
-from understudy.conversation.delivery import Author, ImageRef
 from understudy.conversation.inbox import Line
+from understudy.conversation.messages import Author, ImageRef
 from understudy.conversation.prompt.builder import Depicted, PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.conversation.tokens import prompt_budget, text_tokens

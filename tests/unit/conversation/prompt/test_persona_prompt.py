@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from understudy.conversation.delivery import Author
 from understudy.conversation.inbox import Line, MessageState
 from understudy.conversation.lore.book import Book, Decorated, Entry, Slot
 from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.lore.scene import Spoken
+from understudy.conversation.messages import Author
 from understudy.conversation.personas.card import Card, parse_card
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import (

@@ -8,7 +8,7 @@ from discord_double import payloads
 from discord_double.payloads import Json
 from discord_double.state import World
 from understudy.config.settings import Access, Discord
-from understudy.conversation.delivery import Addressed, ImageRef, Inbound
+from understudy.conversation.messages import Addressed, ImageRef, Inbound
 from understudy.platforms.discord.inbound import FoundImage, InboundReader, Taken
 
 Make = Callable[..., discord.Message]

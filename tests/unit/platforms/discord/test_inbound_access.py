@@ -1,7 +1,7 @@
 import pytest
 
 from understudy.config.settings import Access, Discord
-from understudy.conversation.delivery import Author, Place
+from understudy.conversation.messages import Author, Place
 from understudy.platforms.discord.inbound import refusal
 
 ANN = Author("1", "Ann", roles=frozenset({"r1"}))

@@ -8,9 +8,9 @@ import pytest
 from autojump import AutojumpLoop
 from busy_inbox import BusyInbox
 from conversation_driver import LOUNGE, Models, message, surroundings
-from understudy.conversation.delivery import Inbound
 from understudy.conversation.inbox import Channel
 from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.messages import Inbound
 from understudy.errors import StorageError
 from understudy.platforms.discord.backfill import GapTracker
 from understudy.platforms.discord.ingest import Ingest
