@@ -4,27 +4,11 @@ import base64
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Literal
 
 import msgspec
 
 from understudy.errors import NOT_JSON, ErrorClass, ProviderError, Rejected
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart, Usage, UsageSource
-
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-
-FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
-"""Server's word → ours. `error`, and koboldcpp's text `null`, are no finish at all."""
 
 _LENGTHS = frozenset(("max_tokens", "max_completion_tokens"))
 _SAID_OTHERWISE = _LENGTHS | {"stop"}

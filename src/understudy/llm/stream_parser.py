@@ -6,6 +6,7 @@ from itertools import groupby
 
 from understudy.errors import NOT_JSON, BadReply, ErrorClass, ProviderError
 from understudy.llm.client import Exchange, Phase
+from understudy.llm.finish_reasons import FinishReason, read_finish_reason
 from understudy.llm.messages import (
     ChatEvent,
     Finished,
@@ -16,10 +17,8 @@ from understudy.llm.messages import (
 )
 from understudy.llm.openai_wire import (
     DECODE_CHUNK,
-    FINISH_REASONS,
     Choice,
     Chunk,
-    FinishReason,
     ToolCallPiece,
     is_only_text,
     logprobs_of,
@@ -143,10 +142,11 @@ class StreamParser:
             raise self._classify(payload)
         if choice.index:  # of several choices the first counts
             return []
+        reason = read_finish_reason(choice.finish_reason)
         unchanged = not tells_usage and choice.finish_reason is None and len(chunk.choices) == 1
         events = self._said(choice, (payload,) if unchanged and choice.delta is not None else ())
-        if choice.finish_reason is not None:
-            self._end_seen(choice.finish_reason)
+        if reason is not None:
+            self._finish = reason
         elif not events:
             self.exchange.keepalives += 1
         return events
@@ -193,13 +193,6 @@ class StreamParser:
         self._size += chars
         if self._size > MAX_REPLY_CHARS:
             raise BadReply(ErrorClass.RESPONSE_TOO_LARGE)
-
-    def _end_seen(self, reason: str) -> None:
-        if reason == "null":  # koboldcpp up to 1.76 writes the word
-            return
-        if reason == "abort":
-            raise BadReply(ErrorClass.TRUNCATED_STREAM, detail="the engine aborted the reply")
-        self._finish = FINISH_REASONS.get(reason, "stop")
 
     def _without_output(self, chunk: Chunk, payload: bytes) -> list[ChatEvent]:
         if present(chunk.error) or present(chunk.detail) or chunk.object == "error":

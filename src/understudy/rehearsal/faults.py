@@ -2,7 +2,8 @@
 
 `e429` and its kind are answers with that status; the other names are explained at their rows.
 A name may carry a value after a colon: `e503:2` (Retry-After), `slow:0.05` and `ok:0.05` (seconds
-per word), `say:Hello there` (this text instead of the partner's).
+per word), `say:Hello there` (this text instead of the partner's), `finish:network_error` (five
+words, then that finish reason).
 """
 
 import json
@@ -157,6 +158,7 @@ _FAULTS: dict[str, tuple[Move, ...]] = {
     # The connection: reset, clean end without a finish, end within a frame.
     "cut": (Head(), Role(), Words(5), Reset()),
     "cleancut": (Head(), Role(), Words(5)),
+    "blankcut": (Head(), Role(), Words(5, finish_reason="")),
     "halfframe": (Head(), Role(), Words(5), Raw(b'data: {"choices": [{"ind')),
 }  # fmt: skip
 FAULTS: tuple[str, ...] = (
@@ -172,6 +174,7 @@ _ODD_BUT_WHOLE: dict[str, tuple[Move, ...]] = {
     ),
     "slow": (Head(), Role(), Words(pause_s=0.7), Finish()),
     "nousage": (Head(), Role(), Words(), Finish(usage=False)),
+    "blankfinish": (Head(), Role(), Words(finish_reason=""), Finish()),
     "think": (Head(), Role(), _THOUGHTS, Words(), Finish()),
     "thinktags": (Head(), Role(), Say(("<think>", "A line, ", "quickly.", "</think>\n\n")),
                   Say(("Here ", "is ", "the ", "line.")), Finish()),
@@ -201,6 +204,7 @@ _WITH_VALUE: dict[str, Callable[[str], tuple[Move, ...]]] = {
     "ok": _paced,
     "slow": _paced,
     "say": lambda text: says(text).moves,
+    "finish": lambda word: (Head(), Role(), Words(5), Finish(word)),
 }
 
 

@@ -98,9 +98,9 @@ class Responder:
             )
             await self.frame(self._envelope({"index": 0, **said, "finish_reason": finish_reason}))
 
-    async def say(self, text: str) -> None:
+    async def say(self, text: str, finish_reason: str | None = None) -> None:
         self._said.append(text)
-        await self.delta({"content": text})
+        await self.delta({"content": text}, finish_reason)
 
     async def think(self, text: str) -> None:
         self._thoughts.append(text)
@@ -213,13 +213,15 @@ class Words:
 
     count: int | None = None
     pause_s: float = 0.0
+    finish_reason: str | None = None
+    """Sent with each word, as servers do that never leave the member empty."""
 
     async def play(self, stage: Responder) -> None:
         pause_s = self.pause_s or stage.word_pause_s
         for word in list(stage.words_left())[: self.count]:
             if pause_s:
                 await asyncio.sleep(pause_s)
-            await stage.say(word)
+            await stage.say(word, self.finish_reason)
 
 
 @dataclass(frozen=True, slots=True)
