@@ -5,6 +5,8 @@ UnderstudyError
 ├── StorageError           the database cannot be read or written; nothing was lost silently
 ├── RequestRefused         a gateway client is told in its own protocol what to change
 ├── ImageRefused           leave the image out, tell the person once
+├── WorkerKilled           the input costs too much: treat it as hostile, do without it
+├── WorkFailed             risky work raised: as the same error in this process
 ├── Undeliverable          the platform takes no reply here: give that reply up
 └── ProviderError          one attempt failed; the router decides by `error_class` alone
     ├── Unreachable        no server there, or it is too slow or broken: try the next
@@ -107,6 +109,24 @@ class ImageRefused(UnderstudyError):
     def __init__(self, reason: ImageRefusal, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class WorkerKilled(UnderstudyError):
+    """Work in a child process was given up."""
+
+    def __init__(self, work: str, reason: str) -> None:
+        super().__init__(f"{work} was given up: {reason}")
+        self.reason = reason
+        """`deadline`, `memory`, `crash`, `queue` or `closed`."""
+
+
+class WorkFailed(UnderstudyError):
+    """Work in a child process raised an exception."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        """Name of the exception's type."""
 
 
 class RequestRefused(UnderstudyError):
