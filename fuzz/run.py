@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of one target: `python fuzz/run.py TARGET [-runs=N] [atheris options]`.
 
-Needs the dependency group `fuzz`. What crashes is written to a file here; a small input that
-shows something new belongs into `fuzz/corpus/TARGET/`, and a mended bug into a named test.
+Needs the dependency group `fuzz`. An input that crashes is written to a file in the current
+folder. A small input with new coverage goes into `fuzz/corpus/TARGET/`, a fixed bug into a test.
 """
 
 import sys
@@ -19,7 +19,7 @@ def main() -> None:
     name = sys.argv.pop(1)
     corpus = Path(__file__).parent / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
-    # libFuzzer writes what it finds into the first folder: not into ours.
+    # libFuzzer writes new inputs into the first folder: not into the corpus.
     found = Path(__file__).parent / "found" / name
     found.mkdir(parents=True, exist_ok=True)
     atheris.Setup([*sys.argv, str(found), str(corpus)], TARGETS[name])

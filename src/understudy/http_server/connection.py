@@ -1,4 +1,4 @@
-"""One client's connection: uvicorn's protocol, and what it leaves out."""
+"""One client's connection: uvicorn's protocol with limits on size, time and number."""
 
 import asyncio
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from uvicorn.server import ServerState
 
 
 class _Transport:
-    """Sends the head of an answer together with what follows it, in one packet.
+    """Sends the head of a response and the first part of its body with one system call.
 
-    uvicorn writes them one after the other, and each write is a call of the system.
+    uvicorn writes them separately.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -27,7 +27,7 @@ class _Transport:
         if data.startswith(b"HTTP/"):
             self._send_head()
             self._head = data
-            # Nothing may follow for long: a stream can open before its first word.
+            # The body may come much later: a stream can start before its first token.
             self._loop.call_soon(self._send_head)
             return
         head, self._head = self._head, b""
@@ -45,8 +45,7 @@ class _Transport:
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """What is put up with before anybody is asked who they are. Neither uvicorn nor httptools
-    would ever stop to collect and to wait."""
+    """Limits that apply before authentication. uvicorn and httptools have none of them."""
 
     connections: int = 1000
     head_bytes: int = 65_536
@@ -55,8 +54,8 @@ class ClientLimits:
 
 
 class Connection(HttpToolsProtocol):
-    """Ends at the limits. Where there are too many, whoever has kept the server waiting longest
-    for a request has to make room."""
+    """Closes the connection at its limits. Past the number of connections, the one that has kept
+    the server waiting longest for a request is closed."""
 
     def __init__(
         self,
@@ -70,15 +69,15 @@ class Connection(HttpToolsProtocol):
         self._limits = limits
         self._in_head = False
         self._in_body = False
-        self._begun = False
-        """Whether the head began in the piece of data that was read last."""
+        self._began_now = False
+        """Whether the head began in the last piece of data."""
         self._collected = 0
         self._timer: asyncio.TimerHandle | None = None
-        """Runs while a request is waited for."""
+        """Runs while the server waits for a request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", _Transport(transport)))
-        self._timer = self.loop.call_later(self._limits.head_s, self._give_up)
+        self._timer = self.loop.call_later(self._limits.head_s, self._time_out)
         if len(self.connections) > self._limits.connections:
             self._make_room()
 
@@ -87,20 +86,20 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._begun = False
+        self._began_now = False
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._in_head and not self._begun:
+        if self._in_head and not self._began_now:
             self._collected += len(data)
             if self._collected > self._limits.head_bytes:
                 self._refuse(b"431 Request Header Fields Too Large")
         if self._timer is None and (self._in_head or self._in_body):
             limit_s = self._limits.head_s if self._in_head else self._limits.body_s
-            self._timer = self.loop.call_later(limit_s, self._give_up)
+            self._timer = self.loop.call_later(limit_s, self._time_out)
 
     def on_message_begin(self) -> None:
-        self._in_head = self._begun = True
+        self._in_head = self._began_now = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -115,11 +114,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     @property
-    def patience_ends(self) -> float | None:
-        """In the loop's time; `None` while no request is waited for."""
+    def waits_until(self) -> float | None:
+        """When the timer ends, in the loop's time; `None` while the server does not wait."""
         return None if self._timer is None else self._timer.when()
 
-    def leave(self) -> None:
+    def abort(self) -> None:
         self._stop_timer()
         self.transport.abort()
 
@@ -127,18 +126,18 @@ class Connection(HttpToolsProtocol):
         waiting = {
             ends: other
             for other in self.connections
-            if isinstance(other, Connection) and (ends := other.patience_ends) is not None
+            if isinstance(other, Connection) and (ends := other.waits_until) is not None
         }
-        waiting[min(waiting)].leave()
+        waiting[min(waiting)].abort()
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         if self._in_head or self._in_body:
             self._refuse(b"408 Request Timeout")
         else:
             self.transport.close()
 
     def _refuse(self, status: bytes) -> None:
-        """Hang up, with a status unless that would go into an answer or after it."""
+        """Close the connection, after a status where no response has started."""
         last = cast("RequestResponseCycle | None", self.cycle)
         if last is None or (last.response_complete if self._in_head else not last.response_started):
             head = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

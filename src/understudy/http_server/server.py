@@ -1,4 +1,4 @@
-"""The site on a socket, inside a loop that somebody else owns."""
+"""An ASGI app on a listening socket, in the event loop of the caller."""
 
 import asyncio
 import contextlib
@@ -15,22 +15,22 @@ from understudy.http_server.connection import ClientLimits, Connection
 
 GRACE_S = 3
 ACCEPTED_AT_ONCE = 32
-"""asyncio takes so many new connections before it looks at any: beyond the limit for connections,
-and beyond that for open files, if they were as many as may wait."""
-_MAY_WAIT = 2048
+"""asyncio accepts up to this many connections before it handles any. With the kernel's backlog as
+the number, that could exceed the limits for connections and for open files."""
+_BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Signals belong to the program, not to one of its servers."""
+        """The program handles signals, not one of its servers."""
         yield
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, because asyncio turns Nagle's algorithm off only for sockets that say they are TCP;
-    # with it, an answer in two writes waits 40 ms for the client's delayed ACK.
+    # asyncio disables Nagle's algorithm only for sockets whose protocol is IPPROTO_TCP; with it,
+    # a response in two writes waits 40 ms for the client's delayed ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -45,7 +45,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
 
 
 class WebServer:
-    """Runs one ASGI app. Raises ConfigError where the address cannot be had."""
+    """Runs one ASGI app. Raises ConfigError where it cannot listen on the address."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class WebServer:
     ) -> None:
         self._socket = _listen(host, port, setting)
         self._host = host
-        # The peer's real address decides who comes in free, so no header may change it.
+        # Access without a token depends on the peer's address: no header may change it.
         config = uvicorn.Config(
             app,
-            # uvicorn only ever calls it.
+            # uvicorn only calls it.
             http=partial(Connection, limits or ClientLimits()),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
@@ -90,8 +90,8 @@ class WebServer:
             if self._task.done():
                 self._task.result()
             await asyncio.sleep(0.01)
-        # Said again, because asyncio has told the kernel its own number.
-        self._socket.listen(_MAY_WAIT)
+        # asyncio has set the backlog to ACCEPTED_AT_ONCE; the kernel may queue more.
+        self._socket.listen(_BACKLOG)
         return self
 
     async def __aexit__(self, *_: object) -> None:

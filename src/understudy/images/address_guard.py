@@ -1,7 +1,7 @@
-"""Which addresses images may be fetched from: public ones, or hosts that the operator allowed.
+"""The addresses that images may be fetched from: public ones, or hosts the operator allows.
 
-The name is resolved here and the connection goes to an address that was checked, so that a DNS
-answer cannot change between the check and the use.
+The guard resolves the name itself, and the connection goes to a checked address: a DNS answer
+cannot change between check and use.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _PORTS = {80, 443}
 
 
 def is_public(address: str) -> bool:
-    """Whether an address can be reached by anybody, in whatever form IPv6 wraps an IPv4 one."""
+    """Whether an address is on the public internet, also an IPv4 address inside an IPv6 one."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -36,8 +36,8 @@ def is_public(address: str) -> bool:
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:
-    # fec0::/10 was given up as private space in 2004, and Python calls it global; routers at
-    # home may still carry it.
+    # RFC 3879 deprecated the site-local range fec0::/10 in 2004 and Python calls it global;
+    # home routers may still route it.
     if isinstance(ip, IPv6Address) and ip.is_site_local:
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
@@ -52,7 +52,7 @@ def _wrapped(ip: IPv6Address) -> IPv4Address | None:
 
 
 def check_url(url: URL, allowed: Collection[str]) -> None:
-    """Refuse what no resolver can make good; raises ImageRefused."""
+    """Raises ImageRefused for a URL that is forbidden whatever its name resolves to."""
     host = url.host
     if url.scheme not in {"http", "https"} or not host or url.user or url.password:
         raise _refused("only plain http and https links can be opened")
@@ -86,7 +86,7 @@ async def system_resolve(host: str, port: int) -> list[str]:
 
 
 class GuardedResolver(AbstractResolver):
-    """Answers with checked addresses only; aiohttp connects to exactly what it answers."""
+    """Returns checked addresses only; aiohttp connects to exactly these."""
 
     def __init__(self, allowed: Collection[str], resolve: Resolve = system_resolve) -> None:
         self._allowed = allowed
@@ -95,10 +95,10 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        del family  # both families are asked for and checked
+        del family  # both families are resolved and checked
         addresses = await self._resolve(host, port)
         if not _is_allowed(host, port, self._allowed) and not all(map(is_public, addresses)):
-            # One private answer among public ones is an attack, not a mishap.
+            # A private address among public ones is an attack.
             raise _refused("its link does not point to the public internet")
         return [
             ResolveResult(
@@ -113,4 +113,4 @@ class GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""

@@ -1,4 +1,4 @@
-"""Fetching an image by its link, once, within limits on time, bytes and redirects."""
+"""Fetches an image by its link, once, with limits on time, bytes and redirects."""
 
 import asyncio
 from collections.abc import Collection
@@ -12,12 +12,12 @@ from understudy.images.address_guard import GuardedResolver, Resolve, check_url,
 _MAX_REDIRECTS = 4
 _LINK_TIMEOUT_S = 4.0
 _REDIRECTS = {301, 302, 303, 307, 308}
-# Compressed bodies are not asked for: a small answer must not unpack into a large one.
+# No compressed bodies: a small body must not decompress into a large one.
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "Understudy"}
 
 
 class ImageFetcher:
-    """Gets the bytes behind a link from a public address. Owns its HTTP session."""
+    """Fetches the bytes of a link from a public address. Owns its HTTP session."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class ImageFetcher:
     async def fetch(self, link: str, *, from_text: bool = False) -> bytes:
         """The body behind `link`; raises ImageRefused with the reason in words.
 
-        A link found in a text may lead anywhere: what does not call itself an image is left at
-        its headers, and a slow server is not waited for, because the reply waits too.
+        A link found in a text may lead anywhere: the body is read only where the content type is
+        an image, and the timeout is shorter, because the reply waits for it.
         """
         limit_s = min(self._timeout_s, _LINK_TIMEOUT_S) if from_text else self._timeout_s
         try:
@@ -71,7 +71,7 @@ class ImageFetcher:
             if isinstance(answer, bytes):
                 return answer
             url = answer
-        raise ImageRefused(ImageRefusal.UNREACHABLE, "its link leads in circles")
+        raise ImageRefused(ImageRefusal.UNREACHABLE, "its link redirects too often")
 
     async def _get(self, url: URL, *, named_only: bool) -> bytes | URL:
         try:
@@ -112,7 +112,7 @@ class ImageFetcher:
                 ),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                # A proxy would resolve names itself, past the guard.
+                # A proxy would resolve names itself and so bypass the guard.
                 trust_env=False,
             )
         return self._session
@@ -123,7 +123,7 @@ def _unreachable(why: str) -> ImageRefused:
 
 
 def _refusal_within(error: BaseException) -> ImageRefused | None:
-    """The guard's refusal where aiohttp wrapped it."""
+    """The guard's refusal inside an exception of aiohttp."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ImageRefused):

@@ -1,4 +1,4 @@
-"""Taking in the images of a message at its arrival: fetch, normalise, store, or say why not."""
+"""Accepts the images of a message when it arrives: fetches, normalises and stores each."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ class ImageSource:
     data: bytes | None = None
     url: str | None = None
     size: int | None = None
-    """In bytes, as the platform claims; saves a fetch that would be refused."""
+    """In bytes, as the platform claims; an oversized image is refused before it is fetched."""
     only_if_image: bool = False
-    """A link from the text: what turns out to be no image is passed over without a word."""
+    """A link from the text: it is dropped without a note where it is not an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class TakenImages:
 
 
 class ImageIntake:
-    """The one door through which image bytes come in. They are decoded one at a time."""
+    """The only place where image bytes enter the program. Decodes one image at a time."""
 
     def __init__(
         self, fetcher: ImageFetcher, store: ImageStore, limits: ImageLimits, *, max_images: int
@@ -49,7 +49,7 @@ class ImageIntake:
         self._decoding = asyncio.Semaphore(1)
 
     async def take(self, sources: Sequence[ImageSource]) -> TakenImages:
-        """Never raises for an image: each is taken or left out with a note."""
+        """Never raises for an image: each is accepted, or left out with a note."""
         chosen = sources[: self._max_images]
         taken = await asyncio.gather(*(self._take_one(source) for source in chosen))
         notes = [note for _, note in taken if note]

@@ -1,6 +1,6 @@
-"""Any picture in, one safe small picture out: upright, first frame, no metadata.
+"""Turns any image into a small safe one: upright, first frame only, no metadata.
 
-Blocking and heavy: callers run `normalise` in a thread.
+`normalise` blocks and uses much CPU and memory: callers run it off the event loop.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from understudy.llm.messages import ImagePart
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 _JPEG_QUALITY = 85
 _DEEP = ("I;16", "I;16B", "I")
-"""What a PNG of 16-bit greys is opened as."""
+"""The modes in which Pillow opens a PNG of 16-bit greys."""
 _RESIZABLE = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
-# The safe common denominator of the hosted servers: 4 MB of base64 is 3 MB of bytes.
+# The smallest limit of the hosted servers: 4 MB of base64, which is 3 MB of bytes.
 _MAX_ENCODED = 3_000_000
 
 
@@ -30,16 +30,16 @@ class ImageLimits:
 
 
 def normalise(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
-    """Decode `data` by its content, whatever its name says; raises ImageRefused.
+    """Decode `data` by its content, not its name; raises ImageRefused.
 
-    Pixels are counted from the header, before anything is decoded.
+    The header's number of pixels is checked before anything is decoded.
     """
     if len(data) > limits.max_bytes:
         raise ImageRefused(
             ImageRefusal.TOO_MANY_BYTES, f"it is larger than {limits.max_bytes / 1e6:g} MB"
         )
     with warnings.catch_warnings():
-        # Pillow warns of damaged metadata and of sizes that the limit below judges anyway.
+        # Pillow warns about damaged metadata, and about sizes that `max_pixels` limits anyway.
         warnings.simplefilter("ignore")
         try:
             return _decoded(data, name, limits)
@@ -48,7 +48,7 @@ def normalise(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
         except (UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise _unreadable(error) from None
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError):
-            # What Pillow raises for damage depends on the format and on where it is.
+            # Which exception Pillow raises depends on the format and on where the damage is.
             raise ImageRefused(ImageRefusal.DAMAGED, "it is damaged") from None
 
 
@@ -68,7 +68,7 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
             )
         edge = limits.long_edge
         if source.format == "JPEG":
-            # Decodes at a half, quarter or eighth of the size: less memory, less time.
+            # libjpeg decodes at 1/2, 1/4 or 1/8 of the size: less memory and time.
             source.draft(None, (edge, edge))
         flat = _flat(_small(source, edge))
     encoded, media_type = _encoded(flat)
@@ -83,10 +83,10 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
 
 
 def _small(source: Image.Image, edge: int) -> Image.Image:
-    """Shrunk before anything else: every copy of the full picture would cost its whole memory."""
+    """Shrunk first: each copy of the full-size image would need its whole memory."""
     image = source
     if image.mode in _DEEP:
-        # A plain conversion would cut every grey above 255 off to white.
+        # Image.convert would clip every grey above 255 to white.
         image = image.point(lambda grey: grey / 256).convert("L")
     elif image.mode not in _RESIZABLE:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -96,7 +96,7 @@ def _small(source: Image.Image, edge: int) -> Image.Image:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """RGB, or RGBA where something really is transparent."""
+    """RGB, or RGBA where at least one pixel is transparent."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         lowest = rgba.getchannel("A").getextrema()[0]
@@ -117,7 +117,7 @@ def _encoded(image: Image.Image) -> tuple[bytes, str]:
 
 def _saved(image: Image.Image, format_name: str, **options: int) -> bytes:
     out = io.BytesIO()
-    # The bare pixels go into a new picture, so that no profile, comment or place travels along.
+    # Only the pixels are copied to a new image: no colour profile, comment or location.
     clean = Image.frombytes(image.mode, image.size, image.tobytes())
     clean.save(out, format_name, **options)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""Everything about images in one room: taking them in, finding them again, forgetting them."""
+"""The image service: accepts the images of messages, finds stored ones, removes expired ones."""
 
 import asyncio
 import re
@@ -17,14 +17,15 @@ from understudy.images.normalise import ImageLimits
 from understudy.images.store import ImageStore
 from understudy.llm.messages import ImagePart
 
-_FORGET_EVERY_S = 3600.0
+_EXPIRE_EVERY_S = 3600.0
 _MAX_LINKS = 4
-# Phones begin a message with a capital letter, also where it is a link.
+# Phones capitalise the first letter of a message, also in a link.
 _LINK = re.compile(r"https?://[^\s<>\"'`\]\[{}|\\^]{4,2000}", re.IGNORECASE)
 
 
 class ImageService:
-    """Takes in what platforms find. With vision switched off it takes nothing and says nothing."""
+    """Accepts the images that platforms find. With `vision.enabled` off it accepts none and says
+    nothing."""
 
     def __init__(
         self, store: ImageStore, settings: Callable[[], Vision], resolve: Resolve = system_resolve
@@ -36,7 +37,7 @@ class ImageService:
         self._replaced: list[ImageIntake] = []
 
     async def take(self, sources: Sequence[ImageSource], text: str = "") -> TakenImages:
-        """Take in `sources`, and what the links in `text` turn out to be where that is allowed."""
+        """Accept `sources`, and the images behind links in `text` where `vision.allow_urls` is on."""
         settings = self._settings()
         if not settings.enabled:
             return TakenImages()
@@ -47,11 +48,11 @@ class ImageService:
         """A stored image by its digest, until it has expired."""
         return await self.store.get(digest, digest[:8])
 
-    async def keep_forgetting(self) -> None:
+    async def expire_hourly(self) -> None:
         """Remove what has expired, every hour, until cancelled."""
         while True:
             await self.store.expire()
-            await asyncio.sleep(_FORGET_EVERY_S)
+            await asyncio.sleep(_EXPIRE_EVERY_S)
 
     async def aclose(self) -> None:
         if self._intake is not None:
@@ -63,7 +64,7 @@ class ImageService:
         if self._intake is not None and self._intake[0] == settings:
             return self._intake[1]
         if self._intake is not None:
-            # It may still be fetching; it is closed at the end.
+            # It may still fetch; `aclose` closes it.
             self._replaced.append(self._intake[1])
         limits = ImageLimits(settings.max_bytes, settings.max_pixels, settings.long_edge)
         fetcher = ImageFetcher(
@@ -84,20 +85,20 @@ async def open_images(
     wall: Callable[[], float],
     resolve: Resolve = system_resolve,
 ) -> AsyncGenerator[ImageService]:
-    """The room, with what has expired removed every hour as long as it is open."""
+    """The service; while it is open, expired images are removed every hour."""
     keep_s = settings().keep_days * DAY_S
-    room = ImageService(ImageStore(folder, keep_s=keep_s, wall=wall), settings, resolve)
-    forgetting = asyncio.create_task(room.keep_forgetting())
+    service = ImageService(ImageStore(folder, keep_s=keep_s, wall=wall), settings, resolve)
+    expiring = asyncio.create_task(service.expire_hourly())
     try:
-        yield room
+        yield service
     finally:
-        forgetting.cancel()
-        await asyncio.wait({forgetting})
-        await room.aclose()
+        expiring.cancel()
+        await asyncio.wait({expiring})
+        await service.aclose()
 
 
 def links_in(text: str) -> tuple[ImageSource, ...]:
-    """Links of a text that may turn out to be images; a few at most, each once."""
+    """The first links of a text, each once, as sources that may not be images."""
     found = dict.fromkeys(match[0].rstrip(".,;:!?)*_~") for match in _LINK.finditer(text))
     return tuple(
         ImageSource(_name_of(link), url=link, only_if_image=True)

@@ -15,8 +15,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class _Card:
-    """What stands beside the bytes of an image."""
+class _Metadata:
+    """The metadata that is stored beside the bytes of an image."""
 
     media_type: str
     width: int
@@ -26,7 +26,7 @@ class _Card:
 class ImageStore:
     """A folder owned by this program: `ab/abc….bin`, `.json` and, once captioned, `.txt`.
 
-    File times say when an image was last wanted; `expire` removes what nobody wanted for long.
+    A file's modification time is the time of its last use; `expire` removes unused images.
     """
 
     def __init__(self, folder: Path, *, keep_s: float, wall: Callable[[], float]) -> None:
@@ -38,7 +38,7 @@ class ImageStore:
         await asyncio.to_thread(self._put, image)
 
     async def get(self, digest: str, name: str) -> ImagePart | None:
-        """The image, or `None` once it has expired."""
+        """The image, or `None` where it has expired."""
         return await asyncio.to_thread(self._get, digest, name)
 
     async def caption(self, digest: str) -> str | None:
@@ -48,7 +48,7 @@ class ImageStore:
         await asyncio.to_thread(self._write, self._path(digest, ".txt"), caption.encode())
 
     async def expire(self) -> int:
-        """Remove what is too old and return how many files went."""
+        """Remove files that are too old; returns how many."""
         return await asyncio.to_thread(self._expire)
 
     def _path(self, digest: str, suffix: str) -> Path:
@@ -57,20 +57,20 @@ class ImageStore:
         return self._folder / digest[:2] / f"{digest}{suffix}"
 
     def _put(self, image: ImagePart) -> None:
-        card = _Card(image.media_type, image.width, image.height)
-        self._write(self._path(image.digest, ".json"), json.dumps(asdict(card)).encode())
+        metadata = _Metadata(image.media_type, image.width, image.height)
+        self._write(self._path(image.digest, ".json"), json.dumps(asdict(metadata)).encode())
         self._write(self._path(image.digest, ".bin"), image.data)
 
     def _get(self, digest: str, name: str) -> ImagePart | None:
         try:
-            card = _Card(**json.loads(self._path(digest, ".json").read_bytes()))
+            metadata = _Metadata(**json.loads(self._path(digest, ".json").read_bytes()))
             data = self._path(digest, ".bin").read_bytes()
         except FileNotFoundError:
             return None
         now = self._wall()
         for suffix in (".bin", ".json"):
             os.utime(self._path(digest, suffix), (now, now))
-        return ImagePart(data, card.media_type, card.width, card.height, name, digest)
+        return ImagePart(data, metadata.media_type, metadata.width, metadata.height, name, digest)
 
     def _caption(self, digest: str) -> str | None:
         try:
@@ -79,8 +79,8 @@ class ImageStore:
             return None
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Whole or not at all: a reader never meets half a file. Owner-only, like the database."""
-        # Folders above the one that is made would be left to the usual mode.
+        """Write atomically, so that readers never see a partial file; mode 0600."""
+        # `parents=True` makes the folders above with the default mode, so each is made by itself.
         for made in (self._folder, path.parent):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent)

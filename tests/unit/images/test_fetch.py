@@ -26,7 +26,7 @@ async def server(routes: list[web.RouteDef]) -> AsyncIterator[int]:
 
 
 class Names:
-    """A resolver whose answers are played one after the other; the last one stays."""
+    """A resolver that returns the given answers in order and repeats the last one."""
 
     def __init__(self, *answers: str) -> None:
         self._answers = list(answers)
@@ -76,7 +76,7 @@ async def test_a_redirect_to_a_private_address_is_refused() -> None:
         assert await refusal(made, f"http://pics.lan:{port}/a.png") is ImageRefusal.ADDRESS
 
 
-async def test_a_dns_answer_that_turns_private_is_refused_at_the_turn() -> None:
+async def test_a_dns_answer_that_changes_to_private_is_refused() -> None:
     calls = 0
 
     async def away(request: web.Request) -> web.Response:
@@ -92,7 +92,7 @@ async def test_a_dns_answer_that_turns_private_is_refused_at_the_turn() -> None:
         assert calls == 1
 
 
-async def test_redirects_in_circles_end() -> None:
+async def test_endless_redirects_are_refused() -> None:
     async def again(request: web.Request) -> web.Response:
         raise web.HTTPFound(request.path)
 
@@ -117,7 +117,7 @@ async def test_a_body_over_the_limit_is_refused(announced: bool) -> None:
     assert reason is ImageRefusal.TOO_MANY_BYTES
 
 
-async def test_a_server_that_drips_is_left() -> None:
+async def test_a_server_that_sends_too_slowly_times_out() -> None:
     gone = asyncio.Event()
 
     async def drip(request: web.Request) -> web.StreamResponse:
@@ -144,7 +144,7 @@ async def test_an_expired_link_says_so() -> None:
             await made.fetch(f"http://pics.lan:{port}/a.png")
 
 
-async def test_a_compressed_answer_is_not_unpacked() -> None:
+async def test_a_compressed_body_is_not_decompressed() -> None:
     async def packed(_request: web.Request) -> web.Response:
         return web.Response(body=b"\x1f\x8b garbage", headers={"Content-Encoding": "gzip"})
 
@@ -152,7 +152,7 @@ async def test_a_compressed_answer_is_not_unpacked() -> None:
         assert await made.fetch(f"http://pics.lan:{port}/a.png") == b"\x1f\x8b garbage"
 
 
-async def test_a_link_in_a_text_is_left_at_its_headers_when_it_is_no_image() -> None:
+async def test_the_body_of_a_link_in_a_text_is_not_read_where_it_is_no_image() -> None:
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="<html>a page</html>", content_type="text/html")
 

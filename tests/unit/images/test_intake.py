@@ -1,4 +1,4 @@
-"""The one door for image bytes: what is taken in, what is left out and what is said of it."""
+"""Accepting the images of a message: which are stored, which left out, with which notes."""
 
 import io
 from pathlib import Path
@@ -26,7 +26,7 @@ def png(colour: str = "red") -> bytes:
     return out.getvalue()
 
 
-async def test_an_image_is_taken_normalised_and_can_be_had_again(tmp_path: Path) -> None:
+async def test_an_image_is_normalised_and_stored(tmp_path: Path) -> None:
     taken = await intake(tmp_path).take([ImageSource("cat.png", data=png())])
 
     (ref,) = taken.refs
@@ -35,7 +35,7 @@ async def test_an_image_is_taken_normalised_and_can_be_had_again(tmp_path: Path)
     assert list(tmp_path.glob(f"??/{ref.digest}.bin"))
 
 
-async def test_one_bad_image_is_noted_and_the_good_one_is_taken(tmp_path: Path) -> None:
+async def test_a_bad_image_gets_a_note_and_the_good_one_is_stored(tmp_path: Path) -> None:
     sources = [ImageSource("page.png", data=b"<html>"), ImageSource("cat.png", data=png())]
 
     taken = await intake(tmp_path).take(sources)
@@ -44,7 +44,7 @@ async def test_one_bad_image_is_noted_and_the_good_one_is_taken(tmp_path: Path) 
     assert taken.notes == ("I couldn't take in page.png: it is not an image that can be read.",)
 
 
-async def test_a_link_in_the_text_that_is_no_image_is_passed_over_in_silence(
+async def test_a_link_in_the_text_that_is_no_image_is_dropped_without_a_note(
     tmp_path: Path,
 ) -> None:
     sources = [ImageSource("link", url="http://127.0.0.1/a", only_if_image=True)]
@@ -55,7 +55,7 @@ async def test_a_link_in_the_text_that_is_no_image_is_passed_over_in_silence(
     assert taken.notes == ()
 
 
-async def test_what_is_claimed_too_large_is_not_even_fetched(tmp_path: Path) -> None:
+async def test_an_image_announced_as_too_large_is_not_fetched(tmp_path: Path) -> None:
     sources = [ImageSource("huge.png", url="https://nowhere.invalid/a.png", size=10**9)]
 
     taken = await intake(tmp_path).take(sources)
@@ -63,7 +63,7 @@ async def test_what_is_claimed_too_large_is_not_even_fetched(tmp_path: Path) -> 
     assert taken.notes == ("I couldn't take in huge.png: it is larger than 0.1 MB.",)
 
 
-async def test_images_beyond_the_limit_are_counted_out_loud(tmp_path: Path) -> None:
+async def test_a_note_counts_the_images_beyond_the_limit(tmp_path: Path) -> None:
     sources = [ImageSource(f"{colour}.png", data=png(colour)) for colour in ("red", "blue", "lime")]
 
     taken = await intake(tmp_path, max_images=2).take(sources)

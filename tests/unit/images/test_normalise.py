@@ -1,4 +1,4 @@
-"""Any picture in, one safe small picture out."""
+"""Normalising images of every format, damaged ones included."""
 
 import io
 import struct
@@ -83,7 +83,7 @@ def test_a_picture_is_turned_upright_and_loses_its_metadata() -> None:
     assert b"home" not in part.data
 
 
-def test_png_text_is_gone() -> None:
+def test_png_text_is_removed() -> None:
     info = PngInfo()
     info.add_text("parameters", "a secret prompt")
     picture = encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 9)), "PNG", pnginfo=info)
@@ -91,7 +91,7 @@ def test_png_text_is_gone() -> None:
     assert b"secret" not in normalise(picture, "a.png", LIMITS).data
 
 
-def test_the_first_frame_stands_for_an_animation() -> None:
+def test_an_animation_becomes_its_first_frame() -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime")]
     gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
@@ -101,13 +101,13 @@ def test_the_first_frame_stands_for_an_animation() -> None:
     assert green < 60
 
 
-def test_print_colours_become_screen_colours() -> None:
+def test_cmyk_becomes_rgb() -> None:
     part = normalise(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"), "a", LIMITS)
 
     assert opened(part).mode == "RGB"
 
 
-def test_content_decides_not_the_name() -> None:
+def test_the_format_is_read_from_the_content_not_the_name() -> None:
     part = normalise(encoded(Image.new("RGB", (8, 8)), "GIF"), "photo.jpg", LIMITS)
 
     assert part.media_type == "image/jpeg"
@@ -124,7 +124,7 @@ def test_content_decides_not_the_name() -> None:
         b"\x00" * 64,
     ],
 )
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_an_image_are_refused(data: bytes) -> None:
     assert refusal(data) is ImageRefusal.NOT_AN_IMAGE
 
 
@@ -173,7 +173,7 @@ def test_the_same_picture_has_the_same_digest() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_damage_of_any_kind_ends_in_a_picture_or_a_refusal(data: st.DataObject) -> None:
+def test_any_damage_gives_an_image_or_a_refusal(data: st.DataObject) -> None:
     format_name = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP"]))
     body = bytearray(encoded(Image.new("RGB", (24, 24), "teal"), format_name))
     for _ in range(data.draw(st.integers(1, 6))):

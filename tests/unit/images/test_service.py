@@ -1,4 +1,4 @@
-"""The images of a bot: switched by the configuration of the moment."""
+"""The image service follows the current configuration."""
 
 import io
 from pathlib import Path
@@ -20,14 +20,14 @@ def png() -> bytes:
 CAT = ImageSource("cat.png", data=png())
 
 
-async def test_with_vision_off_nothing_is_taken_and_nothing_said(tmp_path: Path) -> None:
+async def test_with_vision_off_nothing_is_accepted_and_no_note_given(tmp_path: Path) -> None:
     async with open_images(tmp_path, Vision, lambda: 1.0) as room:
         taken = await room.take([CAT], "see https://127.0.0.1/a.png")
 
     assert (taken.refs, taken.notes) == ((), ())
 
 
-async def test_a_changed_configuration_holds_for_the_next_image(tmp_path: Path) -> None:
+async def test_a_changed_configuration_applies_to_the_next_image(tmp_path: Path) -> None:
     now = Vision(enabled=True, long_edge=64)
     async with open_images(tmp_path, lambda: now, lambda: 1.0) as room:
         first = await room.take([CAT])
@@ -56,11 +56,11 @@ async def test_a_changed_configuration_holds_for_the_next_image(tmp_path: Path) 
         ("ftp://a.example/a javascript:alert(1)", []),
     ],
 )
-def test_links_are_found_in_talk(text: str, links: list[str]) -> None:
+def test_links_are_found_in_a_text(text: str, links: list[str]) -> None:
     assert [source.url for source in links_in(text)] == links
 
 
-def test_a_wall_of_links_is_not_fetched_whole() -> None:
+def test_only_the_first_links_of_a_text_are_fetched() -> None:
     wall = " ".join(f"https://a.example/{i}" for i in range(500))
 
     assert len(links_in(wall)) == 4

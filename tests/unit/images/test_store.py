@@ -1,4 +1,4 @@
-"""Images on disk, until nobody wants them any more."""
+"""Images on disk, until they expire."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def open_to_others(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.stat().st_mode & 0o077]
 
 
-async def test_an_image_comes_back_whole_under_the_name_it_is_asked_for(tmp_path: Path) -> None:
+async def test_a_stored_image_is_returned_under_the_requested_name(tmp_path: Path) -> None:
     images = store(tmp_path, Clock())
     await images.put(PART)
 
@@ -35,7 +35,7 @@ async def test_an_image_comes_back_whole_under_the_name_it_is_asked_for(tmp_path
     assert found == ImagePart(b"bytes", "image/jpeg", 3, 2, "dog.jpg", PART.digest)
 
 
-async def test_nobody_else_can_look_into_a_folder_that_it_makes(tmp_path: Path) -> None:
+async def test_folders_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     await store(tmp_path / "bot.db-images", Clock()).put(PART)
 
     assert open_to_others(tmp_path) == []
@@ -54,7 +54,7 @@ async def test_captions_are_found_by_the_same_digest(tmp_path: Path) -> None:
     assert await images.caption(PART.digest) == "a cat on a wall"
 
 
-async def test_what_nobody_wants_expires_and_what_is_used_stays(tmp_path: Path) -> None:
+async def test_unused_images_expire_and_used_ones_stay(tmp_path: Path) -> None:
     wall = Clock()
     images = store(tmp_path, wall)
     other = ImagePart(b"x", "image/png", 1, 1, "x", "cd" * 32)
@@ -69,7 +69,7 @@ async def test_what_nobody_wants_expires_and_what_is_used_stays(tmp_path: Path) 
     assert await images.get(other.digest, "x") is None
 
 
-async def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
+async def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     await store(tmp_path, Clock()).put(PART)
 
     assert open_to_others(tmp_path) == []
