@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
-	exactly-once clean
+	exactly-once attack clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -76,6 +76,10 @@ chaos: CHAOS ?= 1000 10 1
 chaos-long: CHAOS ?= 10000 50 1
 chaos chaos-long: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
+
+# Attacks the real program over loopback: rows by number, as in `make attack ATTACK="1 3"`.
+attack: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m attack $(ATTACK)
 
 clean:
 	rm -rf $(VENV)
