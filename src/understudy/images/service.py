@@ -37,7 +37,7 @@ class ImageService:
         self._replaced: list[ImageIntake] = []
 
     async def take(self, sources: Sequence[ImageSource], text: str = "") -> TakenImages:
-        """Accept `sources`, and the images behind links in `text` where `vision.allow_urls` is on."""
+        """Accept `sources`, and images behind links in `text` if `vision.allow_urls` is on."""
         settings = self._settings()
         if not settings.enabled:
             return TakenImages()

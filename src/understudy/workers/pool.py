@@ -232,8 +232,8 @@ class WorkerPool:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=_environment(os.environ),
-            # Ctrl-C on a terminal goes to the whole process group.
-            **_OWN_GROUP,
+            start_new_session=True,
+            creationflags=_NEW_GROUP,
         )
         return Worker(process)
 
@@ -271,11 +271,8 @@ class WorkerPool:
 
 _NOTHING = msgspec.msgpack.encode(("", ()))
 """Answered as soon as the child is up."""
-_OWN_GROUP: dict[str, int | bool] = (
-    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
-    if sys.platform == "win32"
-    else {"start_new_session": True}
-)
+# Ctrl-C on a terminal goes to the whole process group; a child must not get it.
+_NEW_GROUP = int(getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -54,13 +54,13 @@ def answer_to(request: bytes) -> bytes:
 
 
 def function_of(name: str) -> Callable[..., object]:
-    """The function `module:name` of this program; raises ValueError for any other."""
+    """The function `module:name` of this program; raises for any other."""
     module, _, function = name.partition(":")
     if not module.startswith(_ALLOWED):
         raise ValueError(f"{name!r} is not part of this program")
     found: object = getattr(importlib.import_module(module), function, None)
     if not callable(found):
-        raise ValueError(f"{name!r} is no function")
+        raise TypeError(f"{name!r} is no function")
     return found
 
 
@@ -70,7 +70,7 @@ def limit_memory(megabytes: int) -> None:
         import resource
     except ImportError:
         return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = megabytes * _MIB
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)

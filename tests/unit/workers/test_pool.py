@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import psutil
 import pytest
@@ -23,6 +23,11 @@ async def pool() -> AsyncIterator[WorkerPool]:
 
 def _children() -> list[psutil.Process]:
     return [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - the pool has no event for it
+        await asyncio.sleep(0.001)
 
 
 async def test_a_result_comes_back_as_the_type_that_was_asked_for(pool: WorkerPool) -> None:
@@ -92,8 +97,7 @@ async def test_no_child_runs_before_the_first_work_or_after_closing() -> None:
 async def test_closing_does_not_wait_for_work(pool: WorkerPool) -> None:
     await pool.run(f"{HERE}:process_id", kind=int)
     slow = asyncio.create_task(pool.run(f"{HERE}:spin", 60.0, kind=int))
-    while not pool.is_busy:
-        await asyncio.sleep(0)
+    await _until(lambda: pool.is_busy)
     began = time.monotonic()
 
     await pool.aclose()
@@ -106,8 +110,7 @@ async def test_closing_does_not_wait_for_work(pool: WorkerPool) -> None:
 async def test_cancelled_work_is_not_left_running(pool: WorkerPool) -> None:
     await pool.run(f"{HERE}:process_id", kind=int)
     slow = asyncio.create_task(pool.run(f"{HERE}:spin", 60.0, kind=int))
-    while not pool.is_busy:
-        await asyncio.sleep(0)
+    await _until(lambda: pool.is_busy)
 
     slow.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -117,9 +120,7 @@ async def test_cancelled_work_is_not_left_running(pool: WorkerPool) -> None:
     assert len(_children()) <= 1 + pool.ending
 
 
-async def test_children_inherit_no_keys(
-    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_children_inherit_no_keys(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-secret")
 
     assert "OPENROUTER_API_KEY" not in await pool.run(f"{HERE}:variables", kind=list[str])
@@ -133,8 +134,7 @@ async def test_only_functions_of_this_program_can_be_called(pool: WorkerPool) ->
 async def test_idle_children_end() -> None:
     pool = WorkerPool("test", WorkerLimits(idle_s=0.0))
     first = await pool.run(f"{HERE}:process_id", kind=int)
-    while pool.children:
-        await asyncio.sleep(0)
+    await _until(lambda: pool.children == 0)
 
     assert await pool.run(f"{HERE}:process_id", kind=int) != first
     await pool.aclose()
