@@ -19,7 +19,7 @@ from understudy.app.images import ImageSupport, open_sight
 from understudy.app.models import ReloadableRouter
 from understudy.clock import Clock
 from understudy.config.load import Config, load_config
-from understudy.config.restart_required import at_next_start
+from understudy.config.restart_required import restart_required
 from understudy.config.settings import Settings, Vision
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import InboxStore
@@ -90,7 +90,7 @@ class Bot:
         fresh = await asyncio.to_thread(load_config, path, os.environ)
         personas = await _personas(fresh)
         self.models.use(fresh)
-        stale = at_next_start(self.started, fresh.settings)
+        stale = restart_required(self.started, fresh.settings)
         warned = self.settings().logging.prompts
         self.config, self.personas = fresh, personas
         if not warned:

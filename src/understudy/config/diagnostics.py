@@ -1,6 +1,7 @@
-"""What is wrong with a configuration, in words that say where and what to write instead."""
+"""Errors in a configuration: where each one is, and what to write instead."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,25 @@ from pydantic_core import ErrorDetails
 
 from understudy.config.schema import places_of, siblings
 from understudy.config.yaml_document import KeyPath
+
+_WORDINGS = {
+    "float_parsing": "should be a number, such as 8",
+    "float_type": "should be a number, such as 8",
+    "int_parsing": "should be a whole number, such as 8",
+    "int_type": "should be a whole number, such as 8",
+    "int_from_float": "should be a whole number, such as 8",
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "string_type": "should be text",
+    "tuple_type": "should be a list, such as [a, b]",
+    "list_type": "should be a list, such as [a, b]",
+    "model_type": "should be a section with keys of its own",
+    "model_attributes_type": "should be a section with keys of its own",
+    "dict_type": "should be a section with keys of its own",
+}
+"""pydantic's error types, in the words of a person who writes the file."""
+_MAY_BE_QUOTED = re.compile(r"[A-Za-z0-9_.-]{1,20}")
+"""Short plain words only: a longer value in the wrong place may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +42,7 @@ class Mistake:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that was probably meant, or `None` when none is close."""
+    """The choice that `word` is probably a misspelling of, or `None`."""
     found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
     return found[0] if found else None
 
@@ -33,7 +53,7 @@ def or_list(choices: Sequence[str]) -> str:
 
 
 def schema_mistakes(error: ValidationError, data: object) -> list[Mistake]:
-    """One mistake per place; what several branches of one type said there is joined."""
+    """One mistake per place. Messages of several union branches are joined."""
     texts: dict[KeyPath, list[str]] = {}
     for detail in error.errors(include_url=False, include_context=True, include_input=False):
         path = _written(detail, data)
@@ -44,7 +64,7 @@ def schema_mistakes(error: ValidationError, data: object) -> list[Mistake]:
 
 
 def value_at(data: object, path: KeyPath) -> object:
-    """What the file says at `path`, or `None`."""
+    """The value in the file at `path`, or `None`."""
     for part in path:
         data = _child(data, part)
     return data
@@ -59,7 +79,7 @@ def _child(data: object, part: str) -> object:
 
 
 def _written(detail: ErrorDetails, data: object) -> KeyPath:
-    """The part of pydantic's location that stands in the file; the rest names types."""
+    """The part of pydantic's location that exists in the file; the rest are type names."""
     path: KeyPath = ()
     for raw in detail["loc"]:
         part = str(raw)
@@ -81,14 +101,10 @@ def _wording(detail: ErrorDetails, path: KeyPath, data: object) -> str:
         return _unknown_key(path)
     if kind == "missing":
         return "is missing"
-    text = detail["msg"].replace("Input should be", "should be")
-    text = text.replace("a valid tuple", "a list").replace("a valid string", "text")
-    text = text.replace("a valid boolean, unable to interpret input", "true or false")
     if kind == "literal_error":
-        return text + _meant(value_at(data, path), str(detail.get("ctx", {}).get("expected", "")))
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return "should be a section with keys of its own"
-    return text
+        expected = str(detail.get("ctx", {}).get("expected", ""))
+        return _not_a_choice(path[-1], value_at(data, path), expected)
+    return _WORDINGS.get(kind) or detail["msg"].replace("Input should be", "should be")
 
 
 def _unknown_key(path: KeyPath) -> str:
@@ -102,10 +118,14 @@ def _unknown_key(path: KeyPath) -> str:
     return f"unknown key; here belong {', '.join(around)}" if around else "unknown key"
 
 
-def _meant(value: object, expected: str) -> str:
+def _not_a_choice(key: str, value: object, expected: str) -> str:
     choices = [part.strip("' ") for part in expected.replace(" or ", ", ").split(",")]
-    close = nearest(value, choices) if isinstance(value, str) else None
-    return f"; did you mean '{close}'?" if close else ""
+    quotable = isinstance(value, str) and _MAY_BE_QUOTED.fullmatch(value)
+    close = nearest(str(value), choices) if quotable else None
+    if close is None:
+        return f"should be {or_list([repr(choice) for choice in choices])}"
+    article = "an" if key[0] in "aeiou" else "a"
+    return f"'{value}' is not {article} {key}; did you mean '{close}'? ({', '.join(choices)})"
 
 
 def _joined(texts: list[str]) -> str:

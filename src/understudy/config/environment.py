@@ -26,7 +26,7 @@ def read_environment(
     merged = {one.key: one.value for one in written if one.key and one.value}
     merged.update((name, value) for name, value in environ.items() if value)
     odd = tuple(
-        f"{file}:{_line(one)}: is no NAME=value, and left out"
+        f"{file}:{_line(one)}: is not NAME=value; ignored"
         for one in written
         if one.error or (one.key and one.value is None)
     )
@@ -36,17 +36,17 @@ def read_environment(
 def _statements(file: Path) -> list[Binding]:
     try:
         with file.open(encoding="utf-8-sig") as text:
-            # As written: a "$" in a key stays a "$".
+            # No interpolation: a "$" in a key stays a "$".
             return list(parse_stream(text))
     except (FileNotFoundError, IsADirectoryError):
-        # A folder of this name is a virtual environment.
+        # A folder named .env is a virtual environment.
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read ({_reason(error)}).") from None
 
 
 def _line(statement: Binding) -> int:
-    """Counts from 1; a statement takes the empty lines before it along."""
+    """Line number from 1; a statement includes the empty lines before it."""
     text = statement.original.string
     return statement.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 

@@ -22,16 +22,16 @@ _MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A configuration that can be run, secrets included; `repr` leaves them out."""
+    """A valid configuration with its secrets; `repr` leaves them out."""
 
     settings: Settings = field(repr=False)
     path: Path | None
-    """The file it was read from; `None` when built-in defaults and the environment are all."""
+    """The file it was read from; `None` without a file (defaults and environment only)."""
     rev: str
-    """Changes with the file's text; stands in every attempt record."""
+    """Changes with the file's text; part of every attempt record."""
     warnings: tuple[str, ...] = ()
     stamp: Stamp = ()
-    """Of the files as they were read, for `watch_config`."""
+    """Stamp of the files when they were read, for `watch_config`."""
 
 
 class ConfigMistakes(ConfigError):
@@ -51,7 +51,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     """
     if path is None and os.path.lexists(DEFAULT_FILE):
         path = Path(DEFAULT_FILE)
-    # Taken before reading, so that no change is missed.
+    # Read before the file, so that no later change is missed.
     seen = () if path is None else stamp(path)
     text = "" if path is None else _read(path)
     env, odd = read_environment(Path() if path is None else path.parent, environ)
@@ -60,13 +60,13 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 
 
 def parse_config(text: str, env: Mapping[str, str], path: Path | None = None) -> Config:
-    """As `load_config`, of text already read and with `env` as the whole environment."""
+    """Like `load_config`, for text already read, with `env` as the whole environment."""
     file = DEFAULT_FILE if path is None else str(path)
     try:
         document = read_document(text)
     except Unreadable as error:
         raise ConfigMistakes((Mistake((), error.problem, error.line),), file) from None
-    mistakes = [Mistake(key, "stands here a second time", line) for key, line in document.repeated]
+    mistakes = [Mistake(key, "is written twice", line) for key, line in document.repeated]
     settings, found = _validated(document.data)
     mistakes += found
     notes: Iterable[Mistake] = ()
@@ -102,7 +102,7 @@ def _read(path: Path) -> str:
 
 
 def _validated(data: object) -> tuple[Settings | None, list[Mistake]]:
-    """The settings, and the mistakes that were left out of them."""
+    """The settings without the values that have mistakes, and those mistakes."""
     try:
         return Settings.model_validate(data), []
     except ValidationError as error:
@@ -110,7 +110,7 @@ def _validated(data: object) -> tuple[Settings | None, list[Mistake]]:
     for mistake in mistakes:
         data = _without(data, mistake.path)
     try:
-        # The rest is still worth checking: every mistake is reported at once.
+        # The rest is checked too, so that all mistakes are reported at once.
         return Settings.model_validate(data), mistakes
     except ValidationError:
         return None, mistakes
@@ -128,7 +128,7 @@ def _without(data: object, path: KeyPath) -> object:
 
 
 def _follows(mistake: Mistake, found: list[Mistake]) -> bool:
-    """Whether a broken rule may only be the echo of a value that was left out."""
+    """Whether a broken rule may only follow from a value that was left out."""
     return any(mistake.path in (other.path, other.path[:-1]) for other in found)
 
 

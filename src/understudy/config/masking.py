@@ -1,4 +1,4 @@
-"""The configuration as people may see it: everything that could be a secret is masked."""
+"""Masks secrets: in the configuration for display, and in text from servers."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def as_yaml(data: object) -> str:
 
 
 def _masked(name: str, value: object, *, free: bool = False) -> object:
-    """`value` of the key `name`; `free` where the keys are the operator's own words."""
+    """`value` of the key `name`; `free` where the operator chooses the keys."""
     free = free or name in ("extra_body", "provider")
     if name == "extra_headers" and isinstance(value, dict):
         return dict.fromkeys(value, MASK)
@@ -53,7 +53,7 @@ def _without_password(value: str) -> str:
     return re.sub(r"([?&][^=&]*(?:key|token|secret|passw)[^=&]*=)[^&]+", rf"\g<1>{MASK}", value)
 
 
-MOST_CHARS = 300
+MAX_CHARS = 300
 _KEYS = re.compile(
     r"\b(?:sk|pk|rk|cpk|key|hf|gsk|xai)[-_][A-Za-z0-9_\-.]{8,}|\bBearer\s+\S+", re.IGNORECASE
 )
@@ -69,13 +69,13 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
         for secret in known:
             text = text.replace(secret, MASK)
         text = _QUERY.sub(r"\1?…", _KEYS.sub(MASK, text))
-        return text[:MOST_CHARS]
+        return text[:MAX_CHARS]
 
     return scrub
 
 
 def secrets_of(settings: Settings) -> Iterator[str]:
-    """Every secret value, wherever it was read from."""
+    """Every secret value, from the file or the environment."""
     yield from _secret_values(settings)
     for _, server in servers(settings.model):
         yield from server.extra_headers.values()

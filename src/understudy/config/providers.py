@@ -64,7 +64,7 @@ class OpenRouterServer(Server):
     api_key_env: str | None = "OPENROUTER_API_KEY"
     allow_auto_fallback: bool = False
     provider: dict[str, JsonValue] = {}
-    """OpenRouter's provider preferences, sent as they stand."""
+    """OpenRouter's provider preferences, sent unchanged."""
 
 
 class ChutesServer(Server):

@@ -1,4 +1,4 @@
-"""The configuration explained: JSON schema, reference table, and the files a newcomer gets.
+"""Generated explanations of the configuration: JSON schema, reference table, first files.
 
 What each key means is written once, as the comment beside it in `example.yaml`.
 """
@@ -112,6 +112,6 @@ def _above(rows: list[str], line: int) -> str:
 
 @functools.cache
 def _in_examples() -> dict[str, str]:
-    """Keys that stand only in commented examples, with the remark behind them."""
+    """Keys that exist only in commented examples, with the remark behind them."""
     found = re.findall(r"^\s*#\s+(?:- )?(\w+): .*#\s+(.+)$", example_text(), re.MULTILINE)
     return dict(found)

@@ -1,4 +1,4 @@
-"""Which settings only a new process can take over."""
+"""Settings whose changes take effect only after a restart."""
 
 from operator import attrgetter
 
@@ -26,6 +26,6 @@ _FIXED = (
 )
 
 
-def at_next_start(started: Settings, now: Settings) -> list[str]:
-    """The keys that differ from what this process was started with, and cannot be in force."""
+def restart_required(started: Settings, now: Settings) -> list[str]:
+    """The keys that changed since the process started and need a restart."""
     return [key for key in _FIXED if attrgetter(key)(started) != attrgetter(key)(now)]

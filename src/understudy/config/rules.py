@@ -1,4 +1,4 @@
-"""What must hold between keys, beyond the type of each."""
+"""Rules between keys, beyond the type of each key."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ def broken_rules(settings: Settings) -> Iterator[Mistake]:
 
 
 def conflicts(settings: Settings) -> Iterator[Mistake]:
-    """What is allowed but does not work as one may think."""
+    """Combinations that are allowed but do not do what they seem to."""
     model = settings.model
     for path, server in servers(model):
         if server.answers_in_one_piece and server.enabled and not server.total_timeout_seconds:
@@ -38,7 +38,7 @@ def conflicts(settings: Settings) -> Iterator[Mistake]:
 
 
 def _never_used_up(path: KeyPath, server: Server, commit_s: float) -> Iterator[Mistake]:
-    """Only of numbers that the operator wrote."""
+    """Checks only numbers that the operator wrote."""
     written = server.timeout_seconds if "timeout_seconds" in server.model_fields_set else None
     if written is not None and written > commit_s:
         yield Mistake(
@@ -82,7 +82,7 @@ def _order_names_exist(settings: Settings) -> Iterator[Mistake]:
                     else f"no provider of this name; there are {or_list(known)}",
                 )
             elif entry in order[:index]:
-                yield Mistake((*path, str(index)), f"'{entry}' stands here twice")
+                yield Mistake((*path, str(index)), f"'{entry}' is listed twice")
 
 
 def _order_is_not_empty(settings: Settings) -> Iterator[Mistake]:
@@ -94,7 +94,7 @@ def _server_names_are_usable(settings: Settings) -> Iterator[Mistake]:
     for name in settings.model.servers:
         path = ("model", "servers", name)
         if name in BUILT_IN:
-            yield Mistake(path, "this name is taken; choose another one")
+            yield Mistake(path, "this name is reserved; choose another one")
         elif not _SERVER_NAME.fullmatch(name):
             yield Mistake(path, "a name is made of letters, digits, '-', '_' and '.'")
 
@@ -124,7 +124,7 @@ def _is_address(url: str) -> bool:
         return False
     try:
         parts = urlsplit(url)
-        # Asking for the port is what checks it.
+        # Reading the port validates it.
         host, port = parts.hostname, parts.port
     except ValueError:
         return False
@@ -136,17 +136,17 @@ def _headers_can_be_sent(settings: Settings) -> Iterator[Mistake]:
         for name, value in server.extra_headers.items():
             here = (*path, "extra_headers", name)
             if not _HEADER_NAME.fullmatch(name):
-                yield Mistake(here, "is no name of a header")
+                yield Mistake(here, "is not a valid header name")
             elif _LINE_BREAK.search(value):
-                yield Mistake(here, "holds a line break, which no header can")
+                yield Mistake(here, "contains a line break, which a header cannot")
 
 
 def _keys_can_be_sent(settings: Settings) -> Iterator[Mistake]:
     for path, server in servers(settings.model):
         if server.api_key and _LINE_BREAK.search(server.api_key.get_secret_value()):
-            said = "holds a line break; is a closing quote missing?"
+            problem = "contains a line break; is a closing quote missing?"
             source = server.api_key_env
-            yield Mistake((*path, "api_key"), f"{source} {said}" if source else said)
+            yield Mistake((*path, "api_key"), f"{source} {problem}" if source else problem)
 
 
 def _deadlines_nest(settings: Settings) -> Iterator[Mistake]:
@@ -158,7 +158,7 @@ def _deadlines_nest(settings: Settings) -> Iterator[Mistake]:
         )
 
 
-def _open_doors_have_locks(settings: Settings) -> Iterator[Mistake]:
+def _reachable_listeners_need_credentials(settings: Settings) -> Iterator[Mistake]:
     web, gateway = settings.web, settings.gateway
     if web.enabled and web.token is None and not is_loopback(web.host):
         yield Mistake(
@@ -181,7 +181,7 @@ def _gateway_keys_have_one_source(settings: Settings) -> Iterator[Mistake]:
         elif key.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", key.sha256):
             yield Mistake((*path, "sha256"), "should be the 64 digits of `understudy gateway key`")
         elif key.key is not None and not key.key.get_secret_value().strip():
-            yield Mistake(path, "is empty, and would let in whoever has no key at all")
+            yield Mistake(path, "is empty, which would admit clients without any key")
 
 
 _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
@@ -194,6 +194,6 @@ _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _headers_can_be_sent,
     _keys_can_be_sent,
     _deadlines_nest,
-    _open_doors_have_locks,
+    _reachable_listeners_need_credentials,
     _gateway_keys_have_one_source,
 )

@@ -1,4 +1,4 @@
-"""Which keys the configuration knows, by path: for suggestions, the reference and its check."""
+"""The configuration's keys by path, for suggestions and the reference."""
 
 from collections.abc import Iterator, Mapping
 from types import UnionType
@@ -11,7 +11,7 @@ from understudy.config.settings import Settings
 from understudy.config.yaml_document import KeyPath
 
 ANY = "*"
-"""Stands in a path for a name the operator chooses, or for an index."""
+"""Placeholder in a path for a name that the operator chooses, or for an index."""
 
 
 def known_keys(section: type[BaseModel] = Settings, at: KeyPath = ()) -> Iterator[KeyPath]:
@@ -25,8 +25,10 @@ def known_keys(section: type[BaseModel] = Settings, at: KeyPath = ()) -> Iterato
 
 
 def section_at(path: KeyPath) -> type[BaseModel] | None:
-    """The section at `path`, where names the operator chose may stand for `ANY`; a key that
-    holds many sections counts as no section itself."""
+    """The section at `path`, in which an operator's name matches `ANY`.
+
+    `None` for a key that holds many sections.
+    """
     section: type[BaseModel] | None = Settings
     many = False
     for part in path:
@@ -40,13 +42,13 @@ def section_at(path: KeyPath) -> type[BaseModel] | None:
 
 
 def siblings(path: KeyPath) -> tuple[str, ...]:
-    """The keys that may stand where the last part of `path` stands."""
+    """The keys that are valid in place of the last part of `path`."""
     section = section_at(path[:-1])
     return () if section is None else tuple(section.model_fields)
 
 
 def field_at(path: KeyPath) -> FieldInfo:
-    """The field a path of `known_keys` speaks of."""
+    """The field at a path of `known_keys`."""
     section = section_at(path[:-1])
     assert section is not None
     return section.model_fields[path[-1]]

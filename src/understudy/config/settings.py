@@ -184,9 +184,9 @@ class Gateway(Section):
     cors_origins: Names = ()
     max_body_bytes: Annotated[int, Field(ge=1024)] = 33_554_432
     max_held_bytes: Annotated[int, Field(ge=1024)] = 268_435_456
-    """Of the bodies of all requests that are being answered; more are told to come back."""
+    """Limit on the bodies of all running requests together; further ones get 429."""
     max_requests: Annotated[int, Field(ge=1)] = 2500
-    """How many are answered at the same time; more are told to come back."""
+    """Requests that run at the same time; further ones get 429."""
     degrade_images: bool = False
 
 

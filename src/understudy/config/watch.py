@@ -1,17 +1,17 @@
-"""Tells when the configuration or its `.env` was saved."""
+"""Watches the configuration and its `.env` for changes."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-_LOOK_EVERY_MS = 2000
-"""Beside being told: some file systems tell nothing."""
+_POLL_MS = 2000
+"""Polling beside notifications: some file systems send none."""
 
 
 Stamp = tuple[int, ...]
 
 
 def stamp(path: Path) -> Stamp:
-    """Differs when `path` or the `.env` beside it was saved."""
+    """A value that changes when `path` or the `.env` beside it is saved."""
     return (*_of(path), *_of(path.parent / ".env"))
 
 
@@ -26,7 +26,7 @@ def _of(path: Path) -> Stamp:
 async def watch_config(path: Path, known: Stamp) -> AsyncGenerator[None]:
     """Yield once for each change since the files had the stamp `known`.
 
-    Looks at the folder: editors replace a file instead of writing into it.
+    Watches the folder: editors replace a file instead of writing into it.
     """
     from watchfiles import awatch
 
@@ -36,7 +36,7 @@ async def watch_config(path: Path, known: Stamp) -> AsyncGenerator[None]:
         watch_filter=lambda _change, changed: Path(changed).name in (path.name, ".env"),
         recursive=False,
         debounce=200,
-        rust_timeout=_LOOK_EVERY_MS,
+        rust_timeout=_POLL_MS,
         yield_on_timeout=True,
     ):
         now = stamp(path)

@@ -1,4 +1,4 @@
-"""A YAML file as plain data, together with the line each key stands on."""
+"""A YAML file as plain data, with the line number of each key."""
 
 import re
 import warnings
@@ -15,19 +15,25 @@ _MAX_KEYS = 20_000
 _MAX_DEPTH = 40
 _HALF = re.compile("[\ud800-\udfff]")
 _MERGE = "tag:yaml.org,2002:merge"
+_UNCLOSED = {
+    "flow sequence": "the list opened with `[`",
+    "flow mapping": "the section opened with `{`",
+    "quoted scalar": "the quote opened",
+}
+"""What the parser was reading when it failed, in the words of a person who writes the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     data: object = field(default_factory=dict)
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
-    """Counts from 1. Items of lists are keyed by their index."""
+    """Line numbers from 1. List items are keyed by their index."""
     repeated: tuple[tuple[KeyPath, int], ...] = ()
     """Keys written a second time, with the line of the second."""
 
 
 class Unreadable(Exception):
-    """The text is no YAML that a configuration could be written in. Never quotes the text."""
+    """The text is not YAML, or not a configuration. The message never quotes the text."""
 
     def __init__(self, problem: str, line: int | None = None) -> None:
         super().__init__(problem)
@@ -41,7 +47,7 @@ def read_document(text: str) -> Document:
     yaml.allow_duplicate_keys = True
     try:
         with warnings.catch_warnings():
-            # An anchor may be used again; the library would print a warning past our log.
+            # An anchor may be reused; the library would print a warning that bypasses the log.
             warnings.simplefilter("ignore", ReusedAnchorWarning)
             root = yaml.compose(text)
         if root is None:
@@ -56,7 +62,7 @@ def read_document(text: str) -> Document:
     except RecursionError:
         raise Unreadable("nested too deeply") from None
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError):
-        # What the library lets through of scalars that only look like numbers or dates.
+        # Scalars that look like numbers or dates raise these inside the library.
         raise Unreadable("a value that YAML cannot read; put it in quotes") from None
 
 
@@ -64,7 +70,11 @@ def _problem(error: MarkedYAMLError) -> str:
     problem = str(error.problem or "not valid YAML")
     if "'\\t'" in problem:
         return "indented with a tab; YAML wants spaces"
-    # What stands in quotes comes from the file and may be a secret.
+    opened = error.context_mark.line + 1 if error.context_mark else None
+    for context, wording in _UNCLOSED.items():
+        if context in str(error.context or "") and opened is not None:
+            return f"{wording} on line {opened} is not closed"
+    # Quoted parts come from the file and may be secrets.
     return re.sub(r"'[^']{3,}'", "'…'", problem)
 
 
@@ -78,18 +88,21 @@ def _positions(root: Node) -> tuple[dict[KeyPath, int], tuple[tuple[KeyPath, int
         own: set[KeyPath] = set()
         for child, line, below, is_merge in _children(path, node):
             seen += 1
-            # Aliases of aliases can stand for more keys than there is memory.
+            # Nested aliases can expand to more keys than memory holds.
             if seen > _MAX_KEYS or len(path) > _MAX_DEPTH:
                 raise Unreadable("more keys than a configuration can have", line)
             if isinstance(below, ScalarNode) and _HALF.search(below.value):
-                raise Unreadable("half a character; write it out instead of as \\u", line)
+                raise Unreadable(
+                    "half a character (a lone surrogate); write the character itself",
+                    line,
+                )
             waiting.append((child, below, merged or is_merge))
             if is_merge:
                 continue
             if child in own:
                 repeated.append((child, line))
             own.add(child)
-            # What a mapping writes itself wins over what it merges in.
+            # A key of the mapping itself overrides a merged key.
             if not merged or child not in lines:
                 lines[child] = line
     return lines, tuple(repeated)

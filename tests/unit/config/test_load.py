@@ -139,8 +139,8 @@ vison: {}
         (6, "model.openrouter.timeout_seconds: should be greater than 0"),
         (
             8,
-            "model.local.engine: should be 'koboldcpp', 'llama.cpp' or 'textgen-webui'; "
-            "did you mean 'llama.cpp'?",
+            "model.local.engine: 'lama.cpp' is not an engine; did you mean 'llama.cpp'? "
+            "(koboldcpp, llama.cpp, textgen-webui)",
         ),
         (9, "model.local.vision: should be 'auto' or true or false"),
         (10, "vison: unknown key; did you mean 'vision'?"),
@@ -152,28 +152,28 @@ vison: {}
     [
         ("a: [1,", 1, "expected the node content"),
         ("model:\n\tlocal: 1", 2, "a tab"),
-        ("web:\n  port: 1\n  port: 2", 3, "second time"),
+        ("web:\n  port: 1\n  port: 2", 3, "is written twice"),
         ("model: [1]", 1, "a section with keys of its own"),
         ("- a", None, "a section with keys of its own"),
         ("web: {host: 0.0.0.0}", 1, "set web.token"),
         ("gateway: {enabled: true, host: '::'}", 1, "add gateway.keys"),
-        ("model: {servers: {auto: {base_url: 'http://x'}}}", 1, "this name is taken"),
+        ("model: {servers: {auto: {base_url: 'http://x'}}}", 1, "this name is reserved"),
         ("model: {servers: {gpu: {engine: llama.cpp}}}", 1, "needs a base_url"),
         ("model: {local: {base_url: 'localhost:5001'}}", 1, "should look like http://"),
         ("model: {local: {base_url: 'http://[::1'}}", 1, "should look like http://"),
         ("model: {local: {base_url: 'http://h:99999'}}", 1, "should look like http://"),
         ("model: {local: {base_url: 'http://:5001'}}", 1, "should look like http://"),
-        ('model: {local: {extra_headers: {X-Who: "a\\nb"}}}', 1, "holds a line break"),
-        ("model: {local: {extra_headers: {X Who: a}}}", 1, "no name of a header"),
-        ('model: {local: {api_key: "a\\nb"}}', 1, "api_key: holds a line break"),
+        ('model: {local: {extra_headers: {X-Who: "a\\nb"}}}', 1, "contains a line break"),
+        ("model: {local: {extra_headers: {X Who: a}}}", 1, "not a valid header name"),
+        ('model: {local: {api_key: "a\\nb"}}', 1, "api_key: contains a line break"),
         ("model: {deadline: {commit_seconds: 60, total_seconds: 30}}", 1, "is longer than"),
         ("model: {provider_order: []}", 1, "at least one"),
         ("model: {provider_order: [local, local]}", 1, "twice"),
         ("gateway: {keys: [{name: x}]}", 1, "exactly one of"),
         ("gateway: {keys: [{name: x, sha256: abc}]}", 1, "64 digits"),
         ("gateway: {keys: [{}]}", 1, "is missing"),
-        ("gateway: {keys: ['']}", 1, "whoever has no key"),
-        ("gateway: {keys: [{name: x, key: ' '}]}", 1, "whoever has no key"),
+        ("gateway: {keys: ['']}", 1, "clients without any key"),
+        ("gateway: {keys: [{name: x, key: ' '}]}", 1, "clients without any key"),
         ("logging: {level: 2026-13-45}", None, "put it in quotes"),
         ("a: &a [*a]", 1, "more keys"),
         ('persona: {name: "\\ud83d\\ude00"}', 1, "half a character"),
@@ -287,7 +287,7 @@ def test_a_file_saved_with_a_byte_order_mark_loads(tmp_path: Path) -> None:
 def test_a_key_over_two_lines_is_told_by_the_name_of_its_variable_and_never_shown() -> None:
     [(_, said)] = mistakes_of("", OPENROUTER_API_KEY="sk-one\nDISCORD_TOKEN=two")
 
-    assert "OPENROUTER_API_KEY holds a line break" in said
+    assert "OPENROUTER_API_KEY contains a line break" in said
     assert "sk-one" not in said
 
 
@@ -301,8 +301,8 @@ def test_lines_of_the_env_file_that_set_nothing_are_told_by_number_and_never_sho
 
     file = tmp_path / ".env"
     assert config.warnings == (
-        f"{file}:3: is no NAME=value, and left out",
-        f"{file}:4: is no NAME=value, and left out",
+        f"{file}:3: is not NAME=value; ignored",
+        f"{file}:4: is not NAME=value; ignored",
     )
     assert config.settings.model.chutes.api_key is not None
 
@@ -314,7 +314,46 @@ def test_a_virtual_environment_named_like_the_env_file_is_let_be(tmp_path: Path)
     assert load_config(tmp_path / "config.yaml", {}).warnings == ()
 
 
-def test_mistakes_speak_of_lists_and_text_and_not_of_tuples() -> None:
+def test_mistakes_name_lists_and_text_instead_of_tuples() -> None:
     texts = [text for _, text in mistakes_of("gateway: {keys: {}}\npersona: {name: [a]}")]
 
-    assert texts == ["gateway.keys: should be a list", "persona.name: should be text"]
+    assert texts == [
+        "gateway.keys: should be a list, such as [a, b]",
+        "persona.name: should be text",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "wording"),
+    [
+        ("web:\n  allowed_hosts: [a, b\ndiscord:\n  enabled: true", 2, "opened with `[`"),
+        ("model: {local: {enabled: true\nweb: {}", 1, "opened with `{`"),
+        ('persona:\n  name: "Ann\nweb: {}\n', 2, "the quote opened"),
+    ],
+)
+def test_an_unclosed_bracket_or_quote_is_named_with_the_line_it_was_opened_on(
+    text: str, line: int, wording: str
+) -> None:
+    [(_, problem)] = mistakes_of(text)
+
+    assert wording in problem
+    assert f"on line {line} is not closed" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "wording"),
+    [
+        ("web: {port: eight}", "should be a whole number, such as 8"),
+        ("web: {port: 8.5}", "should be a whole number, such as 8"),
+        ("model: {local: {timeout_seconds: soon}}", "should be a number, such as 8"),
+        ("web: {enabled: perhaps}", "should be true or false"),
+        ("model: {local: {engine: [a]}}", "should be 'koboldcpp', 'llama.cpp' or 'textgen-webui'"),
+        ("model: {local: {engine: sk-abcdefghijklmnopqrstuvwxyz}}", "should be 'koboldcpp'"),
+        ("web: 5", "should be a section"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_answered_with_what_to_write(text: str, wording: str) -> None:
+    [(_, problem)] = mistakes_of(text)
+
+    assert wording in problem
+    assert "sk-abc" not in problem

@@ -1,6 +1,6 @@
 import pytest
 
-from understudy.config.restart_required import at_next_start
+from understudy.config.restart_required import restart_required
 from understudy.config.settings import Settings
 
 STARTED = Settings()
@@ -21,8 +21,8 @@ STARTED = Settings()
 def test_what_waits_for_the_next_start_is_named(section: str, key: str, value: object) -> None:
     now = Settings.model_validate({section: {key: value}})
 
-    assert at_next_start(STARTED, now) == [f"{section}.{key}"]
-    assert at_next_start(now, now) == []
+    assert restart_required(STARTED, now) == [f"{section}.{key}"]
+    assert restart_required(now, now) == []
 
 
 def test_what_is_in_force_at_once_is_not_named() -> None:
@@ -36,4 +36,4 @@ def test_what_is_in_force_at_once_is_not_named() -> None:
         }
     )
 
-    assert at_next_start(STARTED, now) == []
+    assert restart_required(STARTED, now) == []
