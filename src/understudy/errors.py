@@ -1,17 +1,18 @@
 """Every exception of the program, grouped by what a caller does about it.
 
 UnderstudyError
-├── ConfigError            tell the operator what to write instead; exit code 2
+├── ConfigError            show the operator what to write instead; exit code 2
 ├── StorageError           the database cannot be read or written; nothing was lost silently
-├── RequestRefused         a gateway client is told in its own protocol what to change
-├── ImageRefused           leave the image out, tell the person once
+├── PersonaError           a card, persona or lorebook file cannot be used; say why
+├── RequestRefused         answer the gateway client in its own protocol with what to change
+├── ImageRefused           leave the image out, inform the person once
 ├── WorkerKilled           the input costs too much: treat it as hostile, do without it
-├── WorkFailed             risky work raised: as the same error in this process
-├── Undeliverable          the platform takes no reply here: give that reply up
+├── WorkFailed             work in a child process raised: treat it as the same error here
+├── Undeliverable          the platform accepts no reply here: give that reply up
 └── ProviderError          one attempt failed; the router decides by `error_class` alone
     ├── Unreachable        no server there, or it is too slow or broken: try the next
-    ├── RateLimited        it is busy with or tired of us: hold it, try the next
-    ├── Denied             key, credit or model: park it, tell the operator, try the next
+    ├── RateLimited        the server limits our requests: cooldown, try the next
+    ├── Denied             key, credit or model: cooldown, alert the operator, try the next
     ├── Rejected           this request is wrong for this model: never resend it there
     └── BadReply           it answered, but not with a reply: try the next
 """
@@ -22,7 +23,7 @@ import msgspec
 
 
 class ErrorClass(StrEnum):
-    """What went wrong with an attempt: `error_class` in records, logs and metrics."""
+    """Why an attempt failed: `error_class` in records, logs and metrics."""
 
     CONNECT_REFUSED = "connect_refused"
     DNS = "dns"
@@ -60,7 +61,7 @@ class ErrorClass(StrEnum):
 
 
 class HoldScope(StrEnum):
-    """What a failure speaks of, and so what a cooldown leaves out."""
+    """What a failure concerns, and so what its cooldown excludes."""
 
     ENDPOINT = "E"
     KEY = "K"
@@ -83,14 +84,14 @@ class StorageError(UnderstudyError):
 
 
 class PersonaError(UnderstudyError):
-    """A card, persona or lorebook file cannot be used; the text is fit for whoever sent it."""
+    """A card, persona or lorebook file cannot be used; the text may be shown to its sender."""
 
 
 class ImageRefusal(StrEnum):
     """Why an image was left out: `reason` in the log event."""
 
     ADDRESS = "address"
-    """It lies at an address that is not public, or on an unusual port."""
+    """Its address is not public, or its port is unusual."""
     UNREACHABLE = "unreachable"
     TIMEOUT = "timeout"
     TOO_MANY_BYTES = "too_many_bytes"
@@ -194,11 +195,11 @@ class RateLimited(ProviderError):
 
 
 class Denied(ProviderError):
-    """Key, credit or model: only the operator can mend it."""
+    """Key, credit or model: only the operator can fix it."""
 
 
 class Rejected(ProviderError):
-    """This request cannot be served by this model as it stands."""
+    """This model cannot serve this request unchanged."""
 
 
 class BadReply(ProviderError):

@@ -23,12 +23,16 @@ def ask(
     """Ask for one reply and print it. Exit code 3 when no provider could answer."""
     from understudy.cli.one_shot import EXIT_OFFLINE, as_row, ask_once, image_file
 
-    said = sys.stdin.buffer.read().decode("utf-8", "replace") if text == "-" else text
-    if not said.strip() and not image:
-        raise typer.BadParameter("is empty; what shall be asked?", param_hint="text")
+    question = sys.stdin.buffer.read().decode("utf-8", "replace") if text == "-" else text
+    if not question.strip() and not image:
+        raise typer.BadParameter(
+            "is empty: give a text, or - to read it from standard input", param_hint="text"
+        )
     loaded = load(config)
     logs = logs_for(loaded, verbose=verbose, in_dialogue=True)
-    answer = asyncio.run(ask_once(loaded, logs, said, [image_file(path) for path in image or ()]))
+    answer = asyncio.run(
+        ask_once(loaded, logs, question, [image_file(path) for path in image or ()])
+    )
     typer.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else answer.text)
     if answer.offline:
         raise typer.Exit(EXIT_OFFLINE)

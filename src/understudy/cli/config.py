@@ -16,21 +16,21 @@ def config() -> None:
 
 @app.command()
 def check(config: ConfigFile = None) -> None:
-    """Say whether the configuration can be used; every mistake with its line."""
+    """Check the configuration; list every mistake with its line."""
     loaded = load(config)
-    typer.echo(f"{loaded.path} is fine." if loaded.path else "No config.yaml: defaults apply.")
+    typer.echo(f"{loaded.path} is valid." if loaded.path else "No config.yaml: defaults apply.")
 
 
 @app.command()
 def show(config: ConfigFile = None) -> None:
-    """Print what is in force: every setting, secrets masked, and how waiting is shared out."""
+    """Print every setting in force, secrets masked, and how long each server is waited for."""
     from understudy.config.masking import as_yaml, masked
     from understudy.routing.candidates import waiting_split
 
     settings = load(config).settings
     typer.echo(as_yaml(masked(settings)), nl=False)
-    typer.echo("\n# How long each candidate may stay silent before the next one is tried,")
-    typer.echo("# if all those before it have used up their time:")
+    typer.echo("\n# Seconds that each candidate may stay silent before the next one is tried,")
+    typer.echo("# if all earlier ones have used up their time:")
     for line in waiting_split(settings.model):
         typer.echo(f"#   {line}")
 
@@ -53,7 +53,7 @@ def example() -> None:
 
 @app.command()
 def reference() -> None:
-    """Print the same as a page of documentation."""
+    """Print the documentation of every setting as Markdown."""
     from understudy.config.reference import reference_markdown
 
     typer.echo(reference_markdown(), nl=False)

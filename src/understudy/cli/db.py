@@ -17,18 +17,18 @@ def db() -> None:
 
 @app.command()
 def check(config: ConfigFile = None) -> None:
-    """Read the whole database and say whether it is sound. Exit code 1 when it is not."""
-    from understudy.storage.maintenance import check as look
+    """Check the whole database. Exit code 1 when it is damaged."""
+    from understudy.storage.maintenance import check as check_database
 
     path = _path(config)
-    health = look(path)
+    health = check_database(path)
     for name, count in health.rows.items():
         typer.echo(f"{name:<12} {count:>9,}")
     for problem in health.problems:
         typer.echo(f"problem: {problem}", err=True)
     if health.problems:
         raise typer.Exit(1)
-    typer.echo(f"{path} is sound, {health.size / 1e6:.1f} MB.")
+    typer.echo(f"{path} is intact, {health.size / 1e6:.1f} MB.")
 
 
 @app.command()
@@ -42,7 +42,7 @@ def backup(
     path = _path(config)
     back_up(path, to)
     typer.echo(
-        f"{path} is in {to}. To restore it, stop the bot and copy it back over {path}, "
+        f"Copied {path} to {to}. To restore it, stop the bot and copy it back over {path}, "
         f"with {path.name}-wal and {path.name}-shm removed."
     )
 

@@ -21,7 +21,7 @@ def demo(
         str | None, typer.Option(help="Say this, print the reply and its route, and exit.")
     ] = None,
     port: Annotated[
-        int, typer.Option(help="Where the page is; 0 takes a free port.", min=0, max=65_535)
+        int, typer.Option(help="The page's port; 0 picks a free one.", min=0, max=65_535)
     ] = 8005,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,  # noqa: FBT002
     verbose: Verbose = False,  # noqa: FBT002
@@ -67,26 +67,26 @@ async def _show(port: int, *, verbose: bool, browser: bool) -> None:
                 "  rehearsal-c  works\n"
                 f"\nTalk to the bot at    {everything.web.url}\n"
                 f"Watch the servers at  {everything.web.login}  (this link works once)\n"
-                "\nCtrl-C ends it."
+                "\nPress Ctrl-C to stop."
             )
             if browser:
                 await asyncio.to_thread(webbrowser.open, everything.web.url)
             await until_told_to_stop()
 
 
-ACTS = (("rehearsal-a", "e429", 0.0), ("rehearsal-b", "cut", 0.15), ("rehearsal-c", "ok", 0.04))
-"""Name, part, and seconds per word: what breaks off is slow enough to be seen before it goes."""
+SERVERS = (("rehearsal-a", "e429", 0.0), ("rehearsal-b", "cut", 0.15), ("rehearsal-c", "ok", 0.04))
+"""Name, fault, and seconds per word: the broken-off reply is slow enough to be visible."""
 
 
 @asynccontextmanager
 async def rehearsal_setup(*, port: int) -> AsyncGenerator[Config]:
-    """Servers that live as long as this context; what the bot keeps is thrown away after it."""
+    """Stand-in servers that run within this context, with a database that is deleted after it."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-demo-")))
         servers: dict[str, object] = {}
-        for name, part, pause_s in ACTS:
+        for name, fault, pause_s in SERVERS:
             cast = Cast(word_pause_s=pause_s)
-            server = await stack.enter_async_context(RehearsalServer(part, cast=cast))
+            server = await stack.enter_async_context(RehearsalServer(fault, cast=cast))
             servers[name] = {"engine": "openai", "base_url": server.base_url}
         text = as_yaml(
             {

@@ -13,7 +13,7 @@ def gateway() -> None:
 
 
 @app.command()
-def key(name: str = typer.Argument("mine", help="What to call it in logs and limits.")) -> None:
+def key(name: str = typer.Argument("mine", help="Its name in logs and limits.")) -> None:
     """Make a key, show it once, and print its entry for the configuration."""
     from understudy.gateway.auth import make_key
 

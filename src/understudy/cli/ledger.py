@@ -1,4 +1,4 @@
-"""Reading the ledger from the command line, beside a running bot or without one."""
+"""Opens the usage ledger for commands, whether or not a bot is running."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,13 +15,13 @@ EXIT_NOTHING = 1
 
 @asynccontextmanager
 async def reading_ledger(config: "Config") -> "AsyncGenerator[Ledger]":
-    """The ledger of this configuration; exits with a word where there is none yet."""
+    """The ledger of this configuration; exits with a message where there is none yet."""
     from understudy.storage.database import Database, database_path
     from understudy.storage.ledger import Ledger
 
     path = database_path(config.settings.storage.url)
     if not path.exists():
-        typer.echo(f"There is no {path} yet: it is made by `understudy run`.", err=True)
+        typer.echo(f"There is no {path} yet: `understudy run` creates it.", err=True)
         raise typer.Exit(EXIT_NOTHING)
     database = await Database.open(path)
     try:

@@ -1,4 +1,4 @@
-"""`understudy lore`: try out which facts a text brings up."""
+"""`understudy lore`: test which lorebook entries a text activates."""
 
 import json
 from datetime import UTC, datetime
@@ -14,20 +14,22 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def lore() -> None:
-    """Try out lorebooks."""
+    """Test lorebooks."""
 
 
 @app.command("test")
 def try_out(  # noqa: PLR0913 - the options of a command
-    text: Annotated[str, typer.Argument(help="What somebody says.")],
-    persona: Annotated[str | None, typer.Option(help="As which persona.")] = None,
-    channel: Annotated[str, typer.Option(help="In which channel, by id.")] = "",
-    server: Annotated[str, typer.Option(help="On which server, by id.")] = "",
-    context: Annotated[int | None, typer.Option(help="For a model with so many tokens.")] = None,
+    text: Annotated[str, typer.Argument(help="The message to test.")],
+    persona: Annotated[str | None, typer.Option(help="The persona to use.")] = None,
+    channel: Annotated[str, typer.Option(help="The channel's id.")] = "",
+    server: Annotated[str, typer.Option(help="The server's id.")] = "",
+    context: Annotated[
+        int | None, typer.Option(help="The model's context length in tokens.")
+    ] = None,
     as_json: AsJson = False,  # noqa: FBT002
     config: ConfigFile = None,
 ) -> None:
-    """Show which entries a text brings up, which not and why, and the prompt it ends in."""
+    """Show which entries a text activates, which not and why, and the resulting prompt."""
     from understudy.conversation.messages import Place
     from understudy.conversation.personas.folder import load_library
     from understudy.conversation.personas.registry import Personas

@@ -1,4 +1,4 @@
-"""One question to a bot that forgets it: what `ask` and `demo --say` do."""
+"""One question to a bot without a database: `ask` and `demo --say`."""
 
 import asyncio
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from understudy.app.bot import answering, open_forgetful_bot
 from understudy.config.load import Config
+from understudy.config.settings import Settings
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import new_id
 from understudy.errors import ImageRefusal, ImageRefused
@@ -17,6 +18,7 @@ from understudy.platforms.terminal import PLATFORM, message
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 EXIT_OFFLINE = 3
+_NOT_USABLE = "No model server is usable. Run `understudy doctor`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,47 +30,48 @@ class OneShotReply:
 
 
 class _HeldDelivery:
-    """Shows nothing before the end, so that any failure before it stays invisible."""
+    """Holds the text until the reply ends, so that earlier failures stay invisible."""
 
     def __init__(self, answer: asyncio.Future[OneShotReply]) -> None:
         self._answer = answer
-        self._said: OneShotReply | None = None
+        self._reply: OneShotReply | None = None
 
     async def earlier(self) -> tuple[str, ...]:
-        """Nothing outlives the question."""
+        """Nothing is stored, so there are no earlier parts."""
         return ()
 
     def shown(self) -> bool:
         return False
 
     async def write(self, text: str) -> None:
-        """The whole text comes with the end."""
+        """The whole text comes with `finish`."""
 
     async def finish(self, reply: Reply) -> tuple[str, ...]:
-        self._said = OneShotReply(reply.text, reply.record, offline=False)
+        self._reply = OneShotReply(reply.text, reply.record, offline=False)
         return (reply.id,)
 
     async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
-        self._said = OneShotReply(notice.text, notice.record, offline=True)
+        self._reply = OneShotReply(notice.text, notice.record, offline=True)
         return (notice.reply_id,)
 
     async def withdraw(self) -> None:
-        """Nobody stops or deletes a question here."""
+        """A question cannot be stopped or deleted here."""
 
     async def aclose(self) -> None:
         if self._answer.done():
-            # Whoever asked has gone.
+            # The caller was cancelled.
             return
-        if self._said is None:
+        if self._reply is None:
             self._answer.cancel()
         else:
-            self._answer.set_result(self._said)
+            self._answer.set_result(self._reply)
 
 
 async def ask_once(
     config: Config, logs: Logs, text: str, images: Sequence[ImageSource] = ()
 ) -> OneShotReply:
-    """The bot's answer to `text`, out of any conversation. Raises ConfigError."""
+    """The bot's answer to `text`, outside any conversation. Raises ConfigError."""
+    config = replace(config, settings=_for_operator(config.settings))
     async with open_forgetful_bot(config, logs) as bot:
         answer: asyncio.Future[OneShotReply] = asyncio.get_running_loop().create_future()
 
@@ -77,14 +80,22 @@ async def ask_once(
 
         bot.messages.register(PLATFORM, open_delivery)
         async with answering(bot, grace_s=0):
-            # A byte of the command line that is no text comes as half a character.
-            said = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            refs, notes = await bot.sight.take(images, said)
+            # A command-line byte that is not UTF-8 arrives as a lone surrogate.
+            question = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            refs, notes = await bot.sight.take(images, question)
             for note in notes:
                 sys.stderr.write(f"{note}\n")
-            asked = message(said, new_id(), channel=new_id())
+            asked = message(question, new_id(), channel=new_id())
             await bot.messages.receive(replace(asked, images=refs))
             return await answer
+
+
+def _for_operator(settings: Settings) -> Settings:
+    """Advice instead of an apology: the person who runs `ask` is usually the operator."""
+    if "config" in settings.offline.model_fields_set:
+        return settings
+    offline = settings.offline.model_copy(update={"config": _NOT_USABLE})
+    return settings.model_copy(update={"offline": offline})
 
 
 def image_file(path: Path) -> ImageSource:

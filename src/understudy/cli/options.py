@@ -1,4 +1,4 @@
-"""Options that commands share, and how a command begins."""
+"""Options that commands share; loading the configuration and setting up logs."""
 
 import os
 import sys
@@ -30,8 +30,8 @@ def load(path: Path | None) -> "Config":
 
 
 def logs_for(config: "Config", *, verbose: bool, in_dialogue: bool) -> "Logs":
-    """Set up logging. Where a person reads the replies on a terminal, only warnings come between
-    them, unless they asked for more."""
+    """Set up logging. In a dialogue on a terminal only warnings are shown between the replies,
+    unless `verbose`."""
     from understudy.observability.logs import Logs
 
     logging = config.settings.logging

@@ -22,15 +22,17 @@ def persona() -> None:
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="A card: PNG, JSON, CHARX or YAML.")],
-    key: Annotated[str | None, typer.Option("--as", help="What to call it.")] = None,
+    key: Annotated[str | None, typer.Option("--as", help="The key to store it under.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Take a character card into the personas folder; a running bot sees it at once."""
+    """Import a character card into the personas folder; a running bot reloads it at once."""
     from understudy.conversation.personas.importing import import_card
 
     imported = import_card(_read(file), _folder(load(config)), key=key)
-    typer.echo(f"{imported.file.card.name} is persona {imported.key!r} now ({imported.path}).")
-    _tell(imported.file.card)
+    typer.echo(
+        f"{imported.file.card.name} was imported as persona {imported.key!r} ({imported.path})."
+    )
+    _describe(imported.file.card)
 
 
 @app.command()
@@ -39,7 +41,7 @@ def export(
     to: Annotated[Path, typer.Argument(help="A file ending in .png, .json or .charx.")],
     config: ConfigFile = None,
 ) -> None:
-    """Write a persona's card to a file, with everything in it that came with it."""
+    """Write a persona's card to a file, with every field of the original."""
     from understudy.conversation.personas.importing import export_card
     from understudy.errors import PersonaError
 
@@ -49,12 +51,12 @@ def export(
         there = ", ".join(sorted({p.stem for p in folder.glob("*.*")})) or "none"
         raise PersonaError(f"there is no card {key!r} in {folder}; there are: {there}")
     export_card(found[0], to)
-    typer.echo(f"{key} is in {to}.")
+    typer.echo(f"Exported {key} to {to}.")
 
 
 @app.command("list")
 def list_(config: ConfigFile = None) -> None:
-    """List the personas, with what each is made of."""
+    """List the personas and what each one contains."""
     from understudy.conversation.personas.folder import load_library
     from understudy.conversation.personas.registry import Personas
 
@@ -74,14 +76,14 @@ def list_(config: ConfigFile = None) -> None:
         typer.echo(f"No personas in {_folder(loaded)} yet; `understudy persona import FILE`.")
 
 
-def _tell(card: "Card") -> None:
-    """What the operator should know of a card: its notes, and what was odd in its file."""
+def _describe(card: "Card") -> None:
+    """Print what the operator should know about a card: its notes and problems in its file."""
     if card.book is not None:
-        typer.echo(f"It brings {len(card.book.entries)} lore entries.")
+        typer.echo(f"It contains {len(card.book.entries)} lore entries.")
     if card.system_prompt.strip():
-        typer.echo("It brings a system prompt of its own (persona.cards_replace_style).")
+        typer.echo("It has its own system prompt (persona.cards_replace_style).")
     if card.creator_notes.strip():
-        typer.echo(f"\nNotes of its creator:\n{card.creator_notes.strip()[:2000]}")
+        typer.echo(f"\nCreator's notes:\n{card.creator_notes.strip()[:2000]}")
     for note in card.notes[:20]:
         typer.echo(f"note: {note}", err=True)
 

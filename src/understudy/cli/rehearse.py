@@ -1,4 +1,4 @@
-"""`understudy rehearse`: stand-in model servers that fail on cue, for fire drills."""
+"""`understudy rehearse`: stand-in model servers that fail on request, for fire drills."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -14,7 +14,7 @@ FirstPort = Annotated[
     int, typer.Option("--port", help="The first server's port.", min=0, max=65_535)
 ]
 PauseS = Annotated[float, typer.Option("--pause", help="Seconds between words.", min=0)]
-ListNames = Annotated[bool, typer.Option("--list", help="List what can go wrong.")]
+ListNames = Annotated[bool, typer.Option("--list", help="List the faults.")]
 
 
 def rehearse(
@@ -24,9 +24,9 @@ def rehearse(
     pause: PauseS = 0.03,
     list_names: ListNames = False,
 ) -> None:
-    """Stand in for model servers that fail on cue, until Ctrl-C.
+    """Run stand-in model servers that fail as scripted, until Ctrl-C.
 
-    Put them into your configuration and watch your bot keep its word.
+    Put the printed lines into your configuration and watch the failover.
     """
     from understudy.rehearsal.faults import NAMES
 
@@ -48,12 +48,12 @@ async def _serve(scripts: list[str], port: int, pause_s: float) -> None:
             await stack.enter_async_context(server)
             rows.append((f"rehearsal-{number}", server.base_url, script))
         typer.echo(_entry(rows))
-        typer.echo("Ctrl-C ends the rehearsal.", err=True)
+        typer.echo("Press Ctrl-C to stop.", err=True)
         await asyncio.Event().wait()
 
 
 def _entry(rows: list[tuple[str, str, str]]) -> str:
-    """The servers as they belong into the configuration."""
+    """The servers as lines of a configuration."""
     lines = [
         "model:",
         f"  provider_order: [{', '.join(name for name, _, _ in rows)}]",

@@ -28,8 +28,10 @@ def _write_first_files() -> None:
     from understudy.config.reference import write_first_files
 
     if not Path(DEFAULT_FILE).exists():
-        for path in write_first_files(Path()):
-            typer.echo(f"Wrote {path}: look into it when you like.", err=True)
+        written = [path.name for path in write_first_files(Path())]
+        if written:
+            names = " and ".join(written).replace("config.yaml", "config.yaml (a starter)")
+            typer.echo(f"Created {names}.", err=True)
 
 
 async def _run(config: "Config", logs: "Logs") -> None:
@@ -40,13 +42,13 @@ async def _run(config: "Config", logs: "Logs") -> None:
     need_a_provider(config)
     allow_more()
     async with running(config, logs) as everything:
-        _say_where(everything)
+        _print_addresses(everything)
         async with as_service():
             await until_told_to_stop(everything.discord)
-        typer.echo("Letting running replies end; Ctrl-C again ends at once.", err=True)
+        typer.echo("Finishing running replies; press Ctrl-C again to stop at once.", err=True)
 
 
-def _say_where(running: "Running") -> None:
+def _print_addresses(running: "Running") -> None:
     if running.web is not None:
         typer.echo(f"Chat page:       {running.web.url}", err=True)
         typer.echo(f"Operator's page: {running.web.login}  (this link works once)", err=True)

@@ -34,7 +34,7 @@ def usage(
     elif as_csv:
         typer.echo(usage_report.usage_csv(rows), nl=False)
     elif not rows:
-        typer.echo(f"Nothing was used in the last {days} days.")
+        typer.echo(f"No usage in the last {days} days.")
     else:
         from rich.console import Console
 
@@ -42,7 +42,7 @@ def usage(
         table = usage_report.usage_table(rows, by, days)
         needed = console.measure(table, options=console.options.update_width(1_000)).minimum
         if needed > console.width:
-            # Too narrow for a table: it would cut figures off, and the names altogether.
+            # Too narrow for a table, which would truncate names and figures.
             typer.echo(usage_report.usage_text(rows))
         else:
             console.print(table)
@@ -53,5 +53,5 @@ async def _rows(config: "Config", by: Grouping, days: int) -> "tuple[UsageRow, .
 
     now = time.time()
     async with reading_ledger(config) as ledger:
-        # A reply's time is its beginning, which clocks set apart may put a little ahead of now.
+        # A reply is dated by its start, which differing clocks may put slightly after now.
         return await ledger.usage(by, now - days * DAY_S, now + DAY_S)

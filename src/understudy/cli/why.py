@@ -1,4 +1,4 @@
-"""`understudy why`: the whole story of a reply."""
+"""`understudy why`: the trace of a reply."""
 
 import asyncio
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ def why(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Tell who answered, what failed before and why, what it held up, and what it cost."""
+    """Show which server answered, what failed before it and why, its delay, and its cost."""
     from understudy.cli.ledger import EXIT_NOTHING
     from understudy.observability.reply_report import tell, unknown_reply
 
@@ -26,7 +26,7 @@ def why(
     if runs:
         typer.echo(tell(runs))
         return
-    typer.echo("No reply was made yet." if reply_id is None else unknown_reply(reply_id), err=True)
+    typer.echo("There is no reply yet." if reply_id is None else unknown_reply(reply_id), err=True)
     raise typer.Exit(EXIT_NOTHING)
 
 

@@ -21,7 +21,7 @@ def test_check_names_the_file_it_found_to_be_fine(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(example_text())
 
-    assert said("config", "check", "--config", str(file)) == f"{file} is fine.\n"
+    assert said("config", "check", "--config", str(file)) == f"{file} is valid.\n"
 
 
 def test_check_raises_what_the_command_line_turns_into_exit_code_2(tmp_path: Path) -> None:

@@ -99,11 +99,11 @@ def test_without_a_database_nothing_is_made_and_it_is_said(config: Path) -> None
     result = run(config, "usage")
 
     assert result.exit_code == 1
-    assert "it is made by `understudy run`" in result.stderr
+    assert "`understudy run` creates it" in result.stderr
     assert not (config.parent / "bot.db").exists()
 
 
 def test_a_time_without_replies_is_said_in_words(config: Path) -> None:
     write(config, [])
 
-    assert run(config, "usage", "--days", "3").stdout == "Nothing was used in the last 3 days.\n"
+    assert run(config, "usage", "--days", "3").stdout == "No usage in the last 3 days.\n"

@@ -42,7 +42,7 @@ def test_an_imported_card_is_kept_listed_and_given_out_again(home: Path) -> None
     listed = said(home, "persona", "list")
     said(home, "persona", "export", "bessie-the-cow", str(home / "out.json"))
 
-    assert "is persona 'bessie-the-cow' now" in imported
+    assert "was imported as persona 'bessie-the-cow'" in imported
     assert "Be nice to her." in imported
     assert listed == "bessie-the-cow: Bessie the Cow, card, 1 lore entries\n"
     assert (home / "out.json").read_bytes() == (home / "card.json").read_bytes()

@@ -1,4 +1,4 @@
-"""`understudy doctor`: check everything for real, and say what to do about it."""
+"""`understudy doctor`: check servers, tokens and settings, and say what to fix."""
 
 import asyncio
 import json
@@ -12,14 +12,15 @@ from understudy.cli.options import AsJson, ConfigFile, load
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from understudy.cli.doctor.discord import Check
     from understudy.cli.doctor.providers import Finding
     from understudy.cli.doctor.report import DoctorReport
     from understudy.config.load import Config
     from understudy.llm.local_discovery import DiscoveredServer
 
-EXIT_UNWELL = 1
+EXIT_PROBLEM = 1
 
-Ask = Annotated[bool, typer.Option(help="Let every provider say a few words, to measure it.")]
+Ask = Annotated[bool, typer.Option(help="Send every provider one short question, to measure it.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Add servers found here without asking.")]
 
 
@@ -29,7 +30,7 @@ def doctor(
     ask: Ask = True,  # noqa: FBT002
     yes: Yes = False,  # noqa: FBT002
 ) -> None:
-    """Check tokens and every provider for real. Exit code 1 when something is unwell."""
+    """Check tokens and every provider with real requests. Exit code 1 on a problem."""
     from understudy.cli.doctor.report import as_row, diagnose
 
     loaded = load(config)
@@ -40,11 +41,11 @@ def doctor(
         show(loaded, diagnosis)
         offer(loaded, diagnosis.nearby, yes=yes)
     if not diagnosis.ok:
-        raise typer.Exit(EXIT_UNWELL)
+        raise typer.Exit(EXIT_PROBLEM)
 
 
 def show(config: "Config", diagnosis: "DoctorReport") -> None:
-    """The table, and below it a line of advice per problem."""
+    """Print the table and, below it, one line of advice per problem."""
     from rich.console import Console
 
     from understudy.routing.candidates import waiting_split
@@ -53,22 +54,28 @@ def show(config: "Config", diagnosis: "DoctorReport") -> None:
     console.print(table_of(diagnosis))
     for mark, name, advice in lines_of(diagnosis):
         console.print(f"{mark} {name}: {advice}" if advice else f"{mark} {name}", markup=False)
-    console.print("\nHow long each may stay silent before the next one is tried:")
+    console.print("\nSeconds that each may stay silent before the next one is tried:")
     for line in waiting_split(config.settings.model):
         console.print(f"  {line}", markup=False)
 
 
 def lines_of(diagnosis: "DoctorReport") -> list[tuple[str, str, str]]:
-    """Mark, name and advice, each said once though a provider may have several models."""
+    """Mark, name and advice, without repetitions for providers with several models."""
     lines = [
         ("·" if finding.ok else "✗", finding.candidate.label, advice)
         for finding in diagnosis.findings
         for advice in finding.advice
     ]
-    lines += [("✓" if check.ok else "✗", check.name, check.advice) for check in diagnosis.checks]
+    lines += [(_mark(check), check.name, check.advice) for check in diagnosis.checks]
     if all(finding.candidate.off is not None for finding in diagnosis.findings):
-        lines.append(("✗", "providers", "none is usable: enable one in the file, or set its key"))
+        lines.append(
+            ("✗", "providers", "none is usable: enable one in the configuration, or set its key")
+        )
     return list(dict.fromkeys(lines))
+
+
+def _mark(check: "Check") -> str:
+    return "·" if check.off else "✓" if check.ok else "✗"
 
 
 def table_of(diagnosis: "DoctorReport") -> "Table":
@@ -97,14 +104,14 @@ def _cells(finding: "Finding") -> tuple[str, ...]:
 
 
 def offer(config: "Config", nearby: "tuple[DiscoveredServer, ...]", *, yes: bool) -> None:
-    """Show the lines that would add what runs on this machine; write them if that is wished."""
+    """Print the lines that would add servers found on this machine; write them on consent."""
     from understudy.cli.doctor.suggestions import lines_for, place_of, with_server
 
     model = config.settings.model
     for near in nearby:
         place = place_of(near, model)
         kind = near.preset or near.engine
-        typer.echo(f"\n{kind} answers at {near.base_url} and is not in use. To add it:\n")
+        typer.echo(f"\n{kind} answers at {near.base_url} and is not configured. To add it:\n")
         typer.echo(lines_for(near, place))
         if config.path is None:
             typer.echo("Write a configuration first: understudy config example > config.yaml")
@@ -114,5 +121,5 @@ def offer(config: "Config", nearby: "tuple[DiscoveredServer, ...]", *, yes: bool
             config.path.write_text(
                 with_server(text, near, place, model.provider_order), encoding="utf-8"
             )
-            typer.echo(f"{config.path} has it now, as {place}. Run doctor again to see it.")
+            typer.echo(f"Added it to {config.path} as {place}. Run doctor again to check it.")
             return

@@ -1,4 +1,4 @@
-"""Whether Discord takes the token, and lets the bot read messages."""
+"""Checks that Discord accepts the token and lets the bot read messages."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,19 @@ from understudy.llm.http import Endpoint, HttpSessions, Pool
 
 DISCORD_API = "https://discord.com/api/v10"
 _MESSAGE_CONTENT = 1 << 18 | 1 << 19
-"""The flags of an application that may read messages: large bots', and small ones'."""
+"""Application flags of Message Content Intent: approved for large bots, and limited."""
 _CONNECT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing besides the providers; `advice` is empty when all is well."""
+    """One check besides the providers; `advice` is empty when there is none to give."""
 
     name: str
     ok: bool
     advice: str = ""
+    off: bool = False
+    """Not in use, so neither good nor bad."""
 
 
 class _Application(msgspec.Struct):
@@ -32,9 +34,9 @@ class _Application(msgspec.Struct):
 async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DISCORD_API) -> Check:
     """Ask Discord about the bot's own application; changes nothing there."""
     if not settings.enabled:
-        return Check("discord", ok=True, advice="switched off")
+        return Check("discord", ok=True, advice="off (discord.enabled: false)", off=True)
     if settings.token is None:
-        return Check("discord", ok=True, advice=f"no token: set {settings.token_env} to use it")
+        return Check("discord", ok=True, advice=f"off (no {_where(settings)})", off=True)
     endpoint = Endpoint(
         sessions,
         api,
@@ -47,7 +49,7 @@ async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DI
         return Check("discord", ok=False, advice=_unreachable(error))
     if answer.status == 401:
         advice = (
-            f"Discord refuses the token: copy it anew from the Bot page into {_where(settings)}"
+            f"Discord refuses the token: copy it again from the Bot page into {_where(settings)}"
         )
         return Check("discord", ok=False, advice=advice)
     return _intents(settings, answer.status, answer.body)
@@ -73,7 +75,7 @@ def _intents(settings: Discord, status: int, body: bytes) -> Check:
 def _invitation(application_id: str) -> str:
     if not application_id.isdigit():
         return ""
-    # discord.py takes its time to import; only who has a token waits for it.
+    # Importing discord.py is slow; only a configuration with a token pays for it.
     from understudy.platforms.discord.invite import invite_link
 
     return f"invite the bot with {invite_link(int(application_id))}"

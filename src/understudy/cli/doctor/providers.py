@@ -1,4 +1,4 @@
-"""What `doctor` finds out about one candidate: a free look first, then one short real reply."""
+"""Examines one candidate for `doctor`: a free probe, then one short real reply."""
 
 import asyncio
 import time
@@ -37,7 +37,7 @@ class Trial:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Of the tokens after the first; `None` where too few came to tell."""
+        """Rate of the tokens after the first; `None` where there were too few to measure."""
         if self.usage is None or self.first_output_s is None or self.usage.output_tokens < 3:
             return None
         seconds = self.whole_s - self.first_output_s
@@ -45,13 +45,13 @@ class Trial:
 
     @property
     def streams(self) -> bool | None:
-        """Whether it came piece by piece; one piece alone may be a short reply."""
+        """Whether it came in pieces; a single piece may just be a short reply."""
         return True if self.outputs > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """All about one candidate."""
+    """The results for one candidate."""
 
     candidate: Candidate
     report: ProbeReport | None = None
@@ -60,7 +60,7 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """A candidate that is off is no fault; it is only not there."""
+        """A candidate that is switched off counts as fine."""
         if self.candidate.off is not None:
             return True
         ready = self.report is not None and self.report.state is ProbeState.READY
@@ -78,45 +78,45 @@ class Finding:
 async def examine(
     candidate: Candidate, *, ask: bool, clock: Callable[[], float] = time.monotonic
 ) -> Finding:
-    """Look at one candidate; with `ask`, let it say something, which may cost a few tokens."""
+    """Probe one candidate; with `ask`, request a short reply, which may cost a few tokens."""
     if candidate.off is not None:
         return Finding(candidate, advice=_when_off(candidate))
     report = await candidate.client.probe(candidate.model)
     trial = None
     if ask and report.state is ProbeState.READY:
-        trial = await _try(candidate, clock)
+        trial = await _ask(candidate, clock)
     return Finding(candidate, report, trial, advise(candidate, report, trial))
 
 
 def advise(candidate: Candidate, report: ProbeReport, trial: Trial | None) -> tuple[str, ...]:
-    """What a person should do about it, a sentence each. Pure."""
-    said = [report.advice] if report.advice else []
+    """What the operator should do, one sentence each."""
+    advice = [report.advice] if report.advice else []
     if trial is None:
-        return tuple(said)
+        return tuple(advice)
     if trial.error is not None:
-        told = report_failure(trial.error, candidate.endpoint).advice
-        said.append(f"it looks fine, but a real question failed: {told}")
+        failure = report_failure(trial.error, candidate.endpoint).advice
+        advice.append(f"the probe succeeded, but a real question failed: {failure}")
     elif trial.outputs == 0:
-        said.append("it answered with no text at all: try another model or chat template")
+        advice.append("it answered without any text: try another model or chat template")
     budget = candidate.limits.first_token_s
     if trial.first_output_s is not None and trial.first_output_s > budget:
-        said.append(
-            f"its first word took {trial.first_output_s:.1f} s, but it is given up after "
+        advice.append(
+            f"its first token took {trial.first_output_s:.1f} s, but the router waits only "
             f"{budget:g} s: raise timeout_seconds, or use a smaller model"
         )
     if trial.error is None and trial.usage is None:
-        said.append("it reports no usage: its tokens are estimated")
-    return tuple(said)
+        advice.append("it reports no usage: its tokens are estimated")
+    return tuple(advice)
 
 
 def _when_off(candidate: Candidate) -> tuple[str, ...]:
     if candidate.off is SkipReason.NO_KEY:
         where = candidate.key_ref or "api_key_env"
-        return (f"no key: set {where} in .env, or take it out of provider_order",)
+        return (f"no key: set {where} in .env, or remove it from provider_order",)
     return ()
 
 
-async def _try(candidate: Candidate, clock: Callable[[], float]) -> Trial:
+async def _ask(candidate: Candidate, clock: Callable[[], float]) -> Trial:
     started = clock()
     first: float | None = None
     outputs = 0

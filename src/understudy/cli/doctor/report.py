@@ -1,4 +1,4 @@
-"""Everything `doctor` looks at, at once, and what came of it."""
+"""Runs all of `doctor`'s checks concurrently and collects their results."""
 
 import asyncio
 from dataclasses import dataclass
@@ -32,20 +32,20 @@ class DoctorReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """Whom to ask besides the providers."""
+class Sources:
+    """What to query besides the providers."""
 
     ports: tuple[int, ...] = USUAL_PORTS
     discord_api: str = DISCORD_API
 
 
-THE_WORLD = Where()
+DEFAULT_SOURCES = Sources()
 
 
-async def diagnose(config: Config, *, ask: bool, where: Where = THE_WORLD) -> DoctorReport:
-    """Look at everything at once; what is wrong with a server is a finding and never raises.
+async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCES) -> DoctorReport:
+    """Run all checks concurrently; a server's problem becomes a finding and never raises.
 
-    With `ask`, each provider says a few words, but `auto`, which always costs money.
+    With `ask`, each provider gets one short question, except `auto`, which always costs money.
     """
     settings = config.settings
     sessions = HttpSessions()
@@ -63,21 +63,21 @@ async def diagnose(config: Config, *, ask: bool, where: Where = THE_WORLD) -> Do
             discord = group.create_task(
                 check_discord(settings.discord, sessions, where.discord_api)
             )
-            looks = [
+            examinations = [
                 group.create_task(examine(c, ask=ask and c.model != AUTO_MODEL)) for c in candidates
             ]
     finally:
         for client in clients:
             await client.aclose()
         await sessions.aclose()
-    findings = tuple(look.result() for look in looks)
+    findings = tuple(examination.result() for examination in examinations)
     safety = await asyncio.to_thread(unsafe, config)
     checks = (discord.result(), *_vision(settings, findings), *safety)
     return DoctorReport(findings, checks, not_configured(nearby.result(), settings.model))
 
 
 def as_row(diagnosis: DoctorReport) -> dict[str, object]:
-    """What `--json` prints: an interface, so members are only ever added."""
+    """The output of `--json`: an interface, so members are only ever added."""
     return {
         "ok": diagnosis.ok,
         "providers": [_provider_row(finding) for finding in diagnosis.findings],
@@ -97,7 +97,7 @@ def _provider_row(finding: Finding) -> dict[str, object]:
     return {
         "name": candidate.provider,
         "ok": finding.ok,
-        "advice": " ".join(_sentence(said) for said in finding.advice),
+        "advice": " ".join(_sentence(advice) for advice in finding.advice),
         "engine": candidate.engine,
         "model": candidate.model or (report.model if report else None),
         "state": finding.state,
@@ -124,7 +124,7 @@ def _vision(settings: Settings, findings: tuple[Finding, ...]) -> tuple[Check, .
     if any(finding.report is not None and finding.report.vision for finding in findings):
         return (Check("vision", ok=True),)
     advice = (
-        "vision is on, but no provider is known to see: name a vision model, start a local "
-        "engine with --mmproj, or set vision: true on a provider of which you are sure"
+        "vision is on, but no provider is known to accept images: name a vision model, start a "
+        "local engine with --mmproj, or set vision: true on a provider that does"
     )
     return (Check("vision", ok=False, advice=advice),)

@@ -1,7 +1,7 @@
-"""What is unsafe about how it is set up, as far as files and settings tell. Blocking.
+"""Checks for unsafe files and settings. Blocking.
 
-What would let strangers in at once - a page or a gateway for other machines without a lock - is
-refused when the configuration is read, and never comes as far as this.
+A page or gateway that other machines can reach without a credential is refused when the
+configuration is loaded, before these checks.
 """
 
 import stat
@@ -17,18 +17,18 @@ from understudy.network import is_loopback
 from understudy.storage.database import database_path
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_LEAST_LOCK = 16
-_LEAST_SECRET = 6
-"""Shorter ones are dummies such as `none`, which stand in many a text."""
+_MIN_TOKEN_CHARS = 16
+_MIN_SECRET_CHARS = 6
+"""Shorter ones are placeholders such as `none`, which many texts contain."""
 
 
 def unsafe(config: Config) -> tuple[Check, ...]:
-    """A check for each thing that should be otherwise; none where all is well."""
+    """One check per problem; empty when there is none."""
     settings = config.settings
     return (
         *_files(config),
         *_plain_keys(config),
-        *_open_doors(settings),
+        *_reachable(settings),
         *_guessable(settings),
         *_written(settings),
     )
@@ -36,25 +36,27 @@ def unsafe(config: Config) -> tuple[Check, ...]:
 
 def _files(config: Config) -> Iterator[Check]:
     folder = config.path.parent if config.path is not None else Path()
-    secret = [path for path in (config.path, folder / ".env") if path and _tells(path, config)]
-    for path in (*secret, *_kept(config.settings)):
-        if _seen_by_others(path):
+    secret = [
+        path for path in (config.path, folder / ".env") if path and _contains_secret(path, config)
+    ]
+    for path in (*secret, *_database_files(config.settings)):
+        if _others_can_read(path):
             mode = 700 if path.is_dir() else 600
             advice = f"other users of this machine can read {path}: chmod {mode} {path}"
             yield Check("files", ok=False, advice=advice)
 
 
-def _tells(path: Path, config: Config) -> bool:
+def _contains_secret(path: Path, config: Config) -> bool:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    secrets = (secret for secret in secrets_of(config.settings) if len(secret) >= _LEAST_SECRET)
+    secrets = (secret for secret in secrets_of(config.settings) if len(secret) >= _MIN_SECRET_CHARS)
     return any(secret in text for secret in secrets)
 
 
-def _kept(settings: Settings) -> Iterator[Path]:
-    """The database, and what is kept beside it."""
+def _database_files(settings: Settings) -> Iterator[Path]:
+    """The database and the files beside it."""
     try:
         database = database_path(settings.storage.url)
     except StorageError:
@@ -62,7 +64,7 @@ def _kept(settings: Settings) -> Iterator[Path]:
     yield from sorted(database.parent.glob(f"{database.name}*"))
 
 
-def _seen_by_others(path: Path) -> bool:
+def _others_can_read(path: Path) -> bool:
     try:
         return bool(path.stat().st_mode & _OTHERS)
     except OSError:
@@ -70,19 +72,19 @@ def _seen_by_others(path: Path) -> bool:
 
 
 def _plain_keys(config: Config) -> Iterator[Check]:
-    """Keys that stand in the file as they are, rather than hashed or in the environment."""
+    """Gateway keys written in plain text, rather than hashed or in the environment."""
     written = [(key, key.key) for key in config.settings.gateway.keys if key.key is not None]
     text = config.path.read_text(encoding="utf-8") if config.path and written else ""
     plain = [key.name for key, secret in written if secret.get_secret_value() in text]
     if plain:
         advice = (
-            f"the key of {', '.join(plain)} stands in the file as it is: write what "
-            "`understudy gateway key` prints instead"
+            f"the key of {', '.join(plain)} is in the file in plain text: write the sha256 "
+            "that `understudy gateway key` prints instead"
         )
         yield Check("gateway", ok=True, advice=advice)
 
 
-def _open_doors(settings: Settings) -> Iterator[Check]:
+def _reachable(settings: Settings) -> Iterator[Check]:
     web, gateway = settings.web, settings.gateway
     for name, section in (("web", web), ("gateway", gateway)):
         if section.enabled and not is_loopback(section.host):
@@ -103,18 +105,18 @@ def _guessable(settings: Settings) -> Iterator[Check]:
     web, gateway = settings.web, settings.gateway
     tokens = [("web.token", web.token), ("web.chat_token", web.chat_token)]
     keys = [(f"the key of {key.name}", key.key) for key in gateway.keys]
-    for door, section, locks in (("web", web, tokens), ("gateway", gateway, keys)):
+    for name, section, credentials in (("web", web, tokens), ("gateway", gateway, keys)):
         short = [
-            name
-            for name, lock in locks
-            if section.enabled and lock and len(lock.get_secret_value()) < _LEAST_LOCK
+            label
+            for label, secret in credentials
+            if section.enabled and secret and len(secret.get_secret_value()) < _MIN_TOKEN_CHARS
         ]
         if short:
             advice = (
-                f"{', '.join(short)} can be guessed: take at least {_LEAST_LOCK} random "
+                f"{', '.join(short)} can be guessed: take at least {_MIN_TOKEN_CHARS} random "
                 "characters, as `openssl rand -hex 16` prints them"
             )
-            yield Check(door, ok=is_loopback(section.host), advice=advice)
+            yield Check(name, ok=is_loopback(section.host), advice=advice)
 
 
 def _written(settings: Settings) -> Iterator[Check]:

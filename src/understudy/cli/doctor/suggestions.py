@@ -18,17 +18,17 @@ _COSTS_MONEY = "auto"
 def not_configured(
     found: Iterable[DiscoveredServer], model: ModelSettings
 ) -> tuple[DiscoveredServer, ...]:
-    """Those that no provider in use leads to yet."""
+    """Those that no provider in use points to yet."""
     in_use = {
-        _door(base_url_of(server))
+        _address(base_url_of(server))
         for name, server in (("local", model.local), *model.servers.items())
         if server.enabled and name in model.provider_order
     }
-    return tuple(near for near in found if _door(near.base_url) not in in_use)
+    return tuple(near for near in found if _address(near.base_url) not in in_use)
 
 
 def place_of(near: DiscoveredServer, model: ModelSettings) -> str:
-    """The provider's name it would get: `local` while that is free, else its kind."""
+    """The provider name for it: `local` while that is free, else its engine or preset."""
     if near.engine in _OWN_ENGINES and not model.local.enabled:
         return "local"
     wanted = (near.preset or near.engine).replace(".", "-")
@@ -38,7 +38,7 @@ def place_of(near: DiscoveredServer, model: ModelSettings) -> str:
 
 
 def lines_for(near: DiscoveredServer, place: str) -> str:
-    """The lines to add, as a person would write them."""
+    """The lines to add to the configuration."""
     yaml = _yaml()
     below = _entry(near, place)
     shown = {"local": below} if place == "local" else {"servers": {place: below}}
@@ -48,10 +48,10 @@ def lines_for(near: DiscoveredServer, place: str) -> str:
 
 
 def with_server(text: str, near: DiscoveredServer, place: str, order: tuple[str, ...]) -> str:
-    """Return the file with the server in it; comments and layout stay.
+    """Return the file's text with the server added; comments and layout are preserved.
 
-    `order` is the order in force: it is written out where the file has none of its own. A server
-    found here stands before `auto`, which costs money.
+    `order` is the order in force; it is written out where the file has none. A server found here
+    is placed before `auto`, which costs money.
     """
     yaml = _yaml()
     root = yaml.load(text) or CommentedMap()
@@ -96,7 +96,7 @@ def _section(parent: CommentedMap, name: str) -> CommentedMap:
     return section
 
 
-def _door(base_url: str) -> tuple[str, int | None]:
+def _address(base_url: str) -> tuple[str, int | None]:
     parts = urlsplit(base_url)
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
     return host, parts.port

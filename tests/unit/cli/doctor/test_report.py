@@ -7,7 +7,7 @@ import pytest
 from playback import Recording, playing
 from understudy.cli.doctor.discord import check_discord
 from understudy.cli.doctor.providers import Trial, advise
-from understudy.cli.doctor.report import DoctorReport, Where, as_row, diagnose
+from understudy.cli.doctor.report import DoctorReport, Sources, as_row, diagnose
 from understudy.config.load import parse_config
 from understudy.config.settings import Discord
 from understudy.llm.client import ProbeReport, ProbeState
@@ -18,7 +18,7 @@ from understudy.rehearsal.server import Cast, RehearsalServer
 from understudy.routing.candidates import Candidate
 from understudy.routing.timeouts import Limits
 
-NOWHERE = Where(ports=())
+NOWHERE = Sources(ports=())
 READY = ProbeReport(ProbeState.READY)
 
 
@@ -100,7 +100,7 @@ def candidate(budget_s: float) -> Candidate:
         (Trial(0.5, 1.0, 9, Usage(5, 9)), ""),
         (Trial(9.1, 12.0, 9, Usage(5, 9)), "raise timeout_seconds"),
         (Trial(0.5, 1.0, 9, None), "reports no usage"),
-        (Trial(None, 1.0, 0, Usage(5, 0)), "no text at all"),
+        (Trial(None, 1.0, 0, Usage(5, 0)), "without any text"),
     ],
 )
 def test_a_trial_leads_to_advice(trial: Trial, advice: str) -> None:
