@@ -18,7 +18,7 @@ from discord.http import Route
 from yarl import URL
 
 from chaos.clock import reading
-from understudy.app.run import running, until_told_to_stop
+from understudy.app.run import running, wait_for_stop
 from understudy.clock import Clock
 from understudy.config.load import load_config
 from understudy.observability.logs import Logs
@@ -39,7 +39,7 @@ async def main(config: str, clock: str, up: str, leftovers: str) -> None:
         async with running(loaded, logs, clocks) as everything:
             # From the next turn of the loop on it listens to signals.
             asyncio.get_running_loop().call_soon(Path(up).touch)
-            await until_told_to_stop(everything.discord)
+            await wait_for_stop(everything.discord)
     Path(leftovers).write_text(json.dumps(await _left(before)))
 
 

@@ -1,4 +1,4 @@
-"""What every store of lore's timed effects must do."""
+"""The contract of EffectStore, over every implementation."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -38,17 +38,17 @@ async def test_effects_are_kept_per_conversation(store: EffectStore) -> None:
     assert await store.effects("web", "1") == Kept()
 
 
-async def test_a_reset_conversation_starts_without_effects_and_keeps_its_wishes(
+async def test_a_reset_conversation_starts_without_effects_and_keeps_its_preferences(
     tmp_path: Path,
 ) -> None:
     database = await Database.open(tmp_path / "bot.db")
-    effects, wishes = SqlEffects(database), SqlPreferences(database)
+    effects, preferences = SqlEffects(database), SqlPreferences(database)
     here = Channel("discord", "1")
-    await wishes.set_channel(here, ChannelPreferences(0.0, "pirate"))
+    await preferences.set_channel(here, ChannelPreferences(0.0, "pirate"))
     await effects.keep_effects("discord", "1", KEPT)
 
     await SqlInbox(database, "me", persist=True).reset(here)
 
     assert await effects.effects("discord", "1") == Kept()
-    assert (await wishes.load()).channel(here).persona == "pirate"
+    assert (await preferences.load()).channel(here).persona == "pirate"
     await database.aclose()

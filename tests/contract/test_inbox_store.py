@@ -1,4 +1,4 @@
-"""What every inbox must do, whether it lives in memory or in a database."""
+"""The contract of InboxStore, over every implementation."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -128,7 +128,7 @@ async def test_a_waiting_message_comes_back_as_it_was(store: InboxStore) -> None
     assert (waiting.inbound, waiting.arrived_at, waiting.directed) == (inbound, 100.0, True)
 
 
-async def test_an_ignored_message_waits_for_nothing_but_is_remembered(store: InboxStore) -> None:
+async def test_an_ignored_message_is_not_pending_but_is_in_the_history(store: InboxStore) -> None:
     await store.add(written("m1", "blah"), IGNORE, 100.0)
 
     assert (await store.work(HERE)).waiting == ()
@@ -146,7 +146,7 @@ async def test_a_claim_takes_exactly_its_messages(store: InboxStore) -> None:
     assert (batch.attempt, batch.state, batch.lease_until) == (1, BatchState.CLAIMED, 130.0)
 
 
-async def test_what_is_claimed_cannot_be_claimed_again(store: InboxStore) -> None:
+async def test_claimed_messages_cannot_be_claimed_again(store: InboxStore) -> None:
     batch = await claimed(store, written("m1"))
     await store.add(written("m2"), ANSWER, 101.0)
     (free,) = (await store.work(HERE)).waiting
@@ -212,7 +212,7 @@ async def test_a_settled_batch_is_no_work_and_cannot_be_taken_again(store: Inbox
     assert not await store.postpone(batch.id, Postponement(110.0))
 
 
-async def test_a_reply_is_remembered_right_after_what_it_answers(store: InboxStore) -> None:
+async def test_a_reply_comes_right_after_the_message_it_answers(store: InboxStore) -> None:
     first = await claimed(store, written("m1", "first"))
     second = await claimed(store, written("m2", "second", BOB), batch_id="b2")
     await answer(store, second, "to the second")
@@ -229,7 +229,7 @@ async def test_a_reply_is_remembered_right_after_what_it_answers(store: InboxSto
     assert await store.history(HERE, until, 0) == ()
 
 
-async def test_a_batch_that_waits_comes_back_when_its_time_has_come(store: InboxStore) -> None:
+async def test_a_postponed_batch_is_due_at_its_retry_time(store: InboxStore) -> None:
     batch = await claimed(store, written("m1"))
     failure = reply(request_id="r-b1", winner=None)
 
@@ -246,7 +246,7 @@ async def test_a_batch_that_waits_comes_back_when_its_time_has_come(store: Inbox
     assert (taken.attempt, taken.offline_message_ids) == (2, ("off-1",))
 
 
-async def test_what_a_crash_left_behind_is_found(store: InboxStore) -> None:
+async def test_unfinished_work_of_a_crash_is_found(store: InboxStore) -> None:
     await claimed(store, written("m1"))
     await store.add(message("w1", place=WEB), ANSWER, 100.0)
 
@@ -255,7 +255,7 @@ async def test_what_a_crash_left_behind_is_found(store: InboxStore) -> None:
     assert set(await store.unfinished(130.0, 100.5)) == {HERE, Channel.of(WEB)}
 
 
-async def test_a_reply_can_be_made_anew_and_replaces_the_old_one(store: InboxStore) -> None:
+async def test_a_regenerated_reply_replaces_the_old_one(store: InboxStore) -> None:
     batch = await claimed(store, written("m1"))
     await answer(store, batch, "bad")
 
@@ -292,7 +292,7 @@ async def test_all_messages_that_carry_a_reply_are_known(store: InboxStore) -> N
     assert await store.parts("r-b1") == ("r-b1-1", "r-b1-2")
 
 
-async def test_a_reply_is_forgotten_once_a_message_that_carries_it_is_deleted(
+async def test_a_reply_is_erased_once_a_message_that_carries_it_is_deleted(
     store: InboxStore,
 ) -> None:
     await answer(store, await claimed(store, written("m1")), "regretted")
@@ -315,7 +315,7 @@ async def test_each_channel_has_a_watermark_at_its_newest_message(store: InboxSt
     assert await store.watermarks("discord", 103.0) == ()
 
 
-async def test_a_transcript_tells_how_each_reply_came_to_be(store: InboxStore) -> None:
+async def test_a_transcript_has_the_record_of_each_reply(store: InboxStore) -> None:
     batch = await claimed(store, written("m1"))
     await answer(store, batch, "hello")
 
@@ -341,7 +341,7 @@ async def test_an_edited_message_says_its_new_text(store: InboxStore) -> None:
     assert await store.edit(written("m1", "3+3")) is None
 
 
-async def test_a_picture_that_is_taken_out_of_a_message_is_forgotten(store: InboxStore) -> None:
+async def test_an_image_removed_from_a_message_is_erased(store: InboxStore) -> None:
     cat, dog = (ImageRef(d, "image/png", 1, 1, f"{d}.png") for d in ("cat", "dog"))
     await store.add(written("m1", "look", images=(cat,)), ANSWER, 99.0)
 
@@ -351,7 +351,7 @@ async def test_a_picture_that_is_taken_out_of_a_message_is_forgotten(store: Inbo
     assert [line.images for line in await store.history(HERE, 99, 10)] == [()]
 
 
-async def test_a_deleted_message_is_neither_answered_nor_remembered(store: InboxStore) -> None:
+async def test_a_deleted_message_is_neither_answered_nor_in_the_history(store: InboxStore) -> None:
     await store.add(written("m0"), ANSWER, 99.0)
     batch = await claimed(store, written("m1"), written("m2"))
 
@@ -367,7 +367,7 @@ async def test_a_deleted_message_is_neither_answered_nor_remembered(store: Inbox
 
 
 async def _quoting(store: InboxStore) -> None:
-    """Bob answers Ann, whose words stand above his then, and says the same words himself."""
+    """Bob answers Ann with a quotation, and writes the same words himself."""
     await store.add(written("m1", "my secret"), IGNORE, 99.0)
     await store.add(written("m2", "mine"), IGNORE, 99.5)
     quotes = {"reply_to": "m1"}
@@ -378,7 +378,7 @@ async def _quoting(store: InboxStore) -> None:
     await store.add(written("m5", f"{quoting('Ann', 'my secret')}\n", BOB, **quotes), IGNORE, 102.0)
 
 
-async def test_with_a_deleted_message_goes_what_others_quoted_of_it(store: InboxStore) -> None:
+async def test_deleting_a_message_erases_quotations_of_it(store: InboxStore) -> None:
     await _quoting(store)
 
     await store.delete("discord", "m1")
@@ -387,7 +387,7 @@ async def test_with_a_deleted_message_goes_what_others_quoted_of_it(store: Inbox
     assert texts(await store.history(HERE, 99, 10)) == ["mine", "why?", own]
 
 
-async def test_with_a_forgotten_person_goes_what_others_quoted_of_them(store: InboxStore) -> None:
+async def test_forgetting_a_person_erases_quotations_of_them(store: InboxStore) -> None:
     await _quoting(store)
 
     assert await store.forget_author("discord", ANN.id) == 2
@@ -417,7 +417,7 @@ async def test_a_person_can_be_forgotten_with_the_replies_to_them(store: InboxSt
     assert (await store.work(HERE)).waiting == ()
 
 
-async def test_a_deleted_conversation_is_gone_but_answers_nothing_twice(store: InboxStore) -> None:
+async def test_a_deleted_conversation_keeps_its_message_ids(store: InboxStore) -> None:
     await answer(store, await claimed(store, written("m1")), "hello")
 
     await store.delete_channel(HERE)

@@ -1,4 +1,4 @@
-"""What every store of people's wishes must do."""
+"""The contract of PreferenceStore, over every implementation."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -31,11 +31,11 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
     await database.aclose()
 
 
-async def test_nothing_is_asked_for_at_first(store: PreferenceStore) -> None:
+async def test_a_new_store_has_no_preferences(store: PreferenceStore) -> None:
     assert await store.load() == PreferenceSnapshot()
 
 
-async def test_wishes_are_kept_until_they_change(store: PreferenceStore) -> None:
+async def test_preferences_stay_until_they_change(store: PreferenceStore) -> None:
     await store.set_channel(HERE, ChannelPreferences(50.0, "pirate"))
     await store.set_channel(HERE, ChannelPreferences(90.0, "pirate"))
     await store.set_opt_out("discord", "1", out=True)
@@ -43,12 +43,12 @@ async def test_wishes_are_kept_until_they_change(store: PreferenceStore) -> None
     await store.set_opt_out("discord", "2", out=True)
     await store.set_opt_out("discord", "2", out=False)
 
-    wishes = await store.load()
-    assert wishes.channel(HERE) == ChannelPreferences(90.0, "pirate")
-    assert wishes.opted_out == {("discord", "1")}
+    preferences = await store.load()
+    assert preferences.channel(HERE) == ChannelPreferences(90.0, "pirate")
+    assert preferences.opted_out == {("discord", "1")}
 
 
-async def test_each_wish_leaves_the_others_as_they_are(store: PreferenceStore) -> None:
+async def test_changing_one_preference_leaves_the_others(store: PreferenceStore) -> None:
     preferences = Preferences(store)
     await preferences.mute(HERE, 500.0)
     await preferences.choose_persona(HERE, "pirate")

@@ -31,7 +31,7 @@ from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.testing import ScriptedClient
 from understudy.observability.events import LogObserver
 from understudy.observability.logs import Logs
-from understudy.observability.reply_report import tell
+from understudy.observability.reply_report import format_runs
 from understudy.observability.traces import Traces
 from understudy.observability.usage_report import usage_csv
 from understudy.routing.candidates import Candidate
@@ -244,7 +244,7 @@ async def read_ledger(folder: Path, outlets: Outlets) -> None:
     ledger = Ledger(database)
     replies = await ledger.recent(100)
     assert len(replies) == len(CASES) + 1
-    outlets.told += [tell(replies), repr(replies)]
+    outlets.told += [format_runs(replies), repr(replies)]
     for by in Grouping:
         outlets.told.append(usage_csv(await ledger.usage(by, 0, time.time() + 60)))
     await database.aclose()
@@ -297,7 +297,7 @@ async def test_a_crash_of_our_own_is_logged_without_what_it_says() -> None:
     assert ended is not None
     assert "internal" in log.getvalue()
     assert "ValueError" in log.getvalue()
-    assert [canary for canary in CANARIES if canary in log.getvalue() + tell((ended,))] == []
+    assert [canary for canary in CANARIES if canary in log.getvalue() + format_runs((ended,))] == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What goes on beside the replies: traces sent out, and old books thrown away."""
+"""Background work beside the replies: trace export, and retention of the ledger."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -15,12 +15,12 @@ from understudy.routing.ledger import LedgerWriter
 from understudy.routing.records import AttemptObserver
 
 _log = structlog.get_logger()
-_EVERY_S = 6 * 3600.0
+_PRUNE_EVERY_S = 6 * 3600.0
 
 
 @asynccontextmanager
 async def tracing(settings: Telemetry, observers: list[AttemptObserver]) -> AsyncGenerator[None]:
-    """Send traces where that is configured. Raises ConfigError where its packages are missing."""
+    """Export traces where that is enabled. Raises ConfigError where a package is missing."""
     if not settings.enabled:
         yield
         return
@@ -30,11 +30,11 @@ async def tracing(settings: Telemetry, observers: list[AttemptObserver]) -> Asyn
 
 
 @asynccontextmanager
-async def forgetting(
+async def ledger_retention(
     settings: Callable[[], Settings], ledger: LedgerWriter, wall: Callable[[], float]
 ) -> AsyncGenerator[None]:
-    """Keep the ledger to `storage.usage_days`, from the start on."""
-    task = asyncio.create_task(_forget(settings, ledger, wall), name="forget usage")
+    """Delete ledger rows older than `storage.usage_days`, at start and every six hours."""
+    task = asyncio.create_task(_prune_ledger(settings, ledger, wall), name="ledger retention")
     try:
         yield
     finally:
@@ -42,7 +42,7 @@ async def forgetting(
         await asyncio.wait({task})
 
 
-async def _forget(
+async def _prune_ledger(
     settings: Callable[[], Settings], ledger: LedgerWriter, wall: Callable[[], float]
 ) -> None:
     while True:
@@ -50,4 +50,4 @@ async def _forget(
             await ledger.prune(wall() - settings().storage.usage_days * DAY_S)
         except StorageError:
             _log.warning("ledger.not_pruned")
-        await asyncio.sleep(_EVERY_S)
+        await asyncio.sleep(_PRUNE_EVERY_S)

@@ -1,7 +1,7 @@
-"""The composition root: the only module that knows every room.
+"""The composition root: builds the parts of the bot and connects them.
 
-Starting goes from the inside out: storage, ledger, router, conversation, then the platforms that
-let people in. Shutting down lets running replies end first, and then goes the other way.
+Start order: storage, ledger, router, conversation, platforms. Shutdown waits for running replies
+and then stops the parts in reverse order.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
-from understudy.app.background import forgetting, tracing
-from understudy.app.images import ImageSupport, open_sight
+from understudy.app.background import ledger_retention, tracing
+from understudy.app.images import ImageSupport, open_image_support
 from understudy.app.models import ReloadableRouter
 from understudy.clock import Clock
 from understudy.config.load import Config, load_config
@@ -44,32 +44,32 @@ from understudy.storage.in_memory_tables import MemoryTables
 
 _log = structlog.get_logger()
 GRACE_S = 20.0
-"""How long replies that run at shutdown may still take."""
+"""How long running replies may take at shutdown."""
 
 
 @dataclass(slots=True)
 class Bot:
-    """Everything but the platforms. What changes with the configuration changes at once."""
+    """Everything but the platforms. Configuration changes apply at once."""
 
     config: Config
     logs: Logs
     observers: list[AttemptObserver]
-    """Whoever is added here is told of every attempt from then on."""
+    """Receive every attempt and reply; more can be added while the bot runs."""
     models: ReloadableRouter
     personas: Personas
     guard: QuotaGuard
     clocks: Clock = field(default_factory=Clock)
     ledger: LedgerReader | None = None
-    """Absent where nothing is kept."""
+    """None without a database."""
     alerts: Alerts = field(default_factory=Alerts)
-    """Its listeners are told what only the operator can mend."""
+    """Reports problems that only the operator can fix."""
     prompts: PromptLog = field(init=False)
-    """The router's `reply` for everyone: it writes prompts down where that was asked for."""
+    """The router's `reply`, which also writes prompts to files where that is enabled."""
     library: LibraryStamp = frozenset()
-    """The files that `personas` were read from, as they were then."""
+    """The state of the files that `personas` were read from."""
     started: Settings = field(init=False)
     """The settings this process was started with."""
-    sight: ImageSupport = field(init=False)
+    images: ImageSupport = field(init=False)
     messages: MessageRouter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,27 +82,27 @@ class Bot:
         return self.config.settings.vision
 
     async def reload(self) -> str:
-        """Read the configuration again and take it over as a whole; what came of it in a sentence.
+        """Load the configuration again and apply it as a whole; returns the result in a sentence.
 
-        Raises ConfigError, and then everything is as it was.
+        Raises ConfigError, and then nothing has changed.
         """
         path = self.config.path
         fresh = await asyncio.to_thread(load_config, path, os.environ)
         personas = await _personas(fresh)
         self.models.use(fresh)
-        stale = restart_required(self.started, fresh.settings)
+        deferred = restart_required(self.started, fresh.settings)
         warned = self.settings().logging.prompts
         self.config, self.personas = fresh, personas
         if not warned:
             self.prompts.announce()
         self.logs.set_level(fresh.settings.logging.level)
-        said = f"The configuration {fresh.rev} is in force."
-        return f"{said} At the next start: {', '.join(stale)}." if stale else said
+        message = f"The configuration {fresh.rev} is in force."
+        return f"{message} At the next start: {', '.join(deferred)}." if deferred else message
 
     async def reload_personas(self) -> None:
-        """Read personas and lorebooks again if a file of theirs changed.
+        """Load personas and lorebooks again if one of their files changed.
 
-        Raises ConfigError where one cannot be used, and then the old ones stay.
+        Raises ConfigError where one is invalid, and then the old ones stay in use.
         """
         config = self.config
         seen = await _library(config)
@@ -111,7 +111,7 @@ class Bot:
         self.library = seen
         personas = await _personas(config)
         if config is not self.config:
-            # The configuration changed meanwhile; look again under the new one.
+            # The configuration changed meanwhile; load again under the new one.
             self.library = frozenset()
             return
         self.personas = personas
@@ -121,7 +121,7 @@ class Bot:
 @asynccontextmanager
 async def open_bot(config: Config, logs: Logs, clocks: Clock | None = None) -> AsyncGenerator[Bot]:
     """Storage, ledger, router and conversation. Raises ConfigError and StorageError."""
-    # The database's library takes half a second to import, which `ask` need not wait for.
+    # SQLAlchemy takes half a second to import, which `ask` does not need.
     from understudy.storage.database import database_path
     from understudy.storage.ledger import Ledger
     from understudy.storage.stores import open_storage
@@ -129,37 +129,37 @@ async def open_bot(config: Config, logs: Logs, clocks: Clock | None = None) -> A
     settings, clocks = config.settings, clocks or Clock()
     path = database_path(settings.storage.url)
     async with AsyncExitStack() as stack:
-        kept = open_storage(path, persist=settings.conversation.persist)
-        storage = await stack.enter_async_context(kept)
+        opened = open_storage(path, persist=settings.conversation.persist)
+        storage = await stack.enter_async_context(opened)
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
         alerts = Alerts(clocks.wall)
         observers: list[AttemptObserver] = [LogObserver(), queue, alerts]
-        bot = await stack.enter_async_context(_with_models(config, logs, observers, clocks))
+        bot = await stack.enter_async_context(_open_models(config, logs, observers, clocks))
         bot.alerts = alerts
         await bot.guard.recall(ledger)
         bot.ledger = ledger
-        bot.sight = await stack.enter_async_context(
-            open_sight(
+        bot.images = await stack.enter_async_context(
+            open_image_support(
                 path.with_name(f"{path.name}-images"), bot.vision, bot.prompts.reply, clocks.wall
             )
         )
         bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
-        await stack.enter_async_context(_remembering(bot, path))
-        await stack.enter_async_context(forgetting(bot.settings, ledger, clocks.wall))
+        await stack.enter_async_context(_persistent_router_state(bot, path))
+        await stack.enter_async_context(ledger_retention(bot.settings, ledger, clocks.wall))
         await stack.enter_async_context(tracing(settings.telemetry, observers))
         yield bot
 
 
 @asynccontextmanager
-async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
-    """The same without a database: it remembers for as long as it is open."""
+async def open_bot_without_storage(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
+    """The same without a database: history exists only while it is open."""
     async with AsyncExitStack() as stack:
         clocks = Clock()
-        bot = await stack.enter_async_context(_with_models(config, logs, [LogObserver()], clocks))
+        bot = await stack.enter_async_context(_open_models(config, logs, [LogObserver()], clocks))
         folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
-        bot.sight = await stack.enter_async_context(
-            open_sight(Path(folder), bot.vision, bot.prompts.reply, clocks.wall)
+        bot.images = await stack.enter_async_context(
+            open_image_support(Path(folder), bot.vision, bot.prompts.reply, clocks.wall)
         )
         tables = MemoryTables()
         inbox = MemoryInbox(tables, "me")
@@ -168,18 +168,18 @@ async def open_forgetful_bot(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
 
 
 @asynccontextmanager
-async def _with_models(
+async def _open_models(
     config: Config, logs: Logs, observers: list[AttemptObserver], clocks: Clock
 ) -> AsyncGenerator[Bot]:
     library = await _library(config)
     personas = await _personas(config)
-    tools = RouterEnvironment(clock=clocks.monotonic, wall=clocks.wall, observers=observers)
-    models = ReloadableRouter(config, tools)
+    environment = RouterEnvironment(clock=clocks.monotonic, wall=clocks.wall, observers=observers)
+    models = ReloadableRouter(config, environment)
     guard = QuotaGuard(lambda: bot.settings().limits, clocks.wall)
     observers.append(guard)
     bot = Bot(config, logs, observers, models, personas, guard, clocks, library=library)
     bot.prompts = PromptLog(
-        models.reply, lambda: bot.settings().logging, folder_of(config), clocks.wall
+        models.reply, lambda: bot.settings().logging, config_folder(config), clocks.wall
     )
     bot.prompts.announce()
     try:
@@ -190,8 +190,8 @@ async def _with_models(
 
 @asynccontextmanager
 async def answering(bot: Bot, *, grace_s: float = GRACE_S) -> AsyncGenerator[None]:
-    """Answer from now on; entered once every platform is registered. Leaving it lets running
-    replies end, while the platforms can still show them."""
+    """Answer messages; entered once every platform is registered. The exit waits for running
+    replies while the platforms can still deliver them."""
     await bot.messages.start()
     try:
         yield
@@ -200,38 +200,40 @@ async def answering(bot: Bot, *, grace_s: float = GRACE_S) -> AsyncGenerator[Non
 
 
 @asynccontextmanager
-async def _remembering(bot: Bot, database: Path) -> AsyncGenerator[None]:
-    """Keep for the next start, beside the database, what is known of the model servers."""
-    holds, facts = (database.with_name(f"{database.name}-{what}") for what in ("holds", "models"))
-    async with _holding_over(bot, holds), _scouting(bot, facts):
+async def _persistent_router_state(bot: Bot, database: Path) -> AsyncGenerator[None]:
+    """Persist the state of the model servers in files beside the database."""
+    cooldowns, capabilities = (
+        database.with_name(f"{database.name}-{what}") for what in ("holds", "models")
+    )
+    async with _persistent_cooldowns(bot, cooldowns), _capability_probing(bot, capabilities):
         yield
 
 
 @asynccontextmanager
-async def _holding_over(bot: Bot, file: Path) -> AsyncGenerator[None]:
-    """Keep in `file` which keys were refused and which accounts are empty, for the next start."""
-    held = CooldownStore(
+async def _persistent_cooldowns(bot: Bot, file: Path) -> AsyncGenerator[None]:
+    """Persist in `file` the cooldowns of rejected keys and empty accounts."""
+    cooldowns = CooldownStore(
         file, bot.models.router.memory.board, bot.clocks.monotonic, bot.clocks.wall
     )
-    await held.recall(bot.config)
+    await cooldowns.recall(bot.config)
     try:
         yield
     finally:
-        await held.keep(bot.config)
+        await cooldowns.keep(bot.config)
 
 
 @asynccontextmanager
-async def _scouting(bot: Bot, file: Path) -> AsyncGenerator[None]:
-    """Find out in the background what the models can do; `file` keeps it for the next start."""
-    scout = CapabilityProber(
+async def _capability_probing(bot: Bot, file: Path) -> AsyncGenerator[None]:
+    """Probe capabilities of the models in the background; `file` persists them."""
+    prober = CapabilityProber(
         lambda: bot.models.router.candidates,
         bot.models.router.memory.book,
         bot.models.prices,
         file=file,
         wall=bot.clocks.wall,
     )
-    await scout.recall()
-    task = asyncio.create_task(scout.run(), name="scout")
+    await prober.recall()
+    task = asyncio.create_task(prober.run(), name="capability prober")
     try:
         yield
     finally:
@@ -239,34 +241,34 @@ async def _scouting(bot: Bot, file: Path) -> AsyncGenerator[None]:
         await asyncio.wait({task})
 
 
-def folder_of(config: Config) -> Path:
-    """The folder that relative paths of the configuration start from."""
+def config_folder(config: Config) -> Path:
+    """The folder that relative paths of the configuration refer to."""
     return config.path.parent if config.path is not None else Path()
 
 
 async def _library(config: Config) -> LibraryStamp:
-    return await asyncio.to_thread(library_stamp, config.settings.persona, folder_of(config))
+    return await asyncio.to_thread(library_stamp, config.settings.persona, config_folder(config))
 
 
 async def _personas(config: Config) -> Personas:
     settings = config.settings.persona
-    library = await asyncio.to_thread(load_library, settings, folder_of(config))
+    library = await asyncio.to_thread(load_library, settings, config_folder(config))
     return Personas(settings, library)
 
 
 def _conversation(
-    bot: Bot, inbox: InboxStore, wishes: PreferenceStore, effects: EffectStore
+    bot: Bot, inbox: InboxStore, preferences: PreferenceStore, effects: EffectStore
 ) -> MessageRouter:
     return MessageRouter(
         Dependencies(
             store=inbox,
-            preferences=Preferences(wishes),
+            preferences=Preferences(preferences),
             reply=bot.prompts.reply,
             settings=bot.settings,
             personas=lambda: bot.personas,
             effects=effects,
-            look=bot.sight.eyes.look,
-            saw=bot.sight.saw,
+            look=bot.images.selector.look,
+            saw=bot.images.saw,
             may_spend=bot.guard.may_spend,
             limited_until=bot.guard.limited_until,
             now=bot.clocks.wall,

@@ -1,4 +1,4 @@
-"""The bot on Discord."""
+"""Connects the bot to Discord."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from understudy.app.bot import Bot
-from understudy.app.images import Taken
+from understudy.app.images import Intake
 from understudy.app.lore import try_lore
 from understudy.app.status import providers_text
 from understudy.clock import DAY_S
 from understudy.conversation.prompt.preview import describe
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
-from understudy.observability.reply_report import tell
+from understudy.observability.reply_report import format_runs
 from understudy.observability.usage_report import usage_text
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Parts
@@ -31,15 +31,15 @@ _USAGE_DAYS = 30
 
 
 @asynccontextmanager
-async def on_discord(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[None]]:
-    """Register the platform, and stay connected while this is entered.
+async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[None]]:
+    """Register the platform, and stay connected until exit.
 
-    The task ends only with a ConfigError that tells what the operator has to mend.
+    The task ends only with a ConfigError that says what the operator has to fix.
     """
     parts = Parts(
         router=bot.messages,
         settings=bot.settings,
-        desk=_desk(bot),
+        desk=_command_context(bot),
         presence=Presence(),
         now=bot.clocks.wall,
         take_images=_take_images(bot),
@@ -56,7 +56,7 @@ async def on_discord(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[None]]
         await asyncio.wait({task})
 
 
-def _desk(bot: Bot) -> CommandContext:
+def _command_context(bot: Bot) -> CommandContext:
     return CommandContext(
         store=bot.messages.store,
         preferences=bot.messages.preferences,
@@ -73,11 +73,11 @@ def _desk(bot: Bot) -> CommandContext:
 
 async def _why(bot: Bot, reply_id: str) -> str | None:
     runs = await bot.ledger.reply(reply_id) if bot.ledger is not None else ()
-    return tell(runs) if runs else None
+    return format_runs(runs) if runs else None
 
 
 async def _usage(bot: Bot, user: str | None) -> str | None:
-    """Of everybody by provider, or what one user used; of the last 30 days."""
+    """Usage of the last 30 days: of one user, or of all users by provider."""
     if bot.ledger is None:
         return None
     now = bot.clocks.wall()
@@ -88,18 +88,22 @@ async def _usage(bot: Bot, user: str | None) -> str | None:
 
 
 def _privacy(bot: Bot) -> str:
-    kept = bot.started.conversation.persist
-    said = PRIVACY.format(days=bot.settings().conversation.history_days) if kept else PRIVACY_UNKEPT
+    persisted = bot.started.conversation.persist
+    text = (
+        PRIVACY.format(days=bot.settings().conversation.history_days)
+        if persisted
+        else PRIVACY_UNKEPT
+    )
     if bot.vision().enabled:
-        said += PRIVACY_PICTURES.format(days=bot.vision().keep_days)
-    return said
+        text += PRIVACY_PICTURES.format(days=bot.vision().keep_days)
+    return text
 
 
 def _take_images(bot: Bot) -> TakeImages:
-    async def take(found: Sequence[FoundImage], text: str) -> Taken | None:
+    async def take(found: Sequence[FoundImage], text: str) -> Intake | None:
         if not bot.vision().enabled:
             return None
         sources = [ImageSource(image.name, url=image.url, size=image.size) for image in found]
-        return await bot.sight.take(sources, text)
+        return await bot.images.take(sources, text)
 
     return take

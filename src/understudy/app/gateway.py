@@ -1,4 +1,4 @@
-"""The gateway over a bot's model servers."""
+"""Serves the gateway of a bot."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from understudy.app.bot import Bot
-from understudy.app.file_limits import open_files, shares
+from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.conversation.dependencies import new_id
@@ -19,33 +19,33 @@ from understudy.http_server.server import WebServer
 _log = structlog.get_logger()
 
 
-class _GatewayInForce:
-    """Each request meets the gateway of the configuration in force when it came."""
+class _ReloadableGateway:
+    """Passes each request to the gateway of the current configuration."""
 
     def __init__(self, bot: Bot) -> None:
         self._bot = bot
         self._limits = KeyLimits()
-        self._made: tuple[Config, Gateway] | None = None
+        self._current: tuple[Config, Gateway] | None = None
         bot.observers.append(self._limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.current()(scope, receive, send)
 
     def current(self) -> Gateway:
-        if self._made is None or self._made[0] is not self._bot.config:
-            self._made = (self._bot.config, self._gateway())
-        return self._made[1]
+        if self._current is None or self._current[0] is not self._bot.config:
+            self._current = (self._bot.config, self._gateway())
+        return self._current[1]
 
     def _gateway(self) -> Gateway:
         names = [c.name.rstrip("/") for c in self._bot.models.router.candidates if c.off is None]
         source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
-        settings = within_open_files(self._bot.settings().gateway, open_files())
+        settings = limited_by_open_files(self._bot.settings().gateway, open_file_limit())
         return Gateway(settings, source, self._limits, new_id=new_id)
 
 
-def within_open_files(settings: GatewaySettings, files: int) -> GatewaySettings:
-    """With no more requests at a time than there are files for."""
-    most = shares(files).requests
+def limited_by_open_files(settings: GatewaySettings, files: int) -> GatewaySettings:
+    """Limit `max_requests` to what the open-file limit allows."""
+    most = divide_files(files).requests
     if settings.max_requests <= most:
         return settings
     _log.warning("gateway.few_files", max_requests=most, open_files=files)
@@ -56,10 +56,10 @@ def within_open_files(settings: GatewaySettings, files: int) -> GatewaySettings:
 async def gateway(bot: Bot) -> AsyncGenerator[str]:
     """Serve the gateway; yields its base URL. Raises ConfigError."""
     settings = bot.settings().gateway
-    in_force = _GatewayInForce(bot)
-    in_force.current()
-    limits = ClientLimits(connections=shares(open_files()).clients)
+    reloadable = _ReloadableGateway(bot)
+    reloadable.current()
+    limits = ClientLimits(connections=divide_files(open_file_limit()).clients)
     async with WebServer(
-        in_force, settings.host, settings.port, setting="gateway.port", limits=limits
+        reloadable, settings.host, settings.port, setting="gateway.port", limits=limits
     ) as server:
         yield f"{server.url}/v1"

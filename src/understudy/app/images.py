@@ -1,4 +1,4 @@
-"""The eyes of a bot: images taken in at arrival, shown to models that see, captioned for later."""
+"""Connects images with the conversation: intake on arrival, selection for prompts, captions."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,40 +11,40 @@ from understudy.conversation.messages import ImageRef
 from understudy.images.intake import ImageSource
 from understudy.images.service import ImageService, open_images
 
-Taken = tuple[tuple[ImageRef, ...], tuple[str, ...]]
-"""Images that were taken in, and notes for the person about the others."""
+Intake = tuple[tuple[ImageRef, ...], tuple[str, ...]]
+"""Accepted images, and notes for the user about the rejected ones."""
 
 
 class ImageSupport:
-    """Joins the room of images with the conversation and the platforms."""
+    """Connects the image service with the conversation and the platforms."""
 
-    def __init__(self, room: ImageService, captioner: Captioner, settings: Callable[[], Vision]):
-        self.room = room
-        self.eyes = ImageSelector(room.store, settings)
+    def __init__(self, service: ImageService, captioner: Captioner, settings: Callable[[], Vision]):
+        self.service = service
+        self.selector = ImageSelector(service.store, settings)
         self._captioner = captioner
         self._settings = settings
 
     def saw(self, images: Sequence[ImageRef], platform: str) -> None:
-        """A delivered reply has seen these: later prompts will want words for them."""
+        """Schedule captions for images of a delivered reply; later prompts use them."""
         settings = self._settings()
         if images and settings.enabled and settings.caption:
             self._captioner.wish(images, platform)
 
-    async def take(self, sources: Sequence[ImageSource], text: str = "") -> Taken:
+    async def take(self, sources: Sequence[ImageSource], text: str = "") -> Intake:
         if sources and not self._settings().enabled:
             return (), ("I can't look at images here: vision is switched off.",)
-        taken = await self.room.take(sources, text)
+        taken = await self.service.take(sources, text)
         return taken.refs, taken.notes
 
 
 @asynccontextmanager
-async def open_sight(
+async def open_image_support(
     folder: Path, settings: Callable[[], Vision], reply: Answering, wall: Callable[[], float]
 ) -> AsyncGenerator[ImageSupport]:
-    """`folder` is where images are kept; it is made when the first one comes."""
-    async with open_images(folder, settings, wall) as room:
-        captioner = Captioner(room.store, reply, new_id)
+    """`folder` stores the images; it is created with the first one."""
+    async with open_images(folder, settings, wall) as service:
+        captioner = Captioner(service.store, reply, new_id)
         try:
-            yield ImageSupport(room, captioner, settings)
+            yield ImageSupport(service, captioner, settings)
         finally:
             await captioner.aclose()

@@ -1,4 +1,4 @@
-"""What a text would bring up in the bot that runs, for the platforms' `lore test`."""
+"""Previews the lorebook entries that a text activates, for `lore test`."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from understudy.routing.request import Fit
 
 
 def try_lore(bot: Bot, text: str, place: Place, persona: str | None = None) -> Preview:
-    """As if somebody said it at `place`, to `persona` or whoever plays there."""
+    """As for a message at `place`, to `persona` or to the persona of that place."""
     chosen = persona or bot.messages.preferences.now.persona(place)
     return preview(
         bot.personas,

@@ -1,4 +1,4 @@
-"""The router of the configuration in force, swapped whole when that changes."""
+"""The router of the current configuration, replaced when that changes."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -18,27 +18,27 @@ from understudy.routing.timeouts import Deadline
 
 
 class ReloadableRouter:
-    """Makes routers from configurations. Replies go on with the router they began with."""
+    """Builds routers from configurations. A reply uses one router from beginning to end."""
 
-    def __init__(self, config: Config, instruments: RouterEnvironment) -> None:
+    def __init__(self, config: Config, environment: RouterEnvironment) -> None:
         """Raises ConfigError where a provider's entry lacks what its engine needs."""
         self._sessions = HttpSessions()
-        self._instruments = instruments
-        self._memory = RouterState.fresh(instruments.clock, instruments.random)
+        self._environment = environment
+        self._memory = RouterState.fresh(environment.clock, environment.random)
         self._clients: list[LLMClient] = []
-        self.router = self._made(config)
+        self.router = self._build(config)
 
     @property
     def prices(self) -> PriceBook:
-        return self._instruments.prices
+        return self._environment.prices
 
     def use(self, config: Config) -> None:
-        """From the next reply on. Raises ConfigError, and then nothing has changed."""
-        self.router = self._made(config)
+        """Applies from the next reply on. Raises ConfigError, and then nothing has changed."""
+        self.router = self._build(config)
         self._memory.forgive()
 
     def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
-        """As `ModelRouter.reply`, of the router in force at this moment."""
+        """As `ModelRouter.reply`, of the current router."""
         return self.router.reply(request)
 
     def reset(self, provider: str | None) -> None:
@@ -51,7 +51,7 @@ class ReloadableRouter:
             await client.aclose()
         await self._sessions.aclose()
 
-    def _made(self, config: Config) -> ModelRouter:
+    def _build(self, config: Config) -> ModelRouter:
         model = config.settings.model
         quotes = config.settings.debug.error_text
         return ModelRouter(
@@ -59,14 +59,14 @@ class ReloadableRouter:
             _rules(model, config.rev),
             memory=self._memory,
             instruments=replace(
-                self._instruments, scrub=scrubber(config.settings) if quotes else None
+                self._environment, scrub=scrubber(config.settings) if quotes else None
             ),
         )
 
     def _client(self, name: str, server: Server) -> LLMClient:
         key = server.api_key.get_secret_value() if server.api_key is not None else None
         client = build_client(name, server, sessions=self._sessions, key=key)
-        # Replaced ones may still be in use; what they hold is little, and closed at the end.
+        # Replaced clients may still be in use; they hold little, and `aclose` closes them.
         self._clients.append(client)
         return client
 

@@ -1,4 +1,4 @@
-"""Takes over what is edited while the bot runs: configuration, personas, lorebooks."""
+"""Applies edits while the bot runs: configuration, personas, lorebooks."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,18 +11,18 @@ from understudy.config.watch import watch_config
 from understudy.errors import ConfigError
 
 _log = structlog.get_logger()
-_AGAIN_S = 10.0
-"""After something went wrong that nobody had thought of."""
-_LOOK_S = 1.0
-"""How often the folders of personas and lorebooks are looked at."""
+_RETRY_S = 10.0
+"""The pause after an unexpected error."""
+_CHECK_EVERY_S = 1.0
+"""How often the folders of personas and lorebooks are checked."""
 
 
 @asynccontextmanager
-async def keeping_current(bot: Bot) -> AsyncGenerator[None]:
-    """Take over changes in the background; whatever is wrong with one, the next is heeded."""
+async def watching_for_changes(bot: Bot) -> AsyncGenerator[None]:
+    """Apply changes in the background; an invalid one does not stop the watch."""
     tasks = {
-        asyncio.create_task(_keep_configured(bot), name="reload"),
-        asyncio.create_task(_keep_personas(bot), name="personas"),
+        asyncio.create_task(_watch_config(bot), name="reload"),
+        asyncio.create_task(_watch_personas(bot), name="personas"),
     }
     try:
         yield
@@ -32,8 +32,8 @@ async def keeping_current(bot: Bot) -> AsyncGenerator[None]:
         await asyncio.wait(tasks)
 
 
-async def _keep_configured(bot: Bot) -> None:
-    """Reload whenever the file is saved; a broken one changes nothing, and the log says why."""
+async def _watch_config(bot: Bot) -> None:
+    """Reload whenever the file is saved; an invalid one changes nothing and is logged."""
     if bot.config.path is None:
         return
     while True:
@@ -42,7 +42,7 @@ async def _keep_configured(bot: Bot) -> None:
                 await _reload(bot)
         except Exception as error:  # noqa: BLE001 - the root of this task
             _log.exception("config.watch_failed", error=type(error).__name__)
-        await asyncio.sleep(_AGAIN_S)
+        await asyncio.sleep(_RETRY_S)
 
 
 async def _reload(bot: Bot) -> None:
@@ -56,15 +56,15 @@ async def _reload(bot: Bot) -> None:
         _log.exception("config.reload_failed", error=type(error).__name__, still=bot.config.rev)
 
 
-async def _keep_personas(bot: Bot) -> None:
-    """Take over saved, added and removed cards and books; a broken one is told in the log."""
+async def _watch_personas(bot: Bot) -> None:
+    """Apply saved, added and removed cards and books; an invalid one is logged."""
     while True:
-        pause_s = _LOOK_S
+        pause_s = _CHECK_EVERY_S
         try:
             await bot.reload_personas()
         except ConfigError as error:
             _log.error("personas.refused", said=str(error))
         except Exception as error:  # noqa: BLE001 - the root of this task
             _log.exception("personas.failed", error=type(error).__name__)
-            pause_s = _AGAIN_S
+            pause_s = _RETRY_S
         await asyncio.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""A bot with everything its configuration asks for, until it is told to stop."""
+"""Runs a bot with every platform of its configuration until a stop signal."""
 
 import asyncio
 import gc
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from understudy.app.bot import Bot, answering, open_bot
 from understudy.app.gateway import gateway
-from understudy.app.reload import keeping_current
+from understudy.app.reload import watching_for_changes
 from understudy.clock import Clock
 from understudy.config.load import Config
 from understudy.errors import ConfigError
@@ -21,7 +21,7 @@ from understudy.storage.database import database_path
 if TYPE_CHECKING:
     from understudy.app.web import WebPage
 
-_OBJECTS_PER_LOOK = 20_000
+_OBJECTS_PER_COLLECTION = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class Running:
     gateway: str | None
     """Its base URL."""
     discord: asyncio.Task[None] | None
-    """Ends only when nothing but the operator can help."""
+    """Ends only with an error that the operator has to fix."""
 
 
 @asynccontextmanager
 async def running(
     config: Config, logs: Logs, clocks: Clock | None = None
 ) -> AsyncGenerator[Running]:
-    """Start everything, inside out; stop it the other way. Raises ConfigError, StorageError."""
+    """Start everything; stop it in reverse order. Raises ConfigError, StorageError."""
     settings = config.settings
     database = database_path(settings.storage.url)
     async with AsyncExitStack() as stack:
@@ -53,31 +53,31 @@ async def running(
             base_url = await stack.enter_async_context(gateway(bot))
         discord = None
         if settings.discord.enabled and settings.discord.token is not None:
-            # discord.py takes its time to import; without a token nobody should wait for it.
-            from understudy.app.discord import on_discord
+            # discord.py is slow to import, and needed only with a token.
+            from understudy.app.discord import discord_platform
 
             token = settings.discord.token.get_secret_value()
-            discord = await stack.enter_async_context(on_discord(bot, token))
+            discord = await stack.enter_async_context(discord_platform(bot, token))
         await stack.enter_async_context(answering(bot))
-        await stack.enter_async_context(keeping_current(bot))
-        # What was made to start up stays for good: the collector need not look at it again. What
-        # replies make is nearly free of cycles: looking as often as usual takes a tenth of the CPU.
+        await stack.enter_async_context(watching_for_changes(bot))
+        # Objects of the start live as long as the process, so the collector can skip them. Replies
+        # create few cycles: the default frequency of collection takes a tenth of the CPU.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_OBJECTS_PER_LOOK)
+        gc.set_threshold(_OBJECTS_PER_COLLECTION)
         yield Running(bot, page, base_url, discord)
 
 
-async def until_told_to_stop(platform: asyncio.Task[None] | None = None) -> None:
-    """Wait for Ctrl-C or the signal that service managers send. A second one is not caught.
+async def wait_for_stop(platform: asyncio.Task[None] | None = None) -> None:
+    """Wait for SIGINT or SIGTERM. A second signal is not caught.
 
-    Raises what `platform` ends with, when that comes first.
+    Raises the error of `platform` if that ends first.
     """
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     caught = (signal.SIGINT, signal.SIGTERM)
     for number in caught:
-        loop.add_signal_handler(number, told.set)
-    waiting = asyncio.ensure_future(told.wait())
+        loop.add_signal_handler(number, stopped.set)
+    waiting = asyncio.ensure_future(stopped.wait())
     try:
         await asyncio.wait(
             {waiting, platform} if platform else {waiting}, return_when=asyncio.FIRST_COMPLETED
@@ -90,7 +90,7 @@ async def until_told_to_stop(platform: asyncio.Task[None] | None = None) -> None
             loop.remove_signal_handler(number)
 
 
-def need_a_provider(config: Config) -> None:
+def require_provider(config: Config) -> None:
     """Raises ConfigError with the next step where no provider could ever answer."""
     if not usable_providers(config.settings.model):
         raise ConfigError(_NEXT_STEP)

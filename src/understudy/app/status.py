@@ -1,4 +1,4 @@
-"""How the candidates stand right now, in the forms that pages and series want."""
+"""The current status of the candidates, for pages, metrics and commands."""
 
 from typing import Final, Literal
 
@@ -20,12 +20,12 @@ _STATES: Final[dict[State, Literal["usable", "probing", "resting"]]] = {
 
 
 def candidate_views(models: ReloadableRouter) -> tuple[CandidateView, ...]:
-    """Every candidate in order, those that are off included."""
-    return tuple(_view(standing) for standing in models.router.status())
+    """Every candidate in order, disabled ones included."""
+    return tuple(_view(status) for status in models.router.status())
 
 
 def gauges(models: ReloadableRouter, clocks: Clock) -> tuple[Gauge, ...]:
-    """The same for metrics, of those that are not off."""
+    """The same for metrics, without disabled candidates."""
     board, now = models.router.memory.board, clocks.monotonic()
     running = models.router.memory.running
     return tuple(
@@ -39,8 +39,8 @@ def gauges(models: ReloadableRouter, clocks: Clock) -> tuple[Gauge, ...]:
     )
 
 
-def anyone_usable(models: ReloadableRouter) -> bool:
-    """Whether somebody could be asked for a reply at this moment."""
+def any_usable(models: ReloadableRouter) -> bool:
+    """Whether any candidate can take a request now."""
     return any(s.off is None and s.state is not State.OPEN for s in models.router.status())
 
 
@@ -50,21 +50,21 @@ def providers_text(models: ReloadableRouter, clocks: Clock) -> str:
 
 
 def _line(view: CandidateView, now: float) -> str:
-    said = view.reason or "usable"
+    text = view.reason or "usable"
     if view.until is not None:
-        said += f", resting for {max(1, round(view.until - now))} s"
-    return f"{f'{view.label} {view.model}'.rstrip()}: {said}"
+        text += f", resting for {max(1, round(view.until - now))} s"
+    return f"{f'{view.label} {view.model}'.rstrip()}: {text}"
 
 
-def _view(standing: CandidateStatus) -> CandidateView:
-    reason = words_of(standing.cause) if standing.cause is not None else ""
+def _view(status: CandidateStatus) -> CandidateView:
+    reason = words_of(status.cause) if status.cause is not None else ""
     return CandidateView(
-        provider=standing.provider,
-        label=standing.label,
-        model=standing.model,
-        engine=standing.engine,
-        state="off" if standing.off is not None else _STATES[standing.state],
-        reason=reason if standing.off is None else _OFF.get(standing.off, standing.off.value),
-        until=standing.until,
-        running=standing.running,
+        provider=status.provider,
+        label=status.label,
+        model=status.model,
+        engine=status.engine,
+        state="off" if status.off is not None else _STATES[status.state],
+        reason=reason if status.off is None else _OFF.get(status.off, status.off.value),
+        until=status.until,
+        running=status.running,
     )

@@ -1,4 +1,4 @@
-"""Telling systemd how the bot is: ready, alive, stopping. Does nothing under anything else."""
+"""Notifies systemd: ready, alive, stopping. Does nothing without systemd."""
 
 import asyncio
 import os
@@ -8,20 +8,20 @@ from contextlib import asynccontextmanager, suppress
 
 
 def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send one message of sd_notify(3); False where nobody listens for it."""
+    """Send one message of sd_notify(3); False without a notification socket."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
-    # A leading @ stands for a name that is in no file system.
+    # A leading @ denotes an abstract socket name.
     name = f"\0{address[1:]}" if address.startswith("@") else address
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
-        speaker.sendto(message.encode(), name)
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+        connection.sendto(message.encode(), name)
         return True
     return False
 
 
-def watchdog_every_s(environ: Mapping[str, str] = os.environ) -> float | None:
-    """How often to give a sign of life: twice within systemd's limit; `None` where it has none."""
+def watchdog_interval_s(environ: Mapping[str, str] = os.environ) -> float | None:
+    """The interval of watchdog messages: half of systemd's limit; None without a limit."""
     try:
         limit_us = int(environ["WATCHDOG_USEC"])
     except (KeyError, ValueError):
@@ -32,22 +32,24 @@ def watchdog_every_s(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 @asynccontextmanager
-async def as_service(environ: Mapping[str, str] = os.environ) -> AsyncGenerator[None]:
-    """Entered once everything runs. The signs of life come from the event loop itself, so they
-    stop when it hangs."""
+async def service_notifications(environ: Mapping[str, str] = os.environ) -> AsyncGenerator[None]:
+    """Entered once everything runs. The event loop sends the watchdog messages, so they stop
+    when it hangs."""
     notify("READY=1", environ)
-    every_s = watchdog_every_s(environ)
-    beating = None if every_s is None else asyncio.create_task(_beat(every_s, environ))
+    interval_s = watchdog_interval_s(environ)
+    watchdog = (
+        None if interval_s is None else asyncio.create_task(_send_watchdog(interval_s, environ))
+    )
     try:
         yield
     finally:
         notify("STOPPING=1", environ)
-        if beating is not None:
-            beating.cancel()
-            await asyncio.wait({beating})
+        if watchdog is not None:
+            watchdog.cancel()
+            await asyncio.wait({watchdog})
 
 
-async def _beat(every_s: float, environ: Mapping[str, str]) -> None:
+async def _send_watchdog(interval_s: float, environ: Mapping[str, str]) -> None:
     while True:
         notify("WATCHDOG=1", environ)
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(interval_s)

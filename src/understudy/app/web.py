@@ -1,4 +1,4 @@
-"""The web pages over a bot."""
+"""Serves the web pages of a bot."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from understudy.app.bot import Bot, folder_of
-from understudy.app.file_limits import open_files, shares
-from understudy.app.images import Taken
+from understudy.app.bot import Bot, config_folder
+from understudy.app.file_limits import divide_files, open_file_limit
+from understudy.app.images import Intake
 from understudy.app.lore import try_lore
-from understudy.app.status import anyone_usable, candidate_views, gauges
+from understudy.app.status import any_usable, candidate_views, gauges
 from understudy.config.settings import Settings
 from understudy.conversation.messages import Place
 from understudy.conversation.personas.importing import import_card
@@ -30,24 +30,24 @@ from understudy.platforms.web.templates import PageContext
 class WebPage:
     url: str
     login: str
-    """A link that lets one browser in as operator, once."""
+    """A one-time link that logs one browser in as operator."""
 
 
 @asynccontextmanager
 async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
-    """Serve the pages. Raises ConfigError where the address cannot be had or is not safe."""
+    """Serve the pages. Raises ConfigError where the address is in use or not safe."""
     platform = WebPlatform(LiveConversations(bot.clocks.wall))
     metrics = Metrics(lambda: gauges(bot.models, bot.clocks))
     bot.observers.extend((platform.rooms, platform.feed, metrics))
     bot.messages.register(PLATFORM, platform.rooms.open_delivery)
-    async with platform.open(_house(bot, token_file, metrics)):
+    async with platform.open(_dependencies(bot, token_file, metrics)):
         yield WebPage(platform.url, platform.new_login_link())
 
 
-def _house(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependencies:
+def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependencies:
     return WebDependencies(
         web=bot.settings().web,
-        face=lambda: _face(bot.settings()),
+        face=lambda: _page_context(bot.settings()),
         token_file=token_file,
         answers=bot.messages,
         memory=bot.messages.store,
@@ -57,39 +57,39 @@ def _house(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependencies:
             reload=bot.reload,
             reset=bot.models.reset,
             level=lambda: bot.logs.level,
-            # The page checks the word before it gets here.
+            # The page validates the level.
             set_level=lambda level: bot.logs.set_level(cast("Level", level)),
         ),
-        ready=lambda: anyone_usable(bot.models),
+        ready=lambda: any_usable(bot.models),
         for_machines=[("/metrics", metrics.page)],
-        eyes=_eyes(bot),
-        personas=_personas(bot),
-        visitors=shares(open_files()).visitors,
+        eyes=_image_actions(bot),
+        personas=_persona_actions(bot),
+        visitors=divide_files(open_file_limit()).visitors,
         clock=bot.clocks.wall,
     )
 
 
-def _face(settings: Settings) -> PageContext:
+def _page_context(settings: Settings) -> PageContext:
     return PageContext(settings.persona.name, takes_images=settings.vision.enabled)
 
 
-def _personas(bot: Bot) -> PersonaActions:
-    async def take(card: bytes) -> str:
-        folder = folder_of(bot.config) / bot.settings().persona.folder
-        made = await asyncio.to_thread(import_card, card, folder)
+def _persona_actions(bot: Bot) -> PersonaActions:
+    async def import_persona(card: bytes) -> str:
+        folder = config_folder(bot.config) / bot.settings().persona.folder
+        imported = await asyncio.to_thread(import_card, card, folder)
         await bot.reload_personas()
-        return f"{made.file.card.name} is here as {made.key!r}."
+        return f"{imported.file.card.name} is here as {imported.key!r}."
 
     here = Place(PLATFORM, "")
     return PersonaActions(
-        take,
+        import_persona,
         lambda: bot.personas.keys,
         lambda text, persona: try_lore(bot, text, here, persona),
     )
 
 
-def _eyes(bot: Bot) -> ImageActions:
-    async def take(uploads: Sequence[Upload], text: str) -> Taken:
-        return await bot.sight.take([ImageSource(u.name, data=u.data) for u in uploads], text)
+def _image_actions(bot: Bot) -> ImageActions:
+    async def take(uploads: Sequence[Upload], text: str) -> Intake:
+        return await bot.images.take([ImageSource(u.name, data=u.data) for u in uploads], text)
 
-    return ImageActions(take, bot.sight.room.find)
+    return ImageActions(take, bot.images.service.find)

@@ -22,8 +22,8 @@ def chat(config: ConfigFile = None, verbose: Verbose = False) -> None:  # noqa: 
 
 async def _chat(config: "Config", logs: "Logs") -> None:
     from understudy.app.bot import answering, open_bot
-    from understudy.app.reload import keeping_current
-    from understudy.app.run import need_a_provider
+    from understudy.app.reload import watching_for_changes
+    from understudy.app.run import require_provider
     from understudy.conversation.dependencies import new_id
     from understudy.platforms.terminal import (
         HELP,
@@ -34,12 +34,12 @@ async def _chat(config: "Config", logs: "Logs") -> None:
         listening,
     )
 
-    need_a_provider(config)
+    require_provider(config)
     async with open_bot(config, logs) as bot:
         name = config.settings.persona.name
         screen = Screen(sys.stdout, name=name, held=logs.held)
         bot.messages.register(PLATFORM, screen.open_delivery)
-        async with answering(bot, grace_s=0), keeping_current(bot):
+        async with answering(bot, grace_s=0), watching_for_changes(bot):
             typed_by_a_person = sys.stdin.isatty()
             if typed_by_a_person:
                 typer.echo(f"You are talking to {name}. {HELP}\n")

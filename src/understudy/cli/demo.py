@@ -52,7 +52,7 @@ async def _say(text: str, *, verbose: bool) -> None:
 
 
 async def _show(port: int, *, verbose: bool, browser: bool) -> None:
-    from understudy.app.run import running, until_told_to_stop
+    from understudy.app.run import running, wait_for_stop
     from understudy.cli.demo import rehearsal_setup
     from understudy.cli.options import logs_for
 
@@ -71,7 +71,7 @@ async def _show(port: int, *, verbose: bool, browser: bool) -> None:
             )
             if browser:
                 await asyncio.to_thread(webbrowser.open, everything.web.url)
-            await until_told_to_stop()
+            await wait_for_stop()
 
 
 SERVERS = (("rehearsal-a", "e429", 0.0), ("rehearsal-b", "cut", 0.15), ("rehearsal-c", "ok", 0.04))

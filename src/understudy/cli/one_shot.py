@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from understudy.app.bot import answering, open_forgetful_bot
+from understudy.app.bot import answering, open_bot_without_storage
 from understudy.config.load import Config
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
@@ -72,7 +72,7 @@ async def ask_once(
 ) -> OneShotReply:
     """The bot's answer to `text`, outside any conversation. Raises ConfigError."""
     config = replace(config, settings=_for_operator(config.settings))
-    async with open_forgetful_bot(config, logs) as bot:
+    async with open_bot_without_storage(config, logs) as bot:
         answer: asyncio.Future[OneShotReply] = asyncio.get_running_loop().create_future()
 
         def open_delivery(_task: ReplyContext) -> _HeldDelivery:
@@ -82,7 +82,7 @@ async def ask_once(
         async with answering(bot, grace_s=0):
             # A command-line byte that is not UTF-8 arrives as a lone surrogate.
             question = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            refs, notes = await bot.sight.take(images, question)
+            refs, notes = await bot.images.take(images, question)
             for note in notes:
                 sys.stderr.write(f"{note}\n")
             asked = message(question, new_id(), channel=new_id())

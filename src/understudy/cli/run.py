@@ -35,16 +35,16 @@ def _write_first_files() -> None:
 
 
 async def _run(config: "Config", logs: "Logs") -> None:
-    from understudy.app.file_limits import allow_more
-    from understudy.app.run import need_a_provider, running, until_told_to_stop
-    from understudy.app.systemd import as_service
+    from understudy.app.file_limits import raise_open_file_limit
+    from understudy.app.run import require_provider, running, wait_for_stop
+    from understudy.app.systemd import service_notifications
 
-    need_a_provider(config)
-    allow_more()
+    require_provider(config)
+    raise_open_file_limit()
     async with running(config, logs) as everything:
         _print_addresses(everything)
-        async with as_service():
-            await until_told_to_stop(everything.discord)
+        async with service_notifications():
+            await wait_for_stop(everything.discord)
         typer.echo("Finishing running replies; press Ctrl-C again to stop at once.", err=True)
 
 

@@ -20,11 +20,11 @@ def why(
 ) -> None:
     """Show which server answered, what failed before it and why, its delay, and its cost."""
     from understudy.cli.ledger import EXIT_NOTHING
-    from understudy.observability.reply_report import tell, unknown_reply
+    from understudy.observability.reply_report import format_runs, unknown_reply
 
     runs = asyncio.run(_runs(load(config), reply_id))
     if runs:
-        typer.echo(tell(runs))
+        typer.echo(format_runs(runs))
         return
     typer.echo("There is no reply yet." if reply_id is None else unknown_reply(reply_id), err=True)
     raise typer.Exit(EXIT_NOTHING)

@@ -1,4 +1,4 @@
-"""Tells the operator what only they can mend, once per cause and day."""
+"""Reports problems that only the operator can fix, once per cause and day."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from understudy.errors import ErrorClass
 from understudy.observability import events
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
-Tell = Callable[[str], None]
+AlertListener = Callable[[str], None]
 """Takes one sentence for the operator. Must not block or raise."""
 
 _log = structlog.get_logger("understudy.operator")
@@ -28,13 +28,13 @@ _ADVICE: Final[dict[ErrorClass, str]] = {
 
 
 class Alerts:
-    """An observer. `listeners` are told besides the log: a message to the bot's admins, say."""
+    """An observer. Alerts go to the log and to `listeners`, such as messages to admins."""
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
-        self.listeners: list[Tell] = []
+        self.listeners: list[AlertListener] = []
         self._wall = wall
         self._day = -1
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def attempt_ended(self, record: AttemptRecord) -> None:
         if record.error_class not in _ADVICE or record.skip_reason is not None:
@@ -44,7 +44,7 @@ class Alerts:
             key=record.key_ref or "it has",
             model=record.model_requested or "it had",
         )
-        if self._is_news(text):
+        if self._is_new(text):
             _log.warning(
                 events.ALERT,
                 cause=record.error_class.value,
@@ -53,17 +53,17 @@ class Alerts:
                 request_id=record.request_id,
                 advice=text,
             )
-            for tell in self.listeners:
-                tell(text)
+            for listener in self.listeners:
+                listener(text)
 
     def reply_ended(self, record: ReplyRecord) -> None:
-        """Causes stand in the attempts."""
+        """Alerts depend on attempts only."""
 
-    def _is_news(self, text: str) -> bool:
+    def _is_new(self, text: str) -> bool:
         day = int(self._wall() // DAY_S)
         if day != self._day:
-            self._day, self._told = day, set()
-        if text in self._told:
+            self._day, self._reported = day, set()
+        if text in self._reported:
             return False
-        self._told.add(text)
+        self._reported.add(text)
         return True

@@ -1,6 +1,6 @@
-"""`logging.prompts`: what was asked and answered, in files that only their owner can read.
+"""`logging.prompts`: writes prompts and replies to files with owner-only permissions.
 
-Never in the log stream. Off unless it was asked for, and then the log warns of it.
+Never in the log stream. Off by default; the log warns while it is on.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _log = structlog.get_logger("understudy.prompts")
 
 
 class PromptLog:
-    """Stands before the router's `reply`, and writes one file per reply that ended."""
+    """Wraps the router's `reply`, and writes one file per finished reply."""
 
     def __init__(
         self,
@@ -41,31 +41,31 @@ class PromptLog:
         self._wall = wall
 
     def announce(self) -> None:
-        """Say in the log that prompts are written, and where, if they are."""
+        """Log a warning with the folder while prompts are written."""
         settings = self._settings()
         if settings.prompts:
             _log.warning(events.PROMPTS_LOGGED, folder=str(self._base / settings.prompts_folder))
 
     def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
         """As `ModelRouter.reply`."""
-        return self._noted(request) if self._settings().prompts else self._ask(request)
+        return self._recorded(request) if self._settings().prompts else self._ask(request)
 
-    async def _noted(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
-        asked: list[ChatRequest] = []
+    async def _recorded(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+        prompts: list[ChatRequest] = []
 
         def build(fit: Fit) -> Prompt:
             prompt = request.build(fit)
-            if prompt.request not in asked:
-                asked.append(prompt.request)
+            if prompt.request not in prompts:
+                prompts.append(prompt.request)
             return prompt
 
-        async with aclosing(self._ask(replace(request, build=build))) as told:
-            async for event in told:
+        async with aclosing(self._ask(replace(request, build=build))) as router_events:
+            async for event in router_events:
                 if isinstance(event, ReplyEnded):
-                    await self._keep(asked, event)
+                    await self._write_page(prompts, event)
                 yield event
 
-    async def _keep(self, asked: list[ChatRequest], ended: ReplyEnded) -> None:
+    async def _write_page(self, prompts: list[ChatRequest], ended: ReplyEnded) -> None:
         folder = self._base / self._settings().prompts_folder
         page = {
             "id": ended.record.request_id,
@@ -73,7 +73,7 @@ class PromptLog:
             "sink": ended.record.sink,
             "outcome": ended.record.outcome,
             "route": describe_route(ended.record.attempts),
-            "prompts": [_as_json(request) for request in asked],
+            "prompts": [_as_json(request) for request in prompts],
             "reply": ended.text,
         }
         text = json.dumps(page, ensure_ascii=False, indent=2)
@@ -84,10 +84,10 @@ class PromptLog:
 
 
 def _as_json(request: ChatRequest) -> dict[str, object]:
-    told: dict[str, object] = {"messages": [_message(message) for message in request.messages]}
+    page: dict[str, object] = {"messages": [_message(message) for message in request.messages]}
     if request.extra:
-        told["body"] = request.extra.decode(errors="replace")
-    return told
+        page["body"] = request.extra.decode(errors="replace")
+    return page
 
 
 def _message(message: Message) -> dict[str, str]:
@@ -101,8 +101,8 @@ def _message(message: Message) -> dict[str, str]:
 def _write(folder: Path, wall: float, reply_id: str, text: str) -> None:
     now = datetime.fromtimestamp(wall, UTC)
     day = folder / f"{now:%Y-%m-%d}"
-    for made in (folder, day):
-        made.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for created in (folder, day):
+        created.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() and c.isascii() else "-" for c in reply_id)[:64]
     path = day / f"{now:%H%M%S-%f}-{name}.json"
     number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

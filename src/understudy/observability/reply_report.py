@@ -1,4 +1,4 @@
-"""The whole story of a reply, for the person who asks why: `understudy why`, `/why`, the page."""
+"""Formats the attempts of a reply for people: `understudy why`, `/why`, the page."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ _HELD = {
 _ENDINGS = {
     ReplyOutcome.DELIVERED: "Delivered",
     ReplyOutcome.PARTIAL: "Delivered in part, then cut off",
-    ReplyOutcome.OFFLINE: "Nobody could answer",
+    ReplyOutcome.OFFLINE: "No provider could answer",
     ReplyOutcome.CANCELLED: "Stopped",
     ReplyOutcome.REJECTED: "Refused",
 }
@@ -37,22 +37,22 @@ _OFFLINE = {
     OfflineReason.REJECTED: "the request was refused",
     OfflineReason.CONFIG: "keys or credit need their operator",
     OfflineReason.BUDGET: "the day's budget is used up",
-    OfflineReason.BUSY: "too many wait already",
+    OfflineReason.BUSY: "too many requests are waiting",
 }
 _MOST_ID_CHARS = 64
 
 
-def tell(runs: Sequence[ReplyRecord]) -> str:
+def format_runs(runs: Sequence[ReplyRecord]) -> str:
     """Every run of one reply, in lines of text. Times are UTC."""
     return "\n\n".join("\n".join(_run(run, number)) for number, run in enumerate(runs))
 
 
 def unknown_reply(reply_id: str) -> str:
-    """What to say when there is no such reply; fit to show the id that was typed."""
+    """The message for an unknown reply id, with the id made printable."""
     printable = "".join(c for c in reply_id if c.isprintable())[:_MOST_ID_CHARS]
     return (
-        f"No reply {printable!r} is in the ledger. The id stands in the log lines of the reply "
-        "and on the web page; replies older than storage.usage_days are forgotten."
+        f"No reply {printable!r} is in the ledger. The id is in the log lines of the reply "
+        "and on the web page; replies older than storage.usage_days are deleted."
     )
 
 
@@ -77,32 +77,32 @@ def _run(run: ReplyRecord, number: int) -> Iterator[str]:
 
 
 def _ending(run: ReplyRecord) -> str:
-    told = [_ENDINGS[run.outcome]]
+    parts = [_ENDINGS[run.outcome]]
     if run.offline_reason is not None:
-        told[0] += f": {_OFFLINE[run.offline_reason]}"
-    told.append(f"{run.t_total_ms / 1000:.1f} s")
+        parts[0] += f": {_OFFLINE[run.offline_reason]}"
+    parts.append(f"{run.t_total_ms / 1000:.1f} s")
     if run.t_first_visible_ms is not None:
-        told.append(f"first text after {run.t_first_visible_ms / 1000:.1f} s")
+        parts.append(f"first text after {run.t_first_visible_ms / 1000:.1f} s")
     if run.usage is not None:
-        told.append(f"{_tokens(run.usage)} in all")
+        parts.append(f"{_tokens(run.usage)} in all")
     if run.cost_usd is not None:
-        told.append(money(run.cost_usd))
+        parts.append(money(run.cost_usd))
     if run.retry_at is not None:
-        told.append(f"better from {_clock(run.retry_at)}")
-    return ", ".join(told) + "."
+        parts.append(f"better from {_clock(run.retry_at)}")
+    return ", ".join(parts) + "."
 
 
 def _what(attempt: AttemptRecord) -> str:
     model = attempt.model_served or attempt.model_requested
     who = f"{attempt.label} ({model})" if model else attempt.label
     if attempt.outcome is Outcome.SKIPPED:
-        return f"{who}: left out, {verdict(attempt)}{_resting_for(attempt)}"
+        return f"{who}: left out, {verdict(attempt)}{_cooldown_note(attempt)}"
     code = f" (HTTP {attempt.http_status})" if (attempt.http_status or 200) >= 400 else ""
     role = "" if attempt.role == "normal" else f", {attempt.role.replace('_', ' ')}"
     return f"{who}: {verdict(attempt)}{code} after {attempt.t_total_ms / 1000:.1f} s{role}"
 
 
-def _resting_for(attempt: AttemptRecord) -> str:
+def _cooldown_note(attempt: AttemptRecord) -> str:
     since = f" after {attempt.error_class.replace('_', ' ')}" if attempt.error_class else ""
     until = "" if attempt.held_until is None else f" until {_clock(attempt.held_until)}"
     return since + until
@@ -114,7 +114,7 @@ def _consequences(attempt: AttemptRecord) -> Iterator[str]:
         yield f"asked us to wait {attempt.retry_after_s:g} s"
     if change is not None and change.after == "open":
         until = attempt.held_until or attempt.ts + attempt.t_total_ms / 1000 + change.hold_s
-        yield f"{_HELD[change.scope]} is left alone until {_clock(until)}"
+        yield f"{_HELD[change.scope]} is in cooldown until {_clock(until)}"
     if change is not None and change.after == "closed":
         yield f"{_HELD[change.scope]} is in use again"
     if attempt.t_first_output_ms is not None:
@@ -129,9 +129,9 @@ def _bill(attempt: AttemptRecord) -> Iterator[str]:
     if attempt.usage is not None:
         yield f"{_tokens(attempt.usage)}, {_cost(attempt)}"
     elif attempt.maybe_billed:
-        yield "it told no tokens and may still bill them"
+        yield "it reported no tokens and may still bill them"
     elif attempt.outcome is Outcome.OK:
-        yield f"it told no tokens, {_cost(attempt)}"
+        yield f"it reported no tokens, {_cost(attempt)}"
 
 
 def _cost(attempt: AttemptRecord) -> str:

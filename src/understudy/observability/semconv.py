@@ -1,7 +1,7 @@
-"""The names of OpenTelemetry's GenAI conventions that we use, all in this one table.
+"""The names from OpenTelemetry's GenAI conventions.
 
-They are still in development and were renamed before; `SEMCONV_REV` says which state this is.
-Not emitted any more: `gen_ai.system`, `gen_ai.prompt`, `gen_ai.completion`,
+The conventions are in development and change names; `SEMCONV_REV` is the revision used here.
+Removed there, and not emitted: `gen_ai.system`, `gen_ai.prompt`, `gen_ai.completion`,
 `gen_ai.usage.prompt_tokens` and `gen_ai.usage.completion_tokens`.
 """
 
@@ -45,5 +45,5 @@ _OWN_NAMES: Final = {"llama.cpp": "llama_cpp", "textgen-webui": "textgen_webui"}
 
 
 def provider_name(engine: str) -> str:
-    """The conventions' name for an engine; those they do not know are named by us."""
+    """The conventions' name for an engine, or our own where they have none."""
     return _OWN_NAMES.get(engine, engine)

@@ -1,6 +1,6 @@
 """OpenTelemetry spans of replies: one parent, and below it one client span per attempt.
 
-Built from the finished records, with the times they hold, so tracing adds nothing to a reply's
+Spans are built from finished records and their times, so tracing adds no work to a reply's
 path. The libraries are the extra `[otel]`, imported only when `telemetry.enabled` is set.
 """
 
@@ -33,10 +33,10 @@ class Traces:
         )
         self._kinds = SpanKind
         self._failed = Status(StatusCode.ERROR)
-        self._below = set_span_in_context
+        self._with_parent = set_span_in_context
 
     def attempt_ended(self, record: AttemptRecord) -> None:
-        """Spans need their parent, so they wait for the reply."""
+        """Spans need their parent, so `reply_ended` creates them."""
 
     def reply_ended(self, record: ReplyRecord) -> None:
         parent = self._tracer.start_span(
@@ -45,7 +45,7 @@ class Traces:
             start_time=_ns(record.ts),
             attributes=reply_attributes(record),
         )
-        below = self._below(parent)
+        context = self._with_parent(parent)
         for attempt in record.attempts:
             if attempt.outcome is Outcome.SKIPPED:
                 parent.add_event(
@@ -54,15 +54,15 @@ class Traces:
                     timestamp=_ns(attempt.ts),
                 )
             else:
-                self._attempt(attempt, below)
+                self._attempt(attempt, context)
         if record.winner is None:
             parent.set_status(self._failed)
         parent.end(_ns(record.ts + record.t_total_ms / 1000))
 
-    def _attempt(self, record: AttemptRecord, below: "Context") -> None:
+    def _attempt(self, record: AttemptRecord, context: "Context") -> None:
         span = self._tracer.start_span(
             f"{semconv.CHAT} {record.model_requested}".strip(),
-            context=below,
+            context=context,
             kind=self._kinds.CLIENT,
             start_time=_ns(record.ts),
             attributes=attempt_attributes(record),
@@ -73,20 +73,20 @@ class Traces:
 
 
 def reply_attributes(record: ReplyRecord) -> dict[str, Attribute]:
-    told: dict[str, Attribute | None] = {
+    attributes: dict[str, Attribute | None] = {
         semconv.ROUTER_REQUEST_ID: record.request_id,
         semconv.ROUTER_SINK: record.sink,
         semconv.ROUTER_OUTCOME: record.outcome.value,
         semconv.ROUTER_OFFLINE_REASON: record.offline_reason and record.offline_reason.value,
         semconv.ROUTER_COST_USD: record.cost_usd,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def attempt_attributes(record: AttemptRecord) -> dict[str, Attribute]:
     breaker = record.breaker
     first = record.t_first_output_ms
-    told: dict[str, Attribute | None] = {
+    attributes: dict[str, Attribute | None] = {
         semconv.OPERATION_NAME: semconv.CHAT,
         semconv.PROVIDER_NAME: semconv.provider_name(record.engine),
         semconv.REQUEST_MODEL: record.model_requested or None,
@@ -108,7 +108,7 @@ def attempt_attributes(record: AttemptRecord) -> dict[str, Attribute]:
         semconv.ROUTER_NEXT: record.next.value,
         semconv.ROUTER_COST_USD: record.cost_usd,
     }
-    known = {name: value for name, value in told.items() if value is not None}
+    known = {name: value for name, value in attributes.items() if value is not None}
     return known | _usage_attributes(record.usage)
 
 
@@ -126,8 +126,8 @@ def _usage_attributes(usage: Usage | None) -> dict[str, Attribute]:
 
 @asynccontextmanager
 async def open_traces(settings: Telemetry, version: str) -> AsyncGenerator[Traces]:
-    """Send spans to `telemetry.endpoint`; what is queued is sent at the end. Raises ConfigError
-    where the extra is not installed."""
+    """Send spans to `telemetry.endpoint`; the exit sends queued ones. Raises ConfigError where the
+    extra is not installed."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

@@ -66,7 +66,7 @@ def usage_text(rows: Sequence[UsageRow]) -> str:
 
 
 def bar(value: int, most: int) -> str:
-    """Up to eight cells wide; anything above nothing shows."""
+    """At most eight cells wide; any value above zero is visible."""
     if not most or not value:
         return ""
     eighths = max(1, round(value / most * _BAR_CELLS * 8))
@@ -91,7 +91,7 @@ def _notes(rows: Sequence[UsageRow]) -> list[str]:
     estimated = sum(row.estimated_tokens for row in rows)
     notes = []
     if unknown:
-        notes.append(f"+ {unknown} tries whose cost nobody told: it is in no sum.")
+        notes.append(f"+ {unknown} attempts of unknown cost, which the sums leave out.")
     if estimated:
         notes.append(f"{estimated:,} tokens are estimated, because no server reported them.")
     return notes
@@ -102,7 +102,7 @@ def _all_tokens(row: UsageRow) -> int:
 
 
 def _short(count: int | None) -> str:
-    """Fits a column: exact numbers are in JSON and CSV."""
+    """Abbreviated for a column; JSON and CSV have the exact number."""
     if count is None or count < 10_000:
         return _number(count)
     return f"{count / 1e6:,.1f}M" if count >= 1_000_000 else f"{count / 1e3:.0f}k"
@@ -123,5 +123,5 @@ def _seconds(milliseconds: float | None) -> str:
 
 
 def _no_formula(text: str) -> str:
-    """A model's name comes from a server; spreadsheets run what begins like a formula."""
+    """Escapes formulas: model names come from servers, and spreadsheets run formulas."""
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -1,4 +1,4 @@
-"""The database file: opening it safely, bringing its schema up to date, and its transactions."""
+"""The database file: opening it privately, upgrading its schema, running transactions."""
 
 import asyncio
 import os
@@ -22,17 +22,17 @@ _SCRUB_MS = 500
 _READERS = 3
 _PRAGMAS: tuple[str, ...] = (
     "PRAGMA journal_mode = WAL",
-    # Survives a crash of the process; only a power cut can take the last moments.
+    # Survives a crash of the process; only a power cut can lose the last transactions.
     "PRAGMA synchronous = NORMAL",
     "PRAGMA foreign_keys = ON",
     f"PRAGMA busy_timeout = {_BUSY_S * 1000}",
-    # Forgotten texts are overwritten, not only unlinked.
+    # Deleted text is overwritten, not only unlinked.
     "PRAGMA secure_delete = ON",
 )
 
 
 def database_path(url: str) -> Path:
-    """The file behind a `storage.url`; raises StorageError for what is no SQLite file."""
+    """The file of a `storage.url`. Raises StorageError where it names no SQLite file."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -43,38 +43,38 @@ def database_path(url: str) -> Path:
 
 
 class Database:
-    """One process's way to the database. Opened with `open`, closed with `aclose`.
+    """The database connections of one process. Opened with `open`, closed with `aclose`.
 
-    A piece of work is a function of a connection. It runs whole on a thread, so that its caller
-    waits once, however many statements it has; once begun it is finished, even when its caller is
-    cancelled.
+    A unit of work is a function of a connection. It runs on a thread from beginning to end, so
+    that its caller waits once, however many statements it has. A unit that has begun is finished
+    even when its caller is cancelled.
     """
 
     def __init__(self, path: Path, engine: Engine) -> None:
         self.path = path
         self._engine = engine
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="database-read")
-        # SQLite has one writer at a time; waiting here is fairer and cheaper than its busy loop.
+        # SQLite allows one writer at a time; a queue is fairer and cheaper than its busy loop.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="database-write")
 
     @staticmethod
     async def open(path: Path) -> "Database":
-        """Open the file, made for its owner alone where it is new, with the newest schema.
+        """Open the file with the newest schema; a new file gets mode 0600.
 
-        Raises StorageError with what to do about it.
+        Raises StorageError with advice for the operator.
         """
-        await asyncio.to_thread(_make_private, path)
+        await asyncio.to_thread(_create_private, path)
         engine = create_engine(
             f"sqlite:///{path}",
             creator=lambda: _connect(path),
             pool_size=_READERS + 1,
             max_overflow=0,
-            # Every transaction is ended here, so none needs to be on the way back to the pool.
+            # `_write` ends every transaction, so the pool has none to roll back.
             pool_reset_on_return=None,
         )
         database = Database(path, engine)
         try:
-            await database.write(_bring_up_to_date)
+            await database.write(_upgrade_schema)
         except BaseException:
             await database.aclose()
             raise
@@ -84,19 +84,21 @@ class Database:
         await asyncio.to_thread(self._close)
 
     async def read(self, work: Callable[[Connection], R]) -> R:
-        """Outside any transaction: each query sees what is committed by then."""
-        return await self._on(self._readers, lambda: self._read(work))
+        """Run outside any transaction: each query sees what is committed by then."""
+        return await self._run(self._readers, lambda: self._read(work))
 
     async def write(self, work: Callable[[Connection], R]) -> R:
-        """In a transaction that nobody else writes beside; rolled back on any exception."""
-        return await self._on(self._writer, lambda: self._write(work))
+        """Run in the only write transaction; an exception rolls it back."""
+        return await self._run(self._writer, lambda: self._write(work))
 
     async def scrub(self) -> None:
-        """Take out of the file what was overwritten: until then the log of recent writes, which
-        SQLite keeps beside it, still has the old words. A reader in the way leaves it as it is."""
-        await self._on(self._writer, self._scrub)
+        """Remove overwritten text from the write-ahead log, which holds it until a checkpoint.
 
-    async def _on(self, threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
+        Does nothing while a reader holds the log.
+        """
+        await self._run(self._writer, self._scrub)
+
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
     def _read(self, work: Callable[[Connection], R]) -> R:
@@ -116,7 +118,7 @@ class Database:
 
     def _scrub(self) -> None:
         with _storage_errors(self.path), self._engine.connect() as connection:
-            # Writers wait behind this one, so that it must not wait for a long backup.
+            # Writers queue behind this statement, so it must not wait for a long backup.
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {_SCRUB_MS}")
             try:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
@@ -130,7 +132,7 @@ class Database:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Transactions are begun by us: the driver would begin them late, and never immediately.
+    # `_write` begins transactions: the driver begins them late, and never with IMMEDIATE.
     connection = sqlite3.connect(
         path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
     )
@@ -143,9 +145,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _bring_up_to_date(connection: Connection) -> None:
-    """Make the schema of a new file at once; only an older one needs Alembic, which is slow to
-    import."""
+def _upgrade_schema(connection: Connection) -> None:
+    """Create the schema of a new file directly; only an older file needs Alembic, which is slow
+    to import."""
     found = _revision(connection)
     if found is None:
         metadata.create_all(connection)
@@ -164,7 +166,7 @@ _STAMP = text("INSERT INTO alembic_version VALUES (:head)")
 
 
 def _revision(connection: Connection) -> str | None:
-    """The schema the file has: None where it has none, empty before the first migration."""
+    """The schema version: None where there is no schema, empty before the first migration."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -177,8 +179,8 @@ def _migrate(connection: Connection) -> None:
     upgrade(connection)
 
 
-def _make_private(path: Path) -> None:
-    """Create the file for its owner alone; SQLite gives its companion files the same mode."""
+def _create_private(path: Path) -> None:
+    """Create the file with mode 0600; SQLite gives its companion files the same mode."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -198,11 +200,11 @@ def _storage_errors(path: Path) -> Generator[None]:
 
 
 def _advice(error: BaseException | None) -> str:
-    said = str(error)
-    if "not a database" in said or "malformed" in said:
-        return f"{said}; move it away to start with a new one, or restore a backup"
-    if "locked" in said:
-        return f"{said}; another program holds it"
-    if "full" in said:
-        return f"{said}; make room on the disk"
-    return said
+    message = str(error)
+    if "not a database" in message or "malformed" in message:
+        return f"{message}; move it away to start with a new one, or restore a backup"
+    if "locked" in message:
+        return f"{message}; another program has locked it"
+    if "full" in message:
+        return f"{message}; make room on the disk"
+    return message

@@ -1,4 +1,4 @@
-"""The conversation's memory in the database: its lines, and how they are forgotten."""
+"""The conversation history in the database: reading lines, and erasing them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,11 +33,10 @@ from understudy.storage.ledger_rows import read_replies
 from understudy.storage.tables import FREE, SETTLED, batches, channels, messages, replies, sent
 from understudy.storage.volatile_text import VolatileTexts
 
-Chosen = TypeVar("Chosen", bound=tuple[object, ...])
+Columns = TypeVar("Columns", bound=tuple[object, ...])
 
 _TITLE_CHARS = 60
 _OPEN = (MessageState.PENDING, MessageState.CLAIMED)
-_FORGOTTEN = {"text": None, "images": None, "notes": None, "author_name": ""}
 
 
 _UNQUOTE = (
@@ -45,10 +44,10 @@ _UNQUOTE = (
     .where(messages.c.text.startswith(QUOTE))
     .values(text=func.substr(messages.c.text, func.instr(messages.c.text + "\n", "\n") + 1))
 )
-_SAYS_SOMETHING = or_(messages.c.text != "", messages.c.images.is_not(None))
+_NOT_EMPTY = or_(messages.c.text != "", messages.c.images.is_not(None))
 
 
-def _newest_first(chosen: Select[Chosen]) -> Select[Chosen]:
+def _newest_first(chosen: Select[Columns]) -> Select[Columns]:
     return chosen.order_by(messages.c.position.desc(), messages.c.seq.desc())
 
 
@@ -71,20 +70,20 @@ def _history() -> Select[tuple[object, ...]]:
     ).limit(bindparam("limit"))
 
 
-# Made once, because making a statement takes SQLAlchemy longer than SQLite needs to answer it.
+# Built once: SQLAlchemy takes longer to build a statement than SQLite takes to run it.
 _ALL_HISTORY = _history()
-_HISTORY = _ALL_HISTORY.where(_SAYS_SOMETHING)
+_HISTORY = _ALL_HISTORY.where(_NOT_EMPTY)
 
 
 class SqlHistory:
-    """Reads and forgets lines. With a keepsake, words are kept there and nowhere else."""
+    """Reads and erases lines. With `volatile` given, text is stored there only."""
 
-    def __init__(self, database: Database, keepsake: VolatileTexts | None) -> None:
+    def __init__(self, database: Database, volatile: VolatileTexts | None) -> None:
         self._db = database
-        self._keepsake = keepsake
+        self._volatile = volatile
 
     async def history(self, channel: Channel, until_seq: int, limit: int) -> tuple[Line, ...]:
-        chosen = _HISTORY if self._keepsake is None else _ALL_HISTORY
+        chosen = _HISTORY if self._volatile is None else _ALL_HISTORY
         wanted = {
             "platform": channel.platform,
             "channel_id": channel.id,
@@ -92,12 +91,12 @@ class SqlHistory:
             "limit": limit,
         }
         found = await self._db.read(lambda on: on.execute(chosen, wanted).mappings().all())
-        return self._said(found[::-1])
+        return self._to_lines(found[::-1])
 
     async def transcript(
         self, channel: Channel, limit: int, before_seq: int | None = None
     ) -> tuple[Line, ...]:
-        chosen = self._lines(channel).limit(limit)
+        chosen = self._select_lines(channel).limit(limit)
         if before_seq is not None:
             chosen = chosen.where(messages.c.seq < before_seq)
 
@@ -105,7 +104,7 @@ class SqlHistory:
             found = connection.execute(chosen).mappings().all()
             ids = [row["reply_id"] for row in found if row["reply_id"]]
             runs = read_replies(connection, replies.c.request_id.in_(ids)) if ids else ()
-            return self._said(found[::-1], {record.request_id: record for record in runs})
+            return self._to_lines(found[::-1], {record.request_id: record for record in runs})
 
         return await self._db.read(work)
 
@@ -113,7 +112,7 @@ class SqlHistory:
         chosen = select(sent.c.reply_id).where(
             sent.c.platform == platform, sent.c.message_id == message_id
         )
-        return await self._text(chosen)
+        return await self._reply_id(chosen)
 
     async def parts(self, reply_id: str) -> tuple[str, ...]:
         chosen = parts_of(reply_id)
@@ -121,7 +120,7 @@ class SqlHistory:
 
     async def last_reply(self, channel: Channel) -> str | None:
         chosen = select(messages.c.reply_id).where(_within(channel), messages.c.role == "assistant")
-        return await self._text(_newest_first(chosen).limit(1))
+        return await self._reply_id(_newest_first(chosen).limit(1))
 
     async def watermarks(self, platform: str, since: float) -> tuple[Watermark, ...]:
         newest = (
@@ -147,21 +146,21 @@ class SqlHistory:
             .where(
                 messages.c.platform == platform,
                 messages.c.parent_id == parent_id,
-                messages.c.text.is_not(None) if self._keepsake is None else true(),
+                messages.c.text.is_not(None) if self._volatile is None else true(),
             )
             .group_by(messages.c.channel_id)
             .order_by(func.max(messages.c.arrived_at).desc())
         )
         found = await self._rows(chosen)
         firsts = select(messages).where(messages.c.seq.in_([row["first"] for row in found]))
-        lines = self._said(await self._rows(firsts))
+        lines = self._to_lines(await self._rows(firsts))
         titles = {line.seq: line.text[:_TITLE_CHARS] for line in lines}
         return tuple(
             Overview(
                 Channel(platform, row["channel_id"]), titles.get(row["first"], ""), row["last_at"]
             )
             for row in found
-            if self._keepsake is None or row["first"] in titles
+            if self._volatile is None or row["first"] in titles
         )
 
     async def reset(self, channel: Channel) -> None:
@@ -174,27 +173,27 @@ class SqlHistory:
         await self._db.write(lambda connection: connection.execute(newer))
 
     async def forget_author(self, platform: str, author_id: str) -> int:
-        theirs = and_(
+        by_author = and_(
             messages.c.platform == platform,
             messages.c.author_id == author_id,
             messages.c.role == "user",
-            messages.c.text.is_not(None) if self._keepsake is None else true(),
+            messages.c.text.is_not(None) if self._volatile is None else true(),
         )
-        ids = select(messages.c.message_id).where(theirs)
+        ids = select(messages.c.message_id).where(by_author)
         quoting = and_(messages.c.platform == platform, messages.c.reply_to.in_(ids))
-        forgotten = await self._forget(theirs, quoting)
+        forgotten = await self._erase(by_author, quoting)
         await self._db.scrub()
         return forgotten
 
     async def delete_channel(self, channel: Channel) -> None:
-        await self._forget(_within(channel))
+        await self._erase(_within(channel))
         await self._db.scrub()
 
     async def prune(self, before: float) -> int:
         old = and_(
             messages.c.arrived_at < before,
             messages.c.state.not_in(_OPEN),
-            # The highest number stays, so that none is given twice.
+            # The row with the highest number stays, so that no number is used twice.
             messages.c.seq < select(func.max(messages.c.seq)).scalar_subquery(),
         )
         gone = select(messages.c.reply_id).where(old, messages.c.role == "assistant")
@@ -214,19 +213,19 @@ class SqlHistory:
             return removed.rowcount
 
         removed = await self._db.write(work)
-        # Single messages are deleted too often for this; theirs is done here.
+        # Single deletions are too frequent for a checkpoint each; this one covers them.
         await self._db.scrub()
         return removed
 
-    async def _forget(
+    async def _erase(
         self,
         where: ColumnElement[bool],
         quoting: ColumnElement[bool] | None = None,
         *,
         replies_too: bool = True,
     ) -> int:
-        """Blank these messages, the replies to them, and what those that are `quoting` them say
-        of them; what nobody claimed is not answered."""
+        """Blank these messages, the replies to them, and the quotations of them in the messages
+        that `quoting` selects; unclaimed ones become `ignored`."""
         answered = select(messages.c.batch_id).where(
             where, messages.c.batch_id.is_not(None), literal(replies_too)
         )
@@ -236,61 +235,61 @@ class SqlHistory:
         def work(connection: Connection) -> int:
             if quoting is not None:
                 self._unquote(connection, quoting)
-            kept = self._drop_kept(connection, where, replies_to_them)
+            erased = self._drop_volatile(connection, where, replies_to_them)
             connection.execute(update(messages).where(replies_to_them).values(text=None))
             done = connection.execute(
-                update(messages).where(where).values(**_FORGOTTEN, state=state)
+                update(messages).where(where).values(**inbox_rows.NO_TEXT, state=state)
             )
-            return done.rowcount if kept is None else kept
+            return done.rowcount if erased is None else erased
 
         return await self._db.write(work)
 
     def _unquote(self, connection: Connection, quoting: ColumnElement[bool]) -> None:
-        if self._keepsake is None:
+        if self._volatile is None:
             connection.execute(_UNQUOTE.where(quoting))
             return
         chosen = select(messages.c.platform, messages.c.message_id).where(quoting)
         for platform, message_id in connection.execute(chosen):
-            if words := self._keepsake[platform, message_id]:
-                own = replace(words, text=unquoted(words.text))
-                self._keepsake[platform, message_id] = own
+            if text := self._volatile[platform, message_id]:
+                own = replace(text, text=unquoted(text.text))
+                self._volatile[platform, message_id] = own
 
-    def _drop_kept(
-        self, connection: Connection, said: ColumnElement[bool], replied: ColumnElement[bool]
+    def _drop_volatile(
+        self, connection: Connection, where: ColumnElement[bool], replied: ColumnElement[bool]
     ) -> int | None:
-        """Forget words that only memory keeps; how many messages had any."""
-        if self._keepsake is None:
+        """Erase text that is in memory only; returns how many user messages had any."""
+        if self._volatile is None:
             return None
         count = 0
         chosen = select(messages.c.platform, messages.c.message_id, messages.c.role)
-        for platform, message_id, role in connection.execute(chosen.where(or_(said, replied))):
-            count += role == "user" and self._keepsake[platform, message_id] is not None
-            del self._keepsake[platform, message_id]
+        for platform, message_id, role in connection.execute(chosen.where(or_(where, replied))):
+            count += role == "user" and self._volatile[platform, message_id] is not None
+            del self._volatile[platform, message_id]
         return count
 
-    def _lines(self, channel: Channel) -> Select[tuple[object, ...]]:
+    def _select_lines(self, channel: Channel) -> Select[tuple[object, ...]]:
         chosen = _newest_first(select(messages).where(_within(channel)))
-        return chosen if self._keepsake is not None else chosen.where(_SAYS_SOMETHING)
+        return chosen if self._volatile is not None else chosen.where(_NOT_EMPTY)
 
-    def _said(
+    def _to_lines(
         self, found: Sequence[RowMapping], records: dict[str, ReplyRecord] | None = None
     ) -> tuple[Line, ...]:
-        """The rows as lines, without those that say nothing."""
+        """The rows as lines, without empty ones."""
         lines = (
-            self._kept(row, inbox_rows.line(row, (records or {}).get(row["reply_id"])))
+            self._with_text(row, inbox_rows.line(row, (records or {}).get(row["reply_id"])))
             for row in found
         )
         return tuple(line for line in lines if line.text or line.images)
 
-    def _kept(self, row: RowMapping, line: Line) -> Line:
-        """With its words, where memory keeps them."""
-        words = self._keepsake and self._keepsake[row["platform"], row["message_id"]]
-        if not words:
+    def _with_text(self, row: RowMapping, line: Line) -> Line:
+        """The line with its text from memory, where it is there."""
+        text = self._volatile and self._volatile[row["platform"], row["message_id"]]
+        if not text:
             return line
-        author = replace(line.author, name=words.name)
-        return replace(line, author=author, text=words.text, images=words.images)
+        author = replace(line.author, name=text.name)
+        return replace(line, author=author, text=text.text, images=text.images)
 
-    async def _text(self, chosen: Select[tuple[str]]) -> str | None:
+    async def _reply_id(self, chosen: Select[tuple[str]]) -> str | None:
         found = await self._rows(chosen.limit(1))
         return found[0]["reply_id"] if found else None
 
@@ -303,7 +302,7 @@ def parts_of(reply_id: str) -> Select[str]:
 
 
 def carried_by(platform: str, message_id: str) -> ColumnElement[bool]:
-    """The reply that a message of the bot shows."""
+    """Selects the reply that a message of the bot carries."""
     shown = select(sent.c.reply_id).where(
         sent.c.platform == platform, sent.c.message_id == message_id
     )

@@ -1,4 +1,4 @@
-"""An inbox in memory: for tests, for trying things out, and the measure of every other one."""
+"""An InboxStore in memory: for `ask`, for tests, and as the reference implementation."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ _TITLE_CHARS = 60
 
 
 class MemoryInbox:
-    """Loses everything with the process; otherwise keeps every promise of `InboxStore`."""
+    """Implements `InboxStore` without persistence."""
 
     def __init__(self, tables: MemoryTables | None = None, owner: str = "here") -> None:
         self._t = tables or MemoryTables()
@@ -48,7 +48,7 @@ class MemoryInbox:
     async def work(self, channel: Channel) -> PendingWork:
         waiting = tuple(row.stored for row in self._t.messages_in(channel) if row.free)
         rows = [b for b in self._t.batches.values() if b.channel == channel and b.live]
-        return PendingWork(waiting, tuple(map(self._t.whole, rows)))
+        return PendingWork(waiting, tuple(map(self._t.load_batch, rows)))
 
     async def claim(self, claim: Claim, now: float) -> Batch | None:
         rows = [self._t.messages[seq] for seq in claim.seqs]
@@ -100,7 +100,7 @@ class MemoryInbox:
         row = self._mine(batch_id)
         if row is None:
             return False
-        self._keep(row.batch.reply_id, wait.record)
+        self._record(row.batch.reply_id, wait.record)
         self._t.move(
             row,
             replace(
@@ -116,7 +116,7 @@ class MemoryInbox:
         row = self._mine(batch_id)
         if row is None:
             return False
-        self._keep(row.batch.reply_id, ending.record)
+        self._record(row.batch.reply_id, ending.record)
         if ending.sent is not None:
             self._add_reply(row, ending, now)
         self._t.move(row, replace(row.batch, state=ending.state))
@@ -175,9 +175,9 @@ class MemoryInbox:
     async def delete(self, platform: str, message_id: str) -> str | None:
         row = self._t.message(platform, message_id)
         if row is None:
-            gone = await self.reply_at(platform, message_id)
-            if gone is not None:
-                reply = self._t.replies[gone]
+            reply_id = await self.reply_at(platform, message_id)
+            if reply_id is not None:
+                reply = self._t.replies[reply_id]
                 reply.blank()
                 self._t.unquote(self._t.batches[reply.batch_id].channel, message_id)
             return None
@@ -254,8 +254,8 @@ class MemoryInbox:
         for seq in old:
             inbound = self._t.messages.pop(seq).stored.inbound
             del self._t.seqs[inbound.place.platform, inbound.message_id]
-        gone = [key for key, reply in self._t.replies.items() if reply.line.at < before]
-        for key in gone:
+        reply_id = [key for key, reply in self._t.replies.items() if reply.line.at < before]
+        for key in reply_id:
             del self._t.replies[key]
         return len(old)
 
@@ -265,7 +265,7 @@ class MemoryInbox:
             return None
         return row
 
-    def _keep(self, reply_id: str, record: ReplyRecord | None) -> None:
+    def _record(self, reply_id: str, record: ReplyRecord | None) -> None:
         if record is not None:
             self._t.records.setdefault(reply_id, []).append(record)
 
@@ -279,8 +279,8 @@ class MemoryInbox:
             role="assistant",
             message_id=next(iter(ending.sent.message_ids), ""),
             author=ending.sent.author,
-            # What was forgotten while it was being answered leaves no reply behind either.
-            text=ending.sent.text if self._t.whole(row).messages else "",
+            # A message that was erased while it was being answered gets no stored reply.
+            text=ending.sent.text if self._t.load_batch(row).messages else "",
             at=now,
             reply_id=row.batch.reply_id,
             record=ending.record,

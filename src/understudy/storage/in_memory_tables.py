@@ -1,4 +1,4 @@
-"""What an inbox in memory holds, as tables hold it on disk."""
+"""The tables of the in-memory inbox."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ class MessageRow:
         return self.state is MessageState.PENDING and self.batch_id is None
 
     def blank(self) -> None:
-        """Forget what it says; that there was a message stays known."""
+        """Erase the text; the message id stays."""
         inbound = self.stored.inbound
         author = replace(inbound.author, name="")
         bare = replace(inbound, text="", images=(), notes=(), author=author)
@@ -43,7 +43,7 @@ class MessageRow:
             self.state = MessageState.IGNORED
 
     def unquote(self) -> None:
-        """Forget what it says of the message that it answers."""
+        """Erase the quotation of the message that it answers."""
         own = replace(self.stored.inbound, text=unquoted(self.stored.inbound.text))
         self.stored = replace(self.stored, inbound=own)
 
@@ -82,13 +82,13 @@ class ReplyRow:
     replaced: bool = False
 
     def blank(self) -> None:
-        """Forget what it says."""
+        """Erase the text."""
         self.line = replace(self.line, text="")
 
 
 @dataclass(slots=True)
 class MemoryTables:
-    """What several stores share, as processes share a database."""
+    """Rows that several stores share, as processes share a database."""
 
     messages: dict[int, MessageRow] = field(default_factory=dict)
     """By `seq`."""
@@ -114,7 +114,7 @@ class MemoryTables:
         return [row for row in self.messages.values() if row.channel == channel]
 
     def replies_in(self, channel: Channel) -> dict[str, ReplyRow]:
-        """By reply id, in the order in which they were made."""
+        """By reply id, in the order of creation."""
         return {
             reply_id: reply
             for reply_id, reply in self.replies.items()
@@ -122,36 +122,36 @@ class MemoryTables:
         }
 
     def lines(self, channel: Channel) -> list[Line]:
-        """A conversation in order, without what was forgotten or replaced."""
-        said = [row.line() for row in self.messages_in(channel)]
-        replied = [row.line for row in self.replies_in(channel).values() if not row.replaced]
-        lines = (line for line in said + replied if line.text or line.images)
+        """A conversation in order, without erased and replaced lines."""
+        user_lines = [row.line() for row in self.messages_in(channel)]
+        reply_lines = [row.line for row in self.replies_in(channel).values() if not row.replaced]
+        lines = (line for line in user_lines + reply_lines if line.text or line.images)
         return sorted(lines, key=lambda line: (line.position, line.seq))
 
-    def whole(self, row: BatchRow) -> Batch:
-        """The batch with those of its messages that are not forgotten."""
+    def load_batch(self, row: BatchRow) -> Batch:
+        """The batch with those of its messages that are not erased."""
         members = [self.messages[seq] for seq in row.seqs if seq in self.messages]
         return replace(row.batch, messages=tuple(r.stored for r in members if not r.forgotten))
 
     def move(self, row: BatchRow, batch: Batch) -> Batch:
-        """Put a batch in place of what it was, and its messages into its state."""
+        """Replace a batch and set its messages to its state."""
         row.batch = batch
         for seq in row.seqs:
             if seq in self.messages:
                 self.messages[seq].state = MESSAGE_STATE[batch.state]
-        return self.whole(row)
+        return self.load_batch(row)
 
     def live_batch(self, row: MessageRow) -> str | None:
         found = self.batches.get(row.batch_id or "")
         return found.batch.id if found is not None and found.live else None
 
     def blank(self, row: MessageRow) -> None:
-        """Forget what a message says, and what others quote of it."""
+        """Erase a message and the quotations of it."""
         row.blank()
         self.unquote(row.channel, row.stored.inbound.message_id)
 
     def unquote(self, channel: Channel, message_id: str) -> None:
-        """Forget what others quote of a message."""
+        """Erase the quotations of a message in its channel."""
         for row in self.messages_in(channel):
             if row.stored.inbound.reply_to == message_id:
                 row.unquote()

@@ -1,4 +1,4 @@
-"""The inbox in the database: who saw what, who works on it, and what came of it."""
+"""The inbox in the database: stored messages, claims, leases and results."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -48,7 +48,7 @@ _ADD = (
     .on_conflict_do_nothing(index_elements=["platform", "message_id"])
 )
 _ADD_REPLY = insert(messages).values(seq=_NEXT_SEQ)
-# Made once, because making a statement takes SQLAlchemy longer than SQLite needs to answer it.
+# Built once: SQLAlchemy takes longer to build a statement than SQLite takes to run it.
 _FREE_HERE = (
     select(messages)
     .where(
@@ -75,7 +75,7 @@ _MOVE_MEMBERS = (
     .where(messages.c.batch_id == bindparam("of_batch"), messages.c.role == "user")
     .values(state=bindparam("new_state"))
 )
-_TAKE = (
+_CLAIM_MESSAGES = (
     update(messages)
     .where(messages.c.seq.in_(bindparam("seqs", expanding=True)), FREE)
     .values(state=MessageState.CLAIMED, batch_id=bindparam("for_batch"))
@@ -97,31 +97,30 @@ _SENT = _ADD_SENT.on_conflict_do_update(
     index_elements=["platform", "message_id"],
     set_={"reply_id": _ADD_SENT.excluded.reply_id, "part": _ADD_SENT.excluded.part},
 )
-_UNSAID = {"text": None, "images": None, "notes": None, "author_name": ""}
 
 
 class SqlInbox(SqlHistory):
-    """One process's InboxStore; `owner` is unique among the processes that run."""
+    """The InboxStore of one process; `owner` is unique among the running processes."""
 
     def __init__(self, database: Database, owner: str, *, persist: bool = True) -> None:
         super().__init__(database, None if persist else VolatileTexts())
         self._owner = owner
 
-    async def give_up_leases(self) -> None:
-        """At start: what an earlier process of this name had claimed can be retaken at once."""
+    async def release_leases(self) -> None:
+        """At start: make the claims of an earlier process of this name free to retake."""
         mine = and_(batches.c.owner == self._owner, batches.c.state == BatchState.CLAIMED)
-        given_up = update(batches).where(mine).values(lease_until=0.0)
-        await self._db.write(lambda connection: connection.execute(given_up))
+        released = update(batches).where(mine).values(lease_until=0.0)
+        await self._db.write(lambda connection: connection.execute(released))
 
     async def add(self, inbound: Inbound, decision: Decision, now: float) -> bool:
         row = inbox_rows.message_row(inbound, decision, now)
-        if self._keepsake is not None:
-            row |= _UNSAID
+        if self._volatile is not None:
+            row |= inbox_rows.NO_TEXT
         added = await self._db.write(lambda connection: connection.execute(_ADD, row).rowcount)
         new = added == 1
-        if new and self._keepsake is not None:
-            words = MessageText(inbound.author.name, inbound.text, inbound.images, inbound.notes)
-            self._keepsake[inbound.place.platform, inbound.message_id] = words
+        if new and self._volatile is not None:
+            text = MessageText(inbound.author.name, inbound.text, inbound.images, inbound.notes)
+            self._volatile[inbound.place.platform, inbound.message_id] = text
         return new
 
     async def work(self, channel: Channel) -> PendingWork:
@@ -132,7 +131,7 @@ class SqlInbox(SqlHistory):
             found = connection.execute(_LIVE_HERE, here).mappings().all()
             members = self._members(connection, [row["id"] for row in found])
             return PendingWork(
-                self._known(waiting),
+                self._to_stored(waiting),
                 tuple(inbox_rows.batch(row, members[row["id"]]) for row in found),
             )
 
@@ -142,8 +141,8 @@ class SqlInbox(SqlHistory):
 
         def work(connection: Connection) -> Batch | None:
             wanted = {"seqs": claim.seqs, "for_batch": claim.batch_id}
-            taken = connection.execute(_TAKE, wanted)
-            found = sorted(taken.mappings(), key=lambda row: row["seq"])
+            claimed = connection.execute(_CLAIM_MESSAGES, wanted)
+            found = sorted(claimed.mappings(), key=lambda row: row["seq"])
             if not found or len(found) != len(claim.seqs):
                 connection.rollback()
                 return None
@@ -154,7 +153,7 @@ class SqlInbox(SqlHistory):
                 nonce=claim.nonce,
                 state=BatchState.CLAIMED,
                 directed=claim.directed,
-                messages=self._known(found),
+                messages=self._to_stored(found),
                 attempt=1,
                 lease_until=claim.lease_until,
                 created_at=now,
@@ -199,8 +198,8 @@ class SqlInbox(SqlHistory):
         return await self._db.write(work)
 
     async def renew(self, batch_id: str, lease_until: float) -> bool:
-        longer = update(batches).where(self._mine(batch_id)).values(lease_until=lease_until)
-        return await self._db.write(lambda on: on.execute(longer).rowcount) == 1
+        renewed = update(batches).where(self._mine(batch_id)).values(lease_until=lease_until)
+        return await self._db.write(lambda on: on.execute(renewed).rowcount) == 1
 
     async def release(self, batch_id: str) -> None:
         await self.renew(batch_id, 0.0)
@@ -264,7 +263,7 @@ class SqlInbox(SqlHistory):
         orphans = (
             select(messages.c.platform, messages.c.channel_id)
             .where(FREE, messages.c.arrived_at < orphaned_before)
-            # Nearly every message is old, but hardly any is free.
+            # Nearly every message is old, but few are free.
             .with_hint(messages, "INDEXED BY messages_free", "sqlite")
         )
         due_or_orphaned = union(left, orphans)
@@ -273,32 +272,32 @@ class SqlInbox(SqlHistory):
 
     async def edit(self, inbound: Inbound) -> str | None:
         platform = inbound.place.platform
-        words = self._keepsake and self._keepsake[platform, inbound.message_id]
-        if self._keepsake is not None and words:
-            said = (inbound.text, inbound.images, inbound.notes)
-            edited = MessageText(words.name, *said)
-            self._keepsake[platform, inbound.message_id] = edited
+        text = self._volatile and self._volatile[platform, inbound.message_id]
+        if self._volatile is not None and text:
+            content = (inbound.text, inbound.images, inbound.notes)
+            edited = MessageText(text.name, *content)
+            self._volatile[platform, inbound.message_id] = edited
 
         def work(connection: Connection) -> str | None:
             connection.execute(
                 update(messages)
-                .where(_is(platform, inbound.message_id), messages.c.text.is_not(None))
-                .values(**inbox_rows.said(inbound))
+                .where(_message(platform, inbound.message_id), messages.c.text.is_not(None))
+                .values(**inbox_rows.text_columns(inbound))
             )
             return self._live_batch(connection, platform, inbound.message_id)
 
         return await self._db.write(work)
 
     async def delete(self, platform: str, message_id: str) -> str | None:
-        gone = or_(_is(platform, message_id), carried_by(platform, message_id))
-        # Replies to it stand later in its channel: few messages have to be looked at.
+        gone = or_(_message(platform, message_id), carried_by(platform, message_id))
+        # Replies to it come later in its channel, which limits the rows to search.
         quoting = and_(
             messages.c.platform == platform,
             messages.c.channel_id == select(messages.c.channel_id).where(gone).scalar_subquery(),
             messages.c.position > select(messages.c.position).where(gone).scalar_subquery(),
             messages.c.reply_to == message_id,
         )
-        await self._forget(gone, quoting, replies_too=False)
+        await self._erase(gone, quoting, replies_too=False)
         return await self._db.read(lambda on: self._live_batch(on, platform, message_id))
 
     def _mine(self, batch_id: str) -> ColumnElement[bool]:
@@ -328,17 +327,17 @@ class SqlInbox(SqlHistory):
     def _add_reply(
         self, connection: Connection, batch: RowMapping, reply: Sent, now: float
     ) -> None:
-        """Remember the reply right after what it answers, in place of an earlier one."""
+        """Store the reply right after the message it answers, and delete an earlier one."""
         connection.execute(_DROP_PARTS, {"of_batch": batch["id"]})
         connection.execute(_DROP_REPLY, {"of_batch": batch["id"]})
         answered = self._members(connection, [batch["id"]])[batch["id"]]
-        # What was forgotten while it was being answered leaves no reply behind either.
+        # A message that was erased while it was being answered gets no stored reply.
         if answered:
             row = inbox_rows.reply_row(batch, reply, answered[-1].seq, now)
-            if self._keepsake is not None:
-                words = MessageText(reply.author.name, reply.text)
-                self._keepsake[batch["platform"], f"reply:{batch['reply_id']}"] = words
-                row |= _UNSAID
+            if self._volatile is not None:
+                text = MessageText(reply.author.name, reply.text)
+                self._volatile[batch["platform"], f"reply:{batch['reply_id']}"] = text
+                row |= inbox_rows.NO_TEXT
             connection.execute(_ADD_REPLY, row)
         parts = [
             {
@@ -363,37 +362,37 @@ class SqlInbox(SqlHistory):
         members: dict[str, list[StoredMessage]] = {batch_id: [] for batch_id in batch_ids}
         if batch_ids:
             for row in connection.execute(_MEMBERS, {"batch_ids": batch_ids}).mappings():
-                members[row["batch_id"]] += self._known((row,))
+                members[row["batch_id"]] += self._to_stored((row,))
         return members
 
-    def _known(self, found: Sequence[RowMapping]) -> tuple[StoredMessage, ...]:
-        """The rows as messages, without those whose words were forgotten."""
-        if self._keepsake is None:
+    def _to_stored(self, found: Sequence[RowMapping]) -> tuple[StoredMessage, ...]:
+        """The rows as messages, without those whose text was erased."""
+        if self._volatile is None:
             return tuple(inbox_rows.stored(row) for row in found if row["text"] is not None)
-        kept = []
+        found_messages = []
         for row in found:
-            words = self._keepsake[row["platform"], row["message_id"]]
-            if words is not None:
+            text = self._volatile[row["platform"], row["message_id"]]
+            if text is not None:
                 message = inbox_rows.stored(row)
-                author = replace(message.inbound.author, name=words.name)
+                author = replace(message.inbound.author, name=text.name)
                 inbound = replace(
                     message.inbound,
                     author=author,
-                    text=words.text,
-                    images=words.images,
-                    notes=words.notes,
+                    text=text.text,
+                    images=text.images,
+                    notes=text.notes,
                 )
-                kept.append(replace(message, inbound=inbound))
-        return tuple(kept)
+                found_messages.append(replace(message, inbound=inbound))
+        return tuple(found_messages)
 
     def _live_batch(self, connection: Connection, platform: str, message_id: str) -> str | None:
         found: str | None = connection.scalar(
             select(batches.c.id)
             .join(messages, messages.c.batch_id == batches.c.id)
-            .where(_is(platform, message_id), batches.c.state.in_(("claimed", "waiting")))
+            .where(_message(platform, message_id), batches.c.state.in_(("claimed", "waiting")))
         )
         return found
 
 
-def _is(platform: str, message_id: str) -> ColumnElement[bool]:
+def _message(platform: str, message_id: str) -> ColumnElement[bool]:
     return and_(messages.c.platform == platform, messages.c.message_id == message_id)

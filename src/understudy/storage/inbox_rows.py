@@ -1,4 +1,4 @@
-"""Messages, batches and lines as rows, both ways."""
+"""Converts messages, batches and lines to rows and back."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -18,6 +18,9 @@ from understudy.conversation.inbox import (
 from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.routing.records import ReplyRecord
 
+NO_TEXT: dict[str, object] = {"text": None, "images": None, "notes": None, "author_name": ""}
+"""The columns of a message whose text is erased or was never stored."""
+
 
 def message_row(inbound: Inbound, decision: Decision, now: float) -> dict[str, object]:
     """All columns but `seq` and `position`."""
@@ -34,7 +37,7 @@ def message_row(inbound: Inbound, decision: Decision, now: float) -> dict[str, o
         "author_id": author.id,
         "author_name": author.name,
         "author_is_bot": author.is_bot,
-        **said(inbound),
+        **text_columns(inbound),
         "addressed": inbound.addressed,
         "to_others": inbound.to_others,
         "reply_to": inbound.reply_to,
@@ -45,7 +48,7 @@ def message_row(inbound: Inbound, decision: Decision, now: float) -> dict[str, o
     }
 
 
-def said(inbound: Inbound) -> dict[str, object]:
+def text_columns(inbound: Inbound) -> dict[str, object]:
     """The columns that an edit changes."""
     return {
         "text": inbound.text,

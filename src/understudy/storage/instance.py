@@ -1,8 +1,7 @@
-"""Which of the processes that share a database this one is.
+"""Numbers the processes that share a database, one lock file each.
 
-Each holds a lock file beside the database, and the operating system lets go of it however the
-process ends. So whoever gets a number knows that its earlier holder is gone, and what that one
-had claimed can be taken up at once instead of after its lease.
+The operating system releases the lock however the process ends. A process that acquires a number
+therefore knows that the earlier holder is gone, and may retake its claims before their leases end.
 """
 
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from understudy.errors import StorageError
 
-_MOST = 64
+_MAX_INSTANCES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +22,15 @@ class Instance:
         os.close(self.descriptor)
 
 
-def take_instance(database: Path) -> Instance:
-    """The first free number; raises StorageError when there is none."""
-    for number in range(1, _MOST + 1):
+def acquire_instance(database: Path) -> Instance:
+    """Acquire the first free number. Raises StorageError when all are in use."""
+    for number in range(1, _MAX_INSTANCES + 1):
         path = database.with_name(f"{database.name}-instance{number}")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         if _lock(descriptor):
             return Instance(f"instance{number}", descriptor)
         os.close(descriptor)
-    raise StorageError(f"{_MOST} processes use {database} already")
+    raise StorageError(f"{_MAX_INSTANCES} processes already use {database}")
 
 
 def _lock(descriptor: int) -> bool:

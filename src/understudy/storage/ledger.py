@@ -1,4 +1,4 @@
-"""The usage ledger in the database: replies with their attempts, and sums over them."""
+"""The usage ledger in the database: replies with their attempts, and aggregates."""
 
 from collections.abc import Sequence
 
@@ -80,7 +80,7 @@ class Ledger:
     async def usage(self, by: Grouping, since: float, until: float) -> tuple[UsageRow, ...]:
         key = _KEYS[by]
         rows = await self._rows(_summed(since, until).add_columns(key.label("key")).group_by(key))
-        order = _in_time if by is Grouping.DAY else _dearest_first
+        order = _in_time if by is Grouping.DAY else _by_cost
         return tuple(sorted(map(_usage_row, rows), key=order))
 
     async def series(self, since: float, until: float, step_s: int) -> tuple[UsagePoint, ...]:
@@ -121,8 +121,8 @@ class Ledger:
 
 def _summed(since: float, until: float) -> Select[*tuple[object, ...]]:
     columns = [expression.label(field) for field, expression in _SUMS.items()]
-    tried = and_(_a.ts >= since, _a.ts < until, _a.outcome != Outcome.SKIPPED)
-    return select(*columns).join_from(attempts, replies).where(tried)
+    attempted = and_(_a.ts >= since, _a.ts < until, _a.outcome != Outcome.SKIPPED)
+    return select(*columns).join_from(attempts, replies).where(attempted)
 
 
 def _usage_row(row: RowMapping) -> UsageRow:
@@ -133,5 +133,5 @@ def _in_time(row: UsageRow) -> tuple[float, int, str]:
     return (0.0, 0, row.key)
 
 
-def _dearest_first(row: UsageRow) -> tuple[float, int, str]:
+def _by_cost(row: UsageRow) -> tuple[float, int, str]:
     return (-(row.cost_usd or 0.0), -((row.input_tokens or 0) + (row.output_tokens or 0)), row.key)

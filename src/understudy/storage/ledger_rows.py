@@ -1,4 +1,4 @@
-"""Attempt and reply records as rows, both ways: whoever stores or reads records does it here."""
+"""Converts attempt and reply records to rows and back; the only SQL that does."""
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,39 +67,39 @@ _PLAIN = [
     "held_until",
     "config_rev",
 ]
-"""Fields of an AttemptRecord that are columns as they stand."""
+"""Fields of an AttemptRecord that are columns without conversion."""
 _plain = operator.attrgetter(*_PLAIN)
 _RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run).where(
     replies.c.request_id.in_(bindparam("ids", expanding=True))
 )
 _STEPS = (64, 8, 1)
-"""Rows that go in one step: a few sizes, for each is a statement that stays prepared. SQLite takes
-32,766 values in one."""
+"""Rows per statement. Few sizes, because each has a prepared statement of its own. SQLite accepts
+at most 32,766 values in one statement."""
 _ADD_REPLIES = insert(replies)
 _ADD_ATTEMPTS = insert(attempts).on_conflict_do_nothing()
 
 
 def insert_replies(connection: Connection, records: Iterable[ReplyRecord]) -> None:
-    """Store replies with their attempts; what is stored already is left as it is.
+    """Store replies with their attempts; rows that are stored already do not change.
 
-    Two records may tell of the same run: the router's, and the conversation's when it broke off.
-    The first is kept, and attempts that only the second knows are added to it.
+    Two records may describe the same run: the router's, and the conversation's when it was
+    interrupted. The first is stored, and attempts that only the second has are added to it.
     """
     records = tuple(records)
     stored = _runs(connection, records)
     seen = {request_id for request_id, _ in stored}
-    # Nearly all are new, and those go in together: a statement each would cost many times more.
+    # Nearly all are new; one statement for all of them costs a fraction of one for each.
     fresh: list[ReplyRecord] = []
-    again: list[ReplyRecord] = []
+    repeated: list[ReplyRecord] = []
     for record in records:
-        (again if record.request_id in seen else fresh).append(record)
+        (repeated if record.request_id in seen else fresh).append(record)
         seen.add(record.request_id)
     if fresh:
         _insert_rows(connection, _ADD_REPLIES, [_reply_row(record) for record in fresh])
         stored |= _runs(connection, fresh)
-    known = [(stored[key], r) for r in (*fresh, *again) if (key := _key(r)) in stored]
+    known = [(stored[key], r) for r in (*fresh, *repeated) if (key := _key(r)) in stored]
     _insert_attempts(connection, known)
-    for record in again:
+    for record in repeated:
         if _key(record) not in stored:
             _insert_attempts(connection, [(_run_of(connection, record), record)])
 
@@ -125,25 +125,25 @@ def _insert_rows(
 ) -> None:
     """Insert rows of plain values, all with the same columns.
 
-    SQLAlchemy looks at each value of each row once more, which takes longer than SQLite needs to
-    store it; so it writes the statement, and the values go to the driver as they are. Many rows go
-    in one step: for each step the driver lets go of the interpreter, and has to wait for the event
-    loop to get it back.
+    SQLAlchemy processes each value of each row, which takes longer than SQLite takes to store it;
+    so SQLAlchemy compiles the statement, and the values go to the driver directly. Each statement
+    holds many rows: the driver releases the interpreter lock for each statement, and then has to
+    wait for the event loop to reacquire it.
     """
     columns, done = tuple(rows[0]), 0
     for size in _STEPS:
         while len(rows) - done >= size:
-            text, in_order = _written(statement, connection.dialect, columns, size)
+            text, in_order = _compiled(statement, connection.dialect, columns, size)
             values = chain.from_iterable(map(in_order, rows[done : done + size]))
             connection.exec_driver_sql(text, tuple(values))
             done += size
 
 
 @cache
-def _written(
+def _compiled(
     statement: Insert, dialect: Dialect, columns: tuple[str, ...], count: int
 ) -> tuple[str, Callable[[Mapping[str, object]], tuple[object, ...]]]:
-    """The statement for so many rows in SQL, and what puts a row in the order of its values."""
+    """The SQL for `count` rows, and a function that puts a row's values in the SQL's order."""
     compiled = statement.compile(dialect=dialect, column_keys=columns)
     assert compiled.positiontup is not None, "SQLite's parameters have positions"
     one = f"({', '.join('?' * len(columns))})"
@@ -175,16 +175,16 @@ def read_replies(
     """The newest `limit` runs that satisfy `where` (a condition on `replies`), oldest first."""
     chosen = select(replies).where(where).order_by(replies.c.ts.desc(), replies.c.run.desc())
     found = connection.execute(chosen.limit(limit)).mappings().all()[::-1]
-    tries: dict[int, list[AttemptRecord]] = {row["run"]: [] for row in found}
-    if tries:
+    attempts_of: dict[int, list[AttemptRecord]] = {row["run"]: [] for row in found}
+    if attempts_of:
         rows = connection.execute(
             select(attempts)
-            .where(attempts.c.run.in_(tries))
+            .where(attempts.c.run.in_(attempts_of))
             .order_by(attempts.c.run, attempts.c.attempt)
         )
         for row in rows.mappings():
-            tries[row["run"]].append(_attempt(row))
-    return tuple(_reply(row, tries[row["run"]]) for row in found)
+            attempts_of[row["run"]].append(_attempt(row))
+    return tuple(_reply(row, attempts_of[row["run"]]) for row in found)
 
 
 def _reply_row(record: ReplyRecord) -> dict[str, object]:
@@ -203,20 +203,20 @@ def _reply_row(record: ReplyRecord) -> dict[str, object]:
     }
 
 
-def _reply(row: RowMapping, tries: Sequence[AttemptRecord]) -> ReplyRecord:
+def _reply(row: RowMapping, attempts_of: Sequence[AttemptRecord]) -> ReplyRecord:
     reason = row["offline_reason"]
     return ReplyRecord(
         ts=row["ts"],
         request_id=row["request_id"],
         sink=row["sink"],
         outcome=ReplyOutcome(row["outcome"]),
-        attempts=tuple(tries),
-        winner=next((a for a in tries if a.attempt == row["winner"]), None),
+        attempts=tuple(attempts_of),
+        winner=next((a for a in attempts_of if a.attempt == row["winner"]), None),
         offline_reason=None if reason is None else OfflineReason(reason),
         retry_at=row["retry_at"],
         t_first_visible_ms=row["t_first_visible_ms"],
         t_total_ms=row["t_total_ms"],
-        usage=sum_usage(tries),
+        usage=sum_usage(attempts_of),
         origin=Origin(row["channel"], row["user"]),
     )
 

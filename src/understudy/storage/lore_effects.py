@@ -1,4 +1,4 @@
-"""What entries of lorebooks have set going in each conversation, in the database."""
+"""Timed effects of lorebook entries per conversation, in the database."""
 
 import msgspec
 from sqlalchemy import select

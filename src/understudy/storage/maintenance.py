@@ -1,4 +1,4 @@
-"""Looking after the database file: checking it, and copying it while the bot runs. Blocking."""
+"""Checks the database file, and copies it while the bot runs. Blocking."""
 
 import sqlite3
 from collections.abc import Generator
@@ -13,75 +13,78 @@ from understudy.storage.tables import HEAD, metadata
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a look at the file found."""
+    """The result of a check."""
 
     problems: tuple[str, ...]
     rows: dict[str, int]
     """By table, in the order of their names."""
     size: int
-    """In bytes, with what is not yet folded in."""
+    """In bytes, with the write-ahead log."""
 
 
 def check(path: Path) -> Health:
-    """Read the whole file and say what is wrong with it; changes nothing.
+    """Read the whole file and list its problems; changes nothing.
 
-    Raises StorageError where there is no database at all.
+    Raises StorageError where there is no database.
     """
     with _opened(path) as connection:
         problems = [
             row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"
         ]
-        strays = connection.execute("PRAGMA foreign_key_check").fetchall()
-        problems += [f"{table}: row {row} belongs to nothing" for table, row, *_ in strays]
-        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        missing = sorted(set(metadata.tables) - there)
+        orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
+        problems += [
+            f"{table}: row {row} refers to a row that does not exist" for table, row, *_ in orphans
+        ]
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        missing = sorted(set(metadata.tables) - tables)
         problems += [f"the table {name} is missing" for name in missing]
-        problems += _stale(connection, there)
+        problems += _version_problems(connection, tables)
         rows = {
             name: int(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0])  # noqa: S608 - our own names
-            for name in sorted(set(metadata.tables) & there)
+            for name in sorted(set(metadata.tables) & tables)
         }
     size = sum(p.stat().st_size for p in path.parent.glob(f"{path.name}*") if _is_part(p, path))
     return Health(tuple(problems), rows, size)
 
 
 def back_up(path: Path, target: Path) -> None:
-    """Copy the database as it is at one moment, also while it is written to.
+    """Copy a consistent snapshot of the database, also while the bot writes to it.
 
-    Raises StorageError; an existing `target` is left alone, and nothing stays of half a copy.
+    Raises StorageError. An existing `target` is not changed; an incomplete copy is deleted.
     """
     if target.exists():
         raise StorageError(f"{target} exists already; name another file")
-    with _opened(path) as source, ExitStack() as unless_whole:
+    with _opened(path) as source, ExitStack() as on_failure:
         try:
             target.touch(mode=0o600, exist_ok=False)
-            unless_whole.callback(target.unlink)
+            on_failure.callback(target.unlink)
             with closing(sqlite3.connect(target)) as copy:
                 source.backup(copy)
-                # One file, so that it can be carried away by itself.
+                # A rollback journal makes the copy a single file.
                 copy.execute("PRAGMA journal_mode = DELETE")
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{path} could not be copied to {target}: {error}") from None
-        unless_whole.pop_all()
+        on_failure.pop_all()
 
 
 @contextmanager
 def _opened(path: Path) -> Generator[sqlite3.Connection]:
     if not path.is_file():
-        raise StorageError(f"there is no database at {path} yet: `understudy run` makes it")
+        raise StorageError(f"there is no database at {path} yet: `understudy run` creates it")
     try:
         address = f"file:{quote(str(path))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=10)) as connection:
             yield connection
     except sqlite3.DatabaseError as error:
         raise StorageError(
-            f"{path} cannot be read: {error}; restore a backup, or move it away to begin anew"
+            f"{path} cannot be read: {error}; "
+            "restore a backup, or move it away to start with a new one"
         ) from None
 
 
-def _stale(connection: sqlite3.Connection, there: set[str]) -> list[str]:
-    if "alembic_version" not in there:
-        return ["it carries no version"]
+def _version_problems(connection: sqlite3.Connection, tables: set[str]) -> list[str]:
+    if "alembic_version" not in tables:
+        return ["it has no schema version"]
     (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
     if version == HEAD:
         return []

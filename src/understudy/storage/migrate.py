@@ -1,4 +1,4 @@
-"""Bringing an older database up to date with Alembic, from scripts inside the package."""
+"""Upgrades an older database with Alembic, from scripts inside the package."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def upgrade(connection: Connection) -> None:
-    """Run what is missing, in the transaction that `connection` is in.
+    """Run the missing migrations in the transaction of `connection`.
 
     Raises StorageError when the database was written by a newer version.
     """
@@ -30,7 +30,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def newest() -> str | None:
-    """The newest migration there is."""
+    """The newest migration."""
     return ScriptDirectory.from_config(configuration()).get_current_head()
 
 

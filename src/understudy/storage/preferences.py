@@ -1,4 +1,4 @@
-"""What people asked of the bot, in the database."""
+"""Preferences of channels and opt-outs of people, in the database."""
 
 from sqlalchemy import Connection, delete, or_, select
 from sqlalchemy.dialects.sqlite import insert
@@ -14,38 +14,38 @@ class SqlPreferences:
         self._db = database
 
     async def load(self) -> PreferenceSnapshot:
-        asked = or_(channels.c.muted_until > 0, channels.c.persona.is_not(None))
+        is_set = or_(channels.c.muted_until > 0, channels.c.persona.is_not(None))
 
         def work(connection: Connection) -> PreferenceSnapshot:
-            found = connection.execute(select(channels).where(asked)).mappings()
-            wishes = {
+            found = connection.execute(select(channels).where(is_set)).mappings()
+            preferences = {
                 Channel(row["platform"], row["channel_id"]): ChannelPreferences(
                     row["muted_until"], row["persona"]
                 )
                 for row in found
             }
-            out = connection.execute(select(opt_outs)).all()
+            opted_out = connection.execute(select(opt_outs)).all()
             return PreferenceSnapshot(
-                wishes, frozenset((platform, author) for platform, author in out)
+                preferences, frozenset((platform, author) for platform, author in opted_out)
             )
 
         return await self._db.read(work)
 
-    async def set_channel(self, channel: Channel, wishes: ChannelPreferences) -> None:
-        asked = {"muted_until": wishes.muted_until, "persona": wishes.persona}
+    async def set_channel(self, channel: Channel, preferences: ChannelPreferences) -> None:
+        values = {"muted_until": preferences.muted_until, "persona": preferences.persona}
         statement = insert(channels).values(
-            platform=channel.platform, channel_id=channel.id, **asked
+            platform=channel.platform, channel_id=channel.id, **values
         )
-        kept = statement.on_conflict_do_update(
-            index_elements=["platform", "channel_id"], set_=asked
+        upsert = statement.on_conflict_do_update(
+            index_elements=["platform", "channel_id"], set_=values
         )
-        await self._db.write(lambda connection: connection.execute(kept))
+        await self._db.write(lambda connection: connection.execute(upsert))
 
     async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None:
         row = {"platform": platform, "author_id": author_id}
-        wish = (
+        statement = (
             insert(opt_outs).values(row).on_conflict_do_nothing()
             if out
             else delete(opt_outs).filter_by(**row)
         )
-        await self._db.write(lambda connection: connection.execute(wish))
+        await self._db.write(lambda connection: connection.execute(statement))

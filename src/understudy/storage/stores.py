@@ -1,4 +1,4 @@
-"""Everything that is kept in one database, opened together."""
+"""Opens all stores of one database."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
-from understudy.storage.instance import take_instance
+from understudy.storage.instance import acquire_instance
 from understudy.storage.lore_effects import SqlEffects
 from understudy.storage.preferences import SqlPreferences
 
@@ -22,17 +22,17 @@ class Stores:
 
 @asynccontextmanager
 async def open_storage(path: Path, *, persist: bool) -> AsyncGenerator[Stores]:
-    """The stores of this process, its earlier self's leases given up.
+    """The stores of this process, after releasing the leases of its predecessor.
 
-    With `persist` off, nothing that people or the bot say reaches the disk. Raises StorageError
-    with what to do about it.
+    With `persist` off, no text of people or of the bot reaches the disk. Raises StorageError with
+    advice for the operator.
     """
     database = await Database.open(path)
     try:
-        instance = take_instance(path)
+        instance = acquire_instance(path)
         try:
             inbox = SqlInbox(database, instance.name, persist=persist)
-            await inbox.give_up_leases()
+            await inbox.release_leases()
             yield Stores(database, inbox, SqlPreferences(database), SqlEffects(database))
         finally:
             instance.close()

@@ -1,8 +1,8 @@
-"""The tables: the inbox and its memory, what people asked for, and the usage ledger.
+"""The tables: inbox with history, preferences, and the usage ledger.
 
-A changed table needs a migration and a new `HEAD`; a test compares both ways to the same schema.
-Times are wall clock, in seconds since the epoch. No table holds a key, a prompt or an error text
-unless `debug.error_text` asked for the last of these.
+A changed table needs a migration and a new `HEAD`; a test compares the two ways to the same schema.
+Times are wall clock, in seconds since the epoch. No table holds a key or a prompt; error texts are
+stored only with `debug.error_text`.
 """
 
 from sqlalchemy import (
@@ -24,7 +24,7 @@ HEAD = "0001"
 
 metadata = MetaData()
 
-# Literals on purpose: SQLite uses a partial index only for a query that says the same words.
+# Literals: SQLite uses a partial index only for a query with the same condition.
 FREE = text("state = 'pending' AND batch_id IS NULL")
 """Messages to answer that no batch has claimed."""
 LIVE = text("state IN ('claimed', 'waiting')")
@@ -47,7 +47,7 @@ messages = Table(
     Column("author_id", Text, nullable=False),
     Column("author_name", Text, nullable=False),
     Column("author_is_bot", Boolean, nullable=False),
-    # NULL: forgotten, never kept, or nothing was said.
+    # NULL: erased, never stored, or empty.
     Column("text", Text),
     Column("images", Text),
     Column("notes", Text),
@@ -112,7 +112,7 @@ channels = Table(
     Column("reset_seq", Integer, nullable=False, server_default="0"),
     Column("muted_until", Float, nullable=False, server_default="0"),
     Column("persona", Text),
-    # JSON: what entries of lorebooks have set going here.
+    # JSON: the timed effects of lorebook entries.
     Column("lore", Text),
 )
 
@@ -187,7 +187,7 @@ attempts = Table(
     Column("keepalives", Integer, nullable=False),
     Column("bad_frames", Integer, nullable=False),
     Column("max_gap_ms", Integer, nullable=False),
-    # All NULL where the server told nothing and nothing was estimated.
+    # All NULL where the server reported no usage and none was estimated.
     Column("input_tokens", Integer),
     Column("output_tokens", Integer),
     Column("reasoning_tokens", Integer),

@@ -1,16 +1,16 @@
-"""What was said, kept in memory only, for `conversation.persist: false`."""
+"""Message text in memory only, for `conversation.persist: false`."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from understudy.conversation.messages import ImageRef
 
-_MOST = 20_000
+_MAX_MESSAGES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class MessageText:
-    """What of a message or a reply must not reach the disk."""
+    """The parts of a message or a reply that must not reach the disk."""
 
     name: str
     text: str
@@ -19,18 +19,18 @@ class MessageText:
 
 
 class VolatileTexts:
-    """The newest messages by (platform, message id); the oldest are forgotten first."""
+    """The newest messages by (platform, message id); the oldest are dropped first."""
 
     def __init__(self) -> None:
-        self._words: OrderedDict[tuple[str, str], MessageText] = OrderedDict()
+        self._texts: OrderedDict[tuple[str, str], MessageText] = OrderedDict()
 
     def __getitem__(self, key: tuple[str, str]) -> MessageText | None:
-        return self._words.get(key)
+        return self._texts.get(key)
 
-    def __setitem__(self, key: tuple[str, str], words: MessageText) -> None:
-        self._words[key] = words
-        while len(self._words) > _MOST:
-            self._words.popitem(last=False)
+    def __setitem__(self, key: tuple[str, str], text: MessageText) -> None:
+        self._texts[key] = text
+        while len(self._texts) > _MAX_MESSAGES:
+            self._texts.popitem(last=False)
 
     def __delitem__(self, key: tuple[str, str]) -> None:
-        self._words.pop(key, None)
+        self._texts.pop(key, None)

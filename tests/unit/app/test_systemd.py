@@ -1,4 +1,4 @@
-"""What systemd is told, over a real socket."""
+"""Messages to systemd, over a real socket."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.app.systemd import as_service, notify, watchdog_every_s
+from understudy.app.systemd import notify, service_notifications, watchdog_interval_s
 
 
 @pytest.fixture
@@ -19,27 +19,27 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-async def heard(systemd: socket.socket) -> str:
+async def received(systemd: socket.socket) -> str:
     async with asyncio.timeout(5):
         return (await asyncio.get_running_loop().sock_recv(systemd, 100)).decode()
 
 
-async def test_a_service_tells_that_it_is_ready_alive_and_stopping(systemd: socket.socket) -> None:
+async def test_a_service_reports_ready_alive_and_stopping(systemd: socket.socket) -> None:
     environ = {"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "20000000"}
 
-    async with as_service(environ):
-        ready, alive = await heard(systemd), await heard(systemd)
+    async with service_notifications(environ):
+        ready, alive = await received(systemd), await received(systemd)
 
-    assert (ready, alive, await heard(systemd)) == ("READY=1", "WATCHDOG=1", "STOPPING=1")
+    assert (ready, alive, await received(systemd)) == ("READY=1", "WATCHDOG=1", "STOPPING=1")
 
 
-def test_without_systemd_nothing_is_said() -> None:
+def test_without_systemd_no_message_is_sent() -> None:
     assert not notify("READY=1", {})
     assert not notify("READY=1", {"NOTIFY_SOCKET": "/nowhere/notify"})
 
 
 @pytest.mark.parametrize(
-    ("environ", "every_s"),
+    ("environ", "interval_s"),
     [
         ({}, None),
         ({"WATCHDOG_USEC": "60000000"}, 30.0),
@@ -49,7 +49,7 @@ def test_without_systemd_nothing_is_said() -> None:
         ({"WATCHDOG_USEC": "0"}, None),
     ],
 )
-def test_signs_of_life_come_twice_within_the_limit(
-    environ: dict[str, str], every_s: float | None
+def test_watchdog_messages_come_twice_within_the_limit(
+    environ: dict[str, str], interval_s: float | None
 ) -> None:
-    assert watchdog_every_s(environ) == every_s
+    assert watchdog_interval_s(environ) == interval_s

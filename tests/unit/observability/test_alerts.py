@@ -1,4 +1,4 @@
-"""The operator hears of what only they can mend, and hears of it once a day."""
+"""Alerts report problems that only the operator can fix, once a day."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -9,7 +9,7 @@ from understudy.observability.alerts import Alerts
 from understudy.routing.records import AttemptRecord, SkipReason
 
 
-def test_a_refused_key_is_told_once_in_the_log_and_to_every_listener() -> None:
+def test_a_rejected_key_is_reported_once_to_the_log_and_to_every_listener() -> None:
     told: list[str] = []
     alerts = Alerts(lambda: NOON)
     alerts.listeners.append(told.append)
@@ -37,7 +37,7 @@ def test_a_refused_key_is_told_once_in_the_log_and_to_every_listener() -> None:
     ]
 
 
-def test_the_next_day_it_is_told_again() -> None:
+def test_an_alert_is_repeated_the_next_day() -> None:
     told: list[str] = []
     days = iter((NOON, NOON, NOON + 86_400))
     alerts = Alerts(lambda: next(days))
@@ -49,7 +49,7 @@ def test_the_next_day_it_is_told_again() -> None:
     assert len(told) == 2
 
 
-def test_each_gone_model_is_a_cause_of_its_own() -> None:
+def test_each_missing_model_is_a_separate_cause() -> None:
     told: list[str] = []
     alerts = Alerts(lambda: NOON)
     alerts.listeners.append(told.append)
@@ -69,7 +69,7 @@ def test_each_gone_model_is_a_cause_of_its_own() -> None:
     ],
     ids=["all well", "passes by itself", "resting for what was told already"],
 )
-def test_nothing_else_is_worth_a_message(record: AttemptRecord) -> None:
+def test_other_outcomes_raise_no_alert(record: AttemptRecord) -> None:
     with capture_logs() as logged:
         Alerts(lambda: NOON).attempt_ended(record)
 

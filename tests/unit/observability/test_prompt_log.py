@@ -1,4 +1,4 @@
-"""Prompts go to files of their own, for their owner's eyes, and only when asked for."""
+"""Prompts are written to owner-only files, and only when enabled."""
 
 import json
 import stat
@@ -34,7 +34,7 @@ async def answer(folder: Path, *, prompts: bool, reply_id: str = "r1") -> list[R
         return [event async for event in told]
 
 
-async def test_a_reply_is_written_whole_into_a_dated_folder_for_its_owner_alone(
+async def test_a_reply_is_written_to_a_dated_folder_with_owner_only_permissions(
     tmp_path: Path,
 ) -> None:
     await answer(tmp_path, prompts=True)
@@ -49,7 +49,7 @@ async def test_a_reply_is_written_whole_into_a_dated_folder_for_its_owner_alone(
     assert page["route"].startswith("answered: a")
 
 
-async def test_nothing_is_written_unless_asked_for_and_nothing_is_warned_of(tmp_path: Path) -> None:
+async def test_nothing_is_written_or_logged_by_default(tmp_path: Path) -> None:
     with capture_logs() as logged:
         told = await answer(tmp_path, prompts=False)
 

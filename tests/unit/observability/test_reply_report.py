@@ -1,4 +1,4 @@
-"""What a person reads who asks why."""
+"""The report of a reply for people."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from sample_records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
-from understudy.observability.reply_report import money, tell, unknown_reply
+from understudy.observability.reply_report import format_runs, money, unknown_reply
 from understudy.routing.records import (
     AttemptRole,
     BreakerChange,
@@ -18,7 +18,7 @@ from understudy.routing.records import (
 )
 
 
-def test_a_failed_over_reply_is_told_attempt_by_attempt() -> None:
+def test_a_failed_over_reply_lists_every_attempt() -> None:
     limited = failed(
         "openrouter",
         ErrorClass.RATE_LIMITED,
@@ -46,13 +46,13 @@ def test_a_failed_over_reply_is_told_attempt_by_attempt() -> None:
         degraded=("images",),
     )
 
-    assert tell((reply(limited, resting, won),)) == (
+    assert format_runs((reply(limited, resting, won),)) == (
         "Reply r1, discord, 2026-09-21 14:13:20 UTC\n"
         "Delivered, 1.4 s, first text after 0.3 s, "
         "412→57 tokens (100 from the cache, 5 of them thoughts) in all, $0.00.\n"
         "  14:13:20  openrouter (lab/model): rate-limited (HTTP 429) after 0.1 s\n"
         "            asked us to wait 30 s\n"
-        "            its key is left alone until 14:13:50\n"
+        "            its key is in cooldown until 14:13:50\n"
         "  14:13:20  chutes (lab/big): left out, resting after overloaded until 14:13:24\n"
         "  14:13:21  local/koboldcpp (tiny): answered after 1.3 s, probe\n"
         "            its server is in use again\n"
@@ -71,12 +71,12 @@ def test_an_offline_reply_names_the_reason_and_its_late_answer_follows() -> None
     )
     late = reply(answered(ts=NOON + 60, t_first_output_ms=None), ts=NOON + 60)
 
-    told = tell((offline, late))
+    report = format_runs((offline, late))
 
-    assert "Nobody could answer: keys or credit need their operator, 1.4 s" in told
-    assert "better from 14:14:20." in told
-    assert "Reply r1 (try 2), discord, 2026-09-21 14:14:20 UTC" in told
-    assert "key refused (HTTP 401) after 0.1 s" in told
+    assert "No provider could answer: keys or credit need their operator, 1.4 s" in report
+    assert "better from 14:14:20." in report
+    assert "Reply r1 (try 2), discord, 2026-09-21 14:14:20 UTC" in report
+    assert "key refused (HTTP 401) after 0.1 s" in report
 
 
 @pytest.mark.parametrize(
@@ -90,33 +90,33 @@ def test_an_offline_reply_names_the_reason_and_its_late_answer_follows() -> None
             {"usage": Usage(9, 4), "cost_usd": 0.00042, "cost_source": CostSource.LISTED},
             "9→4 tokens, $0.00042 by its price list",
         ),
-        ({"usage": None, "cost_usd": None}, "it told no tokens, cost unknown"),
+        ({"usage": None, "cost_usd": None}, "it reported no tokens, cost unknown"),
     ],
 )
-def test_how_sure_tokens_and_cost_are_is_said(fields: dict[str, object], line: str) -> None:
-    assert tell((reply(answered(**fields)),)).splitlines()[-1].strip() == line
+def test_the_source_of_tokens_and_cost_is_shown(fields: dict[str, object], line: str) -> None:
+    assert format_runs((reply(answered(**fields)),)).splitlines()[-1].strip() == line
 
 
 def test_an_attempt_that_was_cut_off_may_still_be_billed() -> None:
     stopped = attempt(outcome=Outcome.CANCELLED, phase=Phase.STREAMING, maybe_billed=True)
 
-    told = tell((reply(stopped, outcome=ReplyOutcome.CANCELLED),))
+    report = format_runs((reply(stopped, outcome=ReplyOutcome.CANCELLED),))
 
-    assert "Stopped, 1.4 s." in told
-    assert told.endswith("it told no tokens and may still bill them")
+    assert "Stopped, 1.4 s." in report
+    assert report.endswith("it reported no tokens and may still bill them")
 
 
-def test_an_id_nobody_knows_gets_a_friendly_word_and_no_escape_sequences() -> None:
-    told = unknown_reply("\x1b[31mnonsense" + "x" * 500)
+def test_an_unknown_id_gets_a_message_without_escape_sequences() -> None:
+    report = unknown_reply("\x1b[31mnonsense" + "x" * 500)
 
-    assert told.startswith("No reply '[31mnonsensexxx")
-    assert "\x1b" not in told
-    assert len(told) < 300
+    assert report.startswith("No reply '[31mnonsensexxx")
+    assert "\x1b" not in report
+    assert len(report) < 300
 
 
 @pytest.mark.parametrize(
     ("usd", "text"),
     [(12.5, "$12.50"), (0.0, "$0.00"), (0.0042, "$0.0042"), (0.0000123, "$0.0000123")],
 )
-def test_money_has_as_many_places_as_it_needs(usd: float, text: str) -> None:
+def test_money_has_as_many_decimals_as_it_needs(usd: float, text: str) -> None:
     assert money(usd) == text

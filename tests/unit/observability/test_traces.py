@@ -1,4 +1,4 @@
-"""Spans as a collector on loopback receives them."""
+"""Spans as a loopback collector receives them."""
 
 import gzip
 import json
@@ -21,7 +21,7 @@ GONE = ("gen_ai.system", "gen_ai.prompt", "gen_ai.completion", "prompt_tokens", 
 
 
 class Collector:
-    """An OTLP/HTTP collector that keeps what it is sent."""
+    """An OTLP/HTTP collector that stores what it receives."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []

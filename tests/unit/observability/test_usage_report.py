@@ -1,4 +1,4 @@
-"""Usage as people and programs read it."""
+"""Usage reports for people and programs."""
 
 import csv
 import io
@@ -27,26 +27,26 @@ def shown(rows: tuple[UsageRow, ...]) -> str:
     return captured.get()
 
 
-def test_the_table_tells_known_unknown_and_partly_known_costs_apart() -> None:
-    told = shown((KNOWN, MIXED, VAGUE))
+def test_the_table_distinguishes_known_unknown_and_partly_known_costs() -> None:
+    printed = shown((KNOWN, MIXED, VAGUE))
 
-    assert "Usage by provider, last 30 days" in told
+    assert "Usage by provider, last 30 days" in printed
     known, mixed, vague = (
-        next(line for line in told.splitlines() if name in line)
+        next(line for line in printed.splitlines() if name in line)
         for name in ("openrouter", "chutes", "groq")
     )
     assert "$1.25 " in known
     assert "████████" in known
     assert " 2/5 " in known
     assert "4,120" in known
-    assert all(len(line) <= 80 for line in told.splitlines())
+    assert all(len(line) <= 80 for line in printed.splitlines())
     assert "$0.50 +" in mixed
     assert vague.count("?") == 3
-    assert "+ 2 tries whose cost nobody told: it is in no sum." in told
-    assert "300 tokens are estimated" in told
+    assert "+ 2 attempts of unknown cost, which the sums leave out." in printed
+    assert "300 tokens are estimated" in printed
 
 
-def test_a_bar_is_as_long_as_its_share_and_never_invisible() -> None:
+def test_a_bar_is_proportional_and_never_invisible() -> None:
     assert bar(100, 100) == "█" * 8
     assert bar(50, 100) == "█" * 4
     assert bar(1, 100_000) == "▏"
@@ -75,7 +75,7 @@ def test_json_rows_carry_nulls_where_nothing_is_known() -> None:
     assert rows[1]["input_tokens"] is None
 
 
-def test_csv_leaves_the_unknown_empty_and_defuses_formulas() -> None:
+def test_csv_leaves_unknown_values_empty_and_escapes_formulas() -> None:
     hostile = UsageRow('=HYPERLINK("x")', 1, 1, 0, 1, 1, 0, 0, 0, None, 1, None, None)
 
     rows = list(csv.DictReader(io.StringIO(usage_csv((KNOWN, hostile)))))

@@ -1,4 +1,4 @@
-"""Opening the database file: private, up to date, and clear about what is wrong with it."""
+"""Opening the database file: permissions, migrations, transactions and errors."""
 
 import asyncio
 import stat
@@ -18,7 +18,7 @@ from understudy.storage.migrate import newest, upgrade
 from understudy.storage.tables import HEAD, metadata, replies
 
 
-def added(author_id: str) -> Callable[[Connection], object]:
+def insert_opt_out(author_id: str) -> Callable[[Connection], object]:
     insert = text("INSERT INTO opt_outs VALUES ('discord', :id)")
     return lambda connection: connection.execute(insert, {"id": author_id})
 
@@ -28,9 +28,9 @@ def opted_out(connection: Connection) -> list[str]:
     return [row[0] for row in found]
 
 
-async def test_the_file_and_its_companions_are_for_their_owner_alone(tmp_path: Path) -> None:
+async def test_the_file_and_its_companions_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "data" / "bot.db")
-    await database.write(added("1"))
+    await database.write(insert_opt_out("1"))
     modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "data").iterdir()}
     await database.aclose()
 
@@ -56,7 +56,7 @@ async def test_a_new_file_gets_the_schema_that_the_migrations_lead_to(tmp_path: 
     assert words[0] == words[1]
 
 
-async def test_an_older_database_is_brought_up_to_date_when_it_is_opened(tmp_path: Path) -> None:
+async def test_an_older_database_is_upgraded_when_it_is_opened(tmp_path: Path) -> None:
     old = create_engine(f"sqlite:///{tmp_path / 'old.db'}")
     with old.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
@@ -67,7 +67,7 @@ async def test_an_older_database_is_brought_up_to_date_when_it_is_opened(tmp_pat
     await database.aclose()
 
 
-async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+async def test_a_database_of_a_newer_version_is_not_changed(tmp_path: Path) -> None:
     new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
     with new.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
@@ -78,7 +78,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> No
         await Database.open(tmp_path / "new.db")
 
 
-async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+async def test_the_error_names_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("dear diary, " * 200)
 
@@ -86,13 +86,13 @@ async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         await Database.open(path)
 
 
-async def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+async def test_a_folder_instead_of_a_file_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"set storage\.url"):
         await Database.open(tmp_path)
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "nonsense", "postgresql://host/db", "sqlite:///"])
-def test_only_a_sqlite_file_is_taken(url: str) -> None:
+def test_only_a_sqlite_file_is_accepted(url: str) -> None:
     with pytest.raises(StorageError, match=r"sqlite:///understudy\.db"):
         database_path(url)
 
@@ -101,16 +101,16 @@ def test_the_url_names_the_file() -> None:
     assert database_path("sqlite:////var/lib/bot.db") == Path("/var/lib/bot.db")
 
 
-async def test_what_fails_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_failed_transaction_stores_nothing(tmp_path: Path) -> None:
     def work(connection: Connection) -> None:
-        added("lost")(connection)
+        insert_opt_out("lost")(connection)
         raise RuntimeError
 
     database = await Database.open(tmp_path / "bot.db")
     with pytest.raises(RuntimeError):
         await database.write(work)
 
-    await database.write(added("kept"))
+    await database.write(insert_opt_out("kept"))
     assert await database.read(opted_out) == ["kept"]
     await database.aclose()
 
@@ -122,25 +122,25 @@ async def test_a_statement_that_fails_is_a_storage_error(tmp_path: Path) -> None
     await database.aclose()
 
 
-async def test_work_that_has_begun_is_finished_though_its_caller_is_gone(tmp_path: Path) -> None:
-    begun, supports_completions = threading.Event(), threading.Event()
+async def test_work_that_has_begun_finishes_after_its_caller_is_cancelled(tmp_path: Path) -> None:
+    begun, may_finish = threading.Event(), threading.Event()
 
     def work(connection: Connection) -> None:
         begun.set()
-        supports_completions.wait(10)
-        added("begun")(connection)
+        may_finish.wait(10)
+        insert_opt_out("begun")(connection)
 
     database = await Database.open(tmp_path / "bot.db")
     running = asyncio.create_task(database.write(work))
     await asyncio.to_thread(begun.wait, 10)
-    waiting = asyncio.create_task(database.write(added("not begun")))
+    waiting = asyncio.create_task(database.write(insert_opt_out("not begun")))
     await asyncio.sleep(0)
     for task in (running, waiting):
         task.cancel()
     await asyncio.wait({running, waiting})
-    supports_completions.set()
+    may_finish.set()
 
-    await database.write(added("later"))
+    await database.write(insert_opt_out("later"))
     assert await database.read(opted_out) == ["begun", "later"]
     await database.aclose()
 
@@ -148,18 +148,18 @@ async def test_work_that_has_begun_is_finished_though_its_caller_is_gone(tmp_pat
 async def test_writers_of_one_process_take_turns_and_readers_do_not_wait_for_them(
     tmp_path: Path,
 ) -> None:
-    supports_completions = threading.Event()
+    may_finish = threading.Event()
 
     def slow(connection: Connection) -> None:
-        added("first")(connection)
-        supports_completions.wait(10)
+        insert_opt_out("first")(connection)
+        may_finish.wait(10)
 
     database = await Database.open(tmp_path / "bot.db")
-    writing = asyncio.gather(database.write(slow), database.write(added("second")))
+    writing = asyncio.gather(database.write(slow), database.write(insert_opt_out("second")))
     try:
         assert await database.read(opted_out) == []
     finally:
-        supports_completions.set()
+        may_finish.set()
     await writing
 
     assert await database.read(opted_out) == ["first", "second"]

@@ -1,4 +1,4 @@
-"""What the ledger holds, and what it sums up."""
+"""The ledger: stored replies and aggregates."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -58,7 +58,7 @@ async def test_a_failed_over_reply_counts_the_tokens_of_every_attempt(ledger: Le
     )
 
 
-async def test_what_nobody_told_is_unknown_and_not_nothing(ledger: Ledger) -> None:
+async def test_unreported_usage_is_unknown_and_not_zero(ledger: Ledger) -> None:
     silent = answered("groq", usage=None, cost_usd=None, cost_source=CostSource.UNKNOWN)
 
     await ledger.add((reply(silent),))
@@ -85,7 +85,7 @@ async def test_a_refused_connection_is_no_unknown_cost(ledger: Ledger) -> None:
         (Grouping.DAY, ["2026-09-21", "2026-09-22"]),
     ],
 )
-async def test_usage_is_grouped_as_asked_the_dearest_first_and_days_in_order(
+async def test_usage_is_grouped_as_asked_by_cost_and_days_in_order(
     ledger: Ledger, by: Grouping, keys: list[str]
 ) -> None:
     dear = reply(answered(), origin=Origin("discord:c1", "discord:ann"))
@@ -97,7 +97,7 @@ async def test_usage_is_grouped_as_asked_the_dearest_first_and_days_in_order(
     assert [row.key for row in await all_usage(ledger, by)] == keys
 
 
-async def test_a_reply_stored_twice_counts_once_also_when_the_other_record_knows_more(
+async def test_a_reply_stored_twice_counts_once_also_when_the_other_record_has_more_attempts(
     ledger: Ledger,
 ) -> None:
     first = failed("openrouter", ErrorClass.RATE_LIMITED)
@@ -159,7 +159,7 @@ async def test_plots_get_one_row_per_provider_and_span_that_has_any(ledger: Ledg
     ]
 
 
-async def test_replies_older_than_the_retention_are_forgotten_with_their_attempts(
+async def test_replies_older_than_the_retention_are_deleted_with_their_attempts(
     ledger: Ledger,
 ) -> None:
     old = {"ts": NOON - 5 * DAY_S, "request_id": "r0"}

@@ -12,7 +12,7 @@ from understudy.storage.database import Database
 from understudy.storage.maintenance import back_up, check
 
 
-async def made(path: Path) -> Database:
+async def create_database(path: Path) -> Database:
     database = await Database.open(path)
     await database.write(
         lambda on: on.execute(text("INSERT INTO opt_outs VALUES ('discord', '1')"))
@@ -21,7 +21,7 @@ async def made(path: Path) -> Database:
 
 
 async def test_a_sound_database_is_counted(tmp_path: Path) -> None:
-    database = await made(tmp_path / "bot.db")
+    database = await create_database(tmp_path / "bot.db")
     health = check(tmp_path / "bot.db")
     await database.aclose()
 
@@ -33,7 +33,7 @@ async def test_a_sound_database_is_counted(tmp_path: Path) -> None:
 async def test_a_backup_of_a_running_bot_is_whole_private_and_can_be_opened(
     tmp_path: Path,
 ) -> None:
-    database = await made(tmp_path / "bot.db")
+    database = await create_database(tmp_path / "bot.db")
     back_up(tmp_path / "bot.db", tmp_path / "copy.db")
     await database.aclose()
 
@@ -46,7 +46,7 @@ async def test_a_backup_of_a_running_bot_is_whole_private_and_can_be_opened(
 
 
 async def test_a_backup_never_overwrites(tmp_path: Path) -> None:
-    database = await made(tmp_path / "bot.db")
+    database = await create_database(tmp_path / "bot.db")
     (tmp_path / "copy.db").write_text("mine")
 
     with pytest.raises(StorageError, match="exists already"):
@@ -64,7 +64,7 @@ async def test_a_damaged_file_is_named_with_a_way_out(tmp_path: Path) -> None:
 
 
 async def test_missing_tables_and_versions_are_problems(tmp_path: Path) -> None:
-    await (await made(tmp_path / "bot.db")).aclose()
+    await (await create_database(tmp_path / "bot.db")).aclose()
     connection = sqlite3.connect(tmp_path / "bot.db")
     connection.executescript("DROP TABLE sent; UPDATE alembic_version SET version_num = '0000'")
     connection.close()
@@ -81,9 +81,7 @@ def test_a_database_that_is_not_there_is_no_crash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [None, b"no database " * 1_000])
-def test_nothing_stays_of_a_backup_that_could_not_be_made(
-    there: bytes | None, tmp_path: Path
-) -> None:
+def test_a_failed_backup_leaves_no_file(there: bytes | None, tmp_path: Path) -> None:
     if there is not None:
         (tmp_path / "bot.db").write_bytes(there)
 
@@ -94,7 +92,7 @@ def test_nothing_stays_of_a_backup_that_could_not_be_made(
 
 async def test_a_folder_of_any_name_is_backed_up_whole(tmp_path: Path) -> None:
     path = tmp_path / "bot #1 100%?" / "bot.db"
-    await (await made(path)).aclose()
+    await (await create_database(path)).aclose()
 
     back_up(path, tmp_path / "copy.db")
 
@@ -108,7 +106,7 @@ async def test_a_folder_of_any_name_is_backed_up_whole(tmp_path: Path) -> None:
 async def test_a_database_of_a_newer_version_is_not_to_be_started_with_this_one(
     tmp_path: Path,
 ) -> None:
-    database = await made(tmp_path / "bot.db")
+    database = await create_database(tmp_path / "bot.db")
     await database.write(lambda on: on.execute(text("UPDATE alembic_version SET version_num='9'")))
     await database.aclose()
 

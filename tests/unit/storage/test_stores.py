@@ -8,7 +8,7 @@ import pytest
 from conversation_driver import ANN, WEB, message
 from understudy.conversation.inbox import Channel, Claim, Decision
 from understudy.storage.inbox import SqlInbox
-from understudy.storage.instance import take_instance
+from understudy.storage.instance import acquire_instance
 from understudy.storage.stores import open_storage
 
 ANSWER = Decision(answer=True, reason="dm", directed=True)
@@ -26,14 +26,14 @@ async def claim_one(path: Path) -> str:
     return batch.id
 
 
-async def test_what_an_earlier_process_had_claimed_can_be_retaken_at_once(tmp_path: Path) -> None:
+async def test_claims_of_an_earlier_process_can_be_retaken_at_once(tmp_path: Path) -> None:
     batch_id = await claim_one(tmp_path / "bot.db")
 
     async with open_storage(tmp_path / "bot.db", persist=True) as opened:
         assert await opened.inbox.retake(batch_id, 140.0, now=101.0) is not None
 
 
-async def test_what_another_process_still_holds_is_left_to_it(tmp_path: Path) -> None:
+async def test_a_claim_of_a_running_process_cannot_be_retaken(tmp_path: Path) -> None:
     path = tmp_path / "bot.db"
     async with open_storage(path, persist=True) as first:
         await first.inbox.add(message("m1"), ANSWER, 100.0)
@@ -44,19 +44,19 @@ async def test_what_another_process_still_holds_is_left_to_it(tmp_path: Path) ->
         assert await first.inbox.renew("b1", 150.0)
 
 
-def test_processes_are_told_apart_and_a_number_is_given_again_when_it_is_free(
+def test_each_process_gets_its_own_number_and_a_free_number_is_used_again(
     tmp_path: Path,
 ) -> None:
-    first, second = take_instance(tmp_path / "bot.db"), take_instance(tmp_path / "bot.db")
+    first, second = acquire_instance(tmp_path / "bot.db"), acquire_instance(tmp_path / "bot.db")
     first.close()
-    third = take_instance(tmp_path / "bot.db")
+    third = acquire_instance(tmp_path / "bot.db")
     second.close()
     third.close()
 
     assert (first.name, second.name, third.name) == ("instance1", "instance2", "instance1")
 
 
-async def test_with_persist_off_nothing_that_was_said_reaches_the_disk(tmp_path: Path) -> None:
+async def test_with_persist_off_no_text_reaches_the_disk(tmp_path: Path) -> None:
     async with open_storage(tmp_path / "bot.db", persist=False) as opened:
         await opened.inbox.add(message("m1", "canary-in-the-mine"), ANSWER, 100.0)
         assert (await opened.inbox.history(HERE, 99, 5))[0].text == "canary-in-the-mine"
@@ -81,7 +81,7 @@ async def _delete_and_prune(inbox: SqlInbox) -> None:
     ],
     ids=["person", "conversation", "message"],
 )
-async def test_what_is_forgotten_is_in_no_file_while_the_bot_runs_on(
+async def test_erased_text_is_in_no_file_while_the_bot_runs(
     tmp_path: Path, forget: Callable[[SqlInbox], Awaitable[object]]
 ) -> None:
     async with open_storage(tmp_path / "bot.db", persist=True) as opened:

@@ -1,4 +1,4 @@
-"""How Alembic runs our migrations: on the connection it is given, in that one's transaction."""
+"""Alembic's entry point: runs migrations on the given connection, in its transaction."""
 
 from alembic import context
 
