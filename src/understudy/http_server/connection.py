@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from uvicorn import Config
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+_PIECE = 16_384
 
 
 class _Transport:
@@ -49,13 +52,20 @@ class ClientLimits:
 
     connections: int = 1000
     head_bytes: int = 65_536
+    """Of a head, of what follows the last byte of a body, and of requests that wait in line."""
+    headers: int = 200
+    """A header of five bytes takes 130 bytes of memory."""
+    pipelined: int = 8
+    """Requests that may wait in line behind the one that is being answered."""
     head_s: float = 20.0
     body_s: float = 120.0
+    write_s: float = 30.0
+    """How long a client may read nothing of a response."""
 
 
 class Connection(HttpToolsProtocol):
     """Closes the connection at its limits. Past the number of connections, the one that has kept
-    the server waiting longest for a request is closed."""
+    the server waiting longest, for a request or for reading a response, is closed."""
 
     def __init__(
         self,
@@ -69,11 +79,17 @@ class Connection(HttpToolsProtocol):
         self._limits = limits
         self._in_head = False
         self._in_body = False
-        self._began_now = False
-        """Whether the head began in the last piece of data."""
+        self._progressed = False
+        """Whether the last piece of data began a head or held content of a body."""
         self._collected = 0
+        """Bytes since the head began, or since the last content of the body."""
+        self._ahead = 0
+        """Bytes that came while requests waited in line."""
+        self._answering: RequestResponseCycle | None = None
         self._timer: asyncio.TimerHandle | None = None
         """Runs while the server waits for a request."""
+        self._write_timer: asyncio.TimerHandle | None = None
+        """Runs while the client reads too slowly."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", _Transport(transport)))
@@ -83,44 +99,109 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_write_timer()
+        # uvicorn notifies the newest request only, which may wait in line behind another.
+        for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._began_now = False
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if self._in_head and not self._began_now:
-            self._collected += len(data)
-            if self._collected > self._limits.head_bytes:
-                self._refuse(b"431 Request Header Fields Too Large")
-        if self._timer is None and (self._in_head or self._in_body):
-            limit_s = self._limits.head_s if self._in_head else self._limits.body_s
-            self._timer = self.loop.call_later(limit_s, self._time_out)
+        # A body goes to the parser as it comes. Heads go in pieces: parsing cannot be stopped
+        # within a piece, and 256 KiB can hold 10,000 requests.
+        at = 0
+        while at < len(data) and not self.transport.is_closing():
+            end = len(data) if self._in_body else at + _PIECE
+            self._parse(data[at:end])
+            at = end
 
     def on_message_begin(self) -> None:
-        self._in_head = self._began_now = True
+        self._in_head = self._progressed = True
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            # A trailer: part of no request here, and after the checks of the head.
+            return
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
         self._collected = 0
         self._stop_timer()
-        super().on_headers_complete()
+        names = [name for name, _ in self.headers]
+        if len(names) > self._limits.headers:
+            self._refuse(b"431 Request Header Fields Too Large")
+        elif names.count(b"host") != 1 and self.parser.get_http_version() == "1.1":
+            self._refuse(b"400 Bad Request")
+        elif len(self.pipeline) >= self._limits.pipelined:
+            self.abort()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._progressed = True
+        if not self.transport.is_closing():
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_body = False
         self._stop_timer()
-        super().on_message_complete()
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:
+            # uvicorn reads on although requests wait in line.
+            self.flow.pause_reading()
+        else:
+            self._ahead = 0
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
 
     @property
     def waits_until(self) -> float | None:
-        """When the timer ends, in the loop's time; `None` while the server does not wait."""
-        return None if self._timer is None else self._timer.when()
+        """When a timer ends, in the loop's time; `None` while the server does not wait."""
+        timers = (self._timer, self._write_timer)
+        return min((timer.when() for timer in timers if timer is not None), default=None)
 
     def abort(self) -> None:
         self._stop_timer()
         self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _parse(self, piece: bytes) -> None:
+        self._progressed = False
+        super().data_received(piece)
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._ahead += len(piece)
+            if self._ahead > self._limits.head_bytes:
+                self.abort()
+                return
+        if not self._progressed:
+            self._collected += len(piece)
+            if self._collected > self._limits.head_bytes:
+                self._refuse(b"431 Request Header Fields Too Large")
+                return
+        elif self._in_body:
+            self._collected = 0
+        if self._timer is None and (self._in_head or self._in_body):
+            limit_s = self._limits.head_s if self._in_head else self._limits.body_s
+            self._timer = self.loop.call_later(limit_s, self._time_out)
 
     def _make_room(self) -> None:
         waiting = {
@@ -136,9 +217,19 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _expect_reading(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self._limits.write_s, self._check_reading, unread)
+
+    def _check_reading(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._expect_reading()
+        else:
+            self.abort()
+
     def _refuse(self, status: bytes) -> None:
         """Close the connection, after a status where no response has started."""
-        last = cast("RequestResponseCycle | None", self.cycle)
+        last = self._answering
         if last is None or (last.response_complete if self._in_head else not last.response_started):
             head = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             self.transport.write(head % status)
@@ -148,3 +239,8 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None

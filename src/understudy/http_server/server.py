@@ -98,4 +98,7 @@ class WebServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+        for connection in tuple(self._server.server_state.connections):
+            # A client that does not read would keep its connection open.
+            connection.transport.abort()
         self._socket.close()

@@ -142,3 +142,121 @@ async def test_a_message_that_breaks_off_on_its_way_is_no_error_of_ours(
         assert await page.say("hello") == 202
 
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+CHUNKED = BEGINNING + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+async def _flood(server: WebServer, beginning: bytes, piece: bytes) -> int:
+    """Sends `piece` again and again, and reads nothing; how many bytes were accepted."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(beginning)
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < 20_000_000:
+            writer.write(piece)
+            sent += len(piece)
+            async with asyncio.timeout(5):
+                await writer.drain()
+            if reader.at_eof():
+                break
+    writer.close()
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        (CHUNKED, b"X-T: a\r\n" * 8_000),
+        (CHUNKED + b"X-T: ", b"a" * 64_000),
+        (CHUNKED[:-10] + b"5;", b"a" * 64_000),
+    ],
+    ids=["lines", "one line", "chunk extension"],
+)
+async def test_what_follows_a_body_is_limited_like_a_head(beginning: bytes, piece: bytes) -> None:
+    async with WebServer(hello, "127.0.0.1", 0) as server:
+        assert await _flood(server, beginning, piece) < 10_000_000
+
+
+async def test_trailers_do_not_become_headers() -> None:
+    seen: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        seen.extend(name for name, _ in scope["headers"])
+        await answer(send, 200, [], b"hello")
+
+    async with WebServer(app, "127.0.0.1", 0) as server:
+        last = b"Authorization: x\r\n\r\n" + GET[:-2] + b"Connection: close\r\n\r\n"
+        said = await _said(server, CHUNKED, last)
+
+    assert said.count(b"200 OK") == 2
+    assert b"authorization" not in seen
+
+
+async def test_a_few_requests_may_wait_in_line() -> None:
+    async with WebServer(hello, "127.0.0.1", 0) as server:
+        said = await _said(server, GET * 6 + GET[:-2] + b"Connection: close\r\n\r\n")
+
+    assert said.count(b"200 OK") == 7
+
+
+async def test_a_connection_with_too_many_requests_in_line_is_closed() -> None:
+    async with WebServer(hello, "127.0.0.1", 0) as server:
+        assert await _flood(server, b"", GET * 1_000) < 10_000_000
+
+
+async def test_a_client_that_does_not_read_is_disconnected() -> None:
+    ended = asyncio.Event()
+
+    async def endless(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            # Sending after a disconnection does nothing, so the end is bounded.
+            for _ in range(1_000):
+                await send({"type": "http.response.body", "body": b"a" * 60_000, "more_body": True})
+        finally:
+            ended.set()
+
+    limits = ClientLimits(write_s=0.1)
+    async with WebServer(endless, "127.0.0.1", 0, limits=limits) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET)
+        async with asyncio.timeout(10):
+            await ended.wait()
+        writer.close()
+
+
+async def test_a_disconnection_is_noticed_behind_requests_that_wait_in_line() -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def listening(_scope: Scope, receive: Receive, _send: Send) -> None:
+        asked.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    async with WebServer(listening, "127.0.0.1", 0) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET * 3)
+        await asked.wait()
+        writer.transport.abort()
+        async with asyncio.timeout(10):
+            await left.wait()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 "),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"HTTP/1.1 400 "),
+        (BEGINNING + b"a:b\r\n" * 300 + b"\r\n", b"HTTP/1.1 431 "),
+    ],
+)
+async def test_heads_without_a_host_or_with_many_headers_are_refused(
+    head: bytes, status: bytes
+) -> None:
+    async with WebServer(hello, "127.0.0.1", 0) as server:
+        assert (await _said(server, head))[:13] == status
