@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import structlog
 
 from understudy.conversation.messages import ImageRef
-from understudy.errors import ImageRefusal, ImageRefused
+from understudy.errors import ImageRefusal, ImageRefused, WorkerKilled, WorkFailed
 from understudy.images.fetch import ImageFetcher
-from understudy.images.normalise import ImageLimits, normalise
+from understudy.images.normalise import ImageLimits
 from understudy.images.store import ImageStore
 from understudy.llm.messages import ImagePart
+from understudy.workers.pool import WorkerLimits, WorkerPool
 
 _log = structlog.get_logger()
+_DECODE = "understudy.images.normalise:normalised_or_refused"
+DECODER_LIMITS = WorkerLimits(workers=2, deadline_s=8.0, memory_mb=256, together_mb=300)
+"""40 million pixels with transparency, the largest image by default, take 210 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,22 @@ class TakenImages:
 
 
 class ImageIntake:
-    """The only place where image bytes enter the program. Decodes one image at a time."""
+    """The only place where image bytes enter the program. `decoders` decode them."""
 
     def __init__(
-        self, fetcher: ImageFetcher, store: ImageStore, limits: ImageLimits, *, max_images: int
+        self,
+        fetcher: ImageFetcher,
+        store: ImageStore,
+        limits: ImageLimits,
+        decoders: WorkerPool,
+        *,
+        max_images: int,
     ) -> None:
         self._fetcher = fetcher
         self._store = store
         self._limits = limits
         self._max_images = max_images
-        self._decoding = asyncio.Semaphore(1)
+        self._decoders = decoders
 
     async def take(self, sources: Sequence[ImageSource]) -> TakenImages:
         """Never raises for an image: each is accepted, or left out with a note."""
@@ -84,5 +94,15 @@ class ImageIntake:
         data = source.data
         if data is None:
             data = await self._fetcher.fetch(source.url or "", from_text=source.only_if_image)
-        async with self._decoding:
-            return await asyncio.to_thread(normalise, data, source.name, self._limits)
+        return await self._decoded(data, source.name)
+
+    async def _decoded(self, data: bytes, name: str) -> ImagePart:
+        try:
+            reason, text, image = await self._decoders.run(
+                _DECODE, data, name, astuple(self._limits), kind=tuple[str, str, ImagePart | None]
+            )
+        except (WorkerKilled, WorkFailed):
+            raise ImageRefused(ImageRefusal.TOO_COSTLY, "it takes too long to decode") from None
+        if image is None:
+            raise ImageRefused(ImageRefusal(reason), text)
+        return image

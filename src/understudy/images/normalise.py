@@ -20,6 +20,9 @@ _DEEP = ("I;16", "I;16B", "I")
 _RESIZABLE = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
 # The smallest limit of the hosted servers: 4 MB of base64, which is 3 MB of bytes.
 _MAX_ENCODED = 3_000_000
+# Encoders write 10 to 20 scans. Each scan of a progressive JPEG passes over all of its pixels.
+_MAX_SCANS = 40
+_SCAN = b"\xff\xda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,19 @@ def normalise(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
             raise ImageRefused(ImageRefusal.DAMAGED, "it is damaged") from None
 
 
+def normalised_or_refused(
+    data: bytes, name: str, limits: tuple[int, int, int]
+) -> tuple[str, str, ImagePart | None]:
+    """`normalise` for a child process: reason and text of a refusal, both empty beside an image.
+
+    `limits` are the fields of ImageLimits in their order.
+    """
+    try:
+        return "", "", normalise(data, name, ImageLimits(*limits))
+    except ImageRefused as refused:
+        return refused.reason.value, str(refused), None
+
+
 def _unreadable(error: Exception) -> ImageRefused:
     if isinstance(error, Image.DecompressionBombError):
         return ImageRefused(ImageRefusal.TOO_MANY_PIXELS, "it has too many pixels")
@@ -68,6 +84,8 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
             )
         edge = limits.long_edge
         if source.format == "JPEG":
+            if data.count(_SCAN) > _MAX_SCANS:
+                raise ImageRefused(ImageRefusal.TOO_COSTLY, "it takes too long to decode")
             # libjpeg decodes at 1/2, 1/4 or 1/8 of the size: less memory and time.
             source.draft(None, (edge, edge))
         flat = _flat(_small(source, edge))

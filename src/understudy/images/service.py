@@ -12,10 +12,11 @@ from understudy.clock import DAY_S
 from understudy.config.settings import Vision
 from understudy.images.address_guard import Resolve, system_resolve
 from understudy.images.fetch import ImageFetcher
-from understudy.images.intake import ImageIntake, ImageSource, TakenImages
+from understudy.images.intake import DECODER_LIMITS, ImageIntake, ImageSource, TakenImages
 from understudy.images.normalise import ImageLimits
 from understudy.images.store import ImageStore
 from understudy.llm.messages import ImagePart
+from understudy.workers.pool import WorkerPool
 
 _EXPIRE_EVERY_S = 3600.0
 _MAX_LINKS = 4
@@ -35,6 +36,7 @@ class ImageService:
         self._resolve = resolve
         self._intake: tuple[Vision, ImageIntake] | None = None
         self._replaced: list[ImageIntake] = []
+        self._decoders = WorkerPool("images", DECODER_LIMITS)
 
     async def take(self, sources: Sequence[ImageSource], text: str = "") -> TakenImages:
         """Accept `sources`, and images behind links in `text` if `vision.allow_urls` is on."""
@@ -59,6 +61,7 @@ class ImageService:
             self._replaced.append(self._intake[1])
         for intake in self._replaced:
             await intake.aclose()
+        await self._decoders.aclose()
 
     def _intake_for(self, settings: Vision) -> ImageIntake:
         if self._intake is not None and self._intake[0] == settings:
@@ -73,7 +76,9 @@ class ImageService:
             allowed_hosts=settings.allow_hosts,
             resolve=self._resolve,
         )
-        intake = ImageIntake(fetcher, self.store, limits, max_images=settings.max_images)
+        intake = ImageIntake(
+            fetcher, self.store, limits, self._decoders, max_images=settings.max_images
+        )
         self._intake = settings, intake
         return intake
 

@@ -193,8 +193,9 @@ class WorkerPool:
         try:
             yield worker
             finished = True
-        except (TimeoutError, EOFError, OSError):
-            raise self._counted(function, worker) from None
+        except (EOFError, OSError) as error:  # TimeoutError is an OSError
+            reason = "deadline" if isinstance(error, TimeoutError) else "crash"
+            raise self._counted(function, worker.killed_for or reason) from None
         finally:
             self._busy.discard(worker)
             if finished and worker.is_alive and not self._closed:
@@ -203,8 +204,7 @@ class WorkerPool:
             else:
                 self._retire(worker)
 
-    def _counted(self, function: str, worker: Worker) -> WorkerKilled:
-        reason = worker.killed_for or ("deadline" if worker.is_alive else "crash")
+    def _counted(self, function: str, reason: str) -> WorkerKilled:
         if reason != "closed":
             self.killed[function, reason] += 1
             _LOG.warning("worker.killed", pool=self.name, work=function, reason=reason)

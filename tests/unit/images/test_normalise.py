@@ -194,3 +194,15 @@ def test_sixteen_bit_greys_keep_their_shades() -> None:
     seen = opened(normalise(encoded(scan, "PNG"), "scan.png", LIMITS)).convert("L")
 
     assert [seen.getpixel((x, 16)) for x in (16, 48, 80)] == [0x10, 0x80, 0xF0]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_decoding() -> None:
+    out = io.BytesIO()
+    Image.new("L", (64, 64)).save(out, "JPEG", progressive=True)
+    data = out.getvalue()
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+
+    with pytest.raises(ImageRefused) as refused:
+        normalise(data[:-2] + last_scan * 1200 + data[-2:], "a.jpg", LIMITS)
+
+    assert refused.value.reason is ImageRefusal.TOO_COSTLY
