@@ -1,12 +1,10 @@
-"""What stands behind the operator's page in its tests: a ledger in memory and a board to change."""
+"""Test double behind the operator's page: a ledger in memory, candidates that tests change."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from understudy.errors import ConfigError, ErrorClass
 from understudy.platforms.web.attempt_feed import AttemptFeed
-from understudy.platforms.web.operator import CandidateView, OperatorActions, OperatorDependencies
-from understudy.platforms.web.templates import PageContext
+from understudy.platforms.web.operator import CandidateView, OperatorActions
 from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
 from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from web_double import attempt
@@ -84,8 +82,8 @@ def _row(provider: str, tried: list[AttemptRecord]) -> UsageRow:
 
 
 @dataclass(slots=True)
-class Board:
-    """The switches' other end: remembers what was pressed."""
+class OperatorDouble:
+    """Records the operator's actions."""
 
     candidates: list[CandidateView]
     ledger: Ledger = field(default_factory=Ledger)
@@ -97,16 +95,10 @@ class Board:
     async def reload(self) -> str:
         if self.broken_config:
             raise ConfigError("config.yaml line 3: model.provider_ordr is not known")
-        return "The configuration was read again."
+        return "Configuration reloaded (2ba54e70)."
 
     def set_level(self, level: str) -> None:
         self.level = level
 
-    def desk(self, clock: Callable[[], float]) -> OperatorDependencies:
-        switches = OperatorActions(
-            self.reload, self.resets.append, lambda: self.level, self.set_level
-        )
-        face = PageContext("Understudy")
-        return OperatorDependencies(
-            lambda: self.candidates, self.ledger, self.feed, switches, clock, lambda: face
-        )
+    def actions(self) -> OperatorActions:
+        return OperatorActions(self.reload, self.resets.append, lambda: self.level, self.set_level)

@@ -1,4 +1,4 @@
-"""Plays the message router and the inbox behind the web site: answers from a script, remembers."""
+"""Test double of message router and inbox for the web site: scripted replies, kept in memory."""
 
 import asyncio
 from collections.abc import Sequence
@@ -58,36 +58,36 @@ BROKE_OFF = (Outcome.ERROR, ErrorClass.TRUNCATED_STREAM)
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
-    """What happens to one message: attempts with the text each got to show."""
+class ScriptedReply:
+    """The reply to one message: attempts with the text that each of them shows."""
 
-    acts: Sequence[tuple[str, Outcome, ErrorClass | None, str]] = ()
+    attempts: Sequence[tuple[str, Outcome, ErrorClass | None, str]] = ()
     pause_s: float = 0.0
-    hangs: bool = False
+    never_ends: bool = False
     """After the last text it waits for Stop."""
     offline: str = ""
 
 
-def says(text: str, *, pause_s: float = 0.0) -> Play:
-    return Play((("local/koboldcpp", Outcome.OK, None, text),), pause_s)
+def reply_text(text: str, *, pause_s: float = 0.0) -> ScriptedReply:
+    return ScriptedReply((("local/koboldcpp", Outcome.OK, None, text),), pause_s)
 
 
 @dataclass(slots=True)
 class Responder:
-    """`Answers` and `Memory` in one; `plays` are used up one per message, the last one stays."""
+    """ReplyControl and ConversationHistory; one script per message, the last one repeats."""
 
-    plays: list[Play]
+    scripts: list[ScriptedReply]
     open_delivery: OpenDelivery | None = None
     observer: AttemptObserver | None = None
     inbounds: list[Inbound] = field(default_factory=list)
     lines: dict[str, list[Line]] = field(default_factory=dict)
-    broken: bool = False
-    tired: bool = False
+    storage_fails: bool = False
+    rate_limited: bool = False
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     count: int = 0
 
     async def receive(self, inbound: Inbound) -> Decision | None:
-        if self.broken:
+        if self.storage_fails:
             raise StorageError("the disk is full")
         if any(known.message_id == inbound.message_id for known in self.inbounds):
             return None
@@ -105,7 +105,7 @@ class Responder:
                 images=inbound.images,
             )
         )
-        if self.tired:
+        if self.rate_limited:
             return Decision(answer=False, reason="user_rate_limit")
         self._start(inbound)
         return Decision(answer=True, reason="dm", directed=True)
@@ -150,36 +150,36 @@ class Responder:
             reply_id, inbound.place, inbound.message_id, inbound.author, (inbound.message_id,),
             "nonce", replaces=replaces,
         )  # fmt: skip
-        play = self.plays[min(self.count, len(self.plays)) - 1]
-        self.tasks[reply_id] = asyncio.create_task(self._answer(task, play))
+        script = self.scripts[min(self.count, len(self.scripts)) - 1]
+        self.tasks[reply_id] = asyncio.create_task(self._answer(task, script))
 
-    async def _answer(self, task: ReplyContext, play: Play) -> None:
+    async def _answer(self, task: ReplyContext, script: ScriptedReply) -> None:
         assert self.open_delivery is not None
         delivery = self.open_delivery(task)
         attempts: list[AttemptRecord] = []
         text, stopped = "", False
         try:
-            for label, outcome, error, shown in play.acts:
+            for label, outcome, error, shown in script.attempts:
                 text = ""
                 for word in shown.split(" "):
                     text += word if not text else f" {word}"
                     await delivery.write(text)
-                    await asyncio.sleep(play.pause_s)
+                    await asyncio.sleep(script.pause_s)
                 record = attempt(label, outcome, error, request_id=task.reply_id)
                 attempts.append(record)
                 if self.observer:
                     self.observer.attempt_ended(record)
-            if play.hangs:
+            if script.never_ends:
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
             stopped = True
         record_of_reply = ReplyRecord(
             1_790_000_000.0, task.reply_id, "web",
-            ReplyOutcome.OFFLINE if play.offline else ReplyOutcome.DELIVERED, tuple(attempts),
+            ReplyOutcome.OFFLINE if script.offline else ReplyOutcome.DELIVERED, tuple(attempts),
         )  # fmt: skip
-        if play.offline:
+        if script.offline:
             notice = OfflineNotice(
-                task.reply_id, play.offline, OfflineReason.ALL_DOWN, record_of_reply
+                task.reply_id, script.offline, OfflineReason.ALL_DOWN, record_of_reply
             )
             await delivery.offline(notice)
         elif text:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import aiohttp
 
-from operator_double import Board
+from operator_double import OperatorDouble
 from understudy.config.settings import Web
 from understudy.platforms.web.chat import ImageActions
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import CandidateView
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
-from web_double import Play, Responder
+from web_double import Responder, ScriptedReply
 
 CHAT = "conversation-1"
 NOW = 1_790_000_000.0
@@ -24,64 +24,64 @@ LOCAL = CandidateView("local", "local/koboldcpp", "", "koboldcpp", "usable")
 
 
 @dataclass(slots=True)
-class Stand:
-    """A running site and what is behind it."""
+class Site:
+    """A running site and its test doubles."""
 
     url: str
     responder: Responder
     platform: WebPlatform
-    board: Board
-    face: PageContext
+    operator: OperatorDouble
+    page_context: PageContext
 
 
 @asynccontextmanager
-async def stand(
-    *plays: Play,
+async def open_site(
+    *scripts: ScriptedReply,
     chat_token: str | None = None,
     name: str = "Understudy",
-    eyes: ImageActions | None = None,
-) -> AsyncIterator[Stand]:
+    images: ImageActions | None = None,
+) -> AsyncIterator[Site]:
     platform = WebPlatform(LiveConversations(lambda: NOW))
-    responder = Responder(list(plays), platform.rooms.open_delivery, platform.rooms)
-    board = Board([LOCAL], feed=platform.feed)
-    desk = board.desk(lambda: NOW)
-    at = Stand("", responder, platform, board, PageContext(name, takes_images=eyes is not None))
-    house = WebDependencies(
+    responder = Responder(list(scripts), platform.live.open_delivery, platform.live)
+    operator = OperatorDouble([LOCAL], feed=platform.feed)
+    page_context = PageContext(name, takes_images=images is not None)
+    site = Site("", responder, platform, operator, page_context)
+    deps = WebDependencies(
         web=Web(port=0, token="operator", chat_token=chat_token),  # type: ignore[arg-type]
-        face=lambda: at.face,
+        page_context=lambda: site.page_context,
         token_file=Path("unused"),
-        answers=responder,
-        memory=responder,
-        ledger=board.ledger,
-        candidates=desk.candidates,
-        switches=desk.switches,
-        ready=lambda: any(candidate.state == "usable" for candidate in board.candidates),
-        for_machines=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
-        eyes=eyes,
+        replies=responder,
+        history=responder,
+        ledger=operator.ledger,
+        candidates=lambda: operator.candidates,
+        actions=operator.actions(),
+        ready=lambda: any(candidate.state == "usable" for candidate in operator.candidates),
+        monitoring_pages=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
+        images=images,
         clock=lambda: NOW,
     )
-    async with platform.open(house):
+    async with platform.open(deps):
         try:
-            at.url = platform.url
-            yield at
+            site.url = platform.url
+            yield site
         finally:
             await responder.aclose()
 
 
 @dataclass(slots=True)
-class Page:
+class Client:
     """One client with its cookies at the site."""
 
     http: aiohttp.ClientSession
-    stand: Stand
+    site: Site
 
     @property
     def url(self) -> str:
-        return self.stand.url
+        return self.site.url
 
     @property
     def responder(self) -> Responder:
-        return self.stand.responder
+        return self.site.responder
 
     async def say(self, text: str, *, message: str = "message-1", **more: object) -> int:
         body = {"id": message, "text": text, **more}
@@ -127,15 +127,15 @@ class Events:
 
 
 @asynccontextmanager
-async def site(
-    *plays: Play, chat_token: str | None = None, eyes: ImageActions | None = None
-) -> AsyncIterator[Page]:
+async def open_client(
+    *scripts: ScriptedReply, chat_token: str | None = None, images: ImageActions | None = None
+) -> AsyncIterator[Client]:
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
         asyncio.timeout(20),
-        stand(*plays, chat_token=chat_token, name="Under<b>study", eyes=eyes) as at,
+        open_site(*scripts, chat_token=chat_token, name="Under<b>study", images=images) as site,
         aiohttp.ClientSession(cookie_jar=jar) as http,
     ):
-        async with http.get(at.url):
+        async with http.get(site.url):
             pass
-        yield Page(http, at)
+        yield Client(http, site)

@@ -96,7 +96,7 @@ class Bot:
         if not warned:
             self.prompts.announce()
         self.logs.set_level(fresh.settings.logging.level)
-        message = f"The configuration {fresh.rev} is in force."
+        message = f"Configuration reloaded ({fresh.rev})."
         return f"{message} At the next start: {', '.join(deferred)}." if deferred else message
 
     async def reload_personas(self) -> None:

@@ -12,10 +12,10 @@ from understudy.routing.router_state import CandidateStatus
 
 _OFF = {SkipReason.DISABLED: "switched off", SkipReason.NO_KEY: "its key is not set"}
 _NUMBERS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
-_STATES: Final[dict[State, Literal["usable", "probing", "resting"]]] = {
+_STATES: Final[dict[State, Literal["usable", "probing", "cooldown"]]] = {
     State.CLOSED: "usable",
     State.HALF_OPEN: "probing",
-    State.OPEN: "resting",
+    State.OPEN: "cooldown",
 }
 
 
@@ -52,7 +52,7 @@ def providers_text(models: ReloadableRouter, clocks: Clock) -> str:
 def _line(view: CandidateView, now: float) -> str:
     text = view.reason or "usable"
     if view.until is not None:
-        text += f", resting for {max(1, round(view.until - now))} s"
+        text += f", cooldown for {max(1, round(view.until - now))} s"
     return f"{f'{view.label} {view.model}'.rstrip()}: {text}"
 
 

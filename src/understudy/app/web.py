@@ -38,8 +38,8 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
     """Serve the pages. Raises ConfigError where the address is in use or not safe."""
     platform = WebPlatform(LiveConversations(bot.clocks.wall))
     metrics = Metrics(lambda: gauges(bot.models, bot.clocks))
-    bot.observers.extend((platform.rooms, platform.feed, metrics))
-    bot.messages.register(PLATFORM, platform.rooms.open_delivery)
+    bot.observers.extend((platform.live, platform.feed, metrics))
+    bot.messages.register(PLATFORM, platform.live.open_delivery)
     async with platform.open(_dependencies(bot, token_file, metrics)):
         yield WebPage(platform.url, platform.new_login_link())
 
@@ -47,13 +47,13 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
 def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependencies:
     return WebDependencies(
         web=bot.settings().web,
-        face=lambda: _page_context(bot.settings()),
+        page_context=lambda: _page_context(bot.settings()),
         token_file=token_file,
-        answers=bot.messages,
-        memory=bot.messages.store,
+        replies=bot.messages,
+        history=bot.messages.store,
         ledger=bot.ledger,
         candidates=lambda: candidate_views(bot.models),
-        switches=OperatorActions(
+        actions=OperatorActions(
             reload=bot.reload,
             reset=bot.models.reset,
             level=lambda: bot.logs.level,
@@ -61,10 +61,10 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
             set_level=lambda level: bot.logs.set_level(cast("Level", level)),
         ),
         ready=lambda: any_usable(bot.models),
-        for_machines=[("/metrics", metrics.page)],
-        eyes=_image_actions(bot),
+        monitoring_pages=[("/metrics", metrics.page)],
+        images=_image_actions(bot),
         personas=_persona_actions(bot),
-        visitors=divide_files(open_file_limit()).visitors,
+        max_connections=divide_files(open_file_limit()).visitors,
         clock=bot.clocks.wall,
     )
 
@@ -78,7 +78,7 @@ def _persona_actions(bot: Bot) -> PersonaActions:
         folder = config_folder(bot.config) / bot.settings().persona.folder
         imported = await asyncio.to_thread(import_card, card, folder)
         await bot.reload_personas()
-        return f"{imported.file.card.name} is here as {imported.key!r}."
+        return f"Imported {imported.file.card.name} as {imported.key!r}."
 
     here = Place(PLATFORM, "")
     return PersonaActions(

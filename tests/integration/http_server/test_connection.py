@@ -11,8 +11,8 @@ from understudy.gateway.client_connection import answer
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.platforms.web.chat import BROWSER_COOKIE
-from web_double import says
-from web_setup import CHAT, site
+from web_double import reply_text
+from web_setup import CHAT, open_client
 
 BEGINNING = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
@@ -27,7 +27,7 @@ async def hello(_scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _said(server: WebServer, *pieces: bytes) -> bytes:
-    """What the server says to these pieces until it hangs up."""
+    """What the server says to these pieces until it never_ends up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         for piece in pieces:
@@ -129,7 +129,7 @@ async def test_a_slow_answer_is_none_of_it() -> None:
 async def test_a_message_that_breaks_off_on_its_way_is_no_error_of_ours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         port = int(page.url.rpartition(":")[2])
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         cookie = next(iter(page.http.cookie_jar)).value

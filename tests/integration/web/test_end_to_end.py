@@ -1,4 +1,4 @@
-"""The program as its operator starts it, the page as its people use it, real HTTP in between."""
+"""The real program, its page in a browser, real HTTP to model servers."""
 
 import asyncio
 import json
@@ -91,7 +91,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def seeing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("seeing")
     model = make_tiny_model(folder / "tiny.gguf")
-    with llama_server(model, projector=make_tiny_projector(folder / "eyes.gguf")) as base_url:
+    with llama_server(model, projector=make_tiny_projector(folder / "images.gguf")) as base_url:
         yield base_url
 
 
@@ -164,7 +164,7 @@ async def test_a_real_engine_answers_on_the_page_after_a_dead_provider(
     assert text.split()
 
 
-async def test_stop_reaches_the_model_server_and_a_restart_remembers(
+async def test_stop_reaches_the_model_server_and_a_restart_keeps_the_reply(
     profile: BrowserContext, tmp_path: Path
 ) -> None:
     async with RehearsalServer("midstall, say:All well again") as server:
@@ -192,30 +192,34 @@ async def test_stop_reaches_the_model_server_and_a_restart_remembers(
             await expect(page.locator(".reply .prose")).to_have_text("All well again")
 
 
-async def test_the_operator_watches_a_provider_fail_and_finds_the_replys_story(
+async def test_the_operator_sees_a_provider_fail_and_opens_the_trace(
     profile: BrowserContext, tmp_path: Path
 ) -> None:
-    async with RehearsalServer("e429long") as tired, RehearsalServer("say:Here I am") as fit:
-        servers = {"tired": _openai(tired), "fit": _openai(fit)}
-        configure(tmp_path, {"provider_order": ["tired", "fit"], "servers": servers})
+    async with RehearsalServer("e429long") as rate_limited, RehearsalServer("say:Here I am") as fit:
+        servers = {"rate_limited": _openai(rate_limited), "fit": _openai(fit)}
+        configure(tmp_path, {"provider_order": ["rate_limited", "fit"], "servers": servers})
         async with started("run", folder=tmp_path) as program:
             operator = await opened(profile, program.login)
             await operator.click("#operator")
-            await expect(operator.locator("#cast li[data-state=usable]")).to_have_count(2)
+            await expect(operator.locator("#candidates li[data-state=usable]")).to_have_count(2)
             chat = await opened(profile, program.url)
             await say(chat, "Hello?")
             await expect(chat.locator(".reply[data-state=done]")).to_be_visible()
 
-            resting = operator.locator("#cast li[data-provider=tired][data-state=resting] .how")
-            await expect(resting).to_contain_text("rate-limited · back in 0:", timeout=1000)
+            cooling = operator.locator(
+                "#candidates li[data-provider=rate_limited][data-state=cooldown] .how"
+            )
+            await expect(cooling).to_contain_text(
+                "rate-limited · cooldown ends in 0:", timeout=1000
+            )
             await expect(operator.locator("#live tbody tr")).to_have_count(2)
-            await operator.locator("#live .story").first.click()
+            await operator.locator("#live .trace-link").first.click()
             await expect(operator.locator(".try .name")).to_have_text(
-                ["rate-limited: tired", "answered: fit"]
+                ["rate-limited: rate_limited", "answered: fit"]
             )
             await expect(operator.locator("[data-plot=failures] .bar")).to_have_count(1)
-            await operator.locator("#cast button").click()
-            await expect(operator.locator("#cast li[data-state=usable]")).to_have_count(2)
+            await operator.locator("#candidates button").click()
+            await expect(operator.locator("#candidates li[data-state=usable]")).to_have_count(2)
 
 
 def _openai(server: RehearsalServer) -> dict[str, object]:

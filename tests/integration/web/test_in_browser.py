@@ -1,4 +1,4 @@
-"""The pages as a person meets them, in a real browser."""
+"""The pages in a real browser."""
 
 import base64
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from understudy.errors import ErrorClass
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.chat import ImageActions, Upload
 from understudy.routing.records import Outcome
-from web_double import BROKE_OFF, RATE_LIMITED, Play, attempt, says
-from web_setup import LOCAL, NOW, Stand, stand
+from web_double import BROKE_OFF, RATE_LIMITED, ScriptedReply, attempt, reply_text
+from web_setup import LOCAL, NOW, Site, open_site
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
-FAILOVER = Play(
+FAILOVER = ScriptedReply(
     (
         ("openrouter", *RATE_LIMITED, ""),
         ("chutes", *BROKE_OFF, "It was a dark and"),
@@ -40,9 +40,9 @@ DOT = base64.b64decode(
 )
 
 
-async def opened(profile: BrowserContext, at: Stand) -> Page:
+async def opened(profile: BrowserContext, site: Site) -> Page:
     page = await profile.new_page()
-    await page.goto(at.url)
+    await page.goto(site.url)
     await page.wait_for_selector("body[data-ready]")
     return page
 
@@ -55,8 +55,8 @@ async def say(page: Page, text: str) -> None:
 async def test_a_failed_over_reply_shows_its_route_and_only_the_last_text(
     profile: BrowserContext,
 ) -> None:
-    async with stand(FAILOVER) as at:
-        page = await opened(profile, at)
+    async with open_site(FAILOVER) as site:
+        page = await opened(profile, site)
         await say(page, "Who is there?")
 
         done = page.locator(".reply[data-state=done]")
@@ -72,11 +72,11 @@ async def test_a_failed_over_reply_shows_its_route_and_only_the_last_text(
         await expect(page.locator("#announcer")).to_have_text("Understudy: A voice from the wings.")
 
 
-async def test_a_reload_keeps_the_conversation_and_new_begins_another(
+async def test_a_reload_restores_the_conversation_and_new_starts_another(
     profile: BrowserContext,
 ) -> None:
-    async with stand(says("Hello yourself")) as at:
-        page = await opened(profile, at)
+    async with open_site(reply_text("Hello yourself")) as site:
+        page = await opened(profile, site)
         await say(page, "Hello")
         await page.wait_for_selector(".reply[data-state=done]")
         await page.reload()
@@ -89,26 +89,26 @@ async def test_a_reload_keeps_the_conversation_and_new_begins_another(
         await expect(page.locator(".prose")).to_have_text("Hello yourself")
 
 
-async def test_delete_asks_once_more_and_then_forgets(profile: BrowserContext) -> None:
-    async with stand(says("Hello yourself")) as at:
-        page = await opened(profile, at)
+async def test_delete_asks_for_confirmation_and_then_deletes(profile: BrowserContext) -> None:
+    async with open_site(reply_text("Hello yourself")) as site:
+        page = await opened(profile, site)
         await say(page, "Hello")
         await page.wait_for_selector(".reply[data-state=done]")
         remove = page.locator(".chat-row button")
         await remove.click()
         await expect(remove).to_have_text("Delete?")
-        assert at.responder.lines
+        assert site.responder.lines
         await remove.click()
 
         await expect(page.locator(".chat-row")).to_have_count(0)
         await expect(page.locator("#empty")).to_be_visible()
-        assert not at.responder.lines
+        assert not site.responder.lines
 
 
-async def test_escape_stops_the_reply_and_keeps_what_was_said(profile: BrowserContext) -> None:
-    play = Play(says("Half a line").acts, hangs=True)
-    async with stand(play) as at:
-        page = await opened(profile, at)
+async def test_escape_stops_the_reply_and_keeps_its_text(profile: BrowserContext) -> None:
+    play = ScriptedReply(reply_text("Half a line").attempts, never_ends=True)
+    async with open_site(play) as site:
+        page = await opened(profile, site)
         await say(page, "Hello")
         await expect(page.locator(".reply[data-state=writing] .prose")).to_have_text("Half a line")
         await expect(page.locator("#send")).to_have_attribute("aria-label", "Stop the reply")
@@ -120,8 +120,8 @@ async def test_escape_stops_the_reply_and_keeps_what_was_said(profile: BrowserCo
 
 
 async def test_regenerate_replaces_the_reply_in_its_place(profile: BrowserContext) -> None:
-    async with stand(says("First"), says("Second")) as at:
-        page = await opened(profile, at)
+    async with open_site(reply_text("First"), reply_text("Second")) as site:
+        page = await opened(profile, site)
         await say(page, "Hello")
         await page.click(".regenerate")
 
@@ -129,14 +129,14 @@ async def test_regenerate_replaces_the_reply_in_its_place(profile: BrowserContex
         await expect(page.locator(".reply")).to_have_count(1)
 
 
-async def test_no_words_of_a_model_or_a_person_run_as_script(profile: BrowserContext) -> None:
+async def test_text_of_models_and_people_never_runs_as_script(profile: BrowserContext) -> None:
     attack = (
         "<script>window.owned=1</script> <img src=x onerror=window.owned=1> "
         "[a](javascript:window.owned=1) ![b](https://evil.example/p.png) "
         "<a href='javascript:window.owned=1'>c</a>\n\n```x\"><script>window.owned=1</script>\n```"
     )
-    async with stand(says(attack)) as at:
-        page = await opened(profile, at)
+    async with open_site(reply_text(attack)) as site:
+        page = await opened(profile, site)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await say(page, attack)
@@ -146,17 +146,17 @@ async def test_no_words_of_a_model_or_a_person_run_as_script(profile: BrowserCon
 
         assert await page.evaluate("() => window.owned") is None
         assert await page.locator(".prose script, .prose img, .bubble *").count() == 0
-        assert all(url.startswith(at.url) for url in asked)
+        assert all(url.startswith(site.url) for url in asked)
         assert "<script>" in await page.locator(".bubble").inner_text()
 
 
 async def test_a_message_that_was_not_sent_can_be_sent_again(profile: BrowserContext) -> None:
-    async with stand(says("Better late")) as at:
-        page = await opened(profile, at)
-        at.responder.broken = True
+    async with open_site(reply_text("Better late")) as site:
+        page = await opened(profile, site)
+        site.responder.storage_fails = True
         await say(page, "Hello")
         await expect(page.locator(".note.bad")).to_contain_text("Not sent")
-        at.responder.broken = False
+        site.responder.storage_fails = False
         await page.click(".note.bad button")
 
         await expect(page.locator(".reply .prose")).to_have_text("Better late")
@@ -165,21 +165,21 @@ async def test_a_message_that_was_not_sent_can_be_sent_again(profile: BrowserCon
 
 
 async def test_enter_sends_and_shift_enter_makes_a_line(profile: BrowserContext) -> None:
-    async with stand(says("Yes")) as at:
-        page = await opened(profile, at)
+    async with open_site(reply_text("Yes")) as site:
+        page = await opened(profile, site)
         await page.keyboard.type("one")
         await page.keyboard.press("Shift+Enter")
         await page.keyboard.type("two")
         await page.keyboard.press("Enter")
         await page.wait_for_selector(".reply[data-state=done]")
 
-        assert at.responder.inbounds[0].text == "one\ntwo"
+        assert site.responder.inbounds[0].text == "one\ntwo"
 
 
 async def test_a_phone_shows_everything_without_sideways_scrolling(profile: BrowserContext) -> None:
     wide = "| a | b |\n|--|--|\n| " + "long " * 30 + "| x |\n\n```\n" + "code " * 60 + "\n```"
-    async with stand(says(wide)) as at:
-        page = await opened(profile, at)
+    async with open_site(reply_text(wide)) as site:
+        page = await opened(profile, site)
         await page.set_viewport_size({"width": 360, "height": 640})
         await say(page, "https://example.org/" + "very" * 40)
         await page.wait_for_selector(".reply[data-state=done]")
@@ -194,8 +194,8 @@ async def test_a_phone_shows_everything_without_sideways_scrolling(profile: Brow
 
 async def test_the_theme_follows_the_system_until_one_is_chosen(profile: BrowserContext) -> None:
     colour = "() => getComputedStyle(document.body).backgroundColor"
-    async with stand(says("Yes")) as at:
-        page = await opened(profile, at)
+    async with open_site(reply_text("Yes")) as site:
+        page = await opened(profile, site)
         light = await page.evaluate(colour)
         await page.emulate_media(color_scheme="dark")
         dark = await page.evaluate(colour)
@@ -210,7 +210,7 @@ async def test_the_theme_follows_the_system_until_one_is_chosen(profile: Browser
 async def test_a_picture_is_pasted_shown_and_sent(profile: BrowserContext) -> None:
     taken: list[Upload] = []
 
-    async def take(
+    async def store(
         uploads: Sequence[Upload], _text: str
     ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
         taken.extend(uploads)
@@ -219,8 +219,8 @@ async def test_a_picture_is_pasted_shown_and_sent(profile: BrowserContext) -> No
     async def find(digest: str) -> ImagePart | None:
         return ImagePart(taken[0].data, "image/png", 1, 1, "dot.png", digest)
 
-    async with stand(says("A dot!"), eyes=ImageActions(take, find)) as at:
-        page = await opened(profile, at)
+    async with open_site(reply_text("A dot!"), images=ImageActions(store, find)) as site:
+        page = await opened(profile, site)
         await page.evaluate(PASTE, base64.b64encode(DOT).decode())
         await expect(page.locator("#pictures img")).to_have_count(1)
         await say(page, "What is this?")
@@ -232,9 +232,9 @@ async def test_a_picture_is_pasted_shown_and_sent(profile: BrowserContext) -> No
         assert [upload.data for upload in taken] == [DOT]
 
 
-async def test_a_lost_connection_is_told_and_mended(profile: BrowserContext) -> None:
-    async with stand(says("Back again")) as at:
-        page = await opened(profile, at)
+async def test_a_lost_connection_is_shown_and_restored(profile: BrowserContext) -> None:
+    async with open_site(reply_text("Back again")) as site:
+        page = await opened(profile, site)
         await profile.set_offline(offline=True)
         await say(page, "Hello?")
         await expect(page.locator(".note.bad")).to_contain_text("cannot be reached")
@@ -244,24 +244,24 @@ async def test_a_lost_connection_is_told_and_mended(profile: BrowserContext) -> 
         await expect(page.locator(".reply .prose")).to_have_text("Back again")
 
 
-async def test_who_has_no_token_stands_at_the_stage_door(profile: BrowserContext) -> None:
-    async with stand(says("Welcome"), chat_token="open sesame") as at:
+async def test_without_a_token_the_login_page_opens(profile: BrowserContext) -> None:
+    async with open_site(reply_text("Welcome"), chat_token="open sesame") as site:
         page = await profile.new_page()
-        await page.goto(at.url)
+        await page.goto(site.url)
         await page.fill("#token", "wrong")
         await page.keyboard.press("Enter")
-        await expect(page.locator(".message")).to_have_text("That token is not known here.")
+        await expect(page.locator(".message")).to_have_text("Wrong token.")
         await page.fill("#token", "open sesame")
         await page.keyboard.press("Enter")
         await page.wait_for_selector("body[data-ready]")
         await expect(page.locator("#operator")).to_be_hidden()
-        await page.goto(f"{at.url}/operator")
-        await expect(page).to_have_url(f"{at.url}/login")
+        await page.goto(f"{site.url}/operator")
+        await expect(page).to_have_url(f"{site.url}/login")
 
 
-async def operators_page(profile: BrowserContext, at: Stand) -> Page:
+async def operators_page(profile: BrowserContext, site: Site) -> Page:
     page = await profile.new_page()
-    await page.goto(at.platform.new_login_link())
+    await page.goto(site.platform.new_login_link())
     await page.wait_for_selector("body[data-ready]")
     await page.click("#operator")
     await page.wait_for_selector(".plot")
@@ -271,44 +271,48 @@ async def operators_page(profile: BrowserContext, at: Stand) -> Page:
 async def test_the_operator_sees_a_failing_provider_within_a_second(
     profile: BrowserContext,
 ) -> None:
-    async with stand(says("Yes")) as at:
-        page = await operators_page(profile, at)
-        await expect(page.locator("#cast li")).to_have_attribute("data-state", "usable")
-        at.board.candidates[0] = replace(LOCAL, state="resting", reason="silent", until=NOW + 61)
-        at.board.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.FIRST_TOKEN_TIMEOUT))
+    async with open_site(reply_text("Yes")) as site:
+        page = await operators_page(profile, site)
+        await expect(page.locator("#candidates li")).to_have_attribute("data-state", "usable")
+        site.operator.candidates[0] = replace(
+            LOCAL, state="cooldown", reason="silent", until=NOW + 61
+        )
+        site.operator.feed.attempt_ended(
+            failed("local/koboldcpp", NOW, ErrorClass.FIRST_TOKEN_TIMEOUT)
+        )
 
-        resting = page.locator("#cast li[data-state=resting] .how")
-        await expect(resting).to_contain_text("silent · back in", timeout=1000)
+        cooling = page.locator("#candidates li[data-state=cooldown] .how")
+        await expect(cooling).to_contain_text("silent · cooldown ends in", timeout=1000)
         await expect(page.locator("#live tbody .what")).to_have_text("silent", timeout=1000)
-        await page.locator("#cast li button").click()
-        await expect(page.locator("#status")).to_contain_text("may be tried again")
-        assert at.board.resets == ["local"]
+        await page.locator("#candidates li button").click()
+        await expect(page.locator("#status")).to_contain_text("Cooldowns ended")
+        assert site.operator.resets == ["local"]
 
 
 async def test_plots_are_drawn_with_data_and_without(profile: BrowserContext) -> None:
-    async with stand(says("Yes")) as at:
-        page = await operators_page(profile, at)
+    async with open_site(reply_text("Yes")) as site:
+        page = await operators_page(profile, site)
         await expect(page.locator(".plot .none")).to_have_count(4)
         first = failed("openrouter", NOW - 60, ErrorClass.RATE_LIMITED)
         second = replace(
             attempt("local/koboldcpp", ts=NOW - 59), cost_usd=0.5, t_first_output_ms=300
         )
-        at.board.ledger.replies = [reply("r1", NOW - 60, first, second)]
+        site.operator.ledger.replies = [reply("r1", NOW - 60, first, second)]
         await page.click("[data-span=day]")
 
         await expect(page.locator(".plot .none")).to_have_count(0)
-        await expect(page.locator("[data-plot=tokens] output")).to_have_text("469 in all")
-        await expect(page.locator("[data-plot=cost] output")).to_have_text("$0.50 in all")
+        await expect(page.locator("[data-plot=tokens] output")).to_have_text("469 in total")
+        await expect(page.locator("[data-plot=cost] output")).to_have_text("$0.50 in total")
         await expect(page.locator("[data-plot=failures] .bar")).not_to_have_count(0)
         await expect(page.locator("[data-plot=latency] .dot")).to_have_count(1)
 
 
-async def test_a_reply_id_tells_its_story_as_a_timeline(profile: BrowserContext) -> None:
-    async with stand(says("Yes")) as at:
+async def test_a_reply_id_shows_its_trace_as_a_timeline(profile: BrowserContext) -> None:
+    async with open_site(reply_text("Yes")) as site:
         first = failed("openrouter", NOW, ErrorClass.RATE_LIMITED)
         second = attempt("local/koboldcpp", ts=NOW + 0.04)
-        at.board.ledger.replies = [reply("r1", NOW, first, second)]
-        page = await operators_page(profile, at)
+        site.operator.ledger.replies = [reply("r1", NOW, first, second)]
+        page = await operators_page(profile, site)
         await page.fill("#reply-id", "r1")
         await page.keyboard.press("Enter")
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 import aiohttp
 import pytest
 
-from operator_double import Board, failed, reply
+from operator_double import OperatorDouble, failed, reply
 from understudy.errors import ErrorClass
 from web_double import attempt
-from web_setup import LOCAL, NOW, stand
+from web_setup import LOCAL, NOW, open_site
 
 OPERATOR = {"Authorization": "Bearer operator"}
 
 
 @dataclass(slots=True)
-class Desk:
+class OperatorClient:
     http: aiohttp.ClientSession
     url: str
-    board: Board
+    operator: OperatorDouble
 
     async def get(self, path: str) -> tuple[int, dict[str, object]]:
         async with self.http.get(f"{self.url}{path}") as answer:
@@ -40,34 +40,38 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk() -> AsyncIterator[Desk]:
+async def operator_client() -> AsyncIterator[OperatorClient]:
     async with (
         asyncio.timeout(20),
-        stand() as at,
+        open_site() as site,
         aiohttp.ClientSession(headers=OPERATOR) as http,
     ):
-        yield Desk(http, at.url, at.board)
+        yield OperatorClient(http, site.url, site.operator)
 
 
 @pytest.mark.parametrize(
     "path", ["/api/operator/events", "/api/operator/usage", "/api/operator/replies/x"]
 )
 async def test_even_on_loopback_the_operators_pages_need_the_token(path: str) -> None:
-    async with desk() as at, aiohttp.ClientSession() as stranger:
-        async with stranger.get(f"{at.url}{path}") as answer:
+    async with operator_client() as client, aiohttp.ClientSession() as stranger:
+        async with stranger.get(f"{client.url}{path}") as answer:
             assert answer.status == 401
-        async with stranger.get(f"{at.url}/operator", allow_redirects=False) as answer:
+        async with stranger.get(f"{client.url}/operator", allow_redirects=False) as answer:
             assert answer.headers["Location"] == "/login"
 
 
-async def test_a_failing_provider_is_told_at_once() -> None:
-    async with desk() as at:
-        events = at.events()
+async def test_a_failing_provider_is_reported_at_once() -> None:
+    async with operator_client() as client:
+        events = client.events()
         assert (await anext(events))[0] == "start"
         assert (await anext(events))[1]["level"] == "info"
         loop = asyncio.get_running_loop()
-        at.board.candidates[0] = replace(LOCAL, state="resting", reason="silent", until=NOW + 10)
-        at.board.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.FIRST_TOKEN_TIMEOUT))
+        client.operator.candidates[0] = replace(
+            LOCAL, state="cooldown", reason="silent", until=NOW + 10
+        )
+        client.operator.feed.attempt_ended(
+            failed("local/koboldcpp", NOW, ErrorClass.FIRST_TOKEN_TIMEOUT)
+        )
         began = loop.time()
         name, row = await anext(events)
         board = await anext(events)
@@ -75,32 +79,32 @@ async def test_a_failing_provider_is_told_at_once() -> None:
     assert loop.time() - began < 1
     assert (name, row["verdict"], row["outcome"]) == ("row", "silent", "error")
     assert board[0] == "board"
-    assert "resting" in str(board[1]["candidates"])
+    assert "cooldown" in str(board[1]["candidates"])
 
 
-async def test_a_cooldown_that_ends_by_itself_changes_the_board() -> None:
-    async with desk() as at:
-        events = at.events()
+async def test_a_cooldown_that_ends_without_an_attempt_is_reported() -> None:
+    async with operator_client() as client:
+        events = client.events()
         await anext(events)
         await anext(events)
-        at.board.candidates[0] = replace(LOCAL, state="probing")
+        client.operator.candidates[0] = replace(LOCAL, state="probing")
         name, data = await anext(events)
 
     assert name == "board"
     assert "probing" in str(data["candidates"])
 
 
-async def test_a_rest_whose_end_trembles_is_told_once() -> None:
-    async with desk() as at:
-        events = at.events()
-        at.board.candidates[0] = replace(LOCAL, state="resting", until=NOW + 10)
+async def test_a_cooldown_whose_end_varies_slightly_is_reported_once() -> None:
+    async with operator_client() as client:
+        events = client.events()
+        client.operator.candidates[0] = replace(LOCAL, state="cooldown", until=NOW + 10)
         await anext(events)
         await anext(events)
-        at.board.candidates[0] = replace(LOCAL, state="resting", until=NOW + 10.0003)
-        at.board.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.OVERLOADED))
-        at.board.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.OVERLOADED))
+        client.operator.candidates[0] = replace(LOCAL, state="cooldown", until=NOW + 10.0003)
+        client.operator.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.OVERLOADED))
+        client.operator.feed.attempt_ended(failed("local/koboldcpp", NOW, ErrorClass.OVERLOADED))
         rows = [(await anext(events))[0] for _ in range(2)]
-        at.board.level = "debug"
+        client.operator.level = "debug"
         name, data = await anext(events)
 
     assert rows == ["row", "row"]
@@ -108,11 +112,13 @@ async def test_a_rest_whose_end_trembles_is_told_once() -> None:
 
 
 async def test_usage_comes_per_provider_and_span() -> None:
-    async with desk() as at:
-        at.board.ledger.replies = [reply("r1", NOW - 60, attempt("local/koboldcpp", ts=NOW - 60))]
-        status, hour = await at.get("/api/operator/usage?span=hour")
-        _, month = await at.get("/api/operator/usage?span=month")
-        bad, refusal = await at.get("/api/operator/usage?span=year")
+    async with operator_client() as client:
+        client.operator.ledger.replies = [
+            reply("r1", NOW - 60, attempt("local/koboldcpp", ts=NOW - 60))
+        ]
+        status, hour = await client.get("/api/operator/usage?span=hour")
+        _, month = await client.get("/api/operator/usage?span=month")
+        bad, refusal = await client.get("/api/operator/usage?span=year")
 
     assert status == 200
     series = hour["series"]
@@ -125,12 +131,12 @@ async def test_usage_comes_per_provider_and_span() -> None:
 
 
 async def test_a_reply_is_found_by_its_id_with_every_attempt() -> None:
-    async with desk() as at:
+    async with operator_client() as client:
         first = failed("openrouter", NOW, ErrorClass.RATE_LIMITED)
         second = attempt("local/koboldcpp", ts=NOW + 0.04)
-        at.board.ledger.replies = [reply("r1", NOW, first, second)]
-        status, found = await at.get("/api/operator/replies/r1")
-        missing, refusal = await at.get("/api/operator/replies/nope")
+        client.operator.ledger.replies = [reply("r1", NOW, first, second)]
+        status, found = await client.get("/api/operator/replies/r1")
+        missing, refusal = await client.get("/api/operator/replies/nope")
 
     runs = found["runs"]
     assert isinstance(runs, list)
@@ -140,28 +146,28 @@ async def test_a_reply_is_found_by_its_id_with_every_attempt() -> None:
     assert refusal["error"]
 
 
-async def test_the_switches_do_what_they_say() -> None:
-    async with desk() as at:
-        assert (await at.post("/api/operator/level", {"level": "debug"}))[0] == 200
-        assert (await at.post("/api/operator/level", {"level": "loud"}))[0] == 400
-        assert (await at.post("/api/operator/reset", {"provider": "local"}))[0] == 200
-        assert (await at.post("/api/operator/reset", {}))[0] == 200
-        assert (await at.post("/api/operator/reset", {"provider": "nobody"}))[0] == 404
-        assert (await at.post("/api/operator/reset", {"provider": ["local"]}))[0] == 404
-        assert (await at.post("/api/operator/reload", {}))[0] == 200
-        at.board.broken_config = True
-        status, refusal = await at.post("/api/operator/reload", {})
+async def test_each_action_takes_effect() -> None:
+    async with operator_client() as client:
+        assert (await client.post("/api/operator/level", {"level": "debug"}))[0] == 200
+        assert (await client.post("/api/operator/level", {"level": "loud"}))[0] == 400
+        assert (await client.post("/api/operator/reset", {"provider": "local"}))[0] == 200
+        assert (await client.post("/api/operator/reset", {}))[0] == 200
+        assert (await client.post("/api/operator/reset", {"provider": "unknown"}))[0] == 404
+        assert (await client.post("/api/operator/reset", {"provider": ["local"]}))[0] == 404
+        assert (await client.post("/api/operator/reload", {}))[0] == 200
+        client.operator.broken_config = True
+        status, refusal = await client.post("/api/operator/reload", {})
 
-    assert at.board.level == "debug"
-    assert at.board.resets == ["local", None]
+    assert client.operator.level == "debug"
+    assert client.operator.resets == ["local", None]
     assert status == 409
     assert "line 3" in str(refusal["error"])
 
 
-async def test_a_page_that_comes_later_gets_the_last_attempts() -> None:
-    async with desk() as at:
-        at.board.ledger.replies = [reply("r1", NOW, attempt("local/koboldcpp", ts=NOW))]
-        events = at.events()
+async def test_a_page_opened_later_receives_the_last_attempts() -> None:
+    async with operator_client() as client:
+        client.operator.ledger.replies = [reply("r1", NOW, attempt("local/koboldcpp", ts=NOW))]
+        events = client.events()
         names = [(await anext(events))[0] for _ in range(3)]
 
     assert names == ["start", "row", "board"]

@@ -1,4 +1,4 @@
-"""Cards and lore on the operator's page of the bot as it is composed."""
+"""Cards and lore on the operator's page of the composed bot."""
 
 import io
 import json
@@ -18,7 +18,7 @@ BOOK = {"entries": [{"keys": ["bone"], "content": "Under the oak.", "enabled": T
 CARD = {"name": "Rufus", "description": "A dog.", "character_book": BOOK}
 
 
-async def test_a_dropped_card_plays_at_once_and_its_lore_can_be_tried(tmp_path: Path) -> None:
+async def test_an_imported_card_is_usable_at_once_with_its_lore(tmp_path: Path) -> None:
     made = parse_config(
         f"""\
 model: {{provider_order: [a], servers: {{a: {{base_url: "http://127.0.0.1:9"}}}}}}
@@ -42,7 +42,7 @@ web: {{port: 0, token: operator-of-the-test}}
         async with http.post("/api/operator/personas", data="no card") as answer:
             assert answer.status == 400
         async with http.post("/api/operator/personas", data=data) as answer:
-            assert (await answer.json())["said"] == "Rufus is here as 'rufus'."
+            assert (await answer.json())["said"] == "Imported Rufus as 'rufus'."
         asked = {"text": "a bone!", "persona": "rufus"}
         async with http.post("/api/operator/lore", json=asked) as answer:
             shown = await answer.json()

@@ -15,13 +15,15 @@ from understudy.platforms.web.api import MAX_BODY
 from understudy.platforms.web.chat import BROWSER_COOKIE, MAX_TEXT, ImageActions, Upload
 from understudy.platforms.web.templates import PageContext
 from understudy.routing.records import Outcome
-from web_double import BROKE_OFF, RATE_LIMITED, Play, says
-from web_setup import CHAT, site
+from web_double import BROKE_OFF, RATE_LIMITED, ScriptedReply, reply_text
+from web_setup import CHAT, open_client
 
 
 async def test_a_reply_streams_and_ends_with_its_route() -> None:
-    play = Play((("openrouter", *RATE_LIMITED, ""), ("local/kobold", Outcome.OK, None, "Hi *you*")))
-    async with site(play) as page, page.listening() as events:
+    play = ScriptedReply(
+        (("openrouter", *RATE_LIMITED, ""), ("local/kobold", Outcome.OK, None, "Hi *you*"))
+    )
+    async with open_client(play) as page, page.listening() as events:
         assert await events.next() == ("conversation", {"entries": []})
         assert await page.say("hello") == 202
         done = await events.until_state("done")
@@ -36,9 +38,9 @@ async def test_a_reply_streams_and_ends_with_its_route() -> None:
     assert steps[1]["figures"] == "1.3 s, 412→57 tokens"
 
 
-async def test_only_the_blocks_that_changed_travel() -> None:
-    play = says("One.\n\nTwo.\n\nThree.", pause_s=0.08)
-    async with site(play) as page, page.listening() as events:
+async def test_only_changed_blocks_are_sent() -> None:
+    play = reply_text("One.\n\nTwo.\n\nThree.", pause_s=0.08)
+    async with open_client(play) as page, page.listening() as events:
         await page.say("hello")
         done = await events.until_state("done")
 
@@ -46,9 +48,9 @@ async def test_only_the_blocks_that_changed_travel() -> None:
     assert done["blocks"] == []
 
 
-async def test_a_page_that_comes_late_gets_the_text_so_far() -> None:
-    play = Play(says("Half a line").acts, hangs=True)
-    async with site(play) as page:
+async def test_a_page_opened_during_a_reply_receives_the_text_so_far() -> None:
+    play = ScriptedReply(reply_text("Half a line").attempts, never_ends=True)
+    async with open_client(play) as page:
         async with page.listening() as events:
             await page.say("hello")
             await events.until_state("writing")
@@ -63,8 +65,8 @@ async def test_a_page_that_comes_late_gets_the_text_so_far() -> None:
     assert entries[1]["keep"] == 0
 
 
-async def test_a_reload_restores_the_conversation_from_memory() -> None:
-    async with site(says("Hi there")) as page:
+async def test_a_reload_restores_the_stored_conversation() -> None:
+    async with open_client(reply_text("Hi there")) as page:
         async with page.listening() as events:
             await page.say("hello")
             await events.until_state("done")
@@ -82,7 +84,7 @@ async def test_a_reload_restores_the_conversation_from_memory() -> None:
 
 async def test_a_second_provider_replaces_the_text_of_the_first() -> None:
     acts = (("chutes", *BROKE_OFF, "It was a dark"), ("local", Outcome.OK, None, "Hello instead"))
-    async with site(Play(acts, pause_s=0.08)) as page, page.listening() as events:
+    async with open_client(ScriptedReply(acts, pause_s=0.08)) as page, page.listening() as events:
         await page.say("hello")
         done = await events.until_state("done")
 
@@ -90,9 +92,9 @@ async def test_a_second_provider_replaces_the_text_of_the_first() -> None:
     assert done["blocks"] == [] or done["keep"] == 0
 
 
-async def test_stop_ends_the_reply_with_what_was_said() -> None:
-    play = Play(says("Half a line").acts, hangs=True)
-    async with site(play) as page, page.listening() as events:
+async def test_stop_ends_the_reply_and_keeps_its_text() -> None:
+    play = ScriptedReply(reply_text("Half a line").attempts, never_ends=True)
+    async with open_client(play) as page, page.listening() as events:
         await page.say("hello")
         writing = await events.until_state("writing")
         status, _ = await page.post(f"/api/chats/{CHAT}/stop", {"reply": writing["id"]})
@@ -102,9 +104,9 @@ async def test_stop_ends_the_reply_with_what_was_said() -> None:
     assert stopped["text"] == "Half a line"
 
 
-async def test_nobody_stops_the_reply_of_another_conversation() -> None:
-    play = Play(says("Half a line").acts, hangs=True)
-    async with site(play) as page, page.listening() as events:
+async def test_a_reply_is_stopped_only_from_its_own_conversation() -> None:
+    play = ScriptedReply(reply_text("Half a line").attempts, never_ends=True)
+    async with open_client(play) as page, page.listening() as events:
         await page.say("hello")
         writing = await events.until_state("writing")
         await page.post("/api/chats/conversation-2/stop", {"reply": writing["id"]})
@@ -113,7 +115,10 @@ async def test_nobody_stops_the_reply_of_another_conversation() -> None:
 
 
 async def test_regenerate_puts_a_new_reply_in_place_of_the_last() -> None:
-    async with site(says("First"), says("Second")) as page, page.listening() as events:
+    async with (
+        open_client(reply_text("First"), reply_text("Second")) as page,
+        page.listening() as events,
+    ):
         await page.say("hello")
         first = await events.until_state("done")
         status, _ = await page.post(f"/api/chats/{CHAT}/regenerate", {"reply": first["id"]})
@@ -124,8 +129,8 @@ async def test_regenerate_puts_a_new_reply_in_place_of_the_last() -> None:
     assert second["replaces"] == [first["id"]]
 
 
-async def test_only_the_last_reply_is_made_anew() -> None:
-    async with site(says("First")) as page:
+async def test_only_the_last_reply_can_be_regenerated() -> None:
+    async with open_client(reply_text("First")) as page:
         status, answer = await page.post(f"/api/chats/{CHAT}/regenerate", {"reply": "other"})
 
     assert status == 409
@@ -133,7 +138,7 @@ async def test_only_the_last_reply_is_made_anew() -> None:
 
 
 async def test_a_message_sent_twice_is_answered_once() -> None:
-    async with site(says("Hi")) as page, page.listening() as events:
+    async with open_client(reply_text("Hi")) as page, page.listening() as events:
         assert await page.say("hello") == 202
         assert await page.say("hello") == 202
         await events.until_state("done")
@@ -141,13 +146,13 @@ async def test_a_message_sent_twice_is_answered_once() -> None:
         assert len(page.responder.inbounds) == 1
 
 
-async def test_a_message_that_cannot_be_stored_is_taken_back_and_said_so() -> None:
-    async with site(says("Hi")) as page:
-        page.responder.broken = True
+async def test_a_message_that_cannot_be_stored_is_removed_with_an_error() -> None:
+    async with open_client(reply_text("Hi")) as page:
+        page.responder.storage_fails = True
         status, answer = await page.post(
             f"/api/chats/{CHAT}/messages", {"id": "message-1", "text": "hello"}
         )
-        page.responder.broken = False
+        page.responder.storage_fails = False
         async with page.listening() as events:
             assert await events.next() == ("conversation", {"entries": []})
             assert await page.say("hello") == 202
@@ -157,14 +162,14 @@ async def test_a_message_that_cannot_be_stored_is_taken_back_and_said_so() -> No
     assert "Try again" in str(answer["error"])
 
 
-async def test_who_writes_too_fast_is_told_so() -> None:
-    async with site(says("Hi")) as page:
-        page.responder.tired = True
+async def test_a_rate_limited_message_gets_a_note() -> None:
+    async with open_client(reply_text("Hi")) as page:
+        page.responder.rate_limited = True
         _, answer = await page.post(
             f"/api/chats/{CHAT}/messages", {"id": "message-1", "text": "hello"}
         )
 
-    assert "Give me a minute" in str(answer["note"])
+    assert "Wait a minute" in str(answer["note"])
 
 
 BAD_MESSAGES: tuple[tuple[object, int], ...] = (
@@ -182,8 +187,8 @@ BAD_MESSAGES: tuple[tuple[object, int], ...] = (
 )
 
 
-async def test_a_bad_message_is_refused_in_words() -> None:
-    async with site(says("Hi")) as page:
+async def test_a_bad_message_is_refused_with_a_sentence() -> None:
+    async with open_client(reply_text("Hi")) as page:
         for body, status in BAD_MESSAGES:
             got, answer = await page.post(f"/api/chats/{CHAT}/messages", body)
 
@@ -193,14 +198,14 @@ async def test_a_bad_message_is_refused_in_words() -> None:
 
 
 async def test_a_lone_surrogate_is_replaced_before_it_reaches_anything() -> None:
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         await page.say("a\ud800b")
 
         assert page.responder.inbounds[0].text == "a\ufffdb"
 
 
-async def test_a_picture_whose_name_holds_half_a_character_does_not_end_the_stream() -> None:
-    async def take(
+async def test_a_lone_surrogate_in_a_file_name_does_not_end_the_stream() -> None:
+    async def store(
         uploads: Sequence[Upload], text: str
     ) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
         return tuple(ImageRef("d" * 64, "image/png", 1, 1, u.name) for u in uploads), ()
@@ -208,7 +213,10 @@ async def test_a_picture_whose_name_holds_half_a_character_does_not_end_the_stre
     async def find(digest: str) -> ImagePart | None:
         return None
 
-    async with site(says("Hi"), eyes=ImageActions(take, find)) as page, page.listening() as events:
+    async with (
+        open_client(reply_text("Hi"), images=ImageActions(store, find)) as page,
+        page.listening() as events,
+    ):
         await events.next()
         assert await page.say("look", images=[{"name": "\ud83d.png", "data": ""}]) == 202
         _, entry = await events.next()
@@ -218,7 +226,7 @@ async def test_a_picture_whose_name_holds_half_a_character_does_not_end_the_stre
 
 async def test_without_vision_an_image_is_left_out_with_a_note() -> None:
     picture = {"name": "cat.png", "data": base64.b64encode(b"x").decode()}
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         await page.say("look", images=[picture])
 
         assert page.responder.inbounds[0].images == ()
@@ -226,7 +234,7 @@ async def test_without_vision_an_image_is_left_out_with_a_note() -> None:
 
 
 async def test_conversations_of_another_browser_are_out_of_reach() -> None:
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         async with page.listening() as events:
             await page.say("secret")
             await events.until_state("done")
@@ -237,24 +245,24 @@ async def test_conversations_of_another_browser_are_out_of_reach() -> None:
             assert await events.next() == ("conversation", {"entries": []})
 
 
-async def test_a_reload_mends_a_cookie_that_names_no_browser() -> None:
-    async with site(says("Hi")) as page:
+async def test_a_reload_replaces_an_invalid_browser_cookie() -> None:
+    async with open_client(reply_text("Hi")) as page:
         page.http.cookie_jar.update_cookies({BROWSER_COOKIE: "odd!"}, URL(page.url))
         assert await page.status("/api/chats") == 401
         assert await page.status("/") == 200
         assert await page.status("/api/chats") == 200
 
 
-async def test_nothing_is_named_after_the_cookie_that_opens_it() -> None:
-    async with site(says("Hi")) as page:
+async def test_no_stored_id_contains_the_browser_cookie() -> None:
+    async with open_client(reply_text("Hi")) as page:
         await page.say("hello")
         cookie = next(morsel.value for morsel in page.http.cookie_jar)
 
         assert cookie not in str(page.responder.inbounds)
 
 
-async def test_delete_forgets_the_conversation() -> None:
-    async with site(says("Hi")) as page:
+async def test_delete_removes_the_conversation() -> None:
+    async with open_client(reply_text("Hi")) as page:
         async with page.listening() as events:
             await page.say("hello")
             await events.until_state("done")
@@ -265,7 +273,7 @@ async def test_delete_forgets_the_conversation() -> None:
 
 
 async def test_a_conversation_is_deleted_on_every_page_that_shows_it() -> None:
-    async with site(says("Hi")) as page, page.listening() as other:
+    async with open_client(reply_text("Hi")) as page, page.listening() as other:
         await page.say("my secret")
         await other.until_state("done")
         async with page.http.delete(f"{page.url}/api/chats/{CHAT}"):
@@ -277,8 +285,8 @@ async def test_a_conversation_is_deleted_on_every_page_that_shows_it() -> None:
 
 
 async def test_an_offline_message_shows_who_failed() -> None:
-    play = Play((("openrouter", *RATE_LIMITED, ""),), offline="Ask me again later.")
-    async with site(play) as page, page.listening() as events:
+    play = ScriptedReply((("openrouter", *RATE_LIMITED, ""),), offline="Ask me again later.")
+    async with open_client(play) as page, page.listening() as events:
         await page.say("hello")
         offline = await events.until_state("offline")
 
@@ -287,15 +295,15 @@ async def test_an_offline_message_shows_who_failed() -> None:
 
 
 async def test_readiness_follows_the_model_servers() -> None:
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         assert await page.status("/readyz") == 200
-        page.stand.board.candidates.clear()
+        page.site.operator.candidates.clear()
         assert await page.status("/readyz") == 503
         assert await page.status("/healthz") == 200
 
 
 async def test_every_answer_carries_the_headers_that_protect_it() -> None:
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         for path in ("/", "/static/chat.js", "/api/chats", "/nowhere", "/healthz"):
             async with page.http.get(f"{page.url}{path}") as answer:
                 assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
@@ -309,7 +317,7 @@ async def test_every_answer_carries_the_headers_that_protect_it() -> None:
     "path", ["/static/../pages/chat.html", "/static/%2e%2e/pages/chat.html", "/static/..%2fsite.py"]
 )
 async def test_nothing_but_assets_is_served_as_asset(path: str) -> None:
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         reader, writer = await asyncio.open_connection("127.0.0.1", URL(page.url).port)
         request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         writer.write(request.encode())
@@ -319,8 +327,8 @@ async def test_nothing_but_assets_is_served_as_asset(path: str) -> None:
     assert b"404" in status
 
 
-async def test_a_name_that_is_not_ours_is_not_answered() -> None:
-    async with site(says("Hi")) as page:
+async def test_an_unknown_host_name_is_refused() -> None:
+    async with open_client(reply_text("Hi")) as page:
         assert await page.status("/", {"Host": "evil.example"}) == 421
         assert await page.status("/", {"Host": "localhost:1"}) == 200
 
@@ -336,7 +344,7 @@ async def test_a_name_that_is_not_ours_is_not_answered() -> None:
     ],
 )
 async def test_a_change_from_another_site_is_refused(headers: dict[str, str]) -> None:
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         body = {"id": "message-1", "text": "x"}
         url = f"{page.url}/api/chats/{CHAT}/messages"
         async with page.http.post(url, json=body, headers=headers) as answer:
@@ -344,8 +352,8 @@ async def test_a_change_from_another_site_is_refused(headers: dict[str, str]) ->
         assert page.responder.inbounds == []
 
 
-async def test_a_change_from_our_own_page_is_taken() -> None:
-    async with site(says("Hi")) as page:
+async def test_a_change_from_the_same_origin_is_accepted() -> None:
+    async with open_client(reply_text("Hi")) as page:
         url = f"{page.url}/api/chats/{CHAT}/messages"
         headers = {"Origin": page.url, "Sec-Fetch-Site": "same-origin"}
         body = {"id": "message-1", "text": "x"}
@@ -354,7 +362,7 @@ async def test_a_change_from_our_own_page_is_taken() -> None:
 
 
 async def test_behind_a_proxy_the_chat_asks_for_a_token() -> None:
-    async with site(says("Hi")) as page:
+    async with open_client(reply_text("Hi")) as page:
         forwarded = {"X-Forwarded-For": "203.0.113.9"}
         assert await page.status("/", forwarded) == 303
         assert await page.status("/api/chats", forwarded) == 401
@@ -366,16 +374,16 @@ async def test_behind_a_proxy_the_chat_asks_for_a_token() -> None:
         assert await page.status("/healthz", forwarded) == 200
 
 
-async def test_the_login_link_lets_in_once_with_a_strict_cookie() -> None:
-    async with site(says("Hi"), chat_token="chat") as page:
+async def test_the_login_link_works_once_and_sets_a_strict_cookie() -> None:
+    async with open_client(reply_text("Hi"), chat_token="chat") as page:
         assert await page.status("/") == 303
-        link = page.stand.platform.new_login_link()
+        link = page.site.platform.new_login_link()
         async with page.http.get(link) as answer:
             cookie = answer.headers["Set-Cookie"]
         assert await page.status("/") == 200
         page.http.cookie_jar.clear()
         async with page.http.get(link) as answer:
-            assert "used already" in await answer.text()
+            assert "expired" in await answer.text()
             assert "Set-Cookie" not in answer.headers
 
     assert "HttpOnly" in cookie
@@ -383,7 +391,7 @@ async def test_the_login_link_lets_in_once_with_a_strict_cookie() -> None:
 
 
 async def test_a_typed_token_logs_in_and_a_wrong_one_does_not() -> None:
-    async with site(says("Hi"), chat_token="chat") as page:
+    async with open_client(reply_text("Hi"), chat_token="chat") as page:
         async with page.http.post(f"{page.url}/login", data={"token": "wrong"}) as answer:
             assert answer.status == 403
         async with page.http.post(f"{page.url}/login", data={"token": "chat"}) as answer:
@@ -392,16 +400,16 @@ async def test_a_typed_token_logs_in_and_a_wrong_one_does_not() -> None:
 
 
 async def test_the_name_of_the_bot_is_text_on_the_page() -> None:
-    async with site(says("Hi")) as page, page.http.get(page.url) as answer:
+    async with open_client(reply_text("Hi")) as page, page.http.get(page.url) as answer:
         text = await answer.text()
 
     assert "Under&lt;b&gt;study" in text
     assert "Under<b>" not in text
 
 
-async def test_the_next_page_shows_the_bot_as_it_is_configured_by_then() -> None:
-    async with site(says("Hi")) as page:
-        page.stand.face = PageContext("Bessie", takes_images=True)
+async def test_each_page_shows_the_present_configuration() -> None:
+    async with open_client(reply_text("Hi")) as page:
+        page.site.page_context = PageContext("Bessie", takes_images=True)
         async with page.http.get(page.url) as answer:
             text = await answer.text()
 
@@ -409,8 +417,8 @@ async def test_the_next_page_shows_the_bot_as_it_is_configured_by_then() -> None
     assert 'data-vision="yes"' in text
 
 
-async def test_a_taken_port_says_what_to_do() -> None:
-    async with site(says("Hi")) as page:
+async def test_a_port_in_use_raises_an_error_with_advice() -> None:
+    async with open_client(reply_text("Hi")) as page:
         port = int(page.url.rpartition(":")[2])
         with pytest.raises(ConfigError, match="Choose another port"):
             WebServer(build_site_of_nothing(), "127.0.0.1", port)

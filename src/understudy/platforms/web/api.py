@@ -1,4 +1,4 @@
-"""What the pages' own APIs share: reading JSON with a limit, and refusing in words."""
+"""Shared parts of the pages' JSON APIs: reading bodies within a limit, errors as JSON."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -13,8 +13,8 @@ MAX_BODY = 300_000
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Refused(Exception):
-    """A request the page should not have made; the text is fit for the person."""
+class ApiError(Exception):
+    """A request that is refused; the page shows the text to the person."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -22,57 +22,59 @@ class Refused(Exception):
 
 
 async def read_body(
-    request: Request, limit: int, refusal: str = "That is too much at once."
+    request: Request, limit: int, too_large: str = "The request is too large."
 ) -> bytes:
-    """The body, read no further than `limit` bytes."""
+    """The body, read no further than `limit` bytes. Raises ApiError."""
     body = bytearray()
     try:
         async for piece in request.stream():
             body += piece
             if len(body) > limit:
-                raise Refused(413, refusal)
+                raise ApiError(413, too_large)
     except ClientDisconnect:
-        raise Refused(400, "That did not arrive whole.") from None
+        raise ApiError(400, "The request was incomplete.") from None
     return bytes(body)
 
 
 async def read_json(request: Request, limit: int = MAX_BODY) -> dict[str, object]:
-    """The body as a JSON object, read no further than `limit` bytes."""
+    """The body as a JSON object, read no further than `limit` bytes. Raises ApiError."""
     body = await read_body(request, limit)
     try:
-        fields = _whole(json.loads(body))
+        fields = _without_surrogates(json.loads(body))
     except (ValueError, RecursionError):
-        raise Refused(400, "That was no JSON.") from None
+        raise ApiError(400, "The request is not JSON.") from None
     if not isinstance(fields, dict):
-        raise Refused(400, "That was no JSON object.")
+        raise ApiError(400, "The request is not a JSON object.")
     return fields
 
 
-def _whole(value: object) -> object:
-    """Without halves of characters: JSON's escapes may hold such, but neither databases nor
-    models take them, nor could the page be told of them."""
+def _without_surrogates(value: object) -> object:
+    """Replace lone surrogates: JSON's escapes can contain them, databases and models reject
+    them, and UTF-8 cannot encode them."""
     match value:
         case str():
             if value.isascii():
                 return value
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case list():
-            return [_whole(item) for item in value]
+            return [_without_surrogates(item) for item in value]
         case dict():
-            return {_whole(key): _whole(item) for key, item in value.items()}
+            return {
+                _without_surrogates(key): _without_surrogates(item) for key, item in value.items()
+            }
     return value
 
 
-def answered(call: Endpoint) -> Endpoint:
-    """Turn what can go wrong into JSON that the page shows as it stands."""
+def with_json_errors(call: Endpoint) -> Endpoint:
+    """The endpoint, with its expected errors as JSON that the page shows."""
 
-    async def answer(request: Request) -> Response:
+    async def endpoint(request: Request) -> Response:
         try:
             return await call(request)
-        except Refused as refused:
-            return JSONResponse({"error": str(refused)}, status_code=refused.status)
+        except ApiError as error:
+            return JSONResponse({"error": str(error)}, status_code=error.status)
         except StorageError:
-            sorry = "The database does not answer right now. Try again in a moment."
-            return JSONResponse({"error": sorry}, status_code=503)
+            message = "The database does not answer at the moment. Try again."
+            return JSONResponse({"error": message}, status_code=503)
 
-    return answer
+    return endpoint

@@ -1,4 +1,4 @@
-"""Who may come in: tokens, signed session cookies, one-time login links, free seats on loopback."""
+"""Access levels: tokens, signed session cookies, one-time login links, free access on loopback."""
 
 import hashlib
 import hmac
@@ -15,19 +15,19 @@ from understudy.network import is_direct, is_loopback
 SESSION_COOKIE = "understudy_session"
 SESSION_S = 30 * 24 * 3600
 LINK_S = 3600
-TRIES_PER_MINUTE = 10
+FAILURES_PER_MINUTE = 10
 
 
 class Level(IntEnum):
     """What a caller may do; each level includes the ones below."""
 
-    STRANGER = 0
+    ANONYMOUS = 0
     CHAT = 1
     OPERATOR = 2
 
 
 class Access:
-    """Knows the tokens. `clock` is the wall clock; `new_secret` makes login codes."""
+    """Checks tokens, sessions and login codes. `clock` is the wall clock."""
 
     def __init__(
         self,
@@ -48,32 +48,32 @@ class Access:
         self._failures: list[float] = []
 
     def new_link_code(self) -> str:
-        """A code that lets one browser in as operator, once, within the hour."""
+        """A code that logs one browser in as operator, once, within `LINK_S`."""
         code = self._new_secret()
         self._links[code] = self._clock() + LINK_S
         return code
 
     def redeem(self, code: str) -> Level:
         until = self._links.pop(code, 0.0)
-        return Level.OPERATOR if until > self._clock() else Level.STRANGER
+        return Level.OPERATOR if until > self._clock() else Level.ANONYMOUS
 
     def check_token(self, token: str) -> Level:
-        """What a typed or bearer token admits to."""
+        """The access level of a typed or bearer token."""
         given = token.encode()
-        admitted = (
+        levels = (
             level
             for level, known in self._tokens.items()
             if hmac.compare_digest(given, known.encode())
         )
-        return max(admitted, default=Level.STRANGER)
+        return max(levels, default=Level.ANONYMOUS)
 
-    def too_many_tries(self) -> bool:
-        """Whether login has failed so often lately that it pauses for everybody."""
+    def is_throttled(self) -> bool:
+        """Whether login pauses for all clients after too many failures within a minute."""
         now = self._clock()
         self._failures = [at for at in self._failures if at > now - 60]
-        return len(self._failures) >= TRIES_PER_MINUTE
+        return len(self._failures) >= FAILURES_PER_MINUTE
 
-    def note_failure(self) -> None:
+    def record_failure(self) -> None:
         self._failures.append(self._clock())
 
     def session(self, level: Level) -> str:
@@ -86,7 +86,7 @@ class Access:
         if scheme.lower() == "bearer":
             return self.check_token(token.strip())
         level = self._session_level(cookies.get(SESSION_COOKIE, ""))
-        if level is Level.STRANGER and self._free_chat and is_direct(peer, headers):
+        if level is Level.ANONYMOUS and self._free_chat and is_direct(peer, headers):
             return Level.CHAT
         return level
 
@@ -95,11 +95,11 @@ class Access:
             number, until, signature = cookie.split(".")
             level, ends = Level(int(number)), int(until)
         except ValueError:
-            return Level.STRANGER
+            return Level.ANONYMOUS
         if level not in self._tokens or ends <= self._clock():
-            return Level.STRANGER
+            return Level.ANONYMOUS
         good = hmac.compare_digest(signature.encode(), self._signature(level, ends).encode())
-        return level if good else Level.STRANGER
+        return level if good else Level.ANONYMOUS
 
     def _signature(self, level: Level, until: int) -> str:
         key = self._tokens[level].encode()
@@ -107,27 +107,27 @@ class Access:
 
 
 def check_host(web: Web) -> None:
-    """Raises ConfigError where the page would be open to others without a token."""
+    """Raises ConfigError where other machines could reach the page without a token."""
     if not is_loopback(web.host) and web.token is None:
         raise ConfigError(
-            f"web.host is {web.host}, which others can reach, but web.token is not set.\n"
+            f"web.host is {web.host}, which other machines can reach, but web.token is not set.\n"
             "Set web.token (or UNDERSTUDY_WEB_TOKEN) to a long random text, "
             "or set web.host back to 127.0.0.1."
         )
 
 
-def operator_token(web: Web, kept_in: Path) -> str:
-    """The configured token, else the kept one, else a new one that is kept from now on."""
+def load_operator_token(web: Web, token_file: Path) -> str:
+    """The configured token, else the one in the file, else a new one that is written there."""
     if web.token is not None:
         return web.token.get_secret_value()
     try:
-        if kept := kept_in.read_text().strip():
-            return kept
-        kept_in.unlink()
+        if stored := token_file.read_text().strip():
+            return stored
+        token_file.unlink()
     except FileNotFoundError:
         pass
-    made = secrets.token_urlsafe(32)
-    handle = os.open(kept_in, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    token = secrets.token_urlsafe(32)
+    handle = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
-        file.write(made + "\n")
-    return made
+        file.write(token + "\n")
+    return token

@@ -1,8 +1,9 @@
-"""The live side of web conversations: who is looking, what is being written.
+"""The live side of web conversations: open pages, running replies, and the events between them.
 
-A room is where the pages of one conversation and the replies to it meet. Writers only change its
-entries; every listener brings its own page up to date from them, as fast as that page can take it.
-So a slow page never holds up a reply, and nothing queues.
+A LiveConversation holds the entries that changed since a page opened it. Deliveries write into
+the entries; each page has its own event stream and sends the difference between the entries and
+its PageState, no faster than the page reads. So a slow page never delays a reply, and no queue
+grows.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ from typing import Literal
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.messages import Inbound
 from understudy.errors import StorageError
-from understudy.platforms.web.markdown import blocks, mended
-from understudy.platforms.web.serializers import Json, asked_entry, step_of, steps_of
+from understudy.platforms.web.markdown import blocks, close_open_markup
+from understudy.platforms.web.serializers import Json, message_entry, step_of, steps_of
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 ReplyState = Literal["writing", "done", "partial", "stopped", "offline"]
@@ -25,7 +26,7 @@ ReplyState = Literal["writing", "done", "partial", "stopped", "offline"]
 
 @dataclass(slots=True)
 class LiveReply:
-    """A reply as it stands on the page. `revision` is the room's tick of its last change."""
+    """A reply as the page shows it. `revision` is the conversation's tick of its last change."""
 
     id: str
     after: str
@@ -41,12 +42,12 @@ class LiveReply:
 
     def blocks(self) -> tuple[str, ...]:
         if self._rendered[0] != self.revision:
-            text = mended(self.text) if self.state == "writing" else self.text
+            text = close_open_markup(self.text) if self.state == "writing" else self.text
             self._rendered = (self.revision, blocks(text))
         return self._rendered[1]
 
     def entry(self) -> Json:
-        """All of it but the blocks, which travel as differences."""
+        """Everything except the blocks, which are sent as differences."""
         return {
             "id": self.id,
             "kind": "reply",
@@ -63,24 +64,24 @@ class LiveReply:
 
 @dataclass(slots=True)
 class LiveConversation:
-    """One conversation with somebody in it."""
+    """One conversation that has an open page or a running reply."""
 
-    said: list[Json] = field(default_factory=list)
-    """What was asked since the room opened."""
+    messages: list[Json] = field(default_factory=list)
+    """Messages of the person since the conversation became live."""
     replies: dict[str, LiveReply] = field(default_factory=dict)
     listeners: set[asyncio.Event] = field(default_factory=set)
     removed: list[str] = field(default_factory=list)
-    """Ids of entries that were withdrawn."""
-    emptied: int = 0
-    """How often the conversation was deleted under those who look at it."""
+    """Ids of entries that were removed."""
+    cleared: int = 0
+    """How often the conversation was deleted while it was live."""
     tick: int = 0
 
-    def touch(self, reply: LiveReply) -> None:
+    def mark_changed(self, reply: LiveReply) -> None:
         self.tick += 1
         reply.revision = self.tick
-        self.changed()
+        self.notify()
 
-    def changed(self) -> None:
+    def notify(self) -> None:
         for listener in self.listeners:
             listener.set()
 
@@ -91,108 +92,115 @@ class LiveConversation:
 
 
 class LiveConversations:
-    """All rooms. Also an AttemptObserver: the page shows each attempt as it ends."""
+    """All live conversations. Also an AttemptObserver: the page shows each attempt as it ends."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._rooms: dict[str, LiveConversation] = {}
+        self._conversations: dict[str, LiveConversation] = {}
         self._writing: dict[str, tuple[LiveConversation, LiveReply]] = {}
         self.closed = False
 
     def close(self) -> None:
-        """Let every listener finish; pages then wait for the server to come back."""
+        """End every event stream; the pages then reconnect until a server answers."""
         self.closed = True
-        for room in self._rooms.values():
-            room.changed()
+        for conversation in self._conversations.values():
+            conversation.notify()
 
-    def room(self, channel_id: str) -> LiveConversation:
-        return self._rooms.setdefault(channel_id, LiveConversation())
+    def conversation(self, channel_id: str) -> LiveConversation:
+        return self._conversations.setdefault(channel_id, LiveConversation())
 
     @contextmanager
-    def listening(self, channel_id: str) -> Iterator[tuple[LiveConversation, asyncio.Event]]:
-        """A seat in the room, with the event that is set when it changes."""
-        room, event = self.room(channel_id), asyncio.Event()
-        room.listeners.add(event)
+    def subscribe(self, channel_id: str) -> Iterator[tuple[LiveConversation, asyncio.Event]]:
+        """The conversation, with an event that is set whenever it changes."""
+        conversation, event = self.conversation(channel_id), asyncio.Event()
+        conversation.listeners.add(event)
         try:
-            yield room, event
+            yield conversation, event
         finally:
-            room.listeners.discard(event)
-            self.leave(channel_id)
+            conversation.listeners.discard(event)
+            self.discard_if_idle(channel_id)
 
-    def leave(self, channel_id: str) -> None:
-        """Forget the room once nobody is in it; its conversation is in the inbox."""
-        if (room := self._rooms.get(channel_id)) and not room.in_use:
-            del self._rooms[channel_id]
+    def discard_if_idle(self, channel_id: str) -> None:
+        """Free a conversation without page and running reply; the inbox has its messages."""
+        conversation = self._conversations.get(channel_id)
+        if conversation is not None and not conversation.in_use:
+            del self._conversations[channel_id]
 
-    def said(self, inbound: Inbound) -> None:
-        """Show what a person asked, on every page that shows this conversation."""
-        room = self.room(inbound.place.channel_id)
-        if all(entry["id"] != inbound.message_id for entry in room.said):
-            room.said.append(asked_entry(inbound))
-            room.changed()
+    def add_message(self, inbound: Inbound) -> None:
+        """Show a person's message on every page that shows this conversation."""
+        conversation = self.conversation(inbound.place.channel_id)
+        if all(entry["id"] != inbound.message_id for entry in conversation.messages):
+            conversation.messages.append(message_entry(inbound))
+            conversation.notify()
 
-    def unsaid(self, inbound: Inbound) -> None:
-        """Take a message back that could not be stored."""
-        room = self.room(inbound.place.channel_id)
-        for entry in room.said:
+    def remove_message(self, inbound: Inbound) -> None:
+        """Remove a message that could not be stored from every page."""
+        conversation = self.conversation(inbound.place.channel_id)
+        for entry in conversation.messages:
             if entry["id"] == inbound.message_id:
                 entry["id"], entry["kind"] = "", "gone"
-        room.removed.append(inbound.message_id)
-        room.changed()
+        conversation.removed.append(inbound.message_id)
+        conversation.notify()
 
-    def forget(self, channel_id: str) -> None:
-        """Take everything back that was said in a conversation: it was deleted."""
-        if room := self._rooms.get(channel_id):
-            room.said.clear()
-            room.removed.clear()
-            room.replies.clear()
-            room.emptied += 1
-            room.changed()
+    def clear(self, channel_id: str) -> None:
+        """Remove all entries of a deleted conversation from every page."""
+        if conversation := self._conversations.get(channel_id):
+            conversation.messages.clear()
+            conversation.removed.clear()
+            conversation.replies.clear()
+            conversation.cleared += 1
+            conversation.notify()
 
     def open_delivery(self, task: ReplyContext) -> "WebDelivery":
         """The page's `OpenDelivery`."""
-        room = self.room(task.place.channel_id)
-        for gone in (*task.offline_message_ids, *task.replaces):
-            room.replies.pop(gone, None)
+        conversation = self.conversation(task.place.channel_id)
         replaces = (*task.replaces, *task.offline_message_ids)
+        for replaced in replaces:
+            conversation.replies.pop(replaced, None)
         reply = LiveReply(task.reply_id, task.trigger_id, replaces, self._clock())
-        room.replies[reply.id] = reply
-        self._writing[reply.id] = (room, reply)
-        room.touch(reply)
-        return WebDelivery(self, task.place.channel_id, room, reply)
+        conversation.replies[reply.id] = reply
+        self._writing[reply.id] = (conversation, reply)
+        conversation.mark_changed(reply)
+        return WebDelivery(self, task.place.channel_id, conversation, reply)
 
     def writing_in(self, channel_id: str) -> tuple[str, ...]:
-        room = self._rooms.get(channel_id)
-        return tuple(reply for reply in (room.replies if room else ()) if reply in self._writing)
+        """Ids of the replies that are being written in this conversation."""
+        conversation = self._conversations.get(channel_id)
+        replies = conversation.replies if conversation is not None else ()
+        return tuple(reply for reply in replies if reply in self._writing)
 
-    def ended(self, channel_id: str, reply_id: str) -> None:
+    def end_reply(self, channel_id: str, reply_id: str) -> None:
         self._writing.pop(reply_id, None)
-        self.leave(channel_id)
+        self.discard_if_idle(channel_id)
 
     def attempt_ended(self, record: AttemptRecord) -> None:
-        room, reply = self._writing.get(record.request_id, (None, None))
+        conversation, reply = self._writing.get(record.request_id, (None, None))
         step = step_of(record)
-        if room and reply and step:
+        if conversation and reply and step:
             reply.steps = [*reply.steps, step]
-            room.touch(reply)
+            conversation.mark_changed(reply)
 
     def reply_ended(self, record: ReplyRecord) -> None:
-        """Nothing to show: the delivery brings the finished reply."""
+        """Does nothing: the delivery receives the finished reply."""
 
 
 class WebDelivery:
-    """Writes one reply into its room."""
+    """Writes one reply into its live conversation."""
 
     def __init__(
-        self, rooms: LiveConversations, channel_id: str, room: LiveConversation, reply: LiveReply
+        self,
+        live: LiveConversations,
+        channel_id: str,
+        conversation: LiveConversation,
+        reply: LiveReply,
     ) -> None:
-        self._rooms = rooms
+        self._live = live
         self._channel_id = channel_id
-        self._room = room
+        self._conversation = conversation
         self._reply = reply
 
     async def earlier(self) -> tuple[str, ...]:
-        """Nothing outlives the process here: what was shown is gone with the page's stream."""
+        """Always empty: what a page showed ends with the page's event stream."""
         return ()
 
     def shown(self) -> bool:
@@ -200,14 +208,14 @@ class WebDelivery:
 
     async def write(self, text: str) -> None:
         self._reply.text = text
-        self._touch()
+        self._mark_changed()
 
     async def finish(self, reply: Reply) -> tuple[str, ...]:
         live = self._reply
         live.text, live.notes = reply.text, reply.notes
         live.steps = steps_of(reply.record.attempts)
         live.state = "stopped" if reply.stopped else "partial" if reply.partial else "done"
-        self._touch()
+        self._mark_changed()
         return (live.id,)
 
     async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
@@ -216,25 +224,25 @@ class WebDelivery:
             return ()
         live.text, live.retry_at, live.state = notice.text, notice.retry_at, "offline"
         live.steps = steps_of(notice.record.attempts)
-        self._touch()
+        self._mark_changed()
         return (live.id,)
 
     async def withdraw(self) -> None:
-        self._room.replies.pop(self._reply.id, None)
-        self._room.removed.append(self._reply.id)
-        self._room.changed()
+        self._conversation.replies.pop(self._reply.id, None)
+        self._conversation.removed.append(self._reply.id)
+        self._conversation.notify()
 
     async def aclose(self) -> None:
-        if self._reply.state == "writing" and self._reply.id in self._room.replies:
+        if self._reply.state == "writing" and self._reply.id in self._conversation.replies:
             await self.withdraw()
-        self._rooms.ended(self._channel_id, self._reply.id)
+        self._live.end_reply(self._channel_id, self._reply.id)
 
-    def _touch(self) -> None:
-        self._room.touch(self._reply)
+    def _mark_changed(self) -> None:
+        self._conversation.mark_changed(self._reply)
 
 
 FRAME_S = 0.04
-"""The least time between two updates: faster than this nobody reads."""
+"""The shortest time between two updates of one page."""
 PING_S = 15.0
 
 PastEntries = Callable[[], Awaitable[Sequence[Json]]]
@@ -244,8 +252,8 @@ def event(name: str, data: object) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many blocks from the start are the same."""
+def _common_prefix(one: Sequence[str], other: Sequence[str]) -> int:
+    """The number of equal blocks from the start."""
     for index, (mine, theirs) in enumerate(zip(one, other, strict=False)):
         if mine != theirs:
             return index
@@ -253,92 +261,94 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 class PageState:
-    """What one page has been told so far."""
+    """What one page has received so far."""
 
-    def __init__(self, room: LiveConversation) -> None:
-        self._room = room
-        self._said = 0
+    def __init__(self, conversation: LiveConversation) -> None:
+        self._conversation = conversation
+        self._messages = 0
         self._removed = 0
-        self._emptied = room.emptied
+        self._cleared = conversation.cleared
         self._replies: dict[str, tuple[int, tuple[str, ...]]] = {}
 
-    def whole(self, past: Sequence[Json]) -> Json:
-        """Everything: the conversation's memory, and over it what is alive in the room."""
-        self._removed = len(self._room.removed)
+    def snapshot(self, past: Sequence[Json]) -> Json:
+        """All entries: the stored ones, updated by the live ones."""
+        live = self._conversation
+        self._removed = len(live.removed)
         self._replies.clear()
-        # Where it was deleted meanwhile, the past was read too early.
-        kept = past if self._emptied == self._room.emptied else ()
-        self._emptied = self._room.emptied
-        entries = {str(entry["id"]): entry for entry in kept}
-        for said in self._room.said:
-            if said["kind"] != "gone":
-                entries.setdefault(str(said["id"]), said)
-        self._said = len(self._room.said)
-        for reply in self._room.replies.values():
-            for gone in reply.replaces:
-                entries.pop(gone, None)
-            entries = _placed(entries, reply.after, self._update(reply))
+        # Read before the conversation was deleted, the stored entries are out of date.
+        stored = past if self._cleared == live.cleared else ()
+        self._cleared = live.cleared
+        entries = {str(entry["id"]): entry for entry in stored}
+        for message in live.messages:
+            if message["kind"] != "gone":
+                entries.setdefault(str(message["id"]), message)
+        self._messages = len(live.messages)
+        for reply in live.replies.values():
+            for replaced in reply.replaces:
+                entries.pop(replaced, None)
+            entries = _inserted(entries, reply.after, self._update(reply))
         return {"entries": list(entries.values())}
 
-    def news(self) -> list[bytes]:
-        """Events for all that changed since the last call."""
-        room = self._room
-        if room.emptied != self._emptied:
-            return [event("conversation", self.whole(()))]
-        events = [event("entry", said) for said in room.said[self._said :]]
-        self._said = len(room.said)
-        events += [event("remove", {"id": gone}) for gone in room.removed[self._removed :]]
-        self._removed = len(room.removed)
-        for reply in list(room.replies.values()):
+    def changes(self) -> list[bytes]:
+        """Events for everything that changed since the last call."""
+        live = self._conversation
+        if live.cleared != self._cleared:
+            return [event("conversation", self.snapshot(()))]
+        events = [event("entry", message) for message in live.messages[self._messages :]]
+        self._messages = len(live.messages)
+        events += [event("remove", {"id": removed}) for removed in live.removed[self._removed :]]
+        self._removed = len(live.removed)
+        for reply in list(live.replies.values()):
             if self._replies.get(reply.id, (-1,))[0] != reply.revision:
                 events.append(event("entry", self._update(reply)))
         return events
 
     def _update(self, reply: LiveReply) -> Json:
         blocks = reply.blocks()
-        told = self._replies.get(reply.id, (0, ()))[1]
-        keep = _common(told, blocks)
+        sent = self._replies.get(reply.id, (0, ()))[1]
+        keep = _common_prefix(sent, blocks)
         self._replies[reply.id] = (reply.revision, blocks)
         return {**reply.entry(), "keep": keep, "blocks": list(blocks[keep:])}
 
 
-def _placed(entries: dict[str, Json], after: str, entry: Json) -> dict[str, Json]:
+def _inserted(entries: dict[str, Json], after: str, entry: Json) -> dict[str, Json]:
+    """The entries with one more, right behind the entry `after` where there is one."""
     key = str(entry["id"])
     if key in entries or after not in entries:
         return {**entries, key: entry}
-    placed: dict[str, Json] = {}
+    result: dict[str, Json] = {}
     for name, known in entries.items():
-        placed[name] = known
+        result[name] = known
         if name == after:
-            placed[key] = entry
-    return placed
+            result[key] = entry
+    return result
 
 
-async def listen(
-    rooms: LiveConversations, channel_id: str, past: PastEntries
+async def event_stream(
+    live: LiveConversations, channel_id: str, past: PastEntries
 ) -> AsyncIterator[bytes]:
-    """The event stream of one page. Ends only when the server closes or the page leaves."""
-    with rooms.listening(channel_id) as (room, changed):
-        page = PageState(room)
+    """The event stream of one page. It ends when the server closes or the page disconnects."""
+    with live.subscribe(channel_id) as (conversation, changed):
+        page = PageState(conversation)
         try:
-            remembered = await past()
+            stored = await past()
         except StorageError:
-            yield event("trouble", {"error": "The conversation cannot be read right now."})
+            yield event("trouble", {"error": "The conversation cannot be read at the moment."})
             return
         changed.clear()
-        yield event("conversation", page.whole(remembered))
-        while not rooms.closed:
+        yield event("conversation", page.snapshot(stored))
+        while not live.closed:
             try:
                 async with asyncio.timeout(PING_S):
                     await changed.wait()
             except TimeoutError:
-                yield b": here\n\n"
+                yield b": ping\n\n"
                 continue
             changed.clear()
             began = time.perf_counter()
-            fresh = page.news()
+            events = page.changes()
             took_s = time.perf_counter() - began
-            for news in fresh:
-                yield news
-            # A long reply takes long to render: never spend more than a tenth of the time on it.
+            for one in events:
+                yield one
+            # A long reply takes long to render: rendering gets at most a tenth of the time.
             await asyncio.sleep(max(FRAME_S, 9 * took_s))

@@ -1,4 +1,4 @@
-"""Coming in: by one-time link or by token, and out again."""
+"""Login by one-time link or by token, and logout."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qs
@@ -7,11 +7,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from understudy.platforms.web.api import Refused, read_body
+from understudy.platforms.web.api import ApiError, read_body
 from understudy.platforms.web.auth import SESSION_COOKIE, SESSION_S, Access, Level
 from understudy.platforms.web.templates import PageContext, page
 
 _MAX_FORM = 4096
+_EXPIRED = (
+    "This link has expired. Enter the token: the value of web.token or UNDERSTUDY_WEB_TOKEN, "
+    "else the content of understudy.db-web-token."
+)
 
 
 def is_https(request: Request) -> bool:
@@ -20,15 +24,15 @@ def is_https(request: Request) -> bool:
 
 
 class Login:
-    def __init__(self, access: Access, face: Callable[[], PageContext]) -> None:
+    def __init__(self, access: Access, page_context: Callable[[], PageContext]) -> None:
         self._access = access
-        self._face = face
+        self._page_context = page_context
 
     def routes(self) -> list[Route]:
         return [
             Route("/login", self.show, methods=["GET"]),
-            Route("/login", self.enter, methods=["POST"]),
-            Route("/logout", self.leave, methods=["POST"]),
+            Route("/login", self.log_in, methods=["POST"]),
+            Route("/logout", self.log_out, methods=["POST"]),
         ]
 
     async def show(self, request: Request) -> Response:
@@ -36,28 +40,28 @@ class Login:
         if code is None:
             return self._form("")
         level = self._access.redeem(code)
-        if level is Level.STRANGER:
-            return self._form("That link was used already or is too old. Type your token instead.")
+        if level is Level.ANONYMOUS:
+            return self._form(_EXPIRED)
         return self._welcome(request, level)
 
-    async def enter(self, request: Request) -> Response:
-        if self._access.too_many_tries():
-            return self._form("Too many tries. Wait a minute, please.", status=429)
+    async def log_in(self, request: Request) -> Response:
+        if self._access.is_throttled():
+            return self._form("Too many attempts. Try again in a minute.", status=429)
         level = self._access.check_token(await _typed_token(request))
-        if level is Level.STRANGER:
-            self._access.note_failure()
-            return self._form("That token is not known here.", status=403)
+        if level is Level.ANONYMOUS:
+            self._access.record_failure()
+            return self._form("Wrong token.", status=403)
         return self._welcome(request, level)
 
-    async def leave(self, _request: Request) -> Response:
+    async def log_out(self, _request: Request) -> Response:
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(SESSION_COOKIE, path="/", httponly=True, samesite="strict")
         return response
 
     def _welcome(self, request: Request, level: Level) -> Response:
-        # A page, not a redirect: after a link from elsewhere a redirect would still count as
-        # cross-site and go out without the strict cookie it has just set.
-        response = page("welcome", name=self._face().name)
+        # A page instead of a redirect: after a link on another site, browsers treat the redirect
+        # as cross-site and send it without the SameSite=Strict cookie that was just set.
+        response = page("welcome", name=self._page_context().name)
         response.set_cookie(
             SESSION_COOKIE,
             self._access.session(level),
@@ -70,12 +74,12 @@ class Login:
         return response
 
     def _form(self, message: str, *, status: int = 200) -> Response:
-        return page("login", status=status, name=self._face().name, message=message)
+        return page("login", status=status, name=self._page_context().name, message=message)
 
 
 async def _typed_token(request: Request) -> str:
     try:
         body = await read_body(request, _MAX_FORM)
-    except Refused:
+    except ApiError:
         return ""
     return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()

@@ -1,4 +1,4 @@
-"""Replies as HTML: markdown without raw HTML and remote images, in blocks that can be streamed."""
+"""Replies as HTML: markdown without raw HTML or remote images, in blocks that can be streamed."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,9 +10,9 @@ from markdown_it.token import Token
 
 _SCHEMES = frozenset({"http", "https", "mailto"})
 _ALIGNED = re.compile(r"text-align:(left|center|right)")
-RENDERED = 60_000
-"""Characters that are read as markdown; what comes after stands as it was written. Rendering
-takes about a millisecond per thousand, and nothing else runs meanwhile."""
+MAX_RENDERED = 60_000
+"""Characters that are rendered as markdown; the rest is shown as plain text. Rendering takes
+about a millisecond per thousand characters and blocks the event loop."""
 
 _TAIL = 400
 _OPEN_LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\s]*$")
@@ -36,25 +36,25 @@ _MARKDOWN = _parser()
 
 
 def _as_link(image: Token) -> list[Token]:
-    """An image becomes a link: fetching it would tell a stranger's server who reads this."""
+    """An image becomes a link: loading it would reveal the reader to a foreign server."""
     opening = Token("link_open", "a", 1, attrs={"href": image.attrGet("src") or ""})
     name = Token("text", "", 0, content=image.content or "image")
     return [opening, name, Token("link_close", "a", -1)]
 
 
-def _tame(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Links open outside and tell nobody where they were clicked; styles become classes, because
-    the page allows no inline style."""
+def _sanitize(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Links open in a new tab without a referrer; styles become classes, because the page's
+    Content-Security-Policy forbids inline styles."""
     for token in tokens:
         if token.children:
-            token.children = list(_tame(token.children))
-        for tamed in _as_link(token) if token.type == "image" else [token]:
-            if tamed.type == "link_open":
-                tamed.attrSet("target", "_blank")
-                tamed.attrSet("rel", "noopener noreferrer nofollow")
-            if aligned := _ALIGNED.search(str(tamed.attrs.pop("style", ""))):
-                tamed.attrSet("class", f"to-{aligned[1]}")
-            yield tamed
+            token.children = list(_sanitize(token.children))
+        for clean in _as_link(token) if token.type == "image" else [token]:
+            if clean.type == "link_open":
+                clean.attrSet("target", "_blank")
+                clean.attrSet("rel", "noopener noreferrer nofollow")
+            if aligned := _ALIGNED.search(str(clean.attrs.pop("style", ""))):
+                clean.attrSet("class", f"to-{aligned[1]}")
+            yield clean
 
 
 def _groups(tokens: Sequence[Token]) -> Iterator[list[Token]]:
@@ -67,19 +67,19 @@ def _groups(tokens: Sequence[Token]) -> Iterator[list[Token]]:
 
 
 def blocks(text: str) -> tuple[str, ...]:
-    """The top-level blocks of `text` as safe HTML. Text that grows changes the last ones only."""
-    tokens = list(_tame(_MARKDOWN.parse(text[:RENDERED])))
+    """The top-level blocks of `text` as safe HTML. Appended text changes the last ones only."""
+    tokens = list(_sanitize(_MARKDOWN.parse(text[:MAX_RENDERED])))
     rendered = [
         _MARKDOWN.renderer.render(group, _MARKDOWN.options, {}) for group in _groups(tokens)
     ]
-    if len(text) > RENDERED:
-        rendered.append(f'<pre class="rest">{escape(text[RENDERED:])}</pre>')
+    if len(text) > MAX_RENDERED:
+        rendered.append(f'<pre class="rest">{escape(text[MAX_RENDERED:])}</pre>')
     return tuple(rendered)
 
 
-def mended(text: str) -> str:
-    """Unfinished text with the emphasis, code or link it is just writing closed, so that the page
-    shows no loose asterisks for the moment it takes to write the second ones."""
+def close_open_markup(text: str) -> str:
+    """Unfinished text with its open emphasis, code or link closed, so that a page does not show
+    single asterisks until the closing ones arrive."""
     if text.count("```") % 2:
         return text
     head, gap, last = text.rpartition("\n\n")
@@ -95,7 +95,7 @@ def mended(text: str) -> str:
 
 
 def _closed(text: str, mark: str) -> str:
-    """Close the mark, or leave it out where nothing follows it yet."""
+    """Close the mark, or remove it where no text follows it yet."""
     bare = text.rstrip()
     if bare.endswith(mark):
         return bare.removesuffix(mark)

@@ -1,5 +1,4 @@
-"""What every request and answer must carry: a Host that is ours, an Origin that is ours, and
-headers that keep the page from being framed, sniffed or fed with foreign script."""
+"""Checks Host and Origin of every request and adds security headers to every response."""
 
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ SECURITY_HEADERS = {
     ),
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
-    # Not "no-referrer": browsers then send "Origin: null" even with our own login form.
+    # Not "no-referrer": browsers then send "Origin: null" with the login form too.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -30,15 +29,15 @@ def _is_address(name: str) -> bool:
     return ":" in name or (name.count(".") == 3 and name.replace(".", "").isdigit())
 
 
-def host_is_ours(host: str, allowed: Sequence[str]) -> bool:
-    """Names must be known, or a foreign page could reach this server under a name of its own
-    that resolves here (DNS rebinding). An address cannot be such a name."""
+def is_known_host(host: str, allowed: Sequence[str]) -> bool:
+    """Unknown names are refused: a foreign site could let its own name resolve to this server
+    (DNS rebinding). An address cannot be rebound."""
     name = host_name(host)
     return is_loopback(name) or _is_address(name) or name in {host.lower() for host in allowed}
 
 
-def origin_is_ours(headers: Headers) -> bool:
-    """Whether a changing request comes from our own page. Programs send neither header."""
+def is_same_origin(headers: Headers) -> bool:
+    """Whether a changing request comes from this site's pages. Programs send neither header."""
     origin = headers.get("origin")
     if origin is not None:
         return _net_location(origin) == headers.get("host", "").lower()
@@ -53,7 +52,7 @@ def _net_location(origin: str) -> str | None:
 
 
 class OriginGuard:
-    """ASGI middleware; refuses with a sentence that says what to change."""
+    """ASGI middleware; a refusal names the setting to change."""
 
     def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str] = ()) -> None:
         self._app = app
@@ -75,12 +74,12 @@ class OriginGuard:
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not host_is_ours(host, self._allowed):
+        if not is_known_host(host, self._allowed):
             return PlainTextResponse(
-                f"This server does not answer to the name {host_name(host)[:80]!r}. "
-                "If it should, add the name to web.allowed_hosts in the configuration.\n",
+                f"The host name {host_name(host)[:80]!r} is not allowed. "
+                "To allow it, add it to web.allowed_hosts in the configuration.\n",
                 status_code=421,
             )
-        if scope["method"] not in _SAFE_METHODS and not origin_is_ours(headers):
+        if scope["method"] not in _SAFE_METHODS and not is_same_origin(headers):
             return PlainTextResponse("This request came from another site.\n", status_code=403)
         return None

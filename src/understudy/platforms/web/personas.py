@@ -1,4 +1,4 @@
-"""The operator's personas: a dropped card is taken in, and a text shows the lore it brings up."""
+"""Personas on the operator's page: importing cards and previewing lore."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,58 +10,60 @@ from starlette.routing import Route
 from understudy.conversation.personas.containers import MAX_FILE
 from understudy.conversation.prompt.preview import Preview, describe_lore
 from understudy.errors import ConfigError, PersonaError
-from understudy.platforms.web.api import Refused, answered, read_body, read_json
+from understudy.platforms.web.api import ApiError, read_body, read_json, with_json_errors
 
-_LONGEST_TEXT = 8000
+_MAX_TEXT = 8000
 
 
 @dataclass(frozen=True, slots=True)
 class PersonaActions:
-    take: Callable[[bytes], Awaitable[str]]
-    """Import a card; what came of it. Raises PersonaError and ConfigError."""
-    known: Callable[[], Sequence[str]]
+    import_card: Callable[[bytes], Awaitable[str]]
+    """Import a card and return the result as a sentence. Raises PersonaError and ConfigError."""
+    persona_keys: Callable[[], Sequence[str]]
     """The keys of all personas."""
-    try_lore: Callable[[str, str | None], Preview]
+    preview_lore: Callable[[str, str | None], Preview]
     """(text, persona's key)"""
 
 
 class PersonaPages:
-    def __init__(self, desk: PersonaActions) -> None:
-        self._desk = desk
+    def __init__(self, actions: PersonaActions) -> None:
+        self._actions = actions
 
     def routes(self) -> list[Route]:
         return [
-            Route("/api/operator/personas", answered(self.names), methods=["GET"]),
-            Route("/api/operator/personas", answered(self.take), methods=["POST"]),
-            Route("/api/operator/lore", answered(self.try_lore), methods=["POST"]),
+            Route("/api/operator/personas", with_json_errors(self.names), methods=["GET"]),
+            Route("/api/operator/personas", with_json_errors(self.import_card), methods=["POST"]),
+            Route("/api/operator/lore", with_json_errors(self.preview_lore), methods=["POST"]),
         ]
 
     async def names(self, _request: Request) -> Response:
-        return JSONResponse({"personas": list(self._desk.known())})
+        return JSONResponse({"personas": list(self._actions.persona_keys())})
 
-    async def take(self, request: Request) -> Response:
+    async def import_card(self, request: Request) -> Response:
         too_large = f"A card has at most {MAX_FILE // 1024**2} MB."
         card = await read_body(request, MAX_FILE, too_large)
         try:
-            return JSONResponse({"said": await self._desk.take(card)})
+            return JSONResponse({"said": await self._actions.import_card(card)})
         except PersonaError as error:
-            raise Refused(400, str(error)) from error
+            raise ApiError(400, str(error)) from error
         except ConfigError as error:
-            raise Refused(409, f"The file is kept, but the old personas stay: {error}") from error
+            raise ApiError(
+                409, f"The file was saved, but the personas could not be reloaded: {error}"
+            ) from error
 
-    async def try_lore(self, request: Request) -> Response:
-        asked = await read_json(request)
-        text, persona = asked.get("text"), asked.get("persona")
-        if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST_TEXT:
-            raise Refused(400, f"Type a text of up to {_LONGEST_TEXT} characters.")
-        if persona and persona not in self._desk.known():
-            raise Refused(404, "There is no such persona.")
-        shown = self._desk.try_lore(text, str(persona) if persona else None)
+    async def preview_lore(self, request: Request) -> Response:
+        fields = await read_json(request)
+        text, persona = fields.get("text"), fields.get("persona")
+        if not isinstance(text, str) or not text.strip() or len(text) > _MAX_TEXT:
+            raise ApiError(400, f"Enter a text of up to {_MAX_TEXT} characters.")
+        if persona and persona not in self._actions.persona_keys():
+            raise ApiError(404, "There is no such persona.")
+        preview = self._actions.preview_lore(text, str(persona) if persona else None)
         return JSONResponse(
             {
-                "persona": shown.persona,
-                "entries": describe_lore(shown.lore),
-                "pieces": [asdict(piece) for piece in shown.pieces],
-                "tokens": shown.tokens,
+                "persona": preview.persona,
+                "entries": describe_lore(preview.lore),
+                "pieces": [asdict(piece) for piece in preview.pieces],
+                "tokens": preview.tokens,
             }
         )

@@ -1,4 +1,4 @@
-"""The web platform in one piece: from what the program hands in to a running site."""
+"""The web platform: a running site made from the program's dependencies."""
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,7 +14,7 @@ from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.network import is_loopback
 from understudy.platforms.web.attempt_feed import AttemptFeed
-from understudy.platforms.web.auth import Access, check_host, operator_token
+from understudy.platforms.web.auth import Access, check_host, load_operator_token
 from understudy.platforms.web.chat import ChatApi, ConversationHistory, ImageActions, ReplyControl
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import (
@@ -31,91 +31,91 @@ from understudy.routing.ledger import LedgerReader
 
 @dataclass(frozen=True, slots=True)
 class WebDependencies:
-    """What the site is given of the rest of the program."""
+    """What the site uses of the rest of the program."""
 
     web: Web
-    face: Callable[[], PageContext]
+    page_context: Callable[[], PageContext]
     token_file: Path
-    """Where a token that was made here is kept; its folder is there already."""
-    answers: ReplyControl
-    memory: ConversationHistory
+    """Stores a generated token; its folder exists."""
+    replies: ReplyControl
+    history: ConversationHistory
     ledger: LedgerReader | None
-    """Without one there is no operator's page."""
+    """None: the operator's page is left out."""
     candidates: Callable[[], Sequence[CandidateView]]
-    switches: OperatorActions
+    actions: OperatorActions
     ready: Callable[[], bool]
-    for_machines: Sequence[tuple[str, ReadPage]] = ()
-    eyes: ImageActions | None = None
+    monitoring_pages: Sequence[tuple[str, ReadPage]] = ()
+    images: ImageActions | None = None
     personas: PersonaActions | None = None
-    visitors: int = 1000
-    """Connections at a time."""
+    max_connections: int = 1000
+    """Limit of simultaneous connections."""
     clock: Callable[[], float] = time.time
     """Wall clock."""
 
 
 @dataclass(slots=True)
 class WebPlatform:
-    """Register `rooms.open_delivery` with the message router, and `rooms` and `feed` as observers
-    of attempts, before `open` is entered."""
+    """Register `live.open_delivery` with the message router, and `live` and `feed` as observers of
+    attempts, before `open` is entered."""
 
-    rooms: LiveConversations = field(default_factory=lambda: LiveConversations(time.time))
+    live: LiveConversations = field(default_factory=lambda: LiveConversations(time.time))
     feed: AttemptFeed = field(default_factory=AttemptFeed)
     url: str = ""
-    """Where it listens; empty while it does not."""
+    """The site's address; empty while it is closed."""
     _access: Access | None = None
 
     def new_login_link(self) -> str:
-        """A link that lets one browser in as operator, once, within the hour."""
+        """A link that logs one browser in as operator, once, within the hour."""
         assert self._access is not None, "the site is not open"
         return f"{self.url}/login?code={self._access.new_link_code()}"
 
     @asynccontextmanager
-    async def open(self, house: WebDependencies) -> AsyncGenerator[None]:
-        """Serve until left. Raises ConfigError where the settings or the port forbid it."""
-        check_host(house.web)
-        self._access = _access(house)
-        limits = ClientLimits(connections=house.visitors)
-        site = self._site(house)
-        async with WebServer(site, house.web.host, house.web.port, limits=limits) as server:
+    async def open(self, deps: WebDependencies) -> AsyncGenerator[None]:
+        """Serve the site. Raises ConfigError for unsafe settings and for a port in use."""
+        check_host(deps.web)
+        self._access = _access(deps)
+        limits = ClientLimits(connections=deps.max_connections)
+        site = self._site(deps)
+        async with WebServer(site, deps.web.host, deps.web.port, limits=limits) as server:
             self.url = server.url
             try:
                 yield
             finally:
-                self.rooms.close()
+                self.live.close()
                 self.feed.close()
                 self.url = ""
 
-    def _site(self, house: WebDependencies) -> Starlette:
+    def _site(self, deps: WebDependencies) -> Starlette:
         assert self._access is not None
-        chat = ChatApi(house.answers, house.memory, self.rooms, clock=house.clock, eyes=house.eyes)
+        chat = ChatApi(deps.replies, deps.history, self.live, clock=deps.clock, images=deps.images)
         return build_site(
             SiteParts(
                 access=self._access,
-                face=house.face,
+                page_context=deps.page_context,
                 chat=chat.routes(),
-                operator=_operator_routes(house, self.feed),
-                for_machines=house.for_machines,
-                ready=house.ready,
-                allowed_hosts=house.web.allowed_hosts,
+                operator=_operator_routes(deps, self.feed),
+                monitoring_pages=deps.monitoring_pages,
+                ready=deps.ready,
+                allowed_hosts=deps.web.allowed_hosts,
             )
         )
 
 
-def _operator_routes(house: WebDependencies, feed: AttemptFeed) -> list[Route]:
-    if house.ledger is None:
+def _operator_routes(deps: WebDependencies, feed: AttemptFeed) -> list[Route]:
+    if deps.ledger is None:
         return []
-    desk = OperatorDependencies(
-        house.candidates, house.ledger, feed, house.switches, house.clock, house.face
+    operator = OperatorDependencies(
+        deps.candidates, deps.ledger, feed, deps.actions, deps.clock, deps.page_context
     )
-    pages = OperatorPages(desk).routes()
-    return [*pages, *(PersonaPages(house.personas).routes() if house.personas else ())]
+    pages = OperatorPages(operator).routes()
+    return [*pages, *(PersonaPages(deps.personas).routes() if deps.personas else ())]
 
 
-def _access(house: WebDependencies) -> Access:
-    chat_token = house.web.chat_token
+def _access(deps: WebDependencies) -> Access:
+    chat_token = deps.web.chat_token
     return Access(
-        operator_token=operator_token(house.web, house.token_file),
+        operator_token=load_operator_token(deps.web, deps.token_file),
         chat_token=chat_token.get_secret_value() if chat_token is not None else None,
-        free_chat=is_loopback(house.web.host),
-        clock=house.clock,
+        free_chat=is_loopback(deps.web.host),
+        clock=deps.clock,
     )

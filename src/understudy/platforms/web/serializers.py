@@ -1,4 +1,4 @@
-"""What the page is told, as JSON-ready data: entries of a conversation and steps of a route."""
+"""JSON for the pages: entries of a conversation, steps of a route, rows of attempts."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,7 @@ _UNANSWERED = {MessageState.PENDING: "waiting", MessageState.FAILED: "failed"}
 
 
 def step_of(attempt: AttemptRecord) -> Json | None:
-    """One attempt as the page draws it, in the words of the route line; `None` for one that the
-    route leaves out."""
+    """One attempt in the words of the route line; `None` for one that the route leaves out."""
     verdict, _, who = describe_route((attempt,)).partition(": ")
     if not verdict:
         return None
@@ -36,8 +35,8 @@ def _images(images: Sequence[ImageRef]) -> list[Json]:
     return [{"digest": image.digest, "name": image.name} for image in images]
 
 
-def asked_entry(inbound: Inbound) -> Json:
-    """A person's message as it comes in."""
+def message_entry(inbound: Inbound) -> Json:
+    """A person's message that just arrived."""
     return {
         "id": inbound.message_id,
         "kind": "user",
@@ -49,8 +48,8 @@ def asked_entry(inbound: Inbound) -> Json:
     }
 
 
-def line_entry(line: Line) -> Json:
-    """A line of a conversation's memory."""
+def stored_entry(line: Line) -> Json:
+    """A stored message or reply of a conversation."""
     if line.role == "user":
         return {
             "id": line.message_id,
@@ -115,7 +114,7 @@ def attempt_row(attempt: AttemptRecord) -> Json:
 
 
 def reply_row(reply: ReplyRecord) -> Json:
-    """One reply with its route; its attempts come as rows of their own."""
+    """One reply with its route; its attempts have rows of their own."""
     return {
         "ts": reply.ts,
         "reply": reply.request_id,

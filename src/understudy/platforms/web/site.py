@@ -1,4 +1,4 @@
-"""The web site put together: pages, their APIs, and who may reach which of them."""
+"""The web site as one ASGI app: pages, their APIs, and the access level of each route."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,33 +21,35 @@ BROWSER_S = 400 * 24 * 3600
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 ReadPage = Callable[[], tuple[bytes, str]]
-"""A page for machines: its bytes and their media type."""
+"""A page for monitoring: its bytes and their media type."""
 
 
 @dataclass(frozen=True, slots=True)
 class SiteParts:
-    """What the site is made of; the operator's routes come with their own pages."""
+    """The routes and settings of the site."""
 
     access: Access
-    face: Callable[[], PageContext]
+    page_context: Callable[[], PageContext]
     chat: Sequence[Route]
     operator: Sequence[Route] = ()
-    for_machines: Sequence[tuple[str, ReadPage]] = ()
-    """Paths that are free on loopback and need the operator's token elsewhere."""
+    monitoring_pages: Sequence[tuple[str, ReadPage]] = ()
+    """Paths that are free on loopback and need the operator's token from elsewhere."""
     ready: Callable[[], bool] = lambda: True
     allowed_hosts: Sequence[str] = ()
 
 
 def build_site(parts: SiteParts) -> Starlette:
-    chat = [_admitting(parts.access, Level.CHAT, route) for route in parts.chat]
-    operator = [_admitting(parts.access, Level.OPERATOR, route) for route in parts.operator]
-    machine = [Route(path, _for_machines(parts.access, read)) for path, read in parts.for_machines]
+    chat = [_require(parts.access, Level.CHAT, route) for route in parts.chat]
+    operator = [_require(parts.access, Level.OPERATOR, route) for route in parts.operator]
+    monitoring = [
+        Route(path, _monitoring_page(parts.access, read)) for path, read in parts.monitoring_pages
+    ]
     routes: list[BaseRoute] = [
         Route("/", _chat_page(parts)),
-        *Login(parts.access, parts.face).routes(),
+        *Login(parts.access, parts.page_context).routes(),
         *chat,
         *operator,
-        *machine,
+        *monitoring,
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(parts.ready)),
         Mount("/static", StaticFiles(directory=ASSETS)),
@@ -61,11 +63,11 @@ def level_of(access: Access, request: Request) -> Level:
     return access.level_of(peer, request.headers, request.cookies)
 
 
-def _admitting(access: Access, needed: Level, route: Route) -> Route:
+def _require(access: Access, needed: Level, route: Route) -> Route:
     inner: Endpoint = route.endpoint
     is_api = route.path.startswith("/api/")
 
-    async def admitted(request: Request) -> Response:
+    async def checked(request: Request) -> Response:
         if level_of(access, request) >= needed:
             return await inner(request)
         if is_api:
@@ -73,7 +75,7 @@ def _admitting(access: Access, needed: Level, route: Route) -> Route:
         return RedirectResponse("/login", status_code=303)
 
     methods = sorted(route.methods or {"GET"})
-    return Route(route.path, admitted, methods=methods)
+    return Route(route.path, checked, methods=methods)
 
 
 def _chat_page(parts: SiteParts) -> Endpoint:
@@ -81,12 +83,12 @@ def _chat_page(parts: SiteParts) -> Endpoint:
         level = level_of(parts.access, request)
         if level < Level.CHAT:
             return RedirectResponse("/login", status_code=303)
-        face = parts.face()
+        context = parts.page_context()
         response = page(
             "chat",
-            name=face.name,
+            name=context.name,
             operator="yes" if level is Level.OPERATOR and parts.operator else "",
-            vision="yes" if face.takes_images else "",
+            vision="yes" if context.takes_images else "",
         )
         response.set_cookie(
             BROWSER_COOKIE,
@@ -102,8 +104,8 @@ def _chat_page(parts: SiteParts) -> Endpoint:
     return chat_page
 
 
-def _for_machines(access: Access, read: ReadPage) -> Endpoint:
-    async def machine_page(request: Request) -> Response:
+def _monitoring_page(access: Access, read: ReadPage) -> Endpoint:
+    async def monitoring_page(request: Request) -> Response:
         peer = request.client.host if request.client else ""
         direct = is_direct(peer, request.headers)
         if not direct and level_of(access, request) < Level.OPERATOR:
@@ -111,7 +113,7 @@ def _for_machines(access: Access, read: ReadPage) -> Endpoint:
         body, media_type = read()
         return Response(body, media_type=media_type)
 
-    return machine_page
+    return monitoring_page
 
 
 async def _healthz(_request: Request) -> Response:
@@ -122,6 +124,6 @@ def _readyz(ready: Callable[[], bool]) -> Endpoint:
     async def readyz(_request: Request) -> Response:
         if ready():
             return PlainTextResponse("ready\n")
-        return PlainTextResponse("no model server is usable right now\n", status_code=503)
+        return PlainTextResponse("no model server is usable\n", status_code=503)
 
     return readyz

@@ -1,4 +1,4 @@
-"""The pages themselves: HTML from the package, filled with a few plain words."""
+"""HTML pages from the package, filled with escaped values."""
 
 from dataclasses import dataclass
 from html import escape
@@ -13,15 +13,15 @@ ASSETS = HERE / "assets"
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
-    """What the pages show of the bot. It is asked anew for each page: the configuration changes
-    while they are served."""
+    """What the pages show of the bot. It is read for each page, because the configuration can
+    change while the site is open."""
 
     name: str
     takes_images: bool = False
 
 
-def page(name: str, /, *, status: int = 200, **words: str) -> HTMLResponse:
-    """The template `pages/<name>.html` with its `$words`, all of them escaped."""
+def page(name: str, /, *, status: int = 200, **values: str) -> HTMLResponse:
+    """The template `pages/<name>.html` with its `$names` replaced by escaped values."""
     template = Template((HERE / "pages" / f"{name}.html").read_text(encoding="utf-8"))
-    html = template.substitute({key: escape(word) for key, word in words.items()})
+    html = template.substitute({key: escape(value) for key, value in values.items()})
     return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})

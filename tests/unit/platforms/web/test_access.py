@@ -11,7 +11,7 @@ from understudy.platforms.web.auth import (
     Access,
     Level,
     check_host,
-    operator_token,
+    load_operator_token,
 )
 
 
@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-def door(
+def make_access(
     *, chat_token: str | None = None, free_chat: bool = True, clock: Clock | None = None
 ) -> Access:
     return Access(
@@ -44,102 +44,102 @@ def level(
     return access.level_of(peer, headers or {}, {SESSION_COOKIE: cookie})
 
 
-def test_the_chat_is_free_for_whoever_sits_at_this_machine() -> None:
-    assert level(door()) is Level.CHAT
-    assert level(door(), peer="::1") is Level.CHAT
-    assert level(door(), peer="192.168.1.9") is Level.STRANGER
+def test_the_chat_is_free_on_loopback_only() -> None:
+    assert level(make_access()) is Level.CHAT
+    assert level(make_access(), peer="::1") is Level.CHAT
+    assert level(make_access(), peer="192.168.1.9") is Level.ANONYMOUS
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "forwarded", "via", "cf-connecting-ip"])
 def test_a_forwarded_request_is_not_free(header: str) -> None:
-    assert level(door(), headers={header: "127.0.0.1"}) is Level.STRANGER
+    assert level(make_access(), headers={header: "127.0.0.1"}) is Level.ANONYMOUS
 
 
-def test_a_chat_token_ends_the_free_seats_and_admits_to_the_chat_alone() -> None:
-    access = door(chat_token="chat-token")
+def test_a_chat_token_ends_free_access_and_opens_the_chat_only() -> None:
+    access = make_access(chat_token="chat-token")
 
-    assert level(access) is Level.STRANGER
+    assert level(access) is Level.ANONYMOUS
     assert level(access, headers={"authorization": "Bearer chat-token"}) is Level.CHAT
     assert level(access, headers={"authorization": "bearer operator-token"}) is Level.OPERATOR
 
 
-def test_a_wrong_bearer_token_is_a_stranger_even_on_loopback() -> None:
-    assert level(door(), headers={"authorization": "Bearer wrong"}) is Level.STRANGER
-    assert level(door(), headers={"authorization": "Bearer "}) is Level.STRANGER
+def test_a_wrong_bearer_token_has_no_access_even_on_loopback() -> None:
+    assert level(make_access(), headers={"authorization": "Bearer wrong"}) is Level.ANONYMOUS
+    assert level(make_access(), headers={"authorization": "Bearer "}) is Level.ANONYMOUS
 
 
 def test_a_login_link_works_once() -> None:
-    access = door()
+    access = make_access()
     code = access.new_link_code()
 
     assert access.redeem(code) is Level.OPERATOR
-    assert access.redeem(code) is Level.STRANGER
+    assert access.redeem(code) is Level.ANONYMOUS
 
 
-def test_a_login_link_grows_old() -> None:
+def test_a_login_link_expires() -> None:
     clock = Clock()
-    access = door(clock=clock)
+    access = make_access(clock=clock)
     code = access.new_link_code()
     clock.now += LINK_S
 
-    assert access.redeem(code) is Level.STRANGER
+    assert access.redeem(code) is Level.ANONYMOUS
 
 
 def test_a_session_lasts_and_ends() -> None:
     clock = Clock()
-    access = door(clock=clock, free_chat=False)
+    access = make_access(clock=clock, free_chat=False)
     cookie = access.session(Level.OPERATOR)
 
     assert level(access, cookie=cookie, peer="10.0.0.9") is Level.OPERATOR
     clock.now += SESSION_S
-    assert level(access, cookie=cookie, peer="10.0.0.9") is Level.STRANGER
+    assert level(access, cookie=cookie, peer="10.0.0.9") is Level.ANONYMOUS
 
 
 def test_a_session_ends_when_its_token_changes() -> None:
-    cookie = door().session(Level.OPERATOR)
+    cookie = make_access().session(Level.OPERATOR)
     changed = Access(operator_token="new", chat_token=None, free_chat=False, clock=Clock())
 
-    assert level(changed, cookie=cookie) is Level.STRANGER
+    assert level(changed, cookie=cookie) is Level.ANONYMOUS
 
 
 @pytest.mark.parametrize(
     "forged", ["", "2", "2.9999999999.", "2.9999999999.00", "9.1.x", "2.x.y", "2.1.é", "a.b.c.d"]
 )
-def test_a_forged_session_is_a_stranger(forged: str) -> None:
-    assert level(door(free_chat=False), cookie=forged) is Level.STRANGER
+def test_a_forged_session_has_no_access(forged: str) -> None:
+    assert level(make_access(free_chat=False), cookie=forged) is Level.ANONYMOUS
 
 
 def test_a_chat_session_cannot_be_raised_to_operator() -> None:
-    access = door(chat_token="chat-token", free_chat=False)
+    access = make_access(chat_token="chat-token", free_chat=False)
     _, until, signature = access.session(Level.CHAT).split(".")
 
-    assert level(access, cookie=f"2.{until}.{signature}") is Level.STRANGER
+    assert level(access, cookie=f"2.{until}.{signature}") is Level.ANONYMOUS
 
 
 def test_ten_wrong_tokens_within_a_minute_pause_the_login() -> None:
     clock = Clock()
-    access = door(clock=clock)
+    access = make_access(clock=clock)
     for _ in range(10):
-        access.note_failure()
+        access.record_failure()
 
-    assert access.too_many_tries()
+    assert access.is_throttled()
     clock.now += 61
-    assert not access.too_many_tries()
+    assert not access.is_throttled()
 
 
-def test_a_reachable_host_without_a_token_is_refused_with_the_way_out() -> None:
+def test_a_reachable_host_without_a_token_is_refused_with_advice() -> None:
     with pytest.raises(ConfigError, match="UNDERSTUDY_WEB_TOKEN"):
         check_host(Web(host="0.0.0.0"))
     check_host(Web(host="0.0.0.0", token="t"))  # type: ignore[arg-type]
     check_host(Web(host="127.0.0.1"))
 
 
-def test_the_token_is_made_once_and_only_its_owner_can_read_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_token_is_generated_once_and_readable_by_its_owner_only(tmp_path) -> None:  # type: ignore[no-untyped-def]
     kept = tmp_path / "web-token"
 
-    first = operator_token(Web(), kept)
+    first = load_operator_token(Web(), kept)
 
     assert len(first) >= 40
-    assert operator_token(Web(), kept) == first
+    assert load_operator_token(Web(), kept) == first
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert operator_token(Web(token="mine"), kept) == "mine"  # type: ignore[arg-type]
+    assert load_operator_token(Web(token="mine"), kept) == "mine"  # type: ignore[arg-type]

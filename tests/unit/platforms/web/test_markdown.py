@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.platforms.web.markdown import blocks, mended
+from understudy.platforms.web.markdown import blocks, close_open_markup
 
 
 def html(text: str) -> str:
@@ -34,7 +34,7 @@ def html(text: str) -> str:
         "[x]: javascript:alert(1)\n\n[x]",
     ],
 )
-def test_no_markup_of_a_model_becomes_live(attack: str) -> None:
+def test_html_of_a_model_is_never_rendered(attack: str) -> None:
     shown = html(attack).lower()
 
     assert "<script" not in shown
@@ -46,7 +46,7 @@ def test_no_markup_of_a_model_becomes_live(attack: str) -> None:
     assert "style=" not in shown
 
 
-def test_links_open_outside_without_telling_where_from() -> None:
+def test_links_open_in_a_new_tab_without_referrer() -> None:
     assert html("[a](https://a.example/?b=1&c=2)") == (
         '<p><a href="https://a.example/?b=1&amp;c=2" target="_blank" '
         'rel="noopener noreferrer nofollow">a</a></p>\n'
@@ -60,7 +60,7 @@ def test_an_image_becomes_a_link_with_its_description() -> None:
     assert ">A **cat**</a>" in shown
 
 
-def test_each_top_level_block_stands_alone() -> None:
+def test_each_top_level_block_is_separate() -> None:
     text = "# Title\n\nOne\n\n- a\n- b\n\n```\ncode\n```\n\n---\n\n> quote"
 
     shown = blocks(text)
@@ -68,11 +68,11 @@ def test_each_top_level_block_stands_alone() -> None:
     assert [block[:4] for block in shown] == ["<h1>", "<p>O", "<ul>", "<pre", "<hr ", "<blo"]
 
 
-def test_growing_text_leaves_its_finished_blocks_alone() -> None:
+def test_appended_text_does_not_change_finished_blocks() -> None:
     text = "First paragraph.\n\nSecond **one** here.\n\n1. a\n2. b\n\nThe end."
 
     for length in range(20, len(text)):
-        assert blocks(mended(text[:length]))[0] == blocks(text)[0]
+        assert blocks(close_open_markup(text[:length]))[0] == blocks(text)[0]
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,18 @@ def test_growing_text_leaves_its_finished_blocks_alone() -> None:
         ("one **open\n\ntwo", "one **open\n\ntwo"),
     ],
 )
-def test_what_is_being_written_is_closed_for_the_moment(unfinished: str, shown: str) -> None:
-    assert mended(unfinished) == shown
+def test_open_markup_of_unfinished_text_is_closed(unfinished: str, shown: str) -> None:
+    assert close_open_markup(unfinished) == shown
 
 
 @given(st.text(alphabet="ab *_`~[]()!<>|#-\n\"'&:/\\", max_size=200))
-def test_any_text_renders_without_live_markup(text: str) -> None:
-    for block in (*blocks(text), *blocks(mended(text))):
+def test_any_text_renders_without_active_html(text: str) -> None:
+    for block in (*blocks(text), *blocks(close_open_markup(text))):
         assert "<script" not in block
         assert "<img" not in block
 
 
-def test_a_reply_too_long_to_render_keeps_its_end_as_it_was_written() -> None:
+def test_the_end_of_a_very_long_reply_is_shown_as_plain_text() -> None:
     text = "a *b* " * 20_000 + "<script>"
 
     shown = blocks(text)
@@ -112,10 +112,10 @@ def test_a_reply_too_long_to_render_keeps_its_end_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize("piece", ["[", "[a](", "*a **b ", "![a](b", "|a", "- ", "> ", "`a``b "])
-def test_hostile_markdown_takes_no_long_time(piece: str) -> None:
+def test_hostile_markdown_renders_in_linear_time(piece: str) -> None:
     text = piece * 20_000
     # Of this thread alone, and generous: quadratic work would take minutes.
     began = time.thread_time()
-    blocks(mended(text))
+    blocks(close_open_markup(text))
 
     assert time.thread_time() - began < 8

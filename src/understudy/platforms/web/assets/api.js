@@ -1,6 +1,6 @@
-// The server's own small API. Every failure becomes an Error whose text a person can read.
+// Calls of the server's JSON API. A failure becomes an Error whose text the page shows.
 export function newId() {
-  // crypto.randomUUID is missing where the page is not served over https.
+  // crypto.randomUUID exists only on pages served over https.
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
@@ -18,17 +18,17 @@ export async function call(method, path, body) {
   }
   const answer = await response.json().catch(() => ({}));
   if (response.status === 401 && answer.login) location.assign(answer.login);
-  if (!response.ok) throw new Error(answer.error || `The server said ${response.status}.`);
+  if (!response.ok) throw new Error(answer.error || `The server answered with status ${response.status}.`);
   return answer;
 }
 
-// Listens to an event stream and comes back by itself, also where EventSource gives up.
+// An event stream that reconnects, also where EventSource stops reconnecting.
 export class Stream {
   constructor(path, handlers, onState) {
     this.path = path;
     this.handlers = handlers;
     this.onState = onState;
-    this.waits = 500;
+    this.retryMs = 500;
     this.open();
   }
 
@@ -37,7 +37,7 @@ export class Stream {
     for (const [name, handle] of Object.entries(this.handlers)) {
       this.source.addEventListener(name, (event) => handle(JSON.parse(event.data)));
     }
-    this.source.onopen = () => { this.waits = 500; this.onState(true); };
+    this.source.onopen = () => { this.retryMs = 500; this.onState(true); };
     this.source.onerror = () => {
       this.onState(false);
       if (this.source.readyState === EventSource.CLOSED) this.retry();
@@ -45,9 +45,9 @@ export class Stream {
   }
 
   retry() {
-    // A refused stream says no reason; an ordinary call does, and leads to the login if need be.
-    this.timer = setTimeout(() => this.open(), this.waits);
-    this.waits = Math.min(this.waits * 2, 8000);
+    // EventSource does not report why it was refused; an API call does, and opens the login page.
+    this.timer = setTimeout(() => this.open(), this.retryMs);
+    this.retryMs = Math.min(this.retryMs * 2, 8000);
     call("GET", "/api/chats").catch(() => {});
   }
 

@@ -1,4 +1,4 @@
-// The theme button: as the system, always light, always dark.
+// The theme button: follow the system, always light, always dark.
 const NAMES = { auto: "System theme", light: "Light theme", dark: "Dark theme" };
 const NEXT = { auto: "light", light: "dark", dark: "auto" };
 

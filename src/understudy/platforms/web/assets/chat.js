@@ -1,4 +1,4 @@
-// The chat page. The address's #fragment names the conversation, so that a reload finds it again.
+// The chat page. The address's #fragment is the conversation's id, so that a reload opens it again.
 import { call, newId, Stream } from "./api.js";
 import { themeButton } from "./appearance.js";
 import { Chats } from "./chats.js";
@@ -10,34 +10,34 @@ const { name, operator, vision } = document.body.dataset;
 const scroller = byId("scroll");
 let chat = "";
 let stream = null;
-let follows = true;
+let isFollowing = true;
 let statusTimer = 0;
 
 const entries = new Entries(byId("log"), { resend: (entry) => post(entry), regenerate });
 const chats = new Chats(byId("chats"), remove);
-const composer = new Composer({ send, stop, say: (text) => say(text, "", 5000), sees: Boolean(vision) });
+const composer = new Composer({ send, stop, showStatus: (text) => showStatus(text, "", 5000), takesImages: Boolean(vision) });
 
-function say(text, kind = "", forMs = 0) {
+function showStatus(text, kind = "", forMs = 0) {
   const status = byId("status");
   clearTimeout(statusTimer);
   status.textContent = text;
   status.className = kind;
   status.hidden = !text;
-  if (forMs) statusTimer = setTimeout(() => say(""), forMs);
+  if (forMs) statusTimer = setTimeout(() => showStatus(""), forMs);
 }
 
-function follow(always = false) {
-  if (always) follows = true;
-  if (follows) scroller.scrollTop = scroller.scrollHeight;
-  byId("down").hidden = follows;
+function scrollToEnd(always = false) {
+  if (always) isFollowing = true;
+  if (isFollowing) scroller.scrollTop = scroller.scrollHeight;
+  byId("down").hidden = isFollowing;
 }
 
 scroller.addEventListener("scroll", () => {
-  follows = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
-  byId("down").hidden = follows;
+  isFollowing = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
+  byId("down").hidden = isFollowing;
 });
 
-function redraw() {
+function refreshPage() {
   byId("empty").hidden = entries.size > 0;
   composer.setWriting(entries.writing.length > 0);
   const title = chats.title(chat) ?? name;
@@ -51,35 +51,35 @@ const handlers = {
     entries.clear();
     for (const entry of [...data.entries, ...unsent]) entries.show(entry, false);
     document.body.dataset.ready = chat;
-    redraw();
-    follow(true);
+    refreshPage();
+    scrollToEnd(true);
   },
   entry(entry) {
     if (entry.kind === "gone") return;
-    const heard = entries.show(entry);
-    if (heard) {
-      byId("announcer").textContent = `${name}: ${heard}`;
+    const finished = entries.show(entry);
+    if (finished) {
+      byId("announcer").textContent = `${name}: ${finished}`;
       refreshList();
     }
-    redraw();
-    follow();
+    refreshPage();
+    scrollToEnd();
   },
   trouble({ error }) {
-    say(error, "bad");
+    showStatus(error, "bad");
   },
   remove({ id }) {
     entries.remove(id);
-    redraw();
+    refreshPage();
   },
 };
 
 function connected(isUp) {
   if (isUp) {
     clearTimeout(connected.timer);
-    if (byId("status").classList.contains("bad")) say("");
+    if (byId("status").classList.contains("bad")) showStatus("");
   } else if (!connected.timer || byId("status").hidden) {
     clearTimeout(connected.timer);
-    connected.timer = setTimeout(() => say("Connection lost. Reconnecting…", "bad"), 700);
+    connected.timer = setTimeout(() => showStatus("Connection lost. Reconnecting…", "bad"), 700);
   }
 }
 
@@ -92,12 +92,12 @@ function open(id) {
   stream = new Stream(`/api/chats/${id}/events`, handlers, connected);
   chats.draw(chat);
   closeSide();
-  redraw();
+  refreshPage();
   byId("empty").hidden = true;
   if (matchMedia("(hover: hover)").matches) composer.text.focus();
 }
 
-function begin() {
+function startNew() {
   location.hash = newId();
 }
 
@@ -109,44 +109,44 @@ function send({ text, pictures }) {
 async function post(entry) {
   const id = `${chat}.${entry.local}`;
   entries.show({ ...entry, id, error: "" });
-  redraw();
-  follow(true);
+  refreshPage();
+  scrollToEnd(true);
   try {
     const path = `/api/chats/${chat}/messages`;
     const { note } = await call("POST", path, { id: entry.local, text: entry.text, images: entry.upload });
-    if (note) say(note, "", 8000);
+    if (note) showStatus(note, "", 8000);
     if (!chats.title(chat)) refreshList();
   } catch (error) {
     entries.show({ ...entry, id, error: `Not sent. ${error.message}` });
-    redraw();
-    follow();
+    refreshPage();
+    scrollToEnd();
   }
 }
 
 function stop() {
   for (const entry of entries.writing) {
-    call("POST", `/api/chats/${chat}/stop`, { reply: entry.id }).catch((error) => say(error.message, "", 5000));
+    call("POST", `/api/chats/${chat}/stop`, { reply: entry.id }).catch((error) => showStatus(error.message, "", 5000));
   }
 }
 
 function regenerate(reply) {
-  call("POST", `/api/chats/${chat}/regenerate`, { reply }).catch((error) => say(error.message, "", 5000));
+  call("POST", `/api/chats/${chat}/regenerate`, { reply }).catch((error) => showStatus(error.message, "", 5000));
 }
 
 async function remove(id) {
   try {
     await call("DELETE", `/api/chats/${id}`);
     await refreshList();
-    if (id === chat) begin();
+    if (id === chat) startNew();
   } catch (error) {
-    say(error.message, "", 5000);
+    showStatus(error.message, "", 5000);
   }
 }
 
 async function refreshList() {
   await chats.load().catch(() => {});
   chats.draw(chat);
-  redraw();
+  refreshPage();
 }
 
 function openSide() {
@@ -170,25 +170,25 @@ document.addEventListener("keydown", (event) => {
     composer.text.focus();
   }
 });
-byId("new").onclick = begin;
-byId("new-small").onclick = begin;
+byId("new").onclick = startNew;
+byId("new-small").onclick = startNew;
 byId("menu").onclick = () => (byId("side").classList.contains("open") ? closeSide() : openSide());
 byId("veil").onclick = closeSide;
-byId("down").onclick = () => follow(true);
+byId("down").onclick = () => scrollToEnd(true);
 byId("operator").hidden = !operator;
 for (const cue of document.querySelectorAll(".cues button")) {
   cue.onclick = () => send({ text: cue.textContent, pictures: [] });
 }
 themeButton(byId("theme"), byId("theme-name"));
 
-function named() {
+function idInAddress() {
   const id = location.hash.slice(1);
   return /^[\w-]{8,64}$/.test(id) ? id : "";
 }
 
-addEventListener("hashchange", () => open(named() || newId()));
+addEventListener("hashchange", () => open(idInAddress() || newId()));
 
-await chats.load().catch((error) => say(error.message, "bad"));
-const wanted = named() || chats.rows[0]?.id || newId();
-if (named() === wanted) open(wanted);
-else location.replace(`#${wanted}`);
+await chats.load().catch((error) => showStatus(error.message, "bad"));
+const first = idInAddress() || chats.rows[0]?.id || newId();
+if (idInAddress() === first) open(first);
+else location.replace(`#${first}`);

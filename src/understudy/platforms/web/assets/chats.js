@@ -25,7 +25,7 @@ export class Chats {
 
   title(id) { return this.rows.find((row) => row.id === id)?.title; }
 
-  draw(here) {
+  draw(current) {
     let last = "";
     const parts = [];
     for (const row of this.rows) {
@@ -33,25 +33,25 @@ export class Chats {
         last = heading(row.at);
         parts.push(make("h2", { textContent: last }));
       }
-      parts.push(this.row(row, row.id === here));
+      parts.push(this.row(row, row.id === current));
     }
     this.nav.replaceChildren(...parts);
   }
 
-  row(row, isHere) {
+  row(row, isCurrent) {
     const link = make("a", { href: `#${row.id}`, textContent: row.title, title: row.title });
-    if (isHere) link.setAttribute("aria-current", "page");
+    if (isCurrent) link.setAttribute("aria-current", "page");
     const remove = make("button", { type: "button", textContent: "×", "aria-label": `Delete: ${row.title}` });
     remove.onclick = () => this.askDelete(remove, row);
-    return make("div", { className: `chat-row${isHere ? " here" : ""}` }, link, remove);
+    return make("div", { className: `chat-row${isCurrent ? " current" : ""}` }, link, remove);
   }
 
-  // The first press asks, the second within three seconds deletes.
+  // The first press asks for confirmation; the second within three seconds deletes.
   async askDelete(button, row) {
-    if (!button.classList.contains("sure")) {
-      button.classList.add("sure");
+    if (!button.classList.contains("confirming")) {
+      button.classList.add("confirming");
       button.textContent = "Delete?";
-      setTimeout(() => { button.classList.remove("sure"); button.textContent = "×"; }, 3000);
+      setTimeout(() => { button.classList.remove("confirming"); button.textContent = "×"; }, 3000);
       return;
     }
     await this.onDelete(row.id);

@@ -1,20 +1,20 @@
-// The message box: grows with its text, keeps drafts, takes pictures by paste and drop.
+// The message box: grows with its text, stores drafts, accepts pictures by paste and drop.
 import { byId, make } from "./dom.js";
 
 const MAX_IMAGE = 10_000_000;
 
 export class Composer {
-  constructor({ send, stop, say, sees }) {
+  constructor({ send, stop, showStatus, takesImages }) {
     this.form = byId("composer");
     this.text = byId("text");
     this.button = byId("send");
     this.strip = byId("pictures");
     this.pictures = [];
     this.isWriting = false;
-    Object.assign(this, { send, stop, say, sees });
+    Object.assign(this, { send, stop, showStatus, takesImages });
     this.text.addEventListener("input", () => this.changed());
     this.text.addEventListener("keydown", (event) => this.key(event));
-    this.text.addEventListener("paste", (event) => this.take(event, event.clipboardData));
+    this.text.addEventListener("paste", (event) => this.addFiles(event, event.clipboardData));
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
     this.allowDrop(document.body);
   }
@@ -45,7 +45,7 @@ export class Composer {
   }
 
   key(event) {
-    // isComposing: Enter then only picks a character in an input method.
+    // isComposing: this Enter selects a character in an input method.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     this.submit();
@@ -67,17 +67,17 @@ export class Composer {
   allowDrop(body) {
     body.addEventListener("dragover", (event) => { event.preventDefault(); this.form.classList.add("drop"); });
     body.addEventListener("dragleave", () => this.form.classList.remove("drop"));
-    body.addEventListener("drop", (event) => { this.form.classList.remove("drop"); this.take(event, event.dataTransfer); });
+    body.addEventListener("drop", (event) => { this.form.classList.remove("drop"); this.addFiles(event, event.dataTransfer); });
   }
 
-  async take(event, source) {
+  async addFiles(event, source) {
     const files = [...(source?.files ?? [])].filter((file) => file.type.startsWith("image/"));
     if (event.type === "drop" && source?.files.length) event.preventDefault();
     if (!files.length) return;
     event.preventDefault();
-    if (!this.sees) return this.say("Images are switched off here (vision.enabled).");
+    if (!this.takesImages) return this.showStatus("Images are switched off (vision.enabled).");
     for (const file of files) {
-      if (file.size > MAX_IMAGE) this.say(`${file.name} is larger than 10 MB.`);
+      if (file.size > MAX_IMAGE) this.showStatus(`${file.name} is larger than 10 MB.`);
       else this.pictures.push({ name: file.name || "picture", url: await dataUrl(file) });
     }
     this.drawPictures();

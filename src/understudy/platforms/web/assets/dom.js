@@ -1,4 +1,4 @@
-// The smallest way to make elements. Text always goes in as text, never as markup.
+// Makes elements. Text is always inserted as text, never as markup.
 export const byId = (id) => document.getElementById(id);
 
 export function make(tag, properties = {}, ...children) {
@@ -17,7 +17,7 @@ export async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without https the clipboard is closed; the old way still works.
+    // The clipboard API needs https; execCommand also works without.
     const area = make("textarea", { value: text, className: "hidden-text" });
     document.body.append(area);
     area.select();

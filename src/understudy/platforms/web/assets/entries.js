@@ -1,9 +1,9 @@
-// The conversation on the screen: one element per entry, changed in place.
+// The conversation on the page: one element per entry, updated in place.
 import { copy, make } from "./dom.js";
 
 const WAITING = {
-  waiting: "No model server could answer yet. It will be tried again.",
-  failed: "This one was never answered.",
+  waiting: "No model server could answer yet. Another attempt follows.",
+  failed: "No reply.",
 };
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
@@ -30,16 +30,16 @@ export class Entries {
   get size() { return this.known.size; }
 
   remove(id) {
-    if (this.known.get(id)?.error) return; // not sent, but still on the person's screen
+    if (this.known.get(id)?.error) return; // a message that was not sent stays visible
     this.known.get(id)?.element.remove();
     this.known.delete(id);
     this.markLast();
   }
 
-  // Takes an entry as the server tells it; returns what a screen reader should hear, if anything.
+  // Shows an entry from the server; returns the text of a reply that has just ended, else "".
   show(entry, fresh = true) {
     for (const gone of entry.replaces ?? []) {
-      if (gone !== entry.id && this.known.has(gone)) this.takeOver(gone, entry.id);
+      if (gone !== entry.id && this.known.has(gone)) this.replace(gone, entry.id);
     }
     const before = this.known.get(entry.id);
     const element = before?.element ?? this.place(entry, fresh);
@@ -51,7 +51,7 @@ export class Entries {
     return ended ? element.querySelector(".prose").textContent : "";
   }
 
-  takeOver(gone, id) {
+  replace(gone, id) {
     const old = this.known.get(gone);
     this.known.delete(gone);
     old.element.querySelector(".prose")?.replaceChildren();
@@ -108,7 +108,7 @@ export class Entries {
   fillUnder(under, entry) {
     const parts = [route(entry)];
     for (const note of entry.notes ?? []) parts.push(make("span", { className: "note", textContent: note }));
-    if (entry.state === "partial") parts.push(make("span", { className: "note", textContent: "cut off" }));
+    if (entry.state === "partial") parts.push(make("span", { className: "note", textContent: "incomplete" }));
     if (entry.state === "stopped") parts.push(make("span", { className: "note", textContent: "stopped" }));
     if (entry.state === "offline" && entry.retry_at) parts.push(countdown(entry.retry_at));
     if (entry.state !== "writing") parts.push(this.buttons(entry));
@@ -137,11 +137,11 @@ function iconButton(icon, label) {
 
 function flash(element) {
   element.classList.remove("restarted");
-  void element.offsetWidth; // starts the animation anew
+  void element.offsetWidth; // restarts the animation
   element.classList.add("restarted");
 }
 
-// Blocks are HTML that the server rendered from markdown, with all markup of the model escaped.
+// Blocks are HTML that the server rendered from markdown, with the model's own HTML escaped.
 function fillBlocks(prose, entry) {
   const keep = entry.keep ?? 0;
   while (prose.children.length > keep) prose.lastElementChild.remove();

@@ -1,31 +1,31 @@
-// The operator's page: everything live comes over one event stream, plots are fetched.
+// The operator's page: live data comes over one event stream, usage plots are fetched.
 import { call, Stream } from "./api.js";
 import { themeButton } from "./appearance.js";
 import { byId, make } from "./dom.js";
 import { money, PLOTS, plot, seconds } from "./plots.js";
-import { story } from "./story.js";
+import { trace } from "./trace.js";
 
 const SHOWN_ROWS = 60;
-const STATES = { usable: "on call", probing: "next to be tried", off: "not in use" };
+const STATES = { usable: "ready", probing: "cooldown ended, next request is a test", off: "off" };
 const colours = new Map();
 let span = "hour";
 let clockAhead = 0; // the server's clock minus ours, in seconds
 let statusTimer = 0;
 
-function say(text, kind = "") {
+function showStatus(text, kind = "") {
   const status = byId("status");
   clearTimeout(statusTimer);
   status.textContent = text;
   status.className = kind;
   status.hidden = !text;
-  if (text && kind !== "lost") statusTimer = setTimeout(() => say(""), 6000);
+  if (text && kind !== "lost") statusTimer = setTimeout(() => showStatus(""), 6000);
 }
 
 async function act(path, body) {
   try {
-    say((await call("POST", path, body)).said);
+    showStatus((await call("POST", path, body)).said);
   } catch (error) {
-    say(error.message, "bad");
+    showStatus(error.message, "bad");
   }
 }
 
@@ -34,18 +34,18 @@ function colour(provider) {
   return colours.get(provider);
 }
 
-// The cast
-function left(until) {
+// Model servers
+function remaining(until) {
   const rest = Math.max(0, Math.ceil(until - (Date.now() / 1000 + clockAhead)));
   if (rest >= 3600) return `${Math.floor(rest / 3600)} h ${Math.floor((rest % 3600) / 60)} min`;
   return `${Math.floor(rest / 60)}:${String(rest % 60).padStart(2, "0")}`;
 }
 
-function how(candidate) {
+function stateLine(candidate) {
   const line = make("span", { className: "how" });
-  if (candidate.state === "resting") {
-    line.append(make("b", { textContent: candidate.reason || "resting" }));
-    if (candidate.until) line.append(" · back in ", make("time", { textContent: left(candidate.until), data: { until: candidate.until } }));
+  if (candidate.state === "cooldown") {
+    line.append(make("b", { textContent: candidate.reason || "cooldown" }));
+    if (candidate.until) line.append(" · cooldown ends in ", make("time", { textContent: remaining(candidate.until), data: { until: candidate.until } }));
   } else {
     line.append([STATES[candidate.state], candidate.reason].filter(Boolean).join(" · "));
   }
@@ -53,35 +53,35 @@ function how(candidate) {
   return line;
 }
 
-function castRow(candidate) {
-  const reset = make("button", { type: "button", className: "small", textContent: "End rest" });
+function candidateRow(candidate) {
+  const reset = make("button", { type: "button", className: "small", textContent: "End cooldown" });
   reset.onclick = () => act("/api/operator/reset", { provider: candidate.provider });
   return make("li", { data: { state: candidate.state, provider: candidate.provider } },
     make("span", { className: "lamp", "aria-hidden": "true" }),
-    make("span", { className: "who" }, candidate.label, make("small", { textContent: candidate.model || "its own model" })),
-    how(candidate),
-    candidate.state === "resting" ? reset : null);
+    make("span", { className: "who" }, candidate.label, make("small", { textContent: candidate.model || "(model of the server)" })),
+    stateLine(candidate),
+    candidate.state === "cooldown" ? reset : null);
 }
 
 function board(data) {
   clockAhead = data.now - Date.now() / 1000;
   for (const candidate of data.candidates) colour(candidate.provider);
-  byId("cast").replaceChildren(...data.candidates.map(castRow));
-  if (!data.candidates.length) byId("cast").append(make("li", { className: "empty", textContent: "No model server is configured." }));
+  byId("candidates").replaceChildren(...data.candidates.map(candidateRow));
+  if (!data.candidates.length) byId("candidates").append(make("li", { className: "empty", textContent: "No model server is configured." }));
   byId("level").value = data.level;
   if (!byId("plots").children.length) usage();
-  byId("reset-all").hidden = !data.candidates.some((candidate) => candidate.state === "resting");
+  byId("reset-all").hidden = !data.candidates.some((candidate) => candidate.state === "cooldown");
 }
 
 setInterval(() => {
-  for (const time of document.querySelectorAll("time[data-until]")) time.textContent = left(Number(time.dataset.until));
+  for (const time of document.querySelectorAll("time[data-until]")) time.textContent = remaining(Number(time.dataset.until));
 }, 1000);
 
-// As it happens
+// Attempts
 function row(data, fresh) {
   if (data.kind === "reply") return refreshSoon();
   const known = (value, format) => (value === null || value === undefined ? "" : format(value));
-  const find = make("button", { type: "button", className: "story", textContent: data.reply, title: data.reply });
+  const find = make("button", { type: "button", className: "trace-link", textContent: data.reply, title: data.reply });
   find.onclick = () => show(data.reply);
   const cell = (text, className = "") => make("td", { className, textContent: text });
   const tokens = data.output_tokens === null ? "" : `${data.input_tokens}→${data.output_tokens}`;
@@ -117,7 +117,7 @@ async function usage() {
       return name;
     }));
   } catch (error) {
-    say(error.message, "bad");
+    showStatus(error.message, "bad");
   }
 }
 
@@ -129,14 +129,14 @@ for (const button of document.querySelectorAll(".spans button")) {
   };
 }
 
-// A reply's story
+// Trace of a reply
 async function show(reply) {
   byId("reply-id").value = reply;
   try {
     const { runs } = await call("GET", `/api/operator/replies/${encodeURIComponent(reply)}`);
-    byId("runs").replaceChildren(...runs.map(story),
-      make("p", { className: "key", textContent: "Hatched: waiting for the first word. Filled: speaking. Hover a bar for the details." }));
-    byId("story").scrollIntoView({ block: "nearest", behavior: "smooth" });
+    byId("runs").replaceChildren(...runs.map(trace),
+      make("p", { className: "key", textContent: "Hatched: waiting for the first token. Filled: writing. Details appear when you point at a bar." }));
+    byId("trace").scrollIntoView({ block: "nearest", behavior: "smooth" });
   } catch (error) {
     byId("runs").replaceChildren(make("p", { className: "empty", textContent: error.message }));
   }
@@ -157,5 +157,5 @@ new Stream("/api/operator/events", {
   start() { byId("live").tBodies[0].replaceChildren(); started = true; },
   board,
   row: (data) => row(data, started),
-}, (isUp) => say(isUp ? "" : "Connection lost. Reconnecting…", "lost"));
+}, (isUp) => showStatus(isUp ? "" : "Connection lost. Reconnecting…", "lost"));
 setInterval(usage, 60_000);

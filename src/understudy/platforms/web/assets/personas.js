@@ -1,4 +1,4 @@
-// Drop a card, or try out which lore a text brings up.
+// Importing cards and previewing the lore that a text matches.
 import { call } from "./api.js";
 import { byId, make } from "./dom.js";
 
@@ -10,7 +10,7 @@ async function refresh() {
   byId("lore-persona").value = personas.includes(chosen) ? chosen : "";
 }
 
-async function take(file) {
+async function importCard(file) {
   const note = byId("card-note");
   note.textContent = `Reading ${file.name}…`;
   try {
@@ -23,11 +23,11 @@ async function take(file) {
   }
 }
 
-async function test() {
+async function previewLore() {
   const out = byId("lore-out");
   try {
     const shown = await call("POST", "/api/operator/lore", { text: byId("lore-text").value, persona: byId("lore-persona").value });
-    out.replaceChildren(make("p", { textContent: `As ${shown.persona}, about ${shown.tokens} tokens in all` }),
+    out.replaceChildren(make("p", { textContent: `Persona ${shown.persona}: about ${shown.tokens} tokens in total` }),
       make("ul", {}, ...shown.entries.map((line) => make("li", { textContent: line }))),
       ...shown.pieces.map((piece) => make("details", { open: true },
         make("summary", { textContent: `${piece.name}, about ${piece.tokens} tokens` }), make("pre", { textContent: piece.text }))));
@@ -40,8 +40,8 @@ const drop = byId("card-drop");
 drop.ondragover = (event) => event.preventDefault();
 drop.ondrop = (event) => {
   event.preventDefault();
-  if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files[0]) importCard(event.dataTransfer.files[0]);
 };
-byId("card-file").onchange = (event) => { if (event.target.files[0]) take(event.target.files[0]); };
-byId("lore-form").addEventListener("submit", (event) => { event.preventDefault(); test(); });
+byId("card-file").onchange = (event) => { if (event.target.files[0]) importCard(event.target.files[0]); };
+byId("lore-form").addEventListener("submit", (event) => { event.preventDefault(); previewLore(); });
 refresh().catch(() => {});

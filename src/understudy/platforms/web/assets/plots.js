@@ -21,9 +21,9 @@ export const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 10
 
 export const PLOTS = [
   { key: "tokens", title: "Tokens", bars: true, format: short, none: "No tokens in this time" },
-  { key: "cost", title: "Cost", bars: true, format: money, none: "Nothing was spent" },
-  { key: "latency", title: "First token", bars: false, format: seconds, none: "Nobody answered in this time" },
-  { key: "failures", title: "Failures", bars: true, format: short, none: "Nothing failed" },
+  { key: "cost", title: "Cost", bars: true, format: money, none: "No known cost" },
+  { key: "latency", title: "First token", bars: false, format: seconds, none: "No replies in this time" },
+  { key: "failures", title: "Failures", bars: true, format: short, none: "No failures" },
 ];
 
 function niceCeiling(value) {
@@ -56,7 +56,7 @@ export function plot(figure, data, colours) {
   const highest = (column) => Math.max(0, ...column.map((part) => part.value));
   const most = Math.max(0, ...columns.map(figure.bars ? sum : highest));
   const box = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
-  const summary = figure.bars ? `${figure.format(total)} in all` : known ? `${figure.format(total / known)} on average` : "";
+  const summary = figure.bars ? `${figure.format(total)} in total` : known ? `${figure.format(total / known)} on average` : "";
   box.append(svg("title", {}, `${figure.title}: ${most ? summary : figure.none}`));
   const head = make("h3", {}, figure.title, make("output", { textContent: most ? summary : "" }));
   const scale = axes(box, figure, most, data);
@@ -122,7 +122,7 @@ function lines(box, columns, scale, colours) {
   }
 }
 
-// The pointer reads a column out above the plot.
+// The column under the pointer is shown as text above the plot.
 function cursor(box, output, { figure, data, columns, scale, summary }) {
   const width = (WIDTH - LEFT) / scale.slots;
   const shade = svg("rect", { class: "cursor", y: TOP, height: scale.floor - TOP, width, visibility: "hidden" });
