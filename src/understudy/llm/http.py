@@ -1,111 +1,51 @@
-"""The one HTTP helper: shared sessions, bounded pools, and transport trouble → our errors."""
+"""HTTP/1.1 client for model servers: endpoints, their slots, and short answers read whole."""
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
-from weakref import WeakSet
+from urllib.parse import quote, urlsplit
 
-import aiohttp
-from aiohttp import hdrs
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
-from yarl import URL
-
-from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
+from understudy.errors import ConfigError, ErrorClass, Unreachable
 from understudy.llm.addresses import is_local
-from understudy.llm.client import Exchange, Phase
+from understudy.llm.client import Exchange
+from understudy.llm.http_call import Call, ResponseReceiver
+from understudy.llm.http_connector import Connector, Network, Origin, read_origin
+from understudy.llm.http_pool import ConnectionPool
+from understudy.llm.http_proxy import Proxy, basic, proxy_for
+from understudy.llm.http_reader import Answer, AnswerReader, ResponseReader
 
 POOL_TIMEOUT_S = 1.0
 MAX_IN_FLIGHT = 256
 _PROBE_TIMEOUT_S = 5.0
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Dial:
-    """Whoever waits for a connection."""
-
-    exchange: Exchange
-    started: float
-    clock: Callable[[], float]
-
-    def connected(self, *, reused: bool) -> None:
-        self.exchange.connect_s = self.clock() - self.started
-        self.exchange.reused_connection = reused
-        self.exchange.phase = Phase.HEADERS
-
-
-_dialling: ContextVar[_Dial] = ContextVar("dialling")
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells who waits for a connection when there is one, and whether it was used before.
-
-    aiohttp's own tracing tells it too, at a tenth of what a whole request costs.
-    """
-
-    def __init__(self, *, limit: int, keepalive_timeout: float) -> None:
-        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout)
-        self._used: WeakSet[object] = WeakSet()
-        self._doubted: WeakSet[object] = WeakSet()
-
-    def doubt(self) -> None:
-        """One connection turned out to be forgotten at its other end: trust none made before."""
-        self._doubted |= self._used
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own name
-    ) -> Connection:
-        connection = await super().connect(req, traces, timeout)
-        while connection.protocol in self._doubted:
-            connection.close()
-            connection = await super().connect(req, traces, timeout)
-        _dialling.get().connected(reused=connection.protocol in self._used)
-        self._used.add(connection.protocol)
-        return connection
+_STANDARD_HEADERS = {"User-Agent": "understudy", "Accept-Encoding": "identity"}
+_OWN_HEADERS = ("content-length", "transfer-encoding")
+_URL_CHARACTERS = "%/:?&=+,;@!$'()*[]~"
 
 
 class HttpSessions:
-    """The aiohttp sessions of the process, opened on first use; whoever made it closes it.
+    """The connections of the process; closed by `aclose`, which its owner calls.
 
-    One session per keep-alive class, so that no connection is reused that its server has already
-    given up. No cookies, no redirects, proxies as the environment says.
+    Endpoints of the same server, keep-alive class and proxy share a pool. No cookies, no
+    redirects. Used from one event loop at a time.
     """
 
     def __init__(self) -> None:
-        self._open: dict[tuple[float, bool], aiohttp.ClientSession] = {}
+        self._network = Network()
+        self._pools: dict[tuple[Origin, Proxy | None, float], ConnectionPool] = {}
 
-    def session(self, keepalive_s: float, *, proxied: bool) -> aiohttp.ClientSession:
-        key = (keepalive_s, proxied)
-        if key not in self._open:
-            self._open[key] = aiohttp.ClientSession(
-                connector=_Connector(limit=0, keepalive_timeout=keepalive_s),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=proxied,
-                headers={hdrs.USER_AGENT: "understudy", hdrs.ACCEPT_ENCODING: "identity"},
-            )
-        return self._open[key]
+    def pool(self, origin: Origin, proxy: Proxy | None, keepalive_s: float) -> ConnectionPool:
+        key = (origin, proxy, keepalive_s)
+        if key not in self._pools:
+            connector = Connector(self._network, origin, proxy)
+            self._pools[key] = ConnectionPool(connector, keepalive_s)
+        return self._pools[key]
 
     async def aclose(self) -> None:
-        sessions = list(self._open.values())
-        self._open.clear()
-        for session in sessions:
-            await session.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A short answer read to its end."""
-
-    status: int
-    headers: Mapping[str, str]
-    """Names in lower case."""
-    body: bytes
+        for pool in list(self._pools.values()):
+            await pool.aclose()
+        await self._network.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +57,20 @@ class Pool:
     in_flight: int = MAX_IN_FLIGHT
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One page of the server, ready to be asked for."""
+
+    pool: ConnectionPool
+    head: bytes
+    """The head of the request without Content-Length and the empty line."""
+
+
 class Endpoint:
     """One server: where it is, what is sent along, and how many requests may be under way.
 
-    Raises `Unreachable` for everything the network does, `BadReply` for an answer that is no HTTP
-    or a redirect. Never retries. Sets no time limit but those for the pool and for connecting.
+    Never retries an attempt. Sets no time limit but those for the pool and for connecting.
+    Local addresses are never reached through a proxy.
     """
 
     def __init__(
@@ -133,157 +82,158 @@ class Endpoint:
         pool: Pool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Raises `ConfigError` for an address or a header that cannot be sent."""
         self.base_url = base_url
         self._sessions = sessions
-        self._headers = dict(headers)
-        self._keepalive_s = pool.keepalive_s
-        self._proxied = not is_local(base_url)
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, connect=pool.connect_timeout_s, ceil_threshold=1e9
-        )
+        self._headers = _checked(headers)
+        self._pool = pool
         self._clock = clock
-        self._slots = asyncio.Semaphore(pool.in_flight)
-        self._urls: dict[str, URL] = {}
+        self._slots = _Slots(pool.in_flight, pool.connect_timeout_s)
+        self._targets: dict[tuple[str, str], _Target] = {}
+        self._target("POST", "")  # a wrong address is found now
 
-    async def post(self, path: str, body: bytes, exchange: Exchange) -> aiohttp.ClientResponse:
-        """Send `body` and return the response with its head read, filling in `exchange`.
+    def send(self, path: str, body: bytes, exchange: Exchange, receiver: ResponseReceiver) -> Call:
+        """POST `body`; the response goes to `receiver`, its facts into `exchange`.
 
-        Whoever gets it gives it back with `end`.
+        Where an idle connection exists the request is written before this returns; otherwise a
+        connection is dialled, and where all slots are taken the call first waits up to 1 s for
+        one (`pool_timeout`). Whatever fails reaches `receiver.failed`, never the caller, and
+        never before this has returned. `path` follows `base_url`, or is a whole address.
         """
-        started = self._clock()
-        await self._take_slot()
-        _dialling.set(_Dial(exchange, started, self._clock))
-        try:
-            with transport_errors(exchange):
-                response = await self._session().post(
-                    self._url(path),
-                    data=body,
-                    headers=self._headers,
-                    timeout=self._timeout,
-                    allow_redirects=False,
-                )
-        except BaseException as error:
-            self._slots.release()
-            self._learn_from(error)
-            raise
-        exchange.headers_s = self._clock() - started
-        exchange.http_status = response.status
-        exchange.phase = Phase.FIRST_TOKEN
-        return response
+        target = self._target("POST", path)
+        head = b"%bContent-Length: %d\r\n\r\n" % (target.head, len(body))
+        call = Call(receiver, exchange, head, body, self._clock)
+        self._slots.start(call, target.pool)
+        return call
 
-    def end(self, response: aiohttp.ClientResponse) -> None:
-        """Be done with a response; what was not read to its end has its connection closed."""
-        if not response.content.at_eof():
-            response.close()
-        response.release()
-        self._slots.release()
+    async def post(self, path: str, body: bytes, exchange: Exchange) -> ResponseReader:
+        """As `send`, and wait for the head of the response.
+
+        Raises what `ResponseReceiver.failed` gets. The caller closes the reader.
+        """
+        reader = ResponseReader()
+        reader.call = self.send(path, body, exchange, reader)
+        try:
+            await reader.opened
+        except BaseException:
+            reader.call.close()
+            raise
+        return reader
 
     async def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
         """Read one short answer whole, within 5 s: probes, token counts, aborts.
 
-        `path` may be a whole address, for what hangs elsewhere than the API. A question costs
-        nothing, so one that met a connection already given up is asked anew: only attempts are
-        never repeated here.
+        Takes no slot. `path` may be a whole address. A question that met a stale connection is
+        repeated once. Raises `Unreachable` and `BadReply` as `ResponseReceiver.failed` gets them,
+        `first_token_timeout` after 5 s, and `response_too_large` past 32 MiB. No HEAD.
         """
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 try:
                     return await self._ask(method, path, body)
                 except Unreachable as error:
-                    if not self._learn_from(error):
+                    if error.error_class is not ErrorClass.STALE_CONNECTION:
                         raise
                     return await self._ask(method, path, body)
         except TimeoutError:
             raise Unreachable(ErrorClass.FIRST_TOKEN_TIMEOUT) from None
 
     async def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
-        exchange = Exchange()
-        _dialling.set(_Dial(exchange, self._clock(), self._clock))
-        with transport_errors(exchange):
-            async with self._session().request(
-                method,
-                self._url(path),
-                data=body,
-                headers=self._headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                text = await read_whole(response, _MAX_ANSWER_BYTES)
-                return Answer(response.status, lower_headers(response), text)
-
-    def _learn_from(self, error: BaseException) -> bool:
-        """Whether it was a stale connection; the next one will then be made anew."""
-        stale = isinstance(error, Unreachable) and error.error_class is ErrorClass.STALE_CONNECTION
-        connector = self._session().connector
-        if stale and isinstance(connector, _Connector):
-            connector.doubt()
-        return stale
-
-    async def _take_slot(self) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
+        target = self._target(method, path)
+        sized = body is not None or method == "POST"
+        body = body or b""
+        length = b"Content-Length: %d\r\n\r\n" % len(body) if sized else b"\r\n"
+        reader = AnswerReader(_MAX_ANSWER_BYTES)
+        call = Call(reader, Exchange(), target.head + length, body, self._clock)
+        target.pool.start(call, self._pool.connect_timeout_s)
         try:
-            async with asyncio.timeout(POOL_TIMEOUT_S):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Unreachable(ErrorClass.POOL_TIMEOUT) from None
+            return await reader.answer
+        finally:
+            call.close()
 
-    def _session(self) -> aiohttp.ClientSession:
-        return self._sessions.session(self._keepalive_s, proxied=self._proxied)
+    def _target(self, method: str, path: str) -> _Target:
+        target = self._targets.get((method, path))
+        if target is None:
+            url = path if "://" in path else self.base_url + path
+            target = self._targets[method, path] = self._make_target(method, url)
+        return target
 
-    def _url(self, path: str) -> URL:
-        if path not in self._urls:
-            self._urls[path] = URL(path if "://" in path else self.base_url + path)
-        return self._urls[path]
-
-
-async def read_whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read a body to its end. Raises `BadReply` (`response_too_large`) past `limit` bytes."""
-    pieces = bytearray()
-    async for piece in response.content.iter_any():
-        pieces += piece
-        if len(pieces) > limit:
-            raise BadReply(ErrorClass.RESPONSE_TOO_LARGE)
-    return bytes(pieces)
-
-
-def lower_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
-
-
-class transport_errors:  # noqa: N801 - reads as the statement it is
-    """Within it, what aiohttp raises becomes a `ProviderError`, the most specific that fits."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (aiohttp.ClientError, OSError, ValueError)):
-            raise _mapped(error, self._exchange) from error
+    def _make_target(self, method: str, url: str) -> _Target:
+        origin = read_origin(url)
+        proxy = None
+        if not is_local(self.base_url):
+            proxy = proxy_for(origin.scheme, origin.host, origin.port)
+        parts = urlsplit(url)
+        query = f"?{parts.query}" if parts.query else ""
+        target = quote((parts.path or "/") + query, _URL_CHARACTERS)
+        standard = _STANDARD_HEADERS | {"Host": origin.authority}
+        if parts.username is not None:
+            standard["Authorization"] = basic(parts.username, parts.password)
+        if proxy is not None and not origin.tls:
+            target = f"http://{origin.authority}{target}"
+            if proxy.authorization is not None:
+                standard["Proxy-Authorization"] = proxy.authorization
+        headers = _merged(standard, self._headers)
+        lines = [f"{method} {target} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
+        pool = self._sessions.pool(origin, proxy, self._pool.keepalive_s)
+        return _Target(pool, "".join(f"{text}\r\n" for text in lines).encode())
 
 
-def _mapped(error: Exception, exchange: Exchange) -> ProviderError:
-    for kinds, error_class in _CAUSES:
-        if isinstance(error, kinds):
-            return Unreachable(error_class)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return BadReply(ErrorClass.TRUNCATED_STREAM)
-    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | OSError):
-        untouched = exchange.http_status is None
-        if untouched and exchange.reused_connection:
-            return Unreachable(ErrorClass.STALE_CONNECTION)
-        return BadReply(ErrorClass.TRUNCATED_STREAM, detail=type(error).__name__)
-    return BadReply(ErrorClass.BAD_BODY, detail=type(error).__name__)
+class _Slots:
+    """How many calls may be under way; those beyond wait their turn, one second at most."""
+
+    def __init__(self, slots: int, connect_timeout_s: float) -> None:
+        self._free = slots
+        self._connect_timeout_s = connect_timeout_s
+        self._waiting: dict[Call, tuple[ConnectionPool, asyncio.TimerHandle]] = {}
+
+    def start(self, call: Call, pool: ConnectionPool) -> None:
+        if self._free:
+            self._free -= 1
+            self._admit(call, pool)
+        else:
+            call.hold(self)
+            timer = asyncio.get_running_loop().call_later(POOL_TIMEOUT_S, self._expire, call)
+            self._waiting[call] = (pool, timer)
+
+    def drop(self, call: Call) -> None:
+        waiting = self._waiting.pop(call, None)
+        if waiting is not None:
+            waiting[1].cancel()
+
+    def set_paused(self, *, paused: bool) -> None:
+        """The connection asks the call when it has it."""
+
+    def _admit(self, call: Call, pool: ConnectionPool) -> None:
+        call.release_slot = self._release
+        pool.start(call, self._connect_timeout_s)
+
+    def _release(self) -> None:
+        if not self._waiting:
+            self._free += 1
+            return
+        call = next(iter(self._waiting))
+        pool, timer = self._waiting.pop(call)
+        timer.cancel()
+        self._admit(call, pool)
+
+    def _expire(self, call: Call) -> None:
+        call.fail(Unreachable(ErrorClass.POOL_TIMEOUT))
 
 
-_CAUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], ErrorClass], ...] = (
-    (aiohttp.ClientConnectorDNSError, ErrorClass.DNS),
-    ((aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError), ErrorClass.TLS),
-    (aiohttp.ClientConnectorError, ErrorClass.CONNECT_REFUSED),
-    (aiohttp.ClientHttpProxyError, ErrorClass.CONNECT_REFUSED),
-    ((aiohttp.ServerTimeoutError, TimeoutError), ErrorClass.CONNECT_TIMEOUT),
-)
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Raises `ConfigError`; the value may be a key, so only the name is shown."""
+    for name, value in headers.items():
+        if not name or not name.isascii() or not name.isprintable() or set(name) & set(" :"):
+            raise ConfigError(f"{name!r} is not the name of a header")
+        if name.lower() in _OWN_HEADERS:
+            raise ConfigError(f"the header {name!r} cannot be configured")
+        if any(ord(c) < 32 and c != "\t" for c in value):
+            raise ConfigError(f"the header {name!r} has a line break or a control character")
+    return dict(headers)
+
+
+def _merged(standard: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Put standard headers under the given ones, whatever the case of their names."""
+    names = {name.lower() for name in given}
+    return {n: v for n, v in standard.items() if n.lower() not in names} | dict(given)

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-import aiohttp
 import msgspec
 
 from understudy.clock import SYSTEM_CLOCK, Clock
@@ -22,16 +21,8 @@ from understudy.llm.addresses import api_root, is_local
 from understudy.llm.client import Exchange, Phase, ProbeReport
 from understudy.llm.dialect import Dialect
 from understudy.llm.error_classifier import classify
-from understudy.llm.http import (
-    MAX_IN_FLIGHT,
-    Answer,
-    Endpoint,
-    HttpSessions,
-    Pool,
-    lower_headers,
-    read_whole,
-    transport_errors,
-)
+from understudy.llm.http import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
+from understudy.llm.http_reader import Answer, ResponseReader
 from understudy.llm.messages import ChatEvent, ChatRequest, Message, Usage
 from understudy.llm.model_list import ModelList, model_report, read_models, report_failure
 from understudy.llm.openai_wire import (
@@ -54,7 +45,6 @@ _T = TypeVar("_T")
 _OURS = frozenset(("n", "model", "stream", "stream_options"))
 _MAX_ERROR_BYTES = 256 * 1024
 _MAX_WHOLE_BYTES = 16 * 1024 * 1024
-_LAST_BYTES_S = 0.02
 _HOSTED_CONNECT_S = 5.0
 _LOCAL_CONNECT_S = 1.0
 
@@ -133,18 +123,18 @@ class OpenAIClient:
         response = await self.endpoint.post(path, body, exchange)
         try:
             exchange.upstream_id = response.headers.get(self.dialect.id_header)
-            await self._refuse_errors(response, exchange)
+            await self._refuse_errors(response)
             frames = SseReader() if _is_stream(response) else None
             while not reader.closed:
                 for event in await self._next(response, frames, reader):
                     yield event
                 reader.raise_failure()
             finished = reader.end(eof_is_end=self.dialect.eof_is_end)
-            await _last_bytes(response)
+            response.detach()
             exchange.phase = Phase.DONE
             yield finished
         finally:
-            self.endpoint.end(response)
+            response.close()
 
     async def complete(self, body: bytes, exchange: Exchange) -> AsyncGenerator[ChatEvent, None]:
         """Send one bare prompt. Raises `unsupported_input` where the server has no such page."""
@@ -286,24 +276,22 @@ class OpenAIClient:
         headers.update(self.facts.headers)
         return headers
 
-    async def _refuse_errors(self, response: aiohttp.ClientResponse, exchange: Exchange) -> None:
+    async def _refuse_errors(self, response: ResponseReader) -> None:
         if response.status < 300:
             return
         if response.status < 400:
             raise BadReply(
                 ErrorClass.BAD_BODY, http_status=response.status, detail="it redirects elsewhere"
             )
-        with transport_errors(exchange):
-            body = await read_whole(response, _MAX_ERROR_BYTES)
-        raise self._classified(response.status, lower_headers(response), body)
+        body = await response.read_whole(_MAX_ERROR_BYTES)
+        raise self._classified(response.status, response.headers, body)
 
     async def _next(
-        self, response: aiohttp.ClientResponse, frames: SseReader | None, reader: StreamParser
+        self, response: ResponseReader, frames: SseReader | None, reader: StreamParser
     ) -> list[ChatEvent]:
         """Read on and return what it brought; at the end of the body the reader is closed."""
         if frames is None:
-            with transport_errors(reader.exchange):
-                whole = await read_whole(response, _MAX_WHOLE_BYTES)
+            whole = await response.read_whole(_MAX_WHOLE_BYTES)
             reader.closed = True
             return self.read_whole_reply(whole, reader)
         data = await self._more(response, reader)
@@ -312,14 +300,14 @@ class OpenAIClient:
         reader.closed = True
         return reader.read_all(frames.finish(), frames.take_comments())
 
-    async def _more(self, response: aiohttp.ClientResponse, reader: StreamParser) -> bytes:
+    async def _more(self, response: ResponseReader, reader: StreamParser) -> bytes:
         """Return the next bytes; none at the end, however it came: the reader judges it."""
         try:
             if not reader.finished:
-                return await response.content.readany()
+                return await response.read()
             async with asyncio.timeout(self.dialect.finish_grace_s):
-                return await response.content.readany()
-        except (aiohttp.ClientError, OSError):  # OSError: of a timeout too
+                return await response.read()
+        except (ProviderError, TimeoutError):
             return b""
 
     def _classify_within(self, body: bytes) -> ProviderError:
@@ -338,18 +326,7 @@ class OpenAIClient:
         )
 
 
-def _is_stream(response: aiohttp.ClientResponse) -> bool:
+def _is_stream(response: ResponseReader) -> bool:
     """Whether to read frames: some servers stream without saying so, none as JSON or HTML."""
     kind = response.headers.get("content-type", "")
     return "event-stream" in kind or not ("json" in kind or "html" in kind)
-
-
-async def _last_bytes(response: aiohttp.ClientResponse) -> None:
-    """Take the end of the body where it is there already: the connection can then be kept."""
-    if response.content.at_eof():
-        return
-    try:
-        async with asyncio.timeout(_LAST_BYTES_S):
-            await response.content.readany()
-    except (aiohttp.ClientError, OSError):
-        return

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Recording, playing
+from raw_http import send
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
 from understudy.llm.http import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
@@ -26,7 +27,7 @@ def endpoint(
 
 async def failure(server: Endpoint, path: str = "/x") -> ErrorClass:
     with pytest.raises(ProviderError) as caught:
-        server.end(await server.post(path, b"{}", Exchange()))
+        (await server.post(path, b"{}", Exchange())).close()
     return caught.value.error_class
 
 
@@ -79,12 +80,20 @@ async def test_what_is_no_http_is_a_bad_body(sessions: HttpSessions) -> None:
 
 @pytest.mark.slow
 async def test_more_at_once_than_the_pool_holds_wait_a_second(sessions: HttpSessions) -> None:
-    async with playing({}) as playback:
-        server = endpoint(sessions, playback.url, in_flight=3)
-        held = [server._take_slot() for _ in range(3)]
-        await asyncio.gather(*held)
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
 
-        assert await failure(server) is ErrorClass.POOL_TIMEOUT
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        there = endpoint(sessions, url, in_flight=3)
+        held = [send(there).call for _ in range(3)]
+
+        assert await failure(there) is ErrorClass.POOL_TIMEOUT
+        for call in held:
+            assert call is not None
+            call.close()
 
 
 async def test_a_whole_answer_is_read_with_its_headers_in_lower_case(

@@ -1,0 +1,278 @@
+"""One HTTP/1.1 connection: sends requests and hands responses on, by plain method calls."""
+
+import asyncio
+import ssl
+from typing import Protocol
+
+from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
+from understudy.llm.http_call import Call
+from understudy.llm.http_encoding import BodyDecoder, DroppedBody, decoder_for
+from understudy.llm.http_parser import Headers, ResponseParser
+
+_UPLOAD_STEP_BYTES = 64 * 1024
+
+
+class ConnectionOwner(Protocol):
+    """The pool that a connection belongs to."""
+
+    def opened(self, connection: "Connection") -> None: ...
+
+    def idle(self, connection: "Connection") -> None:
+        """Its response ended and it can carry another request."""
+        ...
+
+    def gone(self, connection: "Connection") -> None:
+        """Its socket is closed."""
+        ...
+
+    def distrust(self) -> None:
+        """A reused connection had ended at its other end: so may the others."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """Sends the request of one call at a time and delivers the response to its receiver."""
+
+    def __init__(self, owner: ConnectionOwner, call: Call) -> None:
+        self.generation = 0
+        """The pool's, when the connection was made."""
+        self.idle_since = 0.0
+        self._owner = owner
+        self._call: Call | None = call
+        self._transport: asyncio.Transport | None = None
+        self._parser = ResponseParser()
+        self._decoder: BodyDecoder | None = None
+        self._reused = False
+        self._head_delivered = False
+        self._unsent: memoryview | None = None
+        self._incomplete = False
+        """Whether the rest of the request is never sent; the connection cannot be reused then."""
+        self._write_paused = False
+
+    @property
+    def call(self) -> Call | None:
+        """The one it carries, `None` while it is idle."""
+        return self._call
+
+    @property
+    def usable(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, call: Call) -> None:
+        """Send the request of the next call; the connection is idle and usable."""
+        self._reused = True
+        self._head_delivered = False
+        self._decoder = None
+        self._parser.reset()
+        self._call = call
+        self._start(call)
+
+    def abort(self) -> None:
+        """Close the socket at once; what it carries is not told of it."""
+        self._call = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    # The connection as the holder of its call.
+
+    def drop(self, call: Call) -> None:
+        if self._call is call:
+            self.abort()
+
+    def set_paused(self, *, paused: bool) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if paused:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+        call = self._call
+        if not paused and call is not None and self._decoder is not None:
+            self._decode(call, self._decoder)
+            self._conclude(call)
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._owner.opened(self)
+        call = self._call
+        if call is None or call.done:
+            self.abort()
+        else:
+            self._start(call)
+
+    def data_received(self, data: bytes) -> None:
+        call = self._call
+        if call is None:  # an idle server has nothing to say
+            self.abort()
+            return
+        self._parser.feed(data)
+        self._deliver(call)
+
+    def eof_received(self) -> bool:
+        # With a request half sent the transport would wait until it is sent before it closes.
+        self._ended(None)
+        if self._transport is not None:
+            self._transport.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._unsent = None
+        self._owner.gone(self)
+        self._ended(exc)
+        self._parser.release()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._upload()
+
+    # Its own affairs.
+
+    def _start(self, call: Call) -> None:
+        assert self._transport is not None
+        call.hold(self)
+        call.connected(reused=self._reused)
+        if call.paused:
+            self._transport.pause_reading()
+        body = call.body
+        if len(body) <= _UPLOAD_STEP_BYTES:
+            self._transport.write(call.head + body)
+        else:
+            self._transport.write(call.head)
+            self._unsent = memoryview(body)
+            self._upload()
+
+    def _upload(self) -> None:
+        """Hand on a large body in steps: the transport copies, and TLS encrypts, what it gets."""
+        transport = self._transport
+        while self._unsent is not None and not self._write_paused:
+            if transport is None or transport.is_closing():
+                return
+            rest = self._unsent
+            step, rest = rest[:_UPLOAD_STEP_BYTES], rest[_UPLOAD_STEP_BYTES:]
+            self._unsent = rest if len(rest) else None
+            transport.write(step)
+
+    def _deliver(self, call: Call) -> None:
+        """Hand on what the parser found: head, body, end or fault, in this order."""
+        parser = self._parser
+        if not self._head_delivered:
+            if parser.status is not None:
+                self._deliver_head(call, parser.status)
+            if self._call is not call:
+                return
+        parts = parser.parts
+        if parts:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            if self._decoder is None:
+                call.receiver.data(data)
+            else:
+                self._decoder.feed(data)
+                self._decode(call, self._decoder)
+        if parser.complete or parser.fault is not None:
+            self._conclude(call)
+
+    def _deliver_head(self, call: Call, status: int) -> None:
+        self._head_delivered = True
+        call.answered(status)
+        if status >= 300:  # an error that came early: the rest of the request is of no use
+            self._stop_upload()
+        coding = self._parser.headers.get(b"content-encoding")
+        if coding is not None:
+            try:
+                self._decoder = decoder_for(coding)
+            except BadReply as error:
+                if status < 300:
+                    self._fail(call, error)
+                    return
+                self._decoder = DroppedBody()
+        call.receiver.head(status, Headers(self._parser.headers))
+
+    def _stop_upload(self) -> None:
+        if self._unsent is not None:
+            self._unsent = None
+            self._incomplete = True
+
+    def _decode(self, call: Call, decoder: BodyDecoder) -> None:
+        try:
+            while self._call is call and not call.paused:
+                piece = decoder.read()
+                if not piece:
+                    return
+                call.receiver.data(piece)
+        except BadReply as error:
+            self._fail(call, error)
+
+    def _conclude(self, call: Call) -> None:
+        """End the call where its response did, unless decoded bytes still wait for a resume."""
+        if self._call is not call or (self._decoder is not None and self._decoder.pending):
+            return
+        if not self._parser.complete:
+            if self._parser.fault is not None:
+                self._fail(call, self._parser.fault)
+            return
+        if self._decoder is not None:
+            try:
+                self._decoder.finish()
+            except BadReply as error:
+                self._fail(call, error)
+                return
+        self._end(call)
+
+    def _end(self, call: Call) -> None:
+        self._call = None
+        sent = self._unsent is None and not self._incomplete
+        if self._parser.keep_alive and sent and self.usable:
+            assert self._transport is not None
+            if call.paused:
+                self._transport.resume_reading()
+            self._owner.idle(self)
+        else:
+            self.abort()
+        call.finish()  # last: a call that waits for the slot can then have this connection
+        call.receiver.end()
+
+    def _fail(self, call: Call, error: ProviderError) -> None:
+        self._call = None
+        call.finish()
+        self.abort()
+        call.receiver.failed(error)
+
+    def _ended(self, exc: Exception | None) -> None:
+        """The connection ended, in order where `exc` is `None`."""
+        call = self._call
+        if call is None:
+            return
+        parser = self._parser
+        if self._decoder is not None and parser.complete and not _is_bug(exc):
+            return  # decoded bytes still wait for a resume
+        if exc is None and parser.started:
+            parser.feed_eof()
+            self._deliver(call)
+        else:
+            self._fail(call, self._lost(exc))
+
+    def _lost(self, exc: Exception | None) -> ProviderError:
+        detail = "connection closed" if exc is None else type(exc).__name__
+        if _is_bug(exc):
+            return Unreachable(ErrorClass.INTERNAL, detail=detail)
+        if self._parser.started:
+            return BadReply(ErrorClass.TRUNCATED_STREAM, detail=detail)
+        if isinstance(exc, ssl.SSLError):
+            return Unreachable(ErrorClass.TLS, detail=str(exc))
+        if self._reused:
+            self._owner.distrust()
+            return Unreachable(ErrorClass.STALE_CONNECTION)
+        return BadReply(ErrorClass.TRUNCATED_STREAM, detail=detail)
+
+
+def _is_bug(exc: Exception | None) -> bool:
+    """Whether the connection ended because a receiver raised."""
+    return exc is not None and not isinstance(exc, OSError)

@@ -1,0 +1,179 @@
+"""Parses the HTTP/1.1 responses of one connection, within limits. No I/O."""
+
+from collections.abc import Iterator, Mapping
+
+import httptools
+
+from understudy.errors import BadReply, ErrorClass, ProviderError
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of the head of one response, its informational responses and its trailers together; also the
+most that may arrive in a row without one byte of body, as in an endless chunk extension."""
+MAX_INFORMATIONAL = 32
+"""1xx responses before the final one."""
+_TLS_ALERT = b"\x15\x03"
+
+
+class Headers(Mapping[str, str]):
+    """The headers of one response; the last of a repeated name counts.
+
+    Names are found in any case and listed in lower case. Values are decoded when asked for.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: dict[bytes, bytes]) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        return self._raw[name.lower().encode("latin-1")].decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __repr__(self) -> str:
+        return f"Headers({dict(self)!r})"
+
+
+class ResponseParser:
+    """One parser per connection; call `reset` before each response.
+
+    After each `feed` read `status`, `parts`, `complete` and `fault`, in this order: what arrived
+    before a fault is valid. `feed` never raises.
+    """
+
+    __slots__ = (
+        "_head_bytes",
+        "_informational",
+        "_parser",
+        "_quiet_bytes",
+        "complete",
+        "fault",
+        "headers",
+        "keep_alive",
+        "on_body",
+        "parts",
+        "started",
+        "status",
+        "until_close",
+    )
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        """Body bytes of the latest `feed`; their reader clears the list."""
+        # httptools looks its callbacks up by name; this one never enters Python code.
+        self.on_body = self.parts.append
+        self._parser = httptools.HttpResponseParser(self)
+        # What browsers and aiohttp accept of servers: bare LF, folded lines, "5 \r\n".
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        self.status: int | None = None
+        """Of the final response, once its head is complete."""
+        self.headers: dict[bytes, bytes] = {}
+        """Names in lower case."""
+        self.started = False
+        """Whether any byte of this response arrived."""
+        self.complete = False
+        self.keep_alive = False
+        """Once complete: whether another request may be sent over this connection."""
+        self.until_close = False
+        """Whether the body ends with the connection."""
+        self.fault: ProviderError | None = None
+        self._head_bytes = 0
+        self._quiet_bytes = 0
+        self._informational = 0
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.fault = _bad("the server switched protocols")
+        except httptools.HttpParserError as error:
+            if self.complete:  # what follows a whole response is not ours
+                self.keep_alive = False
+            elif self.fault is None:
+                self.fault = _bad(self._reason(error, data))
+        self.started = True
+        if self.parts:
+            self._quiet_bytes = 0
+        elif not self.complete:
+            self._quiet_bytes += len(data)
+            if self._quiet_bytes > MAX_HEAD_BYTES and self.fault is None:
+                self.fault = _bad("over 64 KiB without any body")
+
+    def feed_eof(self) -> None:
+        """The connection ended in order: the end of the body, or a fault."""
+        if self.complete or self.fault is not None:
+            return
+        if self.until_close:
+            self.complete = True
+        else:
+            self.fault = BadReply(ErrorClass.TRUNCATED_STREAM, detail="connection closed")
+
+    def release(self) -> None:
+        """Break the reference cycle with httptools; the parser cannot be used afterwards."""
+        del self._parser
+
+    # Called by httptools.
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise _bad("bytes after the end of the response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse("headers of over 64 KiB")
+        if self.status is None:  # else it is a trailer
+            self.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._count_informational(status)
+            return
+        coding = self.headers.get(b"transfer-encoding")
+        if coding is not None and coding.lower() not in (b"chunked", b"identity"):
+            self._refuse("unknown transfer coding")
+        self.until_close = b"content-length" not in self.headers and (
+            coding is None or coding.lower() == b"identity"
+        )
+        self.status = status
+
+    def on_message_complete(self) -> None:
+        if self.status is None:  # an informational response
+            self.headers.clear()
+            return
+        self.complete = True
+        self.keep_alive = self._parser.should_keep_alive()
+
+    def _count_informational(self, status: int) -> None:
+        self._informational += 1
+        if status == 101:
+            self._refuse("the server switched protocols")
+        if status < 100:
+            self._refuse("invalid status")
+        if self._informational > MAX_INFORMATIONAL:
+            self._refuse("too many informational responses")
+
+    def _refuse(self, reason: str) -> None:
+        self.fault = _bad(reason)
+        raise self.fault
+
+    def _reason(self, error: Exception, data: bytes) -> str:
+        if not self.started and data.startswith(_TLS_ALERT):
+            return "the server expects TLS; use https://"
+        return f"invalid HTTP: {error}"
+
+
+def _bad(detail: str) -> BadReply:
+    return BadReply(ErrorClass.BAD_BODY, detail=detail)
