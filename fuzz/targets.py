@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 
+from http_response import http_response
+
 from understudy.conversation.lenient_fields import Fields
 from understudy.conversation.lore.formats import parse_book
 from understudy.conversation.macros import MacroScene, expand
@@ -156,6 +158,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for target in (
         event_stream,
         reply,
+        http_response,
         error_body,
         model_list,
         normaliser,
