@@ -92,10 +92,10 @@ def _zip_of(method: int, body: bytes) -> bytes:
 @cache
 def charx_of_entries(count: int = 446_200) -> bytes:
     """A ZIP file that is nothing but its list of members."""
-    name = b"a"
-    entry = b"PK\x01\x02" + struct.pack("<HHHHHHLLLHHHHHLL", 20, 20, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0,
+    name = b""
+    entry = b"PK\x01\x02" + struct.pack("<HHHHHHLLLHHHHHLL", 20, 20, 0, 0, 0, 33, 0, 0, 0, 0, 0, 0,
                                         0, 0, 0, 0) + name  # fmt: skip
-    local = b"PK\x03\x04" + struct.pack("<HHHHHLLLHH", 20, 0, 0, 0, 33, 0, 0, 0, 1, 0) + name
+    local = b"PK\x03\x04" + struct.pack("<HHHHHLLLHH", 20, 0, 0, 0, 33, 0, 0, 0, 0, 0) + name
     central = entry * count
     many = struct.pack("<QHHLLQQQQ", 44, 45, 45, 0, 0, count, count, len(central), len(local))
     end64 = b"PK\x06\x06" + many

@@ -1,7 +1,7 @@
-"""The files that character cards come in: PNG, JSON, YAML and CHARX; read with care, written whole.
+"""The containers of character cards: PNG, JSON, YAML and CHARX (ZIP).
 
-Cards come from strangers: every length is bounded before anything is unpacked, and nothing but the
-card's own text is.
+Cards are untrusted: sizes, counts and compression methods are checked before anything is
+decompressed, and only the card's own text is.
 """
 
 import base64
@@ -16,17 +16,25 @@ from dataclasses import dataclass
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from understudy.conversation.personas.card import Card, parse_card
 from understudy.errors import PersonaError
 
 _MIB = 1024 * 1024
 MAX_FILE = 20 * _MIB
+_MAX_UNPACKED = 10 * MAX_FILE
 _MAX_TEXT = 8 * _MIB
 _MAX_CHUNKS = 10_000
-_MAX_YAML = _MIB
+_MAX_MEMBERS = 20_000
+_MAX_YAML = 64 * 1024
+_MAX_YAML_EVENTS = 5_000
+_MAX_YAML_DEPTH = 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
+_ZIP_ENTRY = b"PK\x01\x02"
+# Python decompresses bzip2 and LZMA without a limit on the size of the result.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
 _KEYWORDS = ("ccv3", "chara")
 _CARD_JSON = "card.json"
@@ -43,7 +51,7 @@ class CardFile:
 
 
 def read_card(data: bytes, *, book_id: str = "card") -> CardFile:
-    """Find the card in a file of any kind, judged by content; raises PersonaError."""
+    """Read the card in a file, whose kind the content decides; raises PersonaError."""
     if len(data) > MAX_FILE:
         raise PersonaError(f"the file is larger than {MAX_FILE // _MIB} MB")
     if data.startswith(_PNG):
@@ -73,37 +81,41 @@ def export_png(card: Card, picture: bytes) -> bytes:
 def export_charx(card: Card, original: bytes | None = None) -> bytes:
     """A CHARX file with the card, and the assets of `original` where one is given."""
     out = io.BytesIO()
+    left = _MAX_UNPACKED
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr(_CARD_JSON, card.source)
         if original is not None:
-            with zipfile.ZipFile(io.BytesIO(original)) as source:
+            with _opened(original) as source:
                 for member in _members(source):
                     if member.filename != _CARD_JSON:
-                        target.writestr(member, _bounded_read(source, member))
+                        asset = _bounded_read(source, member, min(left, MAX_FILE))
+                        left -= len(asset)
+                        target.writestr(member, asset)
     return out.getvalue()
 
 
 def _from_png(data: bytes) -> bytes:
-    found: dict[str, bytes] = {}
+    found: dict[str, tuple[bytes, bytes]] = {}
     for kind, body in _chunks(data):
         if kind in _TEXT_CHUNKS:
             keyword = _keyword(body)
             if keyword in _KEYWORDS:
-                found.setdefault(keyword, _text_of(kind, body))
-    text = found.get("ccv3") or found.get("chara")
-    if text is None:
+                found.setdefault(keyword, (kind, body))
+    # Only one chunk is decompressed, however many there are.
+    chosen = found.get("ccv3") or found.get("chara")
+    if chosen is None:
         raise PersonaError(
             "the picture carries no character card; chat programs often strip it when they "
             "shrink pictures, so use the original file"
         )
     try:
-        return base64.b64decode(text)
+        return base64.b64decode(_text_of(*chosen))
     except binascii.Error:
         raise PersonaError("the card in the picture is damaged") from None
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, body) of each chunk up to IEND. Checksums are not judged: readers are lenient."""
+    """(type, body) of each chunk up to IEND. Checksums are ignored, as other readers do."""
     at = len(_PNG)
     for _ in range(_MAX_CHUNKS):
         if at + 12 > len(data):
@@ -153,33 +165,39 @@ def _inflated(packed: bytes) -> bytes:
 
 def _from_charx(data: bytes) -> bytes:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with _opened(data) as archive:
             for member in _members(archive):
                 if member.filename == _CARD_JSON:
-                    return _bounded_read(archive, member)
+                    return _bounded_read(archive, member, _MAX_TEXT)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError):
         raise PersonaError("the CHARX file is damaged") from None
     raise PersonaError("the CHARX file has no card.json")
 
 
+def _opened(data: bytes) -> zipfile.ZipFile:
+    # Opening reads the whole list of members, so their number is limited before.
+    if data.count(_ZIP_ENTRY) > _MAX_MEMBERS:
+        raise PersonaError("the CHARX file has too many parts")
+    return zipfile.ZipFile(io.BytesIO(data))
+
+
 def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     members = archive.infolist()
-    if len(members) > _MAX_CHUNKS:
-        raise PersonaError("the CHARX file has too many parts")
     for member in members:
+        if member.compress_type not in _ZIP_METHODS:
+            raise PersonaError("the CHARX file is packed in a way that is not allowed")
         if member.flag_bits & 0x1:
             raise PersonaError("the CHARX file is encrypted")
         if member.filename.startswith(("/", "\\")) or ".." in member.filename.split("/"):
             raise PersonaError("the CHARX file names a path outside itself")
-    if sum(member.file_size for member in members) > 10 * MAX_FILE:
+    if sum(member.file_size for member in members) > _MAX_UNPACKED:
         raise PersonaError("the CHARX file unpacks to too much")
     return members
 
 
-def _bounded_read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    limit = _MAX_TEXT if member.filename == _CARD_JSON else MAX_FILE
+def _bounded_read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
     with archive.open(member) as opened:
-        # Headers can lie about sizes; reading stops at the limit whatever they say.
+        # The sizes in headers can be wrong; reading stops at the limit.
         data = opened.read(limit + 1)
     if len(data) > limit:
         raise PersonaError(f"{member.filename} in the CHARX file is too large")
@@ -190,10 +208,24 @@ def _from_yaml(data: bytes) -> bytes:
     if len(data) > _MAX_YAML:
         raise PersonaError("this is no character card that can be read")
     try:
-        raw = YAML(typ="safe", pure=True).load(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        _check_yaml(text)
+        raw = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, UnicodeDecodeError, ValueError, RecursionError):
         raise PersonaError("this is no character card that can be read") from None
     if not isinstance(raw, dict):
         raise PersonaError("this is no character card that can be read")
     texts = {str(key): value for key, value in raw.items() if isinstance(value, str)}
     return msgspec.json.encode(texts)
+
+
+def _check_yaml(text: str) -> None:
+    """Raises PersonaError for a document that is deep, has many nodes, or refers to its nodes.
+
+    The reader takes 25 µs for a node, more for deep ones, and copies what merge keys refer to.
+    """
+    depth = 0
+    for count, event in enumerate(YAML(typ="safe", pure=True).parse(text)):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if count > _MAX_YAML_EVENTS or depth > _MAX_YAML_DEPTH or isinstance(event, AliasEvent):
+            raise PersonaError("the YAML is too large or too complex for a character card")

@@ -1,5 +1,6 @@
 """Taking a character card into the operator's folder, and giving it out again. Blocking."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,8 @@ def import_card(data: bytes, folder: Path, *, key: str | None = None) -> Importe
     kept = file.card.source if file.container == "yaml" else file.file
     path = folder / f"{key}{_ENDINGS[file.container]}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_bytes(kept)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = _private_file(path.with_name(f".{path.name}.new"), kept)
         for older in _older(folder, key):
             older.unlink()
         temporary.replace(path)
@@ -59,6 +59,14 @@ def export_card(source: Path, target: Path) -> None:
     else:
         raise PersonaError(f"{target}: name it .json, .png or .charx")
     target.write_bytes(data)
+
+
+def _private_file(path: Path, data: bytes) -> Path:
+    """Readable by its owner only, whatever the umask."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+    return path
 
 
 def _existing_picture(target: Path) -> bytes:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from attack import bombs
 from understudy.conversation.lore.book import Slot
 from understudy.conversation.personas.card import DepthNote
 from understudy.conversation.personas.containers import (
@@ -192,6 +193,13 @@ HOSTILE = {
     "no card.json": charx({"readme.txt": b"x"}),
     "a cut zip": charx({"card.json": packed(V3)})[:-30],
     "a YAML bomb": b"a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nname: *c\n",
+    "YAML with many nodes": b"name: A\nb: [" + b"a," * 20_000 + b"]",
+    "deep YAML": b"name: A\nb: " + b"[" * 500 + b"]" * 500,
+    "YAML with merge keys": b"a: &a {x: y}\nb: {<<: *a}\nname: A\n",
+    "YAML of a megabyte": b"name: " + b"A" * 1_000_000,
+    "a bzip2 zip": bombs.charx_bzip2(10),
+    "an LZMA zip": bombs.charx_lzma(10),
+    "a zip of many members": bombs.charx_of_entries(),
     "YAML with code": b"!!python/object/apply:os.system ['true']",
     "a name only": packed({"name": "Ann"}),
     "a nameless card": packed({"spec": "chara_card_v2", "data": {"description": "x"}}),
@@ -219,3 +227,11 @@ def test_damage_anywhere_ends_in_a_card_or_a_refusal(noise: bytes, at: int) -> N
         read_card(whole[:at] + noise + whole[at + len(noise) :])
     except PersonaError:
         return
+
+
+def test_only_one_of_several_compressed_chunks_is_decompressed() -> None:
+    text = b"chara\0" + base64.b64encode(packed(V2))
+
+    card = read_card(png((b"tEXt", text), (b"zTXt", b"chara\0\0not compressed"))).card
+
+    assert card.name == "Bessie"
