@@ -3,6 +3,7 @@
 UnderstudyError
 ├── ConfigError            show the operator what to write instead; exit code 2
 ├── StorageError           the database cannot be read or written; nothing was lost silently
+├── ModelFileError         a model file cannot be fetched or loaded; the text says what to do
 ├── PersonaError           a card, persona or lorebook file cannot be used; say why
 ├── RequestRefused         answer the gateway client in its own protocol with what to change
 ├── ImageRefused           leave the image out, inform the person once
@@ -81,6 +82,10 @@ class ConfigError(UnderstudyError):
 
 class StorageError(UnderstudyError):
     """The database refused; the text says what to do about it."""
+
+
+class ModelFileError(UnderstudyError):
+    """A model file cannot be fetched or loaded; the text is one sentence that says why."""
 
 
 class PersonaError(UnderstudyError):

@@ -21,6 +21,7 @@ COMMANDS = (
     "why",
     "config",
     "doctor",
+    "models",
     "gateway",
     "lore",
     "persona",
