@@ -2,14 +2,16 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from pathlib import Path
 
 from understudy.config.load import Config
 from understudy.config.masking import scrubber
-from understudy.config.providers import ModelSettings, Server
+from understudy.config.providers import LocalServer, ModelSettings, NamedServer, Server
+from understudy.llm.builtin.servers import BuiltinServers
 from understudy.llm.client import LLMClient
 from understudy.llm.http import HttpSessions
 from understudy.llm.pricing import PriceBook
-from understudy.llm.registry import build_client
+from understudy.llm.registry import build_client, builtin_options
 from understudy.routing.candidates import build_candidates
 from understudy.routing.request import ReplyRequest, RouterEvent
 from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
@@ -23,10 +25,13 @@ class ReloadableRouter:
     def __init__(self, config: Config, environment: RouterEnvironment) -> None:
         """Raises ConfigError where a provider's entry lacks what its engine needs."""
         self._sessions = HttpSessions()
+        base = config.path.parent if config.path is not None else Path()
+        self._builtin = BuiltinServers(self._sessions, base=base, clock=environment.clock)
         self._environment = environment
         self._memory = RouterState.fresh(environment.clock, environment.random)
         self._clients: list[LLMClient] = []
         self.router = self._build(config)
+        self._load_models(config.settings.model)
 
     @property
     def prices(self) -> PriceBook:
@@ -35,6 +40,7 @@ class ReloadableRouter:
     def use(self, config: Config) -> None:
         """Applies from the next reply on. Raises ConfigError, and then nothing has changed."""
         self.router = self._build(config)
+        self._load_models(config.settings.model)
         self._memory.forgive()
 
     def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
@@ -49,6 +55,7 @@ class ReloadableRouter:
         await self._memory.aclose()
         for client in self._clients:
             await client.aclose()
+        await self._builtin.aclose()
         await self._sessions.aclose()
 
     def _build(self, config: Config) -> ModelRouter:
@@ -63,9 +70,22 @@ class ReloadableRouter:
             ),
         )
 
+    def _load_models(self, model: ModelSettings) -> None:
+        """Begin to load what is to be there from the start; end what is no longer in use."""
+        entries: dict[str, LocalServer | NamedServer] = {"local": model.local, **model.servers}
+        in_use = set()
+        for name, server in entries.items():
+            options = builtin_options(server)
+            if options is None or not server.enabled or name not in model.provider_order:
+                continue
+            in_use.add(options)
+            if server.preload:
+                self._builtin.server(options).start()
+        self._builtin.keep(in_use)
+
     def _client(self, name: str, server: Server) -> LLMClient:
         key = server.api_key.get_secret_value() if server.api_key is not None else None
-        client = build_client(name, server, sessions=self._sessions, key=key)
+        client = build_client(name, server, sessions=self._sessions, key=key, builtin=self._builtin)
         # Replaced clients may still be in use; they hold little, and `aclose` closes them.
         self._clients.append(client)
         return client

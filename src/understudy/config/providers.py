@@ -7,7 +7,14 @@ from pydantic import Field, JsonValue, SecretStr
 from understudy.config.base import Name, Names, Seconds, Section
 
 Engine = Literal[
-    "openrouter", "chutes", "nanogpt", "koboldcpp", "llama.cpp", "textgen-webui", "openai"
+    "openrouter",
+    "chutes",
+    "nanogpt",
+    "koboldcpp",
+    "llama.cpp",
+    "textgen-webui",
+    "openai",
+    "builtin",
 ]
 
 
@@ -79,9 +86,26 @@ class NanoGptServer(Server):
     mode: Literal["openai_chat", "openai_completions", "plain_generate"] = "openai_chat"
 
 
-class LocalServer(Server):
+class OwnModel(Section):
+    """What `engine: builtin` takes: a model that the bot loads itself."""
+
+    model: Name = "smollm2-135m"
+    """A name of `understudy models list`, `hf:owner/repository/file.gguf`, or a path."""
+    mmproj: str | None = None
+    """The image encoder; models of the catalogue that see bring theirs."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    gpu_layers: Annotated[int, Field(ge=0)] | None = None
+    """`None` is as many as fit."""
+    parallel: Annotated[int, Field(ge=1, le=64)] = 2
+    """Replies at once; each has the whole `context_length`, and takes its memory."""
+    memory_limit_mb: Annotated[int, Field(ge=64)] | None = None
+    idle_unload_minutes: Annotated[float, Field(gt=0)] | None = None
+    preload: bool = False
+
+
+class LocalServer(OwnModel, Server):
     enabled: bool = False
-    engine: Literal["koboldcpp", "llama.cpp", "textgen-webui"] = "koboldcpp"
+    engine: Literal["koboldcpp", "llama.cpp", "textgen-webui", "builtin"] = "koboldcpp"
     base_url: str | None = "http://127.0.0.1:5001"
     timeout_seconds: Seconds | None = 8
     max_tokens: Annotated[int, Field(ge=1)] | None = 300
@@ -91,7 +115,7 @@ class LocalServer(Server):
     """For koboldcpp too old for its chat endpoint: the name of a built-in chat template."""
 
 
-class NamedServer(Server):
+class NamedServer(OwnModel, Server):
     engine: Engine = "openai"
     preset: str | None = None
     """For `engine: openai`: a row of known servers, such as `ollama` or `groq`."""

@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from understudy.config.diagnostics import Mistake, nearest, or_list
-from understudy.config.providers import ModelSettings, Server
+from understudy.config.providers import (
+    LocalServer,
+    ModelSettings,
+    NamedServer,
+    OwnModel,
+    Server,
+)
 from understudy.config.settings import Settings
 from understudy.config.yaml_document import KeyPath
 from understudy.network import is_loopback
@@ -15,6 +21,8 @@ _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LINE_BREAK = re.compile(r"[\r\n\0]")
 _HOSTED = ("openrouter", "chutes", "nanogpt")
+_HOMELESS = (*_HOSTED, "builtin")
+"""Engines whose address need not be given."""
 
 
 def broken_rules(settings: Settings) -> Iterator[Mistake]:
@@ -101,7 +109,7 @@ def _server_names_are_usable(settings: Settings) -> Iterator[Mistake]:
 
 def _servers_have_an_address(settings: Settings) -> Iterator[Mistake]:
     for name, server in settings.model.servers.items():
-        if server.base_url is None and server.preset is None and server.engine not in _HOSTED:
+        if server.base_url is None and server.preset is None and server.engine not in _HOMELESS:
             yield Mistake(("model", "servers", name), "needs a base_url")
 
 
@@ -109,6 +117,21 @@ def _hosted_servers_name_a_model(settings: Settings) -> Iterator[Mistake]:
     for path, server in servers(settings.model):
         if path[-1] in _HOSTED and server.enabled and server.name is None:
             yield Mistake(path, "is enabled but names no model; add `name`")
+
+
+def _own_models_are_named_by_model(settings: Settings) -> Iterator[Mistake]:
+    """`name` is a server's word for one of its models; `model` is a file that the bot loads."""
+    for path, server in servers(settings.model):
+        if not isinstance(server, LocalServer | NamedServer):
+            continue
+        own = server.engine == "builtin"
+        unfit = ("name", "fallbacks") if own else OwnModel.model_fields
+        for key in server.model_fields_set.intersection(unfit):
+            if getattr(server, key) == type(server).model_fields[key].default:
+                continue
+            said = "engine builtin takes `model`" if own else "is for engine: builtin only"
+            hint = "; other engines take `name`" if key == "model" else ""
+            yield Mistake((*path, key), said + hint)
 
 
 def _addresses_are_urls(settings: Settings) -> Iterator[Mistake]:
@@ -190,6 +213,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _server_names_are_usable,
     _servers_have_an_address,
     _hosted_servers_name_a_model,
+    _own_models_are_named_by_model,
     _addresses_are_urls,
     _headers_can_be_sent,
     _keys_can_be_sent,

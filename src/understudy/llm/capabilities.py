@@ -10,7 +10,7 @@ MEMORY_S = 24 * 3600.0
 USUAL_TOKENS_PER_CHAR = 1 / 3.3
 _LEAST_CHARS = 200
 """Below this the chat template's own tokens would dominate what is learned."""
-LOUD_ENGINES = frozenset(("openrouter", "chutes", "nanogpt", "llama.cpp", "openai"))
+LOUD_ENGINES = frozenset(("openrouter", "chutes", "nanogpt", "llama.cpp", "openai", "builtin"))
 """Engines that refuse an image they cannot see; the others answer as if there were none."""
 
 

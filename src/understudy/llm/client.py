@@ -28,6 +28,8 @@ class Exchange:
     attempt is over, however it ended. Times are seconds since the attempt was dispatched.
     """
 
+    may_wait: bool = True
+    """Whether to wait for a model that is being loaded; False where another server can answer."""
     phase: Phase = Phase.CONNECT
     connect_s: float | None = None
     headers_s: float | None = None

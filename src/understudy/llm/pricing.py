@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from understudy.llm.messages import Usage
 
-UNBILLED_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui"))
+UNBILLED_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui", "builtin"))
 """Engines people run themselves: their tokens are on nobody's bill."""
 
 

@@ -1,7 +1,9 @@
 """The table of engines, and the one way to make a client."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from understudy.clock import SYSTEM_CLOCK, Clock
 from understudy.config.providers import (
@@ -14,15 +16,29 @@ from understudy.config.providers import (
     Server,
 )
 from understudy.errors import ConfigError
+from understudy.llm.builtin.options import BuiltinOptions
+from understudy.llm.client import LLMClient
 from understudy.llm.dialect import Dialect
 from understudy.llm.engines import chutes, koboldcpp, llama_cpp, nanogpt, openrouter, textgen_webui
+from understudy.llm.engines.builtin import BuiltinClient, ModelServer
 from understudy.llm.engines.openai import OpenAICompatibleClient
 from understudy.llm.http import HttpSessions
 from understudy.llm.model_list import nearest
 from understudy.llm.openai_client import OpenAIClient, ServerFacts
 from understudy.llm.presets import PRESETS
 
+_NO_LLAMA_CPP = "engine builtin needs llama.cpp: install understudy with the extra [builtin]"
+
 MakeClient = Callable[[ServerFacts, Dialect, HttpSessions, Clock], OpenAIClient]
+
+
+class ModelServers(Protocol):
+    """Owns the processes of built-in models."""
+
+    def server(self, options: BuiltinOptions) -> ModelServer:
+        """The one of these options; equal options share it."""
+        ...
+
 
 ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
     "openrouter": (openrouter.OpenRouterClient, openrouter.DIALECT),
@@ -32,6 +48,10 @@ ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
     "llama.cpp": (llama_cpp.LlamaCppClient, llama_cpp.DIALECT),
     "textgen-webui": (textgen_webui.TextgenWebuiClient, textgen_webui.DIALECT),
     "openai": (OpenAICompatibleClient, PRESETS["generic"]),
+    "builtin": (
+        llama_cpp.LlamaCppClient,
+        replace(llama_cpp.DIALECT, engine="builtin", base_url="http://127.0.0.1/v1"),
+    ),
 }
 """A new engine is one file and one row here, and one in the contract suite."""
 
@@ -53,18 +73,29 @@ def build_client(
     *,
     sessions: HttpSessions,
     key: str | None = None,
+    builtin: ModelServers | None = None,
     clocks: Clock = SYSTEM_CLOCK,
-) -> OpenAIClient:
+) -> LLMClient:
     """Make the client of the provider called `name`; `key` is the one found for it.
 
-    Raises `ConfigError` where the entry lacks what its engine needs.
+    `builtin` owns the processes of built-in models. Raises `ConfigError` where the entry lacks
+    what its engine needs.
     """
     make, dialect = ENGINES[engine_of(server)]
     preset = server.preset if isinstance(server, NamedServer) else None
     if preset is not None:
         dialect = _preset(name, preset)
+    facts = _facts(server, key)
+    options = builtin_options(server)
+    if options is not None:
+        if builtin is None or (server.enabled and importlib.util.find_spec("xllamacpp") is None):
+            raise ConfigError(f"{name}: {_NO_LLAMA_CPP}")
+        return BuiltinClient(
+            builtin.server(options),
+            lambda at: make(replace(facts, base_url=at.url, key=at.key), dialect, sessions, clocks),
+        )
     try:
-        return make(_facts(server, key), dialect, sessions, clocks)
+        return make(facts, dialect, sessions, clocks)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
 
@@ -75,7 +106,25 @@ def base_url_of(server: Server) -> str:
     preset = server.preset if isinstance(server, NamedServer) else None
     if preset in PRESETS:
         dialect = PRESETS[preset]
-    return server.base_url or dialect.base_url or ""
+    own = None if engine_of(server) == "builtin" else server.base_url
+    return own or dialect.base_url or ""
+
+
+def builtin_options(server: Server) -> BuiltinOptions | None:
+    """How a server entry's own model is loaded; `None` where it has none."""
+    if not isinstance(server, LocalServer | NamedServer) or server.engine != "builtin":
+        return None
+    return BuiltinOptions(
+        model=server.model,
+        mmproj=server.mmproj,
+        context_length=server.context_length,
+        parallel=server.parallel,
+        threads=server.threads,
+        gpu_layers=server.gpu_layers,
+        chat_template=server.chat_template,
+        memory_limit_mb=server.memory_limit_mb,
+        idle_unload_minutes=server.idle_unload_minutes,
+    )
 
 
 def _preset(name: str, preset: str) -> Dialect:

@@ -36,6 +36,8 @@ class Assignment:
     queue_key: str = ""
     queue_s: float = 0.0
     """How long to stand in it."""
+    is_last: bool = False
+    """No usable candidate comes after it, so that it may take its time to load a model."""
     probes: tuple[ScopeKey, ...] = ()
     """Cooldowns this attempt has the lease to probe."""
     echoes: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ class Attempt:
         clock: Callable[[], float],
     ) -> None:
         self.assignment = assignment
-        self.exchange = Exchange(phase=Phase.QUEUE)
+        self.exchange = Exchange(phase=Phase.QUEUE, may_wait=assignment.is_last)
         self.failure: ProviderError | None = None
         """Why it failed; `None` once it has finished well."""
         self.finish_reason: str | None = None

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from understudy.config.providers import ModelSettings, NamedServer, NanoGptServer, Server
 from understudy.errors import HoldScope
 from understudy.llm.addresses import api_root, host_of, is_local
+from understudy.llm.builtin.options import model_alias
 from understudy.llm.capabilities import LOUD_ENGINES, NOTHING_KNOWN, Capabilities, ModelKey
 from understudy.llm.client import LLMClient
-from understudy.llm.registry import base_url_of, engine_of
+from understudy.llm.registry import base_url_of, builtin_options, engine_of
 from understudy.routing.records import SkipReason
 from understudy.routing.timeouts import USUAL_LIMITS, Limits, budget
 
@@ -87,7 +88,7 @@ class Candidate:
 AUTO = "auto"
 AUTO_MODEL = "openrouter/auto"
 _HOSTED = frozenset(("openrouter", "chutes", "nanogpt"))
-_OWN_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui"))
+_OWN_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui", "builtin"))
 _REPLY_TOKENS = 512
 _LOCAL_CROWD = 8
 
@@ -167,8 +168,15 @@ def _entries(settings: ModelSettings) -> Iterator[_Entry]:
             continue
         server = servers[name]
         label = f"local/{settings.local.engine}" if name == "local" else name
-        for model in dict.fromkeys((server.name or "", *server.fallbacks)):
+        for model in _models_of(server):
             yield _Entry(name, model, label, server, _why_off(server))
+
+
+def _models_of(server: Server) -> tuple[str, ...]:
+    own = builtin_options(server)
+    if own is not None:
+        return (model_alias(own.model),)
+    return tuple(dict.fromkeys((server.name or "", *server.fallbacks)))
 
 
 def _auto(settings: ModelSettings) -> _Entry:
@@ -191,7 +199,11 @@ def _is_local(server: Server) -> bool:
 
 
 def _usual_concurrency(server: Server) -> int | None:
-    """For servers that queue by themselves; the others tell their slots, or take one at a time."""
+    """For servers that queue by themselves, and for models of our own; the others tell their
+    slots, or take one at a time."""
+    own = builtin_options(server)
+    if own is not None:
+        return own.parallel
     return _LOCAL_CROWD if _is_local(server) and engine_of(server) == "openai" else None
 
 

@@ -142,6 +142,7 @@ class CandidateSelector:
             queue_key=trip.request.queue_key,
             queue_s=spend.visible_s if alone else candidate.limits.queue_s,
             probes=gate.probes,
+            is_last=alone,
             echoes=trip.echoes,
         )
 

@@ -1,6 +1,6 @@
 """The table of the contract suite: one row per engine, each case with its recording."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import ProbeState
@@ -58,6 +58,12 @@ class Row:
     also: tuple[str, ...] = ()
     """Recordings that tests of this engine alone replay."""
     entry: dict[str, object] = field(default_factory=dict)
+    recorded_as: str = ""
+    """The engine whose recordings it shares; empty for its own."""
+
+    @property
+    def folder(self) -> str:
+        return self.recorded_as or self.engine
 
     @property
     def cases(self) -> set[str]:
@@ -113,6 +119,8 @@ LLAMA_CPP = Row(
     ),
     counted=("input_tokens", 27),
 )
+
+BUILTIN = replace(LLAMA_CPP, engine="builtin", recorded_as="llama.cpp")
 
 KOBOLDCPP = Row(
     "koboldcpp",
@@ -248,4 +256,4 @@ OPENAI = Row(
     ),
 )
 
-ROWS = (OPENROUTER, CHUTES, NANOGPT, KOBOLDCPP, LLAMA_CPP, TEXTGEN_WEBUI, OPENAI)
+ROWS = (OPENROUTER, CHUTES, NANOGPT, KOBOLDCPP, LLAMA_CPP, TEXTGEN_WEBUI, OPENAI, BUILTIN)

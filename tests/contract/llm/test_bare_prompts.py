@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
+from ready_model import ReadyModels
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
@@ -30,7 +31,8 @@ async def sessions() -> AsyncIterator[HttpSessions]:
 
 async def told(server: RehearsalServer, sessions: HttpSessions, **entry: object) -> str:
     settings = NamedServer.model_validate({"base_url": server.base_url} | entry)
-    client = build_client("one", settings, sessions=sessions, key="k")
+    models = ReadyModels(server.base_url, "k")
+    client = build_client("one", settings, sessions=sessions, key="k", builtin=models)
     async with aclosing(client.stream(BARE, "m", Exchange())) as events:
         heard = [event async for event in events]
     await client.aclose()

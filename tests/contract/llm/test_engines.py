@@ -8,9 +8,10 @@ import pytest
 
 from contract.llm.rows import CHAT, ROWS, Failure, GoodReply, Look, Row
 from playback import RECORDED, Playback, load, playing, recordings_of
+from ready_model import ReadyModels
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.client import Exchange, Phase
+from understudy.llm.client import Exchange, LLMClient, Phase
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
@@ -22,7 +23,6 @@ from understudy.llm.messages import (
     TextDelta,
     TextPart,
 )
-from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.registry import ENGINES, build_client
 
 KEY = "sk-contract-0123456789"
@@ -39,13 +39,15 @@ async def sessions() -> AsyncIterator[HttpSessions]:
 
 def client_of(
     row: Row, playback: Playback, sessions: HttpSessions, entry: Mapping[str, object]
-) -> OpenAIClient:
+) -> LLMClient:
     fields = {"engine": row.engine, "base_url": playback.url, "max_tokens": 40} | dict(entry)
-    return build_client(row.engine, NamedServer.model_validate(fields), sessions=sessions, key=KEY)
+    server = NamedServer.model_validate(fields)
+    models = ReadyModels(playback.url, KEY)
+    return build_client(row.engine, server, sessions=sessions, key=KEY, builtin=models)
 
 
 async def heard(
-    client: OpenAIClient, request: ChatRequest = ASKED, exchange: Exchange | None = None
+    client: LLMClient, request: ChatRequest = ASKED, exchange: Exchange | None = None
 ) -> list[ChatEvent]:
     return [event async for event in client.stream(request, "m", exchange or Exchange())]
 
@@ -67,7 +69,7 @@ async def test_a_reply_is_streamed_to_its_end(
     row: Row, reply: GoodReply, sessions: HttpSessions
 ) -> None:
     exchange = Exchange()
-    async with playing(recordings_of(row.engine, (reply.case, *reply.also))) as playback:
+    async with playing(recordings_of(row.folder, (reply.case, *reply.also))) as playback:
         client = client_of(row, playback, sessions, dict(reply.entry))
         events = await heard(client, exchange=exchange)
         await client.aclose()
@@ -85,7 +87,7 @@ async def test_a_reply_is_streamed_to_its_end(
 
 @pytest.mark.parametrize(("row", "failure"), each("failures"))
 async def test_a_failure_has_its_class(row: Row, failure: Failure, sessions: HttpSessions) -> None:
-    async with playing(recordings_of(row.engine, (failure.case,))) as playback:
+    async with playing(recordings_of(row.folder, (failure.case,))) as playback:
         client = client_of(row, playback, sessions, dict(failure.entry))
         with pytest.raises(ProviderError) as caught:
             await heard(client)
@@ -104,7 +106,7 @@ async def test_leaving_in_the_middle_closes_the_connection(
     row: Row, sessions: HttpSessions
 ) -> None:
     reply = row.replies[0] if row.engine != "openai" else row.replies[1]
-    recordings = recordings_of(row.engine, (reply.case, *reply.also))
+    recordings = recordings_of(row.folder, (reply.case, *reply.also))
     async with playing(recordings, held=CHAT) as playback:
         client = client_of(row, playback, sessions, {})
         task = asyncio.create_task(heard(client))
@@ -144,7 +146,7 @@ async def test_what_is_sent_holds_the_prompt_the_picture_the_key_and_no_null(
         max_tokens=40,
         temperature=0.5,
     )
-    async with playing(recordings_of(row.engine, (reply.case, *reply.also))) as playback:
+    async with playing(recordings_of(row.folder, (reply.case, *reply.also))) as playback:
         client = client_of(row, playback, sessions, {})
         await heard(client, request)
         await client.aclose()
@@ -171,7 +173,7 @@ async def test_what_is_sent_holds_the_prompt_the_picture_the_key_and_no_null(
 async def test_a_probe_finds_out_what_the_server_tells(
     row: Row, look: Look, sessions: HttpSessions
 ) -> None:
-    async with playing(recordings_of(row.engine, look.cases)) as playback:
+    async with playing(recordings_of(row.folder, look.cases)) as playback:
         client = client_of(row, playback, sessions, dict(look.entry))
         report = await client.probe(str(dict(look.entry).get("name", "m")))
         chats = [asked for asked in playback.asked if asked.line == CHAT]
@@ -189,7 +191,7 @@ async def test_tokens_are_counted_where_the_server_counts_them(
     row: Row, sessions: HttpSessions
 ) -> None:
     cases = (row.counted[0],) if row.counted else ()
-    async with playing(recordings_of(row.engine, cases)) as playback:
+    async with playing(recordings_of(row.folder, cases)) as playback:
         counted = await client_of(row, playback, sessions, {}).count_tokens(ASKED, "m")
 
     assert counted == (row.counted[1] if row.counted else None)
@@ -225,7 +227,7 @@ def test_every_engine_has_a_row() -> None:
 def test_every_recording_is_replayed() -> None:
     recorded = {(path.parent.name, path.stem) for path in RECORDED.glob("*/*.json")}
 
-    assert recorded == {(row.engine, case) for row in ROWS for case in row.cases}
+    assert recorded == {(row.folder, case) for row in ROWS for case in row.cases}
 
 
 def test_recordings_hold_no_key_and_no_place_of_a_machine() -> None:

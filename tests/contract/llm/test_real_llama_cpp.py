@@ -13,7 +13,7 @@ from tiny_model import CONTEXT, make_tiny_model
 from tiny_projector import make_tiny_projector
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.client import Exchange, ProbeState
+from understudy.llm.client import Exchange, LLMClient, ProbeState
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
@@ -24,7 +24,6 @@ from understudy.llm.messages import (
     TextDelta,
     TextPart,
 )
-from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.registry import build_client
 
 
@@ -50,7 +49,7 @@ async def sessions() -> AsyncIterator[HttpSessions]:
     await opened.aclose()
 
 
-def client_of(url: str, sessions: HttpSessions, **more: object) -> OpenAIClient:
+def client_of(url: str, sessions: HttpSessions, **more: object) -> LLMClient:
     entry = NamedServer.model_validate({"engine": "llama.cpp", "base_url": url} | more)
     return build_client("home", entry, sessions=sessions)
 
@@ -65,7 +64,7 @@ def picture() -> ImagePart:
     return ImagePart(drawn.getvalue(), "image/png", 28, 28, "red.png", "d")
 
 
-async def heard(client: OpenAIClient, request: ChatRequest) -> list[ChatEvent]:
+async def heard(client: LLMClient, request: ChatRequest) -> list[ChatEvent]:
     return [event async for event in client.stream(request, "", Exchange())]
 
 

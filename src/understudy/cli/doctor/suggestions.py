@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from understudy.config.providers import ModelSettings
+from understudy.config.providers import ModelSettings, Server
 from understudy.llm.local_discovery import DiscoveredServer
 from understudy.llm.registry import base_url_of
 
@@ -19,9 +19,10 @@ def not_configured(
     found: Iterable[DiscoveredServer], model: ModelSettings
 ) -> tuple[DiscoveredServer, ...]:
     """Those that no provider in use points to yet."""
+    entries: dict[str, Server] = {"local": model.local, **model.servers}
     in_use = {
         _address(base_url_of(server))
-        for name, server in (("local", model.local), *model.servers.items())
+        for name, server in entries.items()
         if server.enabled and name in model.provider_order
     }
     return tuple(near for near in found if _address(near.base_url) not in in_use)

@@ -8,10 +8,9 @@ import pytest
 from playback import Playback, Recording, playing, recordings_of
 from understudy.config.providers import NamedServer, OpenRouterServer
 from understudy.errors import ConfigError, ErrorClass, ProviderError
-from understudy.llm.client import Exchange, ProbeReport, ProbeState
+from understudy.llm.client import Exchange, LLMClient, ProbeReport, ProbeState
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatEvent, ChatRequest, Message, TextDelta, TextPart
-from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.registry import base_url_of, build_client
 
 CHAT = "POST /v1/chat/completions"
@@ -34,12 +33,12 @@ def turns(*said: tuple[str, str]) -> tuple[Message, ...]:
     return tuple(Message(role, (TextPart(text),)) for role, text in said)  # type: ignore[arg-type]
 
 
-def client_of(playback: Playback, sessions: HttpSessions, **entry: object) -> OpenAIClient:
+def client_of(playback: Playback, sessions: HttpSessions, **entry: object) -> LLMClient:
     server = NamedServer.model_validate({"base_url": playback.url} | entry)
     return build_client("here", server, sessions=sessions, key="key-0123456789")
 
 
-async def heard(client: OpenAIClient, request: ChatRequest, model: str = "m") -> list[ChatEvent]:
+async def heard(client: LLMClient, request: ChatRequest, model: str = "m") -> list[ChatEvent]:
     events = [event async for event in client.stream(request, model, Exchange())]
     await client.aclose()
     return events
