@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 
 from understudy.conversation.inbox import Channel
-from understudy.conversation.lore.effects import Effect, EffectStore, Kept, MemoryEffects
+from understudy.conversation.lore.effects import Effect, EffectStore, InMemoryEffects, StoredEffects
 from understudy.conversation.preferences import ChannelPreferences
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.lore_effects import SqlEffects
 from understudy.storage.preferences import SqlPreferences
 
-KEPT = Kept({"farm/1/abc": Effect(since=3, sticky_until=5, cooldown_until=9)}, 7, 41)
+KEPT = StoredEffects({"farm/1/abc": Effect(since=3, sticky_until=5, cooldown_until=9)}, 7, 41)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[EffectStore]:
     if request.param == "memory":
-        yield MemoryEffects()
+        yield InMemoryEffects()
         return
     database = await Database.open(tmp_path / "bot.db")
     yield SqlEffects(database)
@@ -27,15 +27,15 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
 
 
 async def test_a_new_conversation_has_no_effects(store: EffectStore) -> None:
-    assert await store.effects("discord", "1") == Kept()
+    assert await store.effects("discord", "1") == StoredEffects()
 
 
 async def test_effects_are_kept_per_conversation(store: EffectStore) -> None:
-    await store.keep_effects("discord", "1", Kept())
-    await store.keep_effects("discord", "1", KEPT)
+    await store.save_effects("discord", "1", StoredEffects())
+    await store.save_effects("discord", "1", KEPT)
 
     assert await store.effects("discord", "1") == KEPT
-    assert await store.effects("web", "1") == Kept()
+    assert await store.effects("web", "1") == StoredEffects()
 
 
 async def test_a_reset_conversation_starts_without_effects_and_keeps_its_preferences(
@@ -45,10 +45,10 @@ async def test_a_reset_conversation_starts_without_effects_and_keeps_its_prefere
     effects, preferences = SqlEffects(database), SqlPreferences(database)
     here = Channel("discord", "1")
     await preferences.set_channel(here, ChannelPreferences(0.0, "pirate"))
-    await effects.keep_effects("discord", "1", KEPT)
+    await effects.save_effects("discord", "1", KEPT)
 
     await SqlInbox(database, "me", persist=True).reset(here)
 
-    assert await effects.effects("discord", "1") == Kept()
+    assert await effects.effects("discord", "1") == StoredEffects()
     assert (await preferences.load()).channel(here).persona == "pirate"
     await database.aclose()

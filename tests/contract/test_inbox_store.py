@@ -182,14 +182,14 @@ async def test_a_batch_is_retaken_only_when_its_lease_has_run_out(stores: Stores
     one, two = stores("one"), stores("two")
     batch = await claimed(one, written("m1"))
 
-    assert await two.retake(batch.id, 160.0, now=129.0) is None
-    taken = await two.retake(batch.id, 160.0, now=130.0)
+    assert await two.reclaim(batch.id, 160.0, now=129.0) is None
+    taken = await two.reclaim(batch.id, 160.0, now=130.0)
 
     assert taken is not None
     assert (taken.attempt, taken.nonce, taken.lease_until) == (2, batch.nonce, 160.0)
     assert not await one.renew(batch.id, 500.0)
     assert not await one.settle(batch.id, BatchResult(BatchState.ANSWERED), 131.0)
-    assert await two.retake("nothing", 160.0, now=130.0) is None
+    assert await two.reclaim("nothing", 160.0, now=130.0) is None
 
 
 async def test_a_released_batch_can_be_retaken_at_once(store: InboxStore) -> None:
@@ -197,7 +197,7 @@ async def test_a_released_batch_can_be_retaken_at_once(store: InboxStore) -> Non
 
     await store.release(batch.id)
 
-    taken = await store.retake(batch.id, 160.0, now=100.5)
+    taken = await store.reclaim(batch.id, 160.0, now=100.5)
     assert taken is not None
     assert taken.messages == batch.messages
 
@@ -207,7 +207,7 @@ async def test_a_settled_batch_is_no_work_and_cannot_be_taken_again(store: Inbox
     await answer(store, batch, "hello")
 
     assert (await store.work(HERE)).batches == ()
-    assert await store.retake(batch.id, 200.0, now=199.0) is None
+    assert await store.reclaim(batch.id, 200.0, now=199.0) is None
     assert not await store.settle(batch.id, BatchResult(BatchState.FAILED), 102.0)
     assert not await store.postpone(batch.id, Postponement(110.0))
 
@@ -239,8 +239,8 @@ async def test_a_postponed_batch_is_due_at_its_retry_time(store: InboxStore) -> 
     assert (await store.work(HERE)).waiting == ()
     assert await store.unfinished(149.0, 0.0) == ()
     assert await store.unfinished(150.0, 0.0) == (HERE,)
-    assert await store.retake(batch.id, 180.0, now=149.0) is None
-    taken = await store.retake(batch.id, 180.0, now=150.0)
+    assert await store.reclaim(batch.id, 180.0, now=149.0) is None
+    taken = await store.reclaim(batch.id, 180.0, now=150.0)
 
     assert taken is not None
     assert (taken.attempt, taken.offline_message_ids) == (2, ("off-1",))

@@ -55,9 +55,9 @@ async def test_changing_one_preference_leaves_the_others(store: PreferenceStore)
     await preferences.opt_out("discord", ANN.id, out=True)
 
     assert preferences.now.channel(HERE) == ChannelPreferences(500.0, "pirate")
-    assert preferences.now.standing(message("m1", place=LOUNGE)) == AuthorStatus(
+    assert preferences.now.author_status(message("m1", place=LOUNGE)) == AuthorStatus(
         500.0, opted_out=True
     )
     await preferences.mute(HERE, 0)
     await preferences.opt_out("discord", ANN.id, out=False)
-    assert preferences.now.standing(message("m1", place=LOUNGE)) == AuthorStatus()
+    assert preferences.now.author_status(message("m1", place=LOUNGE)) == AuthorStatus()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from understudy.config.settings import Vision
 from understudy.conversation.dependencies import new_id
-from understudy.conversation.images import Answering, Captioner, ImageSelector
+from understudy.conversation.images import Captioner, GenerateReply, ImageSelector
 from understudy.conversation.messages import ImageRef
 from understudy.images.intake import ImageSource
 from understudy.images.service import ImageService, open_images
@@ -28,7 +28,7 @@ class ImageSupport:
         """Schedule captions for images of a delivered reply; later prompts use them."""
         settings = self._settings()
         if images and settings.enabled and settings.caption:
-            self._captioner.wish(images, platform)
+            self._captioner.schedule(images, platform)
 
     async def take(self, sources: Sequence[ImageSource], text: str = "") -> Intake:
         if sources and not self._settings().enabled:
@@ -39,7 +39,7 @@ class ImageSupport:
 
 @asynccontextmanager
 async def open_image_support(
-    folder: Path, settings: Callable[[], Vision], reply: Answering, wall: Callable[[], float]
+    folder: Path, settings: Callable[[], Vision], reply: GenerateReply, wall: Callable[[], float]
 ) -> AsyncGenerator[ImageSupport]:
     """`folder` stores the images; it is created with the first one."""
     async with open_images(folder, settings, wall) as service:

@@ -1,4 +1,4 @@
-"""The short memory of manners: what happened in each channel, and by each author, lately."""
+"""Recent activity per channel and author: rate limits, bursts, bot loops."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,37 +8,34 @@ from understudy.conversation.inbox import Channel, Decision
 from understudy.conversation.messages import Inbound
 
 _BOT_PAUSE_S = 600.0
-"""How long other bots get no answer after the loop breaker has tripped."""
+"""How long replies to other bots are suppressed after a bot loop was detected."""
 _IDLE_S = 3600.0
-"""After this long a channel has nothing left to remember."""
+"""Channels without a message for this long are dropped."""
 
 
 @dataclass(slots=True)
 class ChannelActivity:
-    """What happened lately in one channel, as far as it matters here."""
+    """Recent activity in one channel."""
 
     replied_at: float | None = None
     replied_to: str | None = None
     followed_up: int = 0
-    """Messages answered in conversation mode since somebody last addressed the bot."""
+    """Messages answered in conversation mode since the bot was last addressed."""
     general_at: float | None = None
     bot_replies: int = 0
-    """Replies to bots in a row, with no person in between."""
+    """Consecutive replies to bots, reset by a message of a person."""
     bots_paused_until: float = 0.0
     answered: deque[float] = field(default_factory=deque)
-    """When messages were let through in the last minute."""
+    """Times of the messages accepted for a reply in the last minute."""
     bursts: dict[str, float] = field(default_factory=dict)
-    """Who addressed the bot and may still be writing, since when."""
+    """Author id → when that author addressed the bot; their burst may still go on."""
     offline_at: float | None = None
-    """When it was last said here that no provider answers."""
+    """When the offline message was last sent here."""
     seen_at: float = 0.0
 
 
 class ActivityTracker:
-    """The short memory of participation: every channel's and every author's last minutes.
-
-    Starts empty with the process; at worst a cooldown is forgotten by a restart.
-    """
+    """Activity of every channel and author, in memory: a restart clears it."""
 
     def __init__(self) -> None:
         self._channels: dict[Channel, ChannelActivity] = {}
@@ -50,47 +47,47 @@ class ActivityTracker:
     def author(self, inbound: Inbound) -> deque[float]:
         return self._authors.setdefault((inbound.place.platform, inbound.author.id), deque())
 
-    def took(self, inbound: Inbound, decision: Decision, now: float) -> None:
-        """Note a message that was stored with this decision."""
-        mood = self.channel(Channel.of(inbound.place))
-        mood.seen_at = now
+    def record_message(self, inbound: Inbound, decision: Decision, now: float) -> None:
+        """Record a message that was stored with this decision."""
+        activity = self.channel(Channel.of(inbound.place))
+        activity.seen_at = now
         if not inbound.author.is_bot:
-            mood.bot_replies = 0
-        if decision.reason == "bot_loop" and mood.bots_paused_until <= now:
-            mood.bots_paused_until, mood.bot_replies = now + _BOT_PAUSE_S, 0
+            activity.bot_replies = 0
+        if decision.reason == "bot_loop" and activity.bots_paused_until <= now:
+            activity.bots_paused_until, activity.bot_replies = now + _BOT_PAUSE_S, 0
         if not decision.answer or decision.reason == "burst":
             return
         if decision.directed:
-            mood.bursts[inbound.author.id] = now
-        mood.answered.append(now)
+            activity.bursts[inbound.author.id] = now
+        activity.answered.append(now)
         self.author(inbound).append(now)
         if inbound.author.is_bot:
-            mood.bot_replies += 1
+            activity.bot_replies += 1
         if inbound.addressed is not None:
-            mood.followed_up = 0
+            activity.followed_up = 0
         elif decision.reason == "conversation":
-            mood.followed_up += 1
+            activity.followed_up += 1
 
-    def claimed(self, channel: Channel, author_id: str) -> None:
-        """Note that this author's burst is over: what follows stands on its own."""
+    def record_claim(self, channel: Channel, author_id: str) -> None:
+        """End this author's burst: their next message starts a new one."""
         self.channel(channel).bursts.pop(author_id, None)
 
-    def replied(self, channel: Channel, author_id: str, now: float, *, directed: bool) -> None:
-        mood = self.channel(channel)
-        mood.replied_at, mood.replied_to = now, author_id
+    def record_reply(self, channel: Channel, author_id: str, now: float, *, directed: bool) -> None:
+        activity = self.channel(channel)
+        activity.replied_at, activity.replied_to = now, author_id
         if not directed:
-            mood.general_at = now
+            activity.general_at = now
 
-    def may_say_offline(self, channel: Channel, now: float) -> bool:
-        """At most once a minute: an outage must not flood a channel."""
-        said_at = self.channel(channel).offline_at
-        return said_at is None or now - said_at >= MINUTE_S
+    def may_send_offline(self, channel: Channel, now: float) -> bool:
+        """True at most once a minute, so that an outage does not flood a channel."""
+        sent_at = self.channel(channel).offline_at
+        return sent_at is None or now - sent_at >= MINUTE_S
 
-    def said_offline(self, channel: Channel, now: float) -> None:
+    def record_offline(self, channel: Channel, now: float) -> None:
         self.channel(channel).offline_at = now
 
     def forget_idle(self, now: float) -> None:
-        """Drop what no rule can ask for any more."""
+        """Drop channels and authors that no rule needs any more."""
         self._channels = {c: m for c, m in self._channels.items() if now - m.seen_at < _IDLE_S}
         self._authors = {
             key: times

@@ -1,4 +1,4 @@
-"""What a conversation needs from outside, handed in so that tests can bring their own."""
+"""What the message router needs from other packages, passed in."""
 
 import base64
 import random
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from understudy.config.settings import Settings
 from understudy.conversation.images import PromptImages
 from understudy.conversation.inbox import InboxStore, Line, StoredMessage
-from understudy.conversation.lore.effects import EffectStore, MemoryEffects
+from understudy.conversation.lore.effects import EffectStore, InMemoryEffects
 from understudy.conversation.lore.matching import Patterns
 from understudy.conversation.messages import ImageRef
 from understudy.conversation.personas.registry import Personas
@@ -20,7 +20,7 @@ from understudy.routing.request import ReplyRequest, RouterEvent
 
 
 def new_id() -> str:
-    """12 letters and digits that a person can read out."""
+    """12 lower-case letters and digits, easy to read aloud."""
     return base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
 
 
@@ -28,20 +28,20 @@ def _unlimited(_user: str) -> float | None:
     return None
 
 
-def _solvent(_: Origin) -> bool:
+def _always(_: Origin) -> bool:
     return True
 
 
-Look = Callable[[Sequence[StoredMessage], Sequence[Line]], Awaitable[PromptImages]]
-"""(batch, its history) → what is known of their images."""
+SelectImages = Callable[[Sequence[StoredMessage], Sequence[Line]], Awaitable[PromptImages]]
+"""(batch, its history) → their images."""
 
 
-async def _blind(_batch: Sequence[StoredMessage], _lines: Sequence[Line]) -> PromptImages:
+async def _no_images(_batch: Sequence[StoredMessage], _lines: Sequence[Line]) -> PromptImages:
     return PromptImages()
 
 
-def _forget(_images: Sequence[ImageRef], _platform: str) -> None:
-    """Nobody captions images."""
+def _no_captions(_images: Sequence[ImageRef], _platform: str) -> None:
+    """Without a captioner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,19 @@ class Dependencies:
     store: InboxStore
     preferences: Preferences
     reply: Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]
-    """The ModelRouter's `reply`, of the configuration of this moment."""
+    """The `reply` of the current ModelRouter."""
     settings: Callable[[], Settings]
     personas: Callable[[], Personas]
-    effects: EffectStore = field(default_factory=MemoryEffects)
-    """What entries of lorebooks have set going in each conversation."""
+    effects: EffectStore = field(default_factory=InMemoryEffects)
+    """Timed effects of lorebook entries, per conversation."""
     patterns: Patterns = field(default_factory=Patterns)
-    look: Look = _blind
-    saw: Callable[[Sequence[ImageRef], str], None] = _forget
-    """Told of the images a delivered reply has seen, and its platform: they want captions."""
-    may_spend: Callable[[Origin], bool] = _solvent
-    """False once the day's money is spent."""
+    select_images: SelectImages = _no_images
+    caption_images: Callable[[Sequence[ImageRef], str], None] = _no_captions
+    """Called with the images of a delivered reply and its platform, to caption them."""
+    may_spend: Callable[[Origin], bool] = _always
+    """False once the daily spending limit is reached."""
     limited_until: Callable[[str], float | None] = _unlimited
-    """Until when a user (`platform:id`) has used up what one user may have; None if not."""
+    """When the quota of a user (`platform:id`) is available again; None while it is not used up."""
     now: Callable[[], float] = time.time
     """Wall clock."""
     chance: Callable[[], float] = random.random

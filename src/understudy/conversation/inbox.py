@@ -1,8 +1,8 @@
-"""The inbox: which messages were seen, what became of them, and who works on them now.
+"""The inbox: messages, the batches that claim them, and the replies; its storage interface.
 
 A message is `pending` until a batch claims it; it ends as `answered`, `ignored` or `failed`.
 A batch is claimed under a lease; while it waits for a late answer its messages are `pending`
-again, but they stay its own. The same rows are the conversation's memory.
+again but stay assigned to it. The same rows are the conversation's history.
 """
 
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class MessageState(StrEnum):
 
 class BatchState(StrEnum):
     CLAIMED = "claimed"
-    """Somebody works on it, as long as its lease runs."""
+    """A process works on it until its lease runs out."""
     WAITING = "waiting"
-    """Every provider failed; it is tried again at `retry_at`."""
+    """Every provider failed; it is retried at `retry_at`."""
     ANSWERED = "answered"
     IGNORED = "ignored"
     """Cancelled by a person, or its trigger was deleted."""
@@ -46,7 +46,7 @@ MESSAGE_STATE: dict[BatchState, MessageState] = {
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """Where a conversation is; the unit of batching, memory and locking."""
+    """The channel of a conversation; the unit of batching, history and locking."""
 
     platform: str
     id: str
@@ -58,13 +58,13 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What participation made of a message."""
+    """Whether a message is answered, and why."""
 
     answer: bool
     reason: str
-    """Why, as one constant word; logged for every message."""
+    """A constant word; logged for every message."""
     directed: bool = False
-    """Gets a reply of its own; otherwise it waits for the channel's interval."""
+    """Gets its own reply; otherwise it waits for the channel's interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +88,26 @@ class Batch:
     state: BatchState
     directed: bool
     messages: tuple[StoredMessage, ...]
-    """In order; deleted ones are gone, so it can be empty."""
+    """In order, without deleted ones, so it can be empty."""
     attempt: int
-    """Counts how often it was taken up."""
+    """How often it was claimed."""
     lease_until: float
     created_at: float
     retry_at: float | None = None
     offline_message_ids: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
-    """The messages of the earlier reply, while that is made anew."""
+    """The messages of the earlier reply, while it is regenerated."""
 
 
-def can_retake(batch: Batch, now: float) -> bool:
-    """Whether nobody works on it and its time has come."""
+def can_reclaim(batch: Batch, now: float) -> bool:
+    """Whether its lease has run out, or its retry is due."""
     if batch.state is BatchState.CLAIMED:
         return batch.lease_until <= now
     return batch.state is BatchState.WAITING and (batch.retry_at or 0.0) <= now
 
 
 def is_late(batch: Batch) -> bool:
-    """Whether it is being tried again after every provider had failed."""
+    """Whether it is retried after every provider had failed."""
     return batch.retry_at is not None
 
 
@@ -118,12 +118,12 @@ def is_recovering(batch: Batch) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PendingWork:
-    """All that is still to do in one channel."""
+    """The open work of one channel."""
 
     waiting: tuple[StoredMessage, ...] = ()
     """Messages to answer that no batch has claimed, in order."""
     batches: tuple[Batch, ...] = ()
-    """Claimed and waiting ones, whoever holds them."""
+    """Claimed and waiting batches of all processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class RegenerateClaim:
 
 @dataclass(frozen=True, slots=True)
 class Postponement:
-    """Why and until when a batch is put off. The record's attempts are stored with it."""
+    """Until when a batch is postponed. The record's attempts are stored with it."""
 
     retry_at: float
     offline_message_ids: tuple[str, ...] = ()
@@ -160,9 +160,9 @@ class Sent:
 
     text: str
     message_ids: tuple[str, ...]
-    """The platform's ids of the messages that carry it; the first one stands for all."""
+    """The platform's ids of the messages that carry it; the first identifies the reply."""
     author: Author
-    """Whom the bot spoke as."""
+    """The bot under the persona's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +176,11 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One message of a conversation's memory, a person's or the bot's own."""
+    """One message of a conversation's history, a person's or the bot's own."""
 
     seq: int
     position: int
-    """Where it stands: its own `seq`; of a reply, the `seq` of the message it answers."""
+    """Sort key: its own `seq`; of a reply, the `seq` of the message it answers."""
     role: Literal["user", "assistant"]
     message_id: str
     author: Author
@@ -191,7 +191,7 @@ class Line:
     reply_id: str | None = None
     """Of the bot's own messages."""
     record: ReplyRecord | None = None
-    """How a reply came to be; only `transcript` fills it."""
+    """The record of a reply; filled by `transcript` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,17 +206,17 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Up to where a channel was read."""
+    """The newest message of a channel that was read."""
 
     place: Place
     message_id: str
 
 
 class InboxStore(Protocol):
-    """Keeps messages, batches and replies. One object belongs to one running process.
+    """Stores messages, batches and replies. One object belongs to one running process.
 
     Every call is one transaction. Where several processes share a database, exactly one of them
-    wins each `add`, `claim` and `retake`. All calls raise StorageError when the database cannot
+    wins each `add`, `claim` and `reclaim`. All calls raise StorageError when the database cannot
     be used; then nothing of that call was stored.
     """
 
@@ -228,12 +228,12 @@ class InboxStore(Protocol):
     async def work(self, channel: Channel) -> PendingWork: ...
 
     async def claim(self, claim: Claim, now: float) -> Batch | None:
-        """Make a batch of exactly these messages; None when any of them is not free any more."""
+        """Make a batch of exactly these messages; None when any of them is claimed already."""
         ...
 
-    async def retake(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
-        """Take up a batch whose lease ran out or whose `retry_at` has come, `attempt` counted on;
-        None when it is neither."""
+    async def reclaim(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
+        """Claim a batch whose lease ran out or whose `retry_at` has come, and increment `attempt`;
+        None when neither is the case."""
         ...
 
     async def renew(self, batch_id: str, lease_until: float) -> bool:
@@ -241,7 +241,7 @@ class InboxStore(Protocol):
         ...
 
     async def release(self, batch_id: str) -> None:
-        """Give up the lease at once, so that anybody can retake the batch."""
+        """End the lease at once, so that any process can reclaim the batch."""
         ...
 
     async def postpone(self, batch_id: str, wait: Postponement) -> bool:
@@ -260,29 +260,29 @@ class InboxStore(Protocol):
 
     async def unfinished(self, now: float, orphaned_before: float) -> tuple[Channel, ...]:
         """Channels with expired leases, with batches whose `retry_at` has come, or with messages
-        older than `orphaned_before` that nobody took up."""
+        older than `orphaned_before` that no process has claimed."""
         ...
 
     async def history(self, channel: Channel, until_seq: int, limit: int) -> tuple[Line, ...]:
-        """The newest `limit` lines up to the message `until_seq`, oldest first. A reply stands
-        right after the message it answers; replies to `until_seq` itself are left out, and so is
-        what was forgotten, reset or replaced."""
+        """The newest `limit` lines up to the message `until_seq`, oldest first. A reply comes
+        right after the message it answers; replies to `until_seq` itself are left out, as are
+        deleted, reset and replaced lines."""
         ...
 
     async def edit(self, inbound: Inbound) -> str | None:
-        """Take over the new text and pictures of a known message; the id of the live batch that
-        holds it."""
+        """Store the new text and images of a known message; returns the id of the open batch that
+        contains it."""
         ...
 
     async def delete(self, platform: str, message_id: str) -> str | None:
-        """Forget a message's text; an unclaimed one becomes `ignored`. The id of the live batch
-        that holds it. Of a message of the bot, the reply that it carries is forgotten."""
+        """Delete a message's text; an unclaimed one becomes `ignored`. Returns the id of the open
+        batch that contains it. For a message of the bot, the reply that it carries is deleted."""
         ...
 
     async def transcript(
         self, channel: Channel, limit: int, before_seq: int | None = None
     ) -> tuple[Line, ...]:
-        """For people to read: the newest lines, oldest first, replies with their records."""
+        """For display: the newest lines, oldest first, replies with their records."""
         ...
 
     async def reply_at(self, platform: str, message_id: str) -> str | None:
@@ -305,16 +305,16 @@ class InboxStore(Protocol):
         ...
 
     async def reset(self, channel: Channel) -> None:
-        """Start the conversation afresh: nothing before this is put into a prompt again."""
+        """Exclude everything before now from future prompts."""
         ...
 
     async def forget_author(self, platform: str, author_id: str) -> int:
-        """Forget the texts and the name of one person, and the replies to them; the number of
-        messages."""
+        """Delete the texts and the name of one person, and the replies to them; returns the number
+        of messages."""
         ...
 
     async def delete_channel(self, channel: Channel) -> None:
-        """Forget a whole conversation; the ids stay, so that nothing is answered twice."""
+        """Delete a whole conversation; ids stay, so that no message is answered twice."""
         ...
 
     async def prune(self, before: float) -> int:

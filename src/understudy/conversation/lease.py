@@ -1,4 +1,4 @@
-"""Holding a batch: the lease is renewed while its reply is made, and asked before each send."""
+"""The lease of a claimed batch: renewed while its reply is made, checked before each send."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from understudy.conversation.inbox import LEASE_S, RENEW_EVERY_S, InboxStore
 from understudy.errors import StorageError
 
 _log = structlog.get_logger()
-_SURE_S = 5.0
-"""With less left than this, the store is asked before a send."""
+_SAFE_MARGIN_S = 5.0
+"""With less time left than this, the store is asked before a send."""
 
 
 class Lease:
@@ -22,16 +22,16 @@ class Lease:
         self._until = until
         self._now = now
 
-    async def keep(self) -> None:
-        """Renew until cancelled; returns once the batch is lost to another process."""
+    async def renew_until_lost(self) -> None:
+        """Renew until cancelled; returns once another process has claimed the batch."""
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             if not await self._renew():
                 return
 
-    async def holds(self) -> bool:
-        """Whether something may be sent now."""
-        if self._until - self._now() > _SURE_S:
+    async def is_held(self) -> bool:
+        """Whether this process may send now."""
+        if self._until - self._now() > _SAFE_MARGIN_S:
             return True
         return await self._renew()
 
@@ -40,7 +40,7 @@ class Lease:
         try:
             held = await self._store.renew(self._batch_id, until)
         except StorageError:
-            # A busy database is no loss yet: the lease says how long it is still ours.
+            # A busy database does not end the lease; its expiry does.
             _log.warning("lease.not_renewed", batch=self._batch_id)
             return self._until > self._now()
         if held:

@@ -1,7 +1,7 @@
-"""Reading files that many programs and people have edited: cards and lorebooks.
+"""Lenient reading of card and lorebook fields.
 
-Real files mix numbers with numeric strings, nulls and booleans. What can be understood is taken,
-what cannot falls back to its default and leaves a note; nothing here ever raises.
+Real files mix numbers with numeric strings, nulls and booleans. A value that cannot be converted
+falls back to its default and adds a note; nothing here raises.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _FALSE = {"false", "no", "off", "0", ""}
 
 
 class Fields:
-    """A mapping read by several names per field (the formats disagree), first name first."""
+    """A mapping whose fields have several names (the formats differ); the first name wins."""
 
     def __init__(self, raw: object, notes: list[str], where: str) -> None:
         self._raw: Mapping[object, object] = raw if isinstance(raw, Mapping) else {}
@@ -21,7 +21,7 @@ class Fields:
         self._where = where
 
     def get(self, *names: str) -> object:
-        """The first value that is there and not null."""
+        """The first value that is present and not null."""
         return next((self._raw[n] for n in names if self._raw.get(n) is not None), None)
 
     def has(self, name: str) -> bool:
@@ -38,7 +38,7 @@ class Fields:
             return value
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
-        return self._mended(names[0], default)
+        return self._unreadable(names[0], default)
 
     def number(self, *names: str, default: float) -> float:
         found = self.maybe_number(*names)
@@ -53,7 +53,7 @@ class Fields:
                 return _finite(float(value))
             except ValueError:
                 pass
-        return None if value is None else self._mended(names[0], None)
+        return None if value is None else self._unreadable(names[0], None)
 
     def integer(self, *names: str, default: int = 0) -> int:
         return int(self.number(*names, default=default))
@@ -72,7 +72,7 @@ class Fields:
             return bool(value)
         if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
             return value.strip().lower() in _TRUE
-        return None if value is None else self._mended(names[0], None)
+        return None if value is None else self._unreadable(names[0], None)
 
     def texts(self, *names: str) -> tuple[str, ...]:
         """A list of texts, or comma-separated text; blanks dropped."""
@@ -80,14 +80,14 @@ class Fields:
         if isinstance(value, str):
             value = value.split(",")
         if not isinstance(value, list | tuple):
-            return () if value is None else self._mended(names[0], ())
+            return () if value is None else self._unreadable(names[0], ())
         return tuple(str(item).strip() for item in value if str(item or "").strip())
 
     def items(self, name: str) -> list[object]:
         value = self._raw.get(name)
         return value if isinstance(value, list) else []
 
-    def _mended(self, name: str, default: _T) -> _T:
+    def _unreadable(self, name: str, default: _T) -> _T:
         self._notes.append(f"{self._where}.{name} has an unexpected type and was left out")
         return default
 

@@ -1,7 +1,7 @@
 """`{{macros}}` in the texts of cards and lorebooks.
 
-They are expanded in those texts only, once, and what a macro yields is never read again: a display
-name or a message that looks like a macro stays what it is.
+They are expanded in those texts only, once; the result is not expanded again, so a display name or
+a message that looks like a macro stays unchanged.
 """
 
 import hashlib
@@ -27,34 +27,34 @@ _DROPPED = {"input", "ismobile", "charprefix", "banned", "lastswipeid", "current
 
 @dataclass(frozen=True, slots=True)
 class MacroScene:
-    """What macros can speak of."""
+    """The values that macros can insert."""
 
     values: Mapping[str, str]
     """By lower-case name: `char`, `user`, `description`, `lastmessage`, …"""
     now: datetime
-    """With its zone; other zones are counted from it."""
+    """With its time zone."""
     random: Random
     """One per reply."""
     seed: str
-    """Of the conversation: `{{pick}}` chooses the same every time."""
+    """Of the conversation: `{{pick}}` chooses the same value every time."""
     outlets: Mapping[str, str] = field(default_factory=dict)
     greetings: Sequence[str] = ()
 
 
 class _Frame:
-    """An open `{{`: where it began and what has been gathered in it."""
+    """An open `{{`: its start and the parts collected since."""
 
     __slots__ = ("_room", "parts", "start")
 
     def __init__(self, start: int) -> None:
         self.start = start
         self.parts: list[tuple[str, bool]] = []
-        """(text, whether it stood there literally)"""
+        """(text, whether it is literal)"""
         self._room = _MAX_OUTPUT
 
     def add(self, text: str, *, literal: bool) -> None:
-        """What has no room is left out here and not at the end: a card of some kilobytes may
-        name a long text of its own thousands of times."""
+        """Truncates at the output limit here and not at the end: a card of some kilobytes may name
+        a long text of its own thousands of times."""
         self.parts.append((text[: self._room], literal))
         self._room = max(0, self._room - len(text))
 
@@ -69,7 +69,7 @@ def expand(text: str, scene: MacroScene) -> str:
         if token.start() > at:
             frames[-1].add(text[at : token.start()], literal=True)
         at = token.end()
-        _take(token[0], token.start(), text, frames, scene)
+        _process_token(token[0], token.start(), text, frames, scene)
     frames[-1].add(text[at:], literal=True)
     while len(frames) > 1:  # opened and never closed: plain text
         unclosed = frames.pop()
@@ -80,16 +80,18 @@ def expand(text: str, scene: MacroScene) -> str:
 
 
 def hidden_keys(text: str) -> str:
-    """What `{{hidden_key: …}}` says: never in a prompt, but lore may be found by it."""
+    """The texts of `{{hidden_key: …}}`: not in prompts, but scanned for lore keys."""
     return " ".join(match[1].strip() for match in _HIDDEN.finditer(text[:_MAX_INPUT]))
 
 
 def plain(value: str) -> str:
-    """A name fit to be put into a text that may be expanded: one line, no braces."""
+    """A name made safe for texts that may be expanded: one line, no braces."""
     return " ".join(value.replace("{{", "").replace("}}", "").replace(_TRIM, "").split())
 
 
-def _take(token: str, start: int, text: str, frames: list[_Frame], scene: MacroScene) -> None:
+def _process_token(
+    token: str, start: int, text: str, frames: list[_Frame], scene: MacroScene
+) -> None:
     top = frames[-1]
     if token == "{{":
         if len(frames) > _MAX_DEPTH:
@@ -102,15 +104,15 @@ def _take(token: str, start: int, text: str, frames: list[_Frame], scene: MacroS
         else:
             frames.pop()
             raw = text[top.start : start + 2]
-            frames[-1].add(_evaluated(top, raw, scene), literal=False)
+            frames[-1].add(_evaluate(top, raw, scene), literal=False)
     elif token.startswith("\\"):
         top.add(token.replace("\\", ""), literal=False)
     else:
         top.add(scene.values.get(_ANGLED[token.lower()], token), literal=False)
 
 
-def _evaluated(frame: _Frame, raw: str, scene: MacroScene) -> str:
-    name, arguments = _named(frame)
+def _evaluate(frame: _Frame, raw: str, scene: MacroScene) -> str:
+    name, arguments = _parse(frame)
     if name == "//":
         return ""
     known = scene.values.get(name)
@@ -129,9 +131,9 @@ def _is_dropped(name: str) -> bool:
     return name in _DROPPED or name.startswith("instruct")
 
 
-def _named(frame: _Frame) -> tuple[str, list[str]]:
-    """The macro's lower-case name and its arguments. Only separators that stand literally in
-    the text separate: a value with `::` in it is one argument."""
+def _parse(frame: _Frame) -> tuple[str, list[str]]:
+    """The macro's lower-case name and its arguments. Only literal separators count: an inserted
+    value that contains `::` is one argument."""
     pieces = [""]
     for part, literal in frame.parts:
         first, *rest = part.split("::") if literal else [part]
@@ -188,7 +190,7 @@ def _zoned(now: datetime, arguments: list[str]) -> datetime:
     return now.astimezone(timezone(timedelta(hours=hours)))
 
 
-# The tokens of moment.js, in which cards spell their dates; longest first.
+# Format tokens of moment.js, which cards use; longest first.
 _MOMENT = {
     "YYYY": "%Y", "MMMM": "%B", "dddd": "%A", "MMM": "%b", "ddd": "%a", "YY": "%y",
     "MM": "%m", "DD": "%d", "HH": "%H", "hh": "%I", "mm": "%M", "ss": "%S", "A": "%p",

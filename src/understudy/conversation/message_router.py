@@ -1,7 +1,7 @@
-"""MessageRouter: turns incoming messages into replies.
+"""MessageRouter: from incoming messages to replies.
 
-Inbox, participation, batching, prompt, ModelRouter, delivery: each decides in a module of its
-own, and this one only connects them.
+Connects inbox, participation, batching, prompt, ModelRouter and delivery; each decides in its own
+module.
 """
 
 import asyncio
@@ -36,21 +36,21 @@ from understudy.errors import StorageError
 _log = structlog.get_logger()
 _SWEEP_S = 10.0
 _ORPHAN_S = 20.0
-"""A message that has waited this long unclaimed belongs to a process that is gone."""
+"""A message unclaimed for this long belongs to a process that has ended."""
 _PRUNE_EVERY_S = 3600.0
-_DIRECT = ("web", "terminal")
-"""Platforms where each message is sent on purpose, and nothing more is waited for."""
+_PRIVATE = ("web", "terminal")
+"""Platforms with one person per channel, where every message is complete."""
 
 
 class MessageRouter:
-    """Platforms hand in what happened; replies come back through their deliveries."""
+    """Receives messages from platforms; replies go out through the platforms' deliveries."""
 
-    def __init__(self, surroundings: Dependencies) -> None:
-        self._out = surroundings
-        self._mood = ActivityTracker()
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._activity = ActivityTracker()
         self._platforms: dict[str, OpenDelivery] = {}
-        self._turns: dict[Channel, ChannelScheduler] = {}
-        self._answers: dict[str, ReplyTask] = {}
+        self._schedulers: dict[Channel, ChannelScheduler] = {}
+        self._replies: dict[str, ReplyTask] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.Task[None] | None = None
         self._pruned_at = 0.0
@@ -58,35 +58,34 @@ class MessageRouter:
 
     @property
     def store(self) -> InboxStore:
-        """For pages and commands that only read, reset or forget."""
-        return self._out.store
+        """For pages and commands that read, reset or delete."""
+        return self._dependencies.store
 
     @property
     def preferences(self) -> Preferences:
-        return self._out.preferences
+        return self._dependencies.preferences
 
     def register(self, platform: str, open_delivery: OpenDelivery) -> None:
-        """From now on replies for this platform can be shown; what a crash left there is resumed
-        by the next sweep, and by `start`."""
+        """Enable replies on this platform; the next sweep resumes what a crash left there."""
         self._platforms[platform] = open_delivery
 
     async def start(self) -> None:
-        """Resume what a crash left, and look after the inbox from now on."""
-        await self._out.preferences.refresh()
-        # What waits unclaimed now is an orphan already: nobody else need be there to take it up.
+        """Resume what a crash left, and sweep the inbox periodically."""
+        await self._dependencies.preferences.refresh()
+        # At start every unclaimed message is an orphan: no other process need exist to claim it.
         await self._sweep(orphan_s=0.0)
         if self._sweeping is None:
-            self._sweeping = asyncio.create_task(self._keep_sweeping())
+            self._sweeping = asyncio.create_task(self._sweep_periodically())
 
     async def receive(self, inbound: Inbound) -> Decision | None:
-        """Take in a message; None when it is known already. Once this returns, the message is
-        stored, and it gets its reply even if the process dies now. Raises StorageError."""
-        now = self._out.now()
-        standing = self._out.preferences.now.standing(inbound)
-        settings = self._out.settings().participation
-        decision = decide(inbound, settings, self._mood, standing, now, self._out.chance)
-        kept = _unread(inbound) if standing.opted_out else inbound
-        new = await self._out.store.add(kept, decision, now)
+        """Store a message and schedule its reply; None when it is known already. Once this returns,
+        the message gets its reply even if the process is killed. Raises StorageError."""
+        now = self._dependencies.now()
+        status = self._dependencies.preferences.now.author_status(inbound)
+        settings = self._dependencies.settings().participation
+        decision = decide(inbound, settings, self._activity, status, now, self._dependencies.chance)
+        stored = _unread(inbound) if status.opted_out else inbound
+        new = await self._dependencies.store.add(stored, decision, now)
         _log.info(
             "message.decided",
             platform=inbound.place.platform,
@@ -97,83 +96,88 @@ class MessageRouter:
         )
         if not new:
             return None
-        self._mood.took(inbound, decision, now)
+        self._activity.record_message(inbound, decision, now)
         if decision.answer:
-            self._poke(Channel.of(inbound.place))
+            self._wake(Channel.of(inbound.place))
         return decision
 
     def typing(self, place: Place, author_id: str) -> None:
-        """Somebody is typing: their burst may go on."""
+        """Extend the burst of an author who is typing."""
         channel = Channel.of(place)
-        if channel in self._turns:
-            self._turns[channel].typing(author_id, self._out.now())
+        if channel in self._schedulers:
+            self._schedulers[channel].typing(author_id, self._dependencies.now())
 
     async def edited(self, inbound: Inbound) -> None:
-        """A known message says something else now. Restarts its reply if nothing of it is shown."""
-        standing = self._out.preferences.now.standing(inbound)
-        kept = _unread(inbound) if standing.opted_out else inbound
-        batch_id = await self._out.store.edit(kept)
-        answer = self._answer_to(batch_id)
+        """Store an edit. Restarts the message's reply unless some of it is visible."""
+        status = self._dependencies.preferences.now.author_status(inbound)
+        stored = _unread(inbound) if status.opted_out else inbound
+        batch_id = await self._dependencies.store.edit(stored)
+        answer = self._reply_to(batch_id)
         if answer is not None:
-            answer.begin_anew()
+            answer.restart()
 
     async def deleted(self, platform: str, message_id: str) -> None:
-        """A message is gone: its text is forgotten, and a reply to it is given up. A reply to
-        several begins anew without it if nothing is shown."""
-        batch_id = await self._out.store.delete(platform, message_id)
-        answer = self._answer_to(batch_id)
+        """Delete a message's text and cancel a reply to it. A reply to several messages restarts
+        without it unless some of it is visible."""
+        batch_id = await self._dependencies.store.delete(platform, message_id)
+        answer = self._reply_to(batch_id)
         if answer is None:
             return
-        if answer.question.trigger.message_id == message_id:
+        if answer.builder.trigger.message_id == message_id:
             answer.interrupt(Interruption.DELETED)
         else:
-            answer.begin_anew()
+            answer.restart()
 
     def stop(self, reply_id: str) -> bool:
-        """Break off a running reply and keep what it has said; False when it does not run."""
-        if reply_id not in self._answers:
+        """Stop a running reply and deliver its text so far; False when it does not run here."""
+        if reply_id not in self._replies:
             return False
-        self._answers[reply_id].interrupt(Interruption.STOPPED)
+        self._replies[reply_id].interrupt(Interruption.STOPPED)
         return True
 
     async def regenerate(self, reply_id: str) -> str | None:
-        """Answer the same messages once more, in place of that reply; the new reply's id, or None
-        when there is nothing to replace."""
-        claim = RegenerateClaim(self._out.new_id(), self._out.new_id(), self._out.now() + LEASE_S)
-        batch = await self._out.store.reopen(reply_id, claim)
+        """Replace a reply by a new one to the same messages; returns the new reply's id, or None
+        when there is no such reply."""
+        claim = RegenerateClaim(
+            self._dependencies.new_id(),
+            self._dependencies.new_id(),
+            self._dependencies.now() + LEASE_S,
+        )
+        batch = await self._dependencies.store.reopen(reply_id, claim)
         if batch is None:
             return None
         self._start(batch)
         return batch.reply_id
 
     async def forget(self, platform: str, author_id: str) -> int:
-        """Forget a person, and take back what is being said to them; the number of messages."""
-        number = await self._out.store.forget_author(platform, author_id)
-        for answer in self._answers.values():
+        """Delete a person's messages and cancel running replies to them; returns the number of
+        messages."""
+        number = await self._dependencies.store.forget_author(platform, author_id)
+        for answer in self._replies.values():
             if answer.channel.platform != platform:
                 continue
-            if answer.question.trigger.author.id == author_id:
+            if answer.builder.trigger.author.id == author_id:
                 answer.interrupt(Interruption.DELETED)
-            elif author_id in answer.question.author_ids:
-                answer.begin_anew()
+            elif author_id in answer.builder.author_ids:
+                answer.restart()
         return number
 
     async def delete_conversation(self, channel: Channel) -> None:
-        """Forget everything that was said there, and take back what is being said."""
-        for answer in self._answers.values():
+        """Delete a conversation and cancel its running replies."""
+        for answer in self._replies.values():
             if answer.channel == channel:
                 answer.interrupt(Interruption.DELETED)
-        await self._out.store.delete_channel(channel)
+        await self._dependencies.store.delete_channel(channel)
 
     async def aclose(self, grace_s: float = 0.0) -> None:
-        """Let running replies end within `grace_s`, then give up their leases, so that the next
-        process takes them up at once."""
+        """Let running replies end within `grace_s`, then release their leases, so that the next
+        process can claim them at once."""
         self._closing = True
         closing = [self._sweeping] if self._sweeping is not None else []
         for task in closing:
             task.cancel()
-        for turns in self._turns.values():
-            await turns.aclose()
+        for scheduler in self._schedulers.values():
+            await scheduler.aclose()
         if self._tasks and grace_s:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for task in self._tasks:
@@ -181,82 +185,86 @@ class MessageRouter:
         if pending := {*closing, *self._tasks}:
             await asyncio.wait(pending)
 
-    def _poke(self, channel: Channel) -> None:
+    def _wake(self, channel: Channel) -> None:
         if self._closing or channel.platform not in self._platforms:
             return
-        if channel not in self._turns:
-            self._turns[channel] = ChannelScheduler(
+        if channel not in self._schedulers:
+            self._schedulers[channel] = ChannelScheduler(
                 channel,
-                lambda: _rules(channel, self._out.settings()),
-                self._out,
+                lambda: _rules(channel, self._dependencies.settings()),
+                self._dependencies,
                 self._start,
-                lambda batch_id: self._answer_to(batch_id) is not None,
+                lambda batch_id: self._reply_to(batch_id) is not None,
             )
-        self._turns[channel].poke()
+        self._schedulers[channel].wake()
 
     def _start(self, batch: Batch) -> None:
-        task = asyncio.create_task(self._answer(batch))
+        task = asyncio.create_task(self._run_guarded(batch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, batch: Batch) -> None:
+    async def _run_guarded(self, batch: Batch) -> None:
         try:
             await self._run(batch)
         except Exception as error:  # noqa: BLE001 - the root of this task
-            # An answer puts off what may pass; what it cannot even begin with would come again.
+            # ReplyTask retries temporary failures; an error before it starts would repeat for ever.
             _log.exception("batch.crashed", reply_id=batch.reply_id, error=type(error).__name__)
             with suppress(StorageError):
                 failed = BatchResult(BatchState.FAILED)
-                await self._out.store.settle(batch.id, failed, self._out.now())
+                await self._dependencies.store.settle(batch.id, failed, self._dependencies.now())
 
     async def _run(self, batch: Batch) -> None:
         if not batch.messages:
-            await self._out.store.settle(batch.id, BatchResult(BatchState.IGNORED), self._out.now())
+            await self._dependencies.store.settle(
+                batch.id, BatchResult(BatchState.IGNORED), self._dependencies.now()
+            )
             return
         place = batch.messages[-1].inbound.place
         channel = Channel.of(place)
         for message in batch.messages:
-            self._mood.claimed(channel, message.inbound.author.id)
-        answer = ReplyTask(batch, self._platforms[place.platform], self._out, self._mood)
-        self._answers[batch.reply_id] = answer
+            self._activity.record_claim(channel, message.inbound.author.id)
+        answer = ReplyTask(
+            batch, self._platforms[place.platform], self._dependencies, self._activity
+        )
+        self._replies[batch.reply_id] = answer
         try:
             await answer.run()
         finally:
-            del self._answers[batch.reply_id]
-        self._poke(channel)
+            del self._replies[batch.reply_id]
+        self._wake(channel)
 
-    def _answer_to(self, batch_id: str | None) -> ReplyTask | None:
-        return next((a for a in self._answers.values() if a.batch.id == batch_id), None)
+    def _reply_to(self, batch_id: str | None) -> ReplyTask | None:
+        return next((a for a in self._replies.values() if a.batch.id == batch_id), None)
 
-    async def _keep_sweeping(self) -> None:
+    async def _sweep_periodically(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
-                await self._out.preferences.refresh()
+                await self._dependencies.preferences.refresh()
                 await self._sweep()
             except StorageError as error:
                 _log.warning("inbox.sweep_failed", error=str(error))
 
     async def _sweep(self, orphan_s: float = _ORPHAN_S) -> None:
-        """Find what a dead process left behind, and forget what is old."""
-        now = self._out.now()
-        for channel in await self._out.store.unfinished(now, now - orphan_s):
-            self._poke(channel)
-        self._turns = {c: t for c, t in self._turns.items() if not t.idle}
-        self._mood.forget_idle(now)
+        """Resume what an ended process left, and delete what is old."""
+        now = self._dependencies.now()
+        for channel in await self._dependencies.store.unfinished(now, now - orphan_s):
+            self._wake(channel)
+        self._schedulers = {c: t for c, t in self._schedulers.items() if not t.idle}
+        self._activity.forget_idle(now)
         if now - self._pruned_at >= _PRUNE_EVERY_S:
             self._pruned_at = now
-            days = self._out.settings().conversation.history_days
-            await self._out.store.prune(now - days * DAY_S)
+            days = self._dependencies.settings().conversation.history_days
+            await self._dependencies.store.prune(now - days * DAY_S)
 
 
 def _rules(channel: Channel, settings: Settings) -> BatchRules:
-    if channel.platform in _DIRECT:
+    if channel.platform in _PRIVATE:
         return BatchRules.at_once(settings.conversation)
     return BatchRules.of(settings.conversation)
 
 
 def _unread(inbound: Inbound) -> Inbound:
-    """Only that there was a message: its author wants it unread."""
+    """The message without content: its author has opted out."""
     author = Author(inbound.author.id, "", is_bot=inbound.author.is_bot)
     return replace(inbound, text="", images=(), notes=(), author=author)

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Addressed(StrEnum):
-    """How a message turns to the bot; none of these means it is general chat."""
+    """How a message addresses the bot; `None` in `Inbound.addressed` is general chat."""
 
     MENTION = "mention"
     REPLY = "reply"
@@ -29,7 +29,7 @@ class Place:
     """`discord`, `web` or `terminal`."""
     channel_id: str
     parent_id: str | None = None
-    """The channel a thread hangs on."""
+    """Of a thread: its parent channel."""
     guild_id: str | None = None
     private: bool = False
     age_restricted: bool = False
@@ -58,8 +58,8 @@ class Inbound:
     """Wall clock, seconds since the epoch."""
     addressed: Addressed | None = None
     to_others: bool = False
-    """Turns to somebody else: mentions or replies to another person and not to the bot."""
+    """Mentions or replies to another person and not to the bot."""
     reply_to: str | None = None
     images: tuple[ImageRef, ...] = ()
     notes: tuple[str, ...] = ()
-    """What could not be taken in (an image refused, say), in words for the person."""
+    """What could not be read (a refused image, for example), as sentences for the author."""

@@ -1,4 +1,4 @@
-"""What is said when every provider failed, and when it is worth another try."""
+"""The offline message, and when to retry after every provider failed."""
 
 from datetime import timedelta
 
@@ -11,16 +11,16 @@ _HOUR_S = 3600.0
 
 
 def offline_text(settings: Offline, reason: OfflineReason, wait_s: float | None) -> str:
-    """The operator's words for this reason; `{when}` becomes the time until the soonest recovery.
+    """The configured text for this reason; `{when}` becomes the time until the soonest recovery.
 
-    Other braces stay as they are: the text is the operator's, not a template language.
+    Other braces are kept: the text is not a template language.
     """
     template: str = getattr(settings, reason.value)
     return template.replace("{when}", in_words(wait_s))
 
 
 def in_words(wait_s: float | None) -> str:
-    """A wait as people say it: `in 2 minutes`."""
+    """A wait in words: `in about 2 minutes`."""
     if wait_s is None:
         return "in a little while"
     if wait_s <= _SOON_S:
@@ -35,9 +35,9 @@ def in_words(wait_s: float | None) -> str:
 
 
 def _count(amount: float, unit: str) -> str:
-    # Rounded up: who comes back too early is disappointed twice.
-    whole = int(-(-amount // 1))
-    return f"in about {whole} {unit}{'' if whole == 1 else 's'}"
+    # Rounded up, so that the person does not come back too early.
+    count = int(-(-amount // 1))
+    return f"in about {count} {unit}{'' if count == 1 else 's'}"
 
 
 _LEAST_WAIT_S = 5.0
@@ -47,12 +47,12 @@ _UNKNOWN_WAIT_S = 60.0
 def next_try_at(
     reason: OfflineReason, recovery_at: float | None, give_up_at: float, now: float
 ) -> float | None:
-    """When to try for a late answer: at the soonest recovery known, but before `give_up_at`; None
-    when there is nothing to wait for."""
+    """When to retry: at the soonest known recovery, but before `give_up_at`; None when no retry can
+    succeed."""
     if reason is OfflineReason.REJECTED:
         return None
     if reason is OfflineReason.NO_CAPABLE and recovery_at is None:
-        # The same servers could only say the same; one that rests may be able to.
+        # The same servers would refuse again; a server in cooldown may be able to answer.
         return None
     at = now + _UNKNOWN_WAIT_S if recovery_at is None else max(recovery_at, now + _LEAST_WAIT_S)
     return at if at < give_up_at else None

@@ -1,4 +1,4 @@
-"""Whether the bot answers a message: one pure decision, always with a reason."""
+"""Whether the bot answers a message: a pure function that returns a reason."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from understudy.conversation.inbox import Channel, Decision
 from understudy.conversation.messages import Addressed, Inbound, Place
 
 _BURST_S = 8.0
-"""A burst that addressed the bot takes in its author's next messages for so long at most."""
+"""For at most this long the next messages of an author who addressed the bot join the burst."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorStatus:
-    """What people have asked for, where it touches one message."""
+    """Mute and opt-out as they apply to one message."""
 
     muted_until: float = 0.0
     opted_out: bool = False
@@ -27,20 +27,20 @@ class AuthorStatus:
 def decide(
     inbound: Inbound,
     settings: Participation,
-    mood: ActivityTracker,
-    standing: AuthorStatus,
+    tracker: ActivityTracker,
+    status: AuthorStatus,
     now: float,
     chance: Callable[[], float],
 ) -> Decision:
-    """Whether to answer. The first rule that speaks wins; `chance` gives numbers below 1."""
-    channel = mood.channel(Channel.of(inbound.place))
-    refusal = _refusal(inbound, settings, channel, standing, now)
+    """Whether to answer. The first rule that applies wins; `chance` returns numbers below 1."""
+    channel = tracker.channel(Channel.of(inbound.place))
+    refusal = _refusal(inbound, settings, channel, status, now)
     if refusal:
         return Decision(answer=False, reason=refusal)
-    decision = _wish(inbound, settings, channel, now, chance)
+    decision = _evaluate(inbound, settings, channel, now, chance)
     if not decision.answer or decision.reason == "burst":
         return decision
-    if _last_minute(mood.author(inbound), now) >= settings.user_per_minute:
+    if _last_minute(tracker.author(inbound), now) >= settings.user_per_minute:
         return Decision(answer=False, reason="user_rate_limit")
     if _last_minute(channel.answered, now) >= settings.channel_per_minute:
         return Decision(answer=False, reason="channel_rate_limit")
@@ -50,77 +50,77 @@ def decide(
 def _refusal(
     inbound: Inbound,
     settings: Participation,
-    mood: ChannelActivity,
-    standing: AuthorStatus,
+    activity: ChannelActivity,
+    status: AuthorStatus,
     now: float,
 ) -> str | None:
-    if standing.opted_out:
+    if status.opted_out:
         return "opted_out"
-    if standing.muted_until > now:
+    if status.muted_until > now:
         return "muted"
     if inbound.author.is_bot:
-        return _bot_refusal(inbound, settings, mood, now)
+        return _bot_refusal(inbound, settings, activity, now)
     if not inbound.text.strip() and not inbound.images and inbound.addressed is None:
         return "empty"
     return None
 
 
 def _bot_refusal(
-    inbound: Inbound, settings: Participation, mood: ChannelActivity, now: float
+    inbound: Inbound, settings: Participation, activity: ChannelActivity, now: float
 ) -> str | None:
     if not settings.answer_bots:
         return "bot"
     if inbound.addressed is None:
         return "bot_unaddressed"
-    looping = mood.bots_paused_until > now or mood.bot_replies >= settings.max_bot_replies
+    looping = activity.bots_paused_until > now or activity.bot_replies >= settings.max_bot_replies
     return "bot_loop" if looping else None
 
 
-def _wish(
+def _evaluate(
     inbound: Inbound,
     settings: Participation,
     channel: ChannelActivity,
     now: float,
     chance: Callable[[], float],
 ) -> Decision:
-    """What the message itself calls for, before limits on how often."""
-    at_home = takes_part(inbound.place, settings)
+    """The decision before rate limits."""
+    listed = takes_part(inbound.place, settings)
     if inbound.addressed in (Addressed.MENTION, Addressed.REPLY, Addressed.DM):
         return Decision(answer=True, reason=inbound.addressed.value, directed=True)
-    if inbound.addressed is Addressed.NAME and at_home:
+    if inbound.addressed is Addressed.NAME and listed:
         return Decision(answer=True, reason=Addressed.NAME.value, directed=True)
     if now - channel.bursts.get(inbound.author.id, -_BURST_S) < _BURST_S:
         return Decision(answer=True, reason="burst", directed=True)
-    if not at_home:
+    if not listed:
         return Decision(answer=False, reason="not_addressed")
-    return _unasked(inbound, settings, channel, now, chance)
+    return _evaluate_unaddressed(inbound, settings, channel, now, chance)
 
 
-def _unasked(
+def _evaluate_unaddressed(
     inbound: Inbound,
     settings: Participation,
-    mood: ChannelActivity,
+    activity: ChannelActivity,
     now: float,
     chance: Callable[[], float],
 ) -> Decision:
-    """Whether to speak up where nobody turned to the bot."""
+    """The decision for a message that does not address the bot."""
     if inbound.to_others:
         return Decision(answer=False, reason="to_others")
     if in_quiet_hours(settings.quiet_hours, now):
         return Decision(answer=False, reason="quiet_hours")
-    if _in_conversation(inbound, settings, mood, now):
+    if _in_conversation(inbound, settings, activity, now):
         return Decision(answer=True, reason="conversation", directed=True)
-    return _by_chance(inbound, settings, mood, now, chance)
+    return _by_chance(inbound, settings, activity, now, chance)
 
 
 def _by_chance(
     inbound: Inbound,
     settings: Participation,
-    mood: ChannelActivity,
+    activity: ChannelActivity,
     now: float,
     chance: Callable[[], float],
 ) -> Decision:
-    if mood.general_at is not None and now - mood.general_at < settings.cooldown_seconds:
+    if activity.general_at is not None and now - activity.general_at < settings.cooldown_seconds:
         return Decision(answer=False, reason="cooldown")
     if chance() < _chance_in(inbound, settings.channel_chance, settings.chance):
         return Decision(answer=True, reason="chance")
@@ -136,21 +136,21 @@ def _chance_in(inbound: Inbound, by_channel: Mapping[str, float], default: float
 
 
 def takes_part(place: Place, settings: Participation) -> bool:
-    """Whether this is a channel, or a thread of one, where the bot may speak unasked."""
+    """Whether this is a listed channel, or a thread of one, where the bot may reply unasked."""
     return place.channel_id in settings.channels or (
         place.parent_id is not None and place.parent_id in settings.channels
     )
 
 
 def _in_conversation(
-    inbound: Inbound, settings: Participation, mood: ChannelActivity, now: float
+    inbound: Inbound, settings: Participation, activity: ChannelActivity, now: float
 ) -> bool:
     mode = settings.conversation_mode
     return (
-        mood.replied_at is not None
-        and mood.replied_to == inbound.author.id
-        and now - mood.replied_at < mode.window_seconds
-        and mood.followed_up < mode.max_messages
+        activity.replied_at is not None
+        and activity.replied_to == inbound.author.id
+        and now - activity.replied_at < mode.window_seconds
+        and activity.followed_up < mode.max_messages
     )
 
 

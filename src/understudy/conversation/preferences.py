@@ -1,4 +1,4 @@
-"""What people have asked of the bot: mutes, opt-outs and the persona of a channel."""
+"""Preferences set by users: mutes, opt-outs and the persona of a channel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ class ChannelPreferences:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceSnapshot:
-    """Everything that was asked for, at one moment."""
+    """All preferences at one moment."""
 
     channels: Mapping[Channel, ChannelPreferences] = field(default_factory=dict)
     opted_out: frozenset[tuple[str, str]] = frozenset()
     """(platform, author id)"""
 
-    def standing(self, inbound: Inbound) -> AuthorStatus:
-        """What touches this message; a thread is muted with the channel it hangs on."""
+    def author_status(self, inbound: Inbound) -> AuthorStatus:
+        """Mute and opt-out for this message; a thread is muted with its parent channel."""
         place = inbound.place
         ids = [i for i in (place.channel_id, place.parent_id) if i is not None]
         until = max(self.channel(Channel(place.platform, i)).muted_until for i in ids)
@@ -44,16 +44,17 @@ _NONE = ChannelPreferences()
 
 
 def server_id(guild_id: str) -> str:
-    """What a whole server's wishes are kept under; old servers share their id with a channel."""
+    """The channel id under which a server's preferences are stored; on old servers one channel
+    has the server's id, hence the prefix."""
     return f"server:{guild_id}"
 
 
 class PreferenceStore(Protocol):
-    """Keeps wishes. Raises StorageError when the database cannot be used."""
+    """Stores preferences. Raises StorageError when the database cannot be used."""
 
     async def load(self) -> PreferenceSnapshot: ...
 
-    async def set_channel(self, channel: Channel, wishes: ChannelPreferences) -> None: ...
+    async def set_channel(self, channel: Channel, preferences: ChannelPreferences) -> None: ...
 
     async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None: ...
 
@@ -68,16 +69,16 @@ class MemoryPreferences:
     async def load(self) -> PreferenceSnapshot:
         return PreferenceSnapshot(dict(self._channels), frozenset(self._out))
 
-    async def set_channel(self, channel: Channel, wishes: ChannelPreferences) -> None:
-        self._channels[channel] = wishes
+    async def set_channel(self, channel: Channel, preferences: ChannelPreferences) -> None:
+        self._channels[channel] = preferences
 
     async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None:
         (self._out.add if out else self._out.discard)((platform, author_id))
 
 
 class Preferences:
-    """The wishes at hand, written through to the store; other processes' changes come with
-    `refresh`."""
+    """Cached preferences, written through to the store; `refresh` loads the changes of other
+    processes."""
 
     def __init__(self, store: PreferenceStore) -> None:
         self._store = store
@@ -87,7 +88,7 @@ class Preferences:
         self.now = await self._store.load()
 
     async def mute(self, channel: Channel, until: float) -> None:
-        """Say nothing in this channel until then; 0 ends it."""
+        """Send no replies in this channel until then; 0 ends it."""
         before = self.now.channel(channel)
         await self._store.set_channel(channel, ChannelPreferences(until, before.persona))
         await self.refresh()
@@ -98,6 +99,6 @@ class Preferences:
         await self.refresh()
 
     async def opt_out(self, platform: str, author_id: str, *, out: bool) -> None:
-        """Neither read nor answer this person's messages, or do so again."""
+        """Stop reading and answering this person's messages, or resume."""
         await self._store.set_opt_out(platform, author_id, out=out)
         await self.refresh()

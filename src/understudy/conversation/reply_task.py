@@ -1,4 +1,4 @@
-"""One batch from its claim to its reply: history, prompt, ModelRouter, delivery, and the ending."""
+"""One claimed batch: builds the request, generates, delivers, then settles or postpones."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -41,77 +41,77 @@ from understudy.routing.records import (
 from understudy.routing.request import AttemptEnded, ReplyEnded, Restarted
 
 _log = structlog.get_logger()
-_LOOK_FIRST_S = 120.0
-"""Older than this, a nonce is no longer remembered by Discord, so the channel is looked at."""
-_AGAIN_S = 15.0
+_CHECK_CHANNEL_S = 120.0
+"""Discord forgets a nonce after a while; for older batches the channel's history is checked."""
+_RETRY_S = 15.0
 _MOST_TRIES = 3
 _LEAST_LIMIT_S = 300.0
 _STORE_LIMIT_S = 600.0
-"""How long the outcome of a batch waits for a database that is busy or full."""
+"""How long storing a result is retried while the database is busy or full."""
 
 
 class Interruption(StrEnum):
     STOPPED = "stopped"
-    """A person wants no more of it."""
+    """A person pressed Stop."""
     DELETED = "deleted"
-    """The message it answers is gone."""
+    """The message it answers was deleted."""
     EDITED = "edited"
-    """What it answers says something else now."""
+    """A message it answers was edited or deleted."""
     LOST = "lost"
-    """Another process holds the batch."""
+    """Another process has claimed the batch."""
 
 
 class ReplyTask:
-    """Makes the reply to one claimed batch, and settles or postpones that batch."""
+    """Generates and delivers the reply to one claimed batch, then settles or postpones it."""
 
     def __init__(
         self,
         batch: Batch,
         open_delivery: OpenDelivery,
-        surroundings: Dependencies,
-        mood: ActivityTracker,
+        dependencies: Dependencies,
+        activity: ActivityTracker,
     ) -> None:
         self.batch = batch
-        self.question = RequestBuilder.of(batch, surroundings)
-        self._out = surroundings
-        self._mood = mood
-        self._lease = Lease(surroundings.store, batch.id, batch.lease_until, surroundings.now)
-        self._delivery = open_delivery(self._task())
-        self._interrupted: asyncio.Future[Interruption] | None = _nobody_interrupts()
+        self.builder = RequestBuilder.of(batch, dependencies)
+        self._dependencies = dependencies
+        self._activity = activity
+        self._lease = Lease(dependencies.store, batch.id, batch.lease_until, dependencies.now)
+        self._delivery = open_delivery(self._context())
+        self._interrupted: asyncio.Future[Interruption] | None = _pending_interruption()
         self._text = ""
         self._attempts: list[AttemptRecord] = []
 
     @property
     def channel(self) -> Channel:
-        return Channel.of(self.question.place)
+        return Channel.of(self.builder.place)
 
     @property
     def shown(self) -> bool:
         return self._delivery.shown()
 
     def interrupt(self, why: Interruption) -> None:
-        """Break off, as long as the model has not said all of it."""
+        """Interrupt generation; no effect once the model has finished."""
         if self._interrupted is None:
             return
         if self._interrupted.done():
-            # Not heeded yet; this one will be at the next try.
-            self._interrupted = _nobody_interrupts()
+            # The first interruption is not handled yet; this one applies to the next try.
+            self._interrupted = _pending_interruption()
         self._interrupted.set_result(why)
 
-    def begin_anew(self) -> None:
-        """What it answers is no longer what it was. Without effect once some of it is shown."""
+    def restart(self) -> None:
+        """Generate again with the current messages; no effect once some of the reply is visible."""
         if not self.shown:
             self.interrupt(Interruption.EDITED)
 
     async def run(self) -> None:
-        """To the end, whatever happens; raises nothing but CancelledError."""
-        keeping = asyncio.create_task(self._lease.keep())
-        keeping.add_done_callback(self._lease_ended)
+        """Run to the end; raises nothing but CancelledError."""
+        renewal = asyncio.create_task(self._lease.renew_until_lost())
+        renewal.add_done_callback(self._lease_ended)
         try:
             await self._answer()
         except asyncio.CancelledError:
             with suppress(StorageError):
-                await asyncio.shield(self._out.store.release(self.batch.id))
+                await asyncio.shield(self._dependencies.store.release(self.batch.id))
             raise
         except Undeliverable:
             _log.warning("reply.undeliverable", reply_id=self.batch.reply_id)
@@ -120,74 +120,74 @@ class ReplyTask:
             _log.exception(
                 "reply.crashed", reply_id=self.batch.reply_id, error=type(error).__name__
             )
-            await self._put_off()
+            await self._retry_later()
         finally:
-            keeping.cancel()
-            await asyncio.wait({keeping})
+            renewal.cancel()
+            await asyncio.wait({renewal})
             await self._delivery.aclose()
 
     async def _answer(self) -> None:
         if await self._is_over():
             return
-        limited_until = self._out.limited_until(self.question.user)
+        limited_until = self._dependencies.limited_until(self.builder.user)
         if limited_until is not None:
             await self._fail(self._record(OfflineReason.BUDGET, limited_until))
             return
-        heard = await self._attend()
-        while heard is Interruption.EDITED:
+        result = await self._generate_until_interrupted()
+        while result is Interruption.EDITED:
             self._text = ""
-            await self.question.reread()
-            heard = await self._attend()
-        if isinstance(heard, Interruption):
-            await self._break_off(heard)
+            await self.builder.reload()
+            result = await self._generate_until_interrupted()
+        if isinstance(result, Interruption):
+            await self._cancel(result)
         else:
-            await self._conclude(heard)
+            await self._finish(result)
 
     async def _is_over(self) -> bool:
-        """Whether an earlier try got through after all, or nobody waits for this any more."""
+        """Whether an earlier try was delivered, or the batch is too old to answer."""
         if self.batch.replaces:
             return False
-        limit_s = self._out.settings().conversation.late_answer_minutes * 60
+        limit_s = self._dependencies.settings().conversation.late_answer_minutes * 60
         if self._waited_s() > max(limit_s, _LEAST_LIMIT_S):
             _log.warning("batch.expired", reply_id=self.batch.reply_id, waited_s=self._waited_s())
             await self._settle(BatchResult(BatchState.FAILED))
             return True
-        if not is_recovering(self.batch) or self._waited_s() < _LOOK_FIRST_S:
+        if not is_recovering(self.batch) or self._waited_s() < _CHECK_CHANNEL_S:
             return False
         ids = await self._delivery.earlier()
         if ids:
-            sent = Sent("", ids, self.question.me)
+            sent = Sent("", ids, self.builder.me)
             await self._settle(BatchResult(BatchState.ANSWERED, sent))
         return bool(ids)
 
-    async def _attend(self) -> ReplyEnded | Interruption:
-        """Listen to the model until it ends or somebody interrupts."""
+    async def _generate_until_interrupted(self) -> ReplyEnded | Interruption:
+        """Generate until the model ends or the reply is interrupted."""
         assert self._interrupted is not None
         interrupted = self._interrupted
-        listening = asyncio.create_task(self._listen(self._delivery))
+        generation = asyncio.create_task(self._generate(self._delivery))
         try:
             first: set[asyncio.Future[ReplyEnded] | asyncio.Future[Interruption]]
-            first = {listening, interrupted}
+            first = {generation, interrupted}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            broken_off = interrupted.done()
-            if not broken_off:
+            was_interrupted = interrupted.done()
+            if not was_interrupted:
                 self._interrupted = None
             elif self._interrupted is interrupted:
-                # Hanging up can take a while, and who interrupts meanwhile means the next try.
-                self._interrupted = _nobody_interrupts()
+                # Closing the stream takes time; an interruption meanwhile applies to the next try.
+                self._interrupted = _pending_interruption()
         finally:
-            listening.cancel()
-            await asyncio.wait({listening})
-        return interrupted.result() if broken_off else listening.result()
+            generation.cancel()
+            await asyncio.wait({generation})
+        return interrupted.result() if was_interrupted else generation.result()
 
-    async def _listen(self, delivery: Delivery) -> ReplyEnded:
-        request = await self.question.ask(delivery.shown)
-        async with aclosing(self._out.reply(request)) as events:
+    async def _generate(self, delivery: Delivery) -> ReplyEnded:
+        request = await self.builder.build(delivery.shown)
+        async with aclosing(self._dependencies.reply(request)) as events:
             async for event in events:
                 match event:
                     case TextDelta(text):
                         self._text += text
-                        await delivery.write(self.question.own_words(self._text))
+                        await delivery.write(self.builder.own_text(self._text))
                     case Restarted():
                         self._text = ""
                     case AttemptEnded(record):
@@ -196,39 +196,42 @@ class ReplyTask:
                         return event
         raise RuntimeError("the model router ended a reply without saying how")
 
-    async def _conclude(self, ended: ReplyEnded) -> None:
-        text = self.question.own_words(ended.text) or ended.text.strip()
+    async def _finish(self, ended: ReplyEnded) -> None:
+        text = self.builder.own_text(ended.text) or ended.text.strip()
         outcome = ended.record.outcome
         if outcome in (ReplyOutcome.DELIVERED, ReplyOutcome.PARTIAL) and text:
-            notes = self.question.notes(ended)
+            notes = self.builder.notes(ended)
             partial = outcome is ReplyOutcome.PARTIAL
             await self._deliver(
                 Reply(self.batch.reply_id, text, ended.record, partial=partial, notes=notes)
             )
         elif outcome is ReplyOutcome.CANCELLED:
-            await self._break_off(Interruption.STOPPED)
+            await self._cancel(Interruption.STOPPED)
         else:
             await self._fail(ended.record)
 
     async def _deliver(self, reply: Reply) -> None:
-        if not await self._lease.holds():
+        if not await self._lease.is_held():
             return
         ids = await self._delivery.finish(reply)
-        sent = Sent(reply.text, ids, self.question.me)
-        # The observers keep the record of a stopped reply: this one lacks the attempt cut off.
+        sent = Sent(reply.text, ids, self.builder.me)
+        # The router's observers store the record of a stopped reply: this one lacks the attempt
+        # that was cancelled.
         record = None if reply.stopped else reply.record
         await self._settle(BatchResult(BatchState.ANSWERED, sent, record))
         with suppress(StorageError):
-            await self.question.answered()
-        self._out.saw(self.question.images, self.question.place.platform)
-        author_id = self.question.trigger.author.id
-        self._mood.replied(self.channel, author_id, self._out.now(), directed=self.batch.directed)
+            await self.builder.save_effects()
+        self._dependencies.caption_images(self.builder.images, self.builder.place.platform)
+        author_id = self.builder.trigger.author.id
+        self._activity.record_reply(
+            self.channel, author_id, self._dependencies.now(), directed=self.batch.directed
+        )
 
-    async def _break_off(self, why: Interruption) -> None:
+    async def _cancel(self, why: Interruption) -> None:
         if why is Interruption.LOST:
             _log.warning("batch.lost", reply_id=self.batch.reply_id)
             return
-        text = self.question.own_words(self._text)
+        text = self.builder.own_text(self._text)
         if why is Interruption.STOPPED and text:
             record = self._record(None, None)
             await self._deliver(Reply(self.batch.reply_id, text, record, stopped=True))
@@ -238,8 +241,8 @@ class ReplyTask:
         await self._settle(BatchResult(kept))
 
     async def _fail(self, record: ReplyRecord) -> None:
-        """Every provider failed: say so where manners allow, and see when to try again."""
-        now = self._out.now()
+        """Every provider failed: send the offline message where allowed, and schedule a retry."""
+        now = self._dependencies.now()
         reason = record.offline_reason or OfflineReason.ALL_DOWN
         retry_at = self._next_try_at(reason, record.retry_at, now)
         text = self._notice(reason, record.retry_at, now)
@@ -256,70 +259,71 @@ class ReplyTask:
     def _next_try_at(
         self, reason: OfflineReason, recovery_at: float | None, now: float
     ) -> float | None:
-        trigger = self.question.trigger
+        trigger = self.builder.trigger
         if self.batch.replaces or trigger.author.is_bot:
             return None
-        limit_s = self._out.settings().conversation.late_answer_minutes * 60
+        limit_s = self._dependencies.settings().conversation.late_answer_minutes * 60
         return next_try_at(reason, recovery_at, now - self._waited_s() + limit_s, now)
 
     def _notice(self, reason: OfflineReason, recovery_at: float | None, now: float) -> str:
-        settings = self._out.settings().offline
-        if not settings.enabled or is_late(self.batch) or self.question.trigger.author.is_bot:
+        settings = self._dependencies.settings().offline
+        if not settings.enabled or is_late(self.batch) or self.builder.trigger.author.is_bot:
             return ""
-        alone = self.question.place.platform in ("web", "terminal")
-        if not alone and not self._mood.may_say_offline(self.channel, now):
+        private = self.builder.place.platform in ("web", "terminal")
+        if not private and not self._activity.may_send_offline(self.channel, now):
             return ""
-        self._mood.said_offline(self.channel, now)
+        self._activity.record_offline(self.channel, now)
         return offline_text(settings, reason, None if recovery_at is None else recovery_at - now)
 
-    async def _put_off(self) -> None:
-        """After trouble of our own or of the platform: once more soon, but not for ever."""
+    async def _retry_later(self) -> None:
+        """After an internal or platform error: retry soon, a limited number of times."""
         if self.batch.attempt >= _MOST_TRIES:
             await self._settle(BatchResult(BatchState.FAILED))
             return
         await self._postpone(
-            Postponement(self._out.now() + _AGAIN_S, self.batch.offline_message_ids)
+            Postponement(self._dependencies.now() + _RETRY_S, self.batch.offline_message_ids)
         )
 
     async def _settle(self, ending: BatchResult) -> None:
         held = await self._store(
-            lambda: self._out.store.settle(self.batch.id, ending, self._out.now())
+            lambda: self._dependencies.store.settle(self.batch.id, ending, self._dependencies.now())
         )
         _log.info("batch.ended", reply_id=self.batch.reply_id, state=ending.state, held=held)
 
     async def _postpone(self, wait: Postponement) -> None:
-        await self._store(lambda: self._out.store.postpone(self.batch.id, wait))
+        await self._store(lambda: self._dependencies.store.postpone(self.batch.id, wait))
 
     async def _store(self, outcome: Callable[[], Awaitable[bool]]) -> bool:
-        """Whether it was stored. What was shown already is not made once more for want of room."""
+        """Whether it was stored. Retries for long: a delivered reply must not be generated again
+        because the disk is full."""
         try:
             return await retry_storage(outcome, _STORE_LIMIT_S)
         except StorageError:
-            # Its lease runs out, and whoever takes it up then finds what was sent by the nonce.
+            # Its lease runs out; the process that reclaims it finds the sent messages by the nonce.
             _log.error("batch.not_stored", reply_id=self.batch.reply_id)
             return False
 
     def _record(self, reason: OfflineReason | None, retry_at: float | None) -> ReplyRecord:
-        """A record of a reply that the model router did not end itself."""
+        """The record of a reply that the model router did not end itself."""
         return ReplyRecord(
-            ts=self._out.now(),
+            ts=self._dependencies.now(),
             request_id=self.batch.reply_id,
-            sink=self.question.place.platform,
+            sink=self.builder.place.platform,
             outcome=ReplyOutcome.CANCELLED if reason is None else ReplyOutcome.OFFLINE,
             attempts=tuple(self._attempts),
             offline_reason=reason,
             retry_at=retry_at,
-            origin=self.question.origin,
+            origin=self.builder.origin,
         )
 
     def _waited_s(self) -> float:
-        return self._out.now() - self.batch.messages[-1].arrived_at
+        return self._dependencies.now() - self.batch.messages[-1].arrived_at
 
-    def _task(self) -> ReplyContext:
-        trigger = self.question.trigger
+    def _context(self) -> ReplyContext:
+        trigger = self.builder.trigger
         return ReplyContext(
             reply_id=self.batch.reply_id,
-            place=self.question.place,
+            place=self.builder.place,
             trigger_id=trigger.message_id,
             author=trigger.author,
             message_ids=tuple(m.inbound.message_id for m in self.batch.messages),
@@ -328,13 +332,13 @@ class ReplyTask:
             offline_message_ids=self.batch.offline_message_ids,
             waited_s=self._waited_s(),
             replaces=self.batch.replaces,
-            may_send=self._lease.holds,
+            may_send=self._lease.is_held,
         )
 
-    def _lease_ended(self, keeping: "asyncio.Task[None]") -> None:
-        if not keeping.cancelled():
+    def _lease_ended(self, renewal: "asyncio.Task[None]") -> None:
+        if not renewal.cancelled():
             self.interrupt(Interruption.LOST)
 
 
-def _nobody_interrupts() -> "asyncio.Future[Interruption]":
+def _pending_interruption() -> "asyncio.Future[Interruption]":
     return asyncio.get_running_loop().create_future()

@@ -1,7 +1,7 @@
-"""Names of speakers, made safe: nobody can write a line that seems to come from somebody else.
+"""Speaker names in transcripts, protected against impersonation.
 
-In a channel with several people a message becomes `Name: text`. Only such a line starts at the
-left edge; further lines of a message are indented, so a line break cannot imitate a speaker.
+In a channel with several people a message becomes `Name: text`. Only the first line of a message
+starts at the left margin; further lines are indented, so a line break cannot imitate a speaker.
 """
 
 import hashlib
@@ -15,28 +15,28 @@ _NAME_CHARS = 32
 _ROLE_WORDS = {"system", "assistant", "user", "developer", "tool", "human", "ai", "bot", "model"}
 _INDENT = "  "
 QUOTE = "[replying to "
-"""How the first line of a message begins that says what it answers; the rest is its own."""
+"""Start of the first line of a message that quotes the message it replies to."""
 
 
 def safe_name(name: str) -> str:
     """A display name on one line, without colons, control or invisible characters."""
-    plain = unicodedata.normalize("NFKC", name)
-    kept = "".join(c if _visible(c) else " " for c in plain).replace(":", " ")
-    return " ".join(kept.split())[:_NAME_CHARS].strip() or "Someone"
+    normalized = unicodedata.normalize("NFKC", name)
+    visible = "".join(c if _visible(c) else " " for c in normalized).replace(":", " ")
+    return " ".join(visible.split())[:_NAME_CHARS].strip() or "Someone"
 
 
 def speaker_names(authors: Iterable[Author], bot_name: str) -> dict[str, str]:
-    """Author id → the name in the transcript. A name that somebody else, the bot or a role of the
-    chat format has already, or that looks marked, gets a mark made from the id, which stays."""
+    """Author id → name in the transcript. A name that is not unique, is the bot's or a role of the
+    chat format, or contains `#` gets a suffix derived from the id, which is stable."""
     names: dict[str, str] = {}
-    wanted: dict[str, set[str]] = {}
+    ids_by_name: dict[str, set[str]] = {}
     for author in authors:
         names[author.id] = safe_name(author.name)
-        wanted.setdefault(_folded(names[author.id]), set()).add(author.id)
-    taken = _ROLE_WORDS | {_folded(bot_name)}
+        ids_by_name.setdefault(_folded(names[author.id]), set()).add(author.id)
+    reserved = _ROLE_WORDS | {_folded(bot_name)}
     return {
         author_id: f"{name}#{_mark(author_id)}"
-        if _folded(name) in taken or "#" in name or len(wanted[_folded(name)]) > 1
+        if _folded(name) in reserved or "#" in name or len(ids_by_name[_folded(name)]) > 1
         else name
         for author_id, name in names.items()
     }
@@ -52,18 +52,18 @@ def indented(text: str) -> str:
 
 
 def quoting(name: str, words: str) -> str:
-    """The line above a message that answers another one."""
+    """The line above a message that replies to another one."""
     return f'{QUOTE}{name}: "{words}"]'
 
 
 def unquoted(text: str) -> str:
-    """A message without what it quotes."""
+    """A message without its quote line."""
     return text.partition("\n")[2] if text.startswith(QUOTE) else text
 
 
-def own_words(text: str, bot_name: str, names: Mapping[str, str]) -> str:
-    """The bot's own part of what a model wrote: without its name in front, and cut where the
-    model goes on to speak for somebody else."""
+def own_text(text: str, bot_name: str, names: Mapping[str, str]) -> str:
+    """The bot's own part of a model's output: without its name in front, and cut where the model
+    writes a turn of another speaker."""
     words = re.sub(rf"\A\s*{re.escape(bot_name)}\s*:\s*", "", text, flags=re.IGNORECASE)
     others = "|".join(re.escape(name) for name in sorted(names.values(), key=len, reverse=True))
     if others:

@@ -32,7 +32,7 @@ def image_tokens(width: int, height: int, model: str = "") -> int:
     """Tokens of an image, dearer rather than cheaper.
 
     One token per 28×28 px covers OpenAI's, Claude's, Gemini's and Qwen's ways of counting up to
-    1024 px; Gemini 3 charges 1120 for the smallest; Pixtral counts 16×16 px; models nobody knows
+    1024 px; Gemini 3 charges 1120 for the smallest; Pixtral counts 16×16 px; unknown models
     get a quarter more.
     """
     name = model.lower()

@@ -17,7 +17,7 @@ from understudy.conversation.inbox import (
     RegenerateClaim,
     StoredMessage,
     Watermark,
-    can_retake,
+    can_reclaim,
 )
 from understudy.conversation.messages import Inbound
 from understudy.routing.records import ReplyRecord
@@ -71,9 +71,9 @@ class MemoryInbox:
         self._t.batches[batch.id] = BatchRow(batch, channel, claim.seqs, self._owner)
         return self._t.move(self._t.batches[batch.id], batch)
 
-    async def retake(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
+    async def reclaim(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
         row = self._t.batches.get(batch_id)
-        if row is None or not can_retake(row.batch, now):
+        if row is None or not can_reclaim(row.batch, now):
             return None
         row.owner = self._owner
         return self._t.move(
@@ -146,7 +146,7 @@ class MemoryInbox:
         )
 
     async def unfinished(self, now: float, orphaned_before: float) -> tuple[Channel, ...]:
-        found = {b.channel: None for b in self._t.batches.values() if can_retake(b.batch, now)}
+        found = {b.channel: None for b in self._t.batches.values() if can_reclaim(b.batch, now)}
         for row in self._t.messages.values():
             if row.free and row.stored.arrived_at < orphaned_before:
                 found[row.channel] = None

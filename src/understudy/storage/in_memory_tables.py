@@ -12,7 +12,7 @@ from understudy.conversation.inbox import (
     MessageState,
     StoredMessage,
 )
-from understudy.conversation.lore.effects import MemoryEffects
+from understudy.conversation.lore.effects import InMemoryEffects
 from understudy.conversation.speakers import unquoted
 from understudy.routing.records import ReplyRecord
 
@@ -99,7 +99,7 @@ class MemoryTables:
     records: dict[str, list[ReplyRecord]] = field(default_factory=dict)
     """By reply id."""
     reset_at: dict[Channel, int] = field(default_factory=dict)
-    effects: MemoryEffects = field(default_factory=MemoryEffects)
+    effects: InMemoryEffects = field(default_factory=InMemoryEffects)
     counter: int = 0
 
     def next_seq(self) -> int:

@@ -178,7 +178,7 @@ class SqlInbox(SqlHistory):
             "replaces": "[]",
         }
 
-    async def retake(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
+    async def reclaim(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
         crashed = and_(batches.c.state == BatchState.CLAIMED, batches.c.lease_until <= now)
         due = and_(
             batches.c.state == BatchState.WAITING, func.coalesce(batches.c.retry_at, 0) <= now

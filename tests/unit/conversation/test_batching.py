@@ -124,7 +124,7 @@ def test_what_a_crash_interrupted_comes_first_and_alone() -> None:
     expired = a_batch(lease_until=5.0)
 
     planned = at(9.0, came(1, BOB), batches=(expired,))
-    assert (planned.ready, planned.retake) == ((), ("b1",))
+    assert (planned.ready, planned.reclaim) == ((), ("b1",))
     again = a_batch(attempt=2)
     assert at(9.0, came(1, BOB), batches=(again,)).ready == ()
 
@@ -142,9 +142,9 @@ def test_late_answers_of_a_channel_are_tried_one_after_the_other_oldest_first() 
     young = a_batch(id="b2", state=BatchState.WAITING, retry_at=50.0, created_at=2.0)
     old = a_batch(state=BatchState.WAITING, retry_at=55.0, created_at=1.0)
 
-    assert at(60.0, batches=(young, old)).retake == ("b1",)
+    assert at(60.0, batches=(young, old)).reclaim == ("b1",)
     busy = replace(old, state=BatchState.CLAIMED)
-    assert at(60.0, batches=(young, busy)).retake == ()
+    assert at(60.0, batches=(young, busy)).reclaim == ()
 
 
 def test_a_clock_that_was_set_back_holds_nothing() -> None:

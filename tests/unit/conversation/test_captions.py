@@ -44,7 +44,7 @@ def candidate(provider: str, *scripts: Script, vision: bool) -> tuple[Candidate,
 async def captioned(library: Library, *candidates: Candidate, images: int = 1) -> None:
     captioner = Captioner(library, ModelRouter(candidates).reply, lambda: "caption-1")
     try:
-        captioner.wish([CAT] * images, "discord")
+        captioner.schedule([CAT] * images, "discord")
         await captioner.idle()
     finally:
         await captioner.aclose()
@@ -90,7 +90,7 @@ async def test_an_expired_image_is_passed_over() -> None:
     seeing, client = candidate("seeing", saying("x"), vision=True)
     captioner = Captioner(library, ModelRouter([seeing]).reply, lambda: "caption-1")
 
-    captioner.wish([ImageRef("gone", "image/jpeg", 1, 1, "gone.jpg")], "web")
+    captioner.schedule([ImageRef("gone", "image/jpeg", 1, 1, "gone.jpg")], "web")
     await captioner.idle()
     await captioner.aclose()
 

@@ -93,7 +93,9 @@ def test_scopes_say_whose_images_count() -> None:
 
 async def test_a_candidate_that_sees_gets_the_image_after_the_words() -> None:
     now = message(1, "a", "gone", addressed=Addressed.DM)
-    sight = await ImageSelector(Library("a"), lambda: Vision(enabled=True)).look([now], [line(now)])
+    sight = await ImageSelector(Library("a"), lambda: Vision(enabled=True)).select(
+        [now], [line(now)]
+    )
 
     shown = sight.depict(now.inbound.images, SEEING, True)
 
@@ -104,7 +106,7 @@ async def test_a_candidate_that_sees_gets_the_image_after_the_words() -> None:
 async def test_a_blind_candidate_gets_the_caption_or_is_told_that_it_cannot_see() -> None:
     now = message(1, "known", "new", addressed=Addressed.DM)
     library = Library("known", "new", captions={"known": "a cat"})
-    sight = await ImageSelector(library, lambda: Vision(enabled=True)).look([now], [line(now)])
+    sight = await ImageSelector(library, lambda: Vision(enabled=True)).select([now], [line(now)])
 
     shown = sight.depict(now.inbound.images, BLIND, True)
 
@@ -118,7 +120,7 @@ async def test_a_blind_candidate_gets_the_caption_or_is_told_that_it_cannot_see(
 async def test_history_is_always_in_words() -> None:
     old, now = message(1, "old"), message(2, addressed=Addressed.DM)
     library = Library("old", captions={"old": "a red barn"})
-    sight = await ImageSelector(library, lambda: Vision(enabled=True)).look(
+    sight = await ImageSelector(library, lambda: Vision(enabled=True)).select(
         [now], [line(old), line(now)]
     )
 
@@ -132,7 +134,7 @@ async def test_history_is_always_in_words() -> None:
 async def test_with_vision_off_nothing_is_looked_at() -> None:
     now = message(1, "a", addressed=Addressed.DM)
 
-    sight = await ImageSelector(Library("a"), lambda: Vision(enabled=False)).look(
+    sight = await ImageSelector(Library("a"), lambda: Vision(enabled=False)).select(
         [now], [line(now)]
     )
 

@@ -21,7 +21,7 @@ async def test_while_plenty_is_left_the_batch_is_ours() -> None:
     lease = await leased(store, clock)
 
     clock.at += LEASE_S - 6
-    assert await lease.holds()
+    assert await lease.is_held()
     assert (await store.work(Channel.of(WEB))).batches[0].lease_until < clock.at + 7
 
 
@@ -30,7 +30,7 @@ async def test_near_its_end_the_lease_is_renewed_before_anything_is_sent() -> No
     lease = await leased(store, clock)
 
     clock.at += LEASE_S - 4
-    assert await lease.holds()
+    assert await lease.is_held()
     assert (await store.work(Channel.of(WEB))).batches[0].lease_until == clock.at + LEASE_S
 
 
@@ -39,5 +39,5 @@ async def test_what_another_process_took_is_not_ours_to_answer() -> None:
     lease = await leased(MemoryInbox(tables, "one"), clock)
 
     clock.at += LEASE_S
-    assert await MemoryInbox(tables, "two").retake("b1", clock.at + LEASE_S, clock.at)
-    assert not await lease.holds()
+    assert await MemoryInbox(tables, "two").reclaim("b1", clock.at + LEASE_S, clock.at)
+    assert not await lease.is_held()

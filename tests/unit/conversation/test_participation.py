@@ -32,14 +32,14 @@ def said(
 def judged(
     inbound: Inbound,
     settings: Participation = OPEN,
-    mood: ActivityTracker | None = None,
+    tracker: ActivityTracker | None = None,
     *,
     now: float = NOON,
     luck: float = 0.9,
-    standing: AuthorStatus | None = None,
+    status: AuthorStatus | None = None,
 ) -> Decision:
     return decide(
-        inbound, settings, mood or ActivityTracker(), standing or AuthorStatus(), now, lambda: luck
+        inbound, settings, tracker or ActivityTracker(), status or AuthorStatus(), now, lambda: luck
     )
 
 
@@ -80,89 +80,89 @@ def test_a_channel_can_have_a_chance_of_its_own() -> None:
 
 
 def test_after_speaking_up_the_bot_holds_back_for_a_while() -> None:
-    mood = ActivityTracker()
-    mood.replied(HERE, BOB.id, NOON, directed=False)
+    tracker = ActivityTracker()
+    tracker.record_reply(HERE, BOB.id, NOON, directed=False)
 
-    assert judged(said(), mood=mood, now=NOON + 59, luck=0.0).reason == "cooldown"
-    assert judged(said(), mood=mood, now=NOON + 60, luck=0.0).reason == "chance"
-    assert judged(said(Addressed.MENTION), mood=mood, now=NOON + 1).answer
+    assert judged(said(), tracker=tracker, now=NOON + 59, luck=0.0).reason == "cooldown"
+    assert judged(said(), tracker=tracker, now=NOON + 60, luck=0.0).reason == "chance"
+    assert judged(said(Addressed.MENTION), tracker=tracker, now=NOON + 1).answer
 
 
 def test_a_conversation_goes_on_without_mentions_for_some_messages() -> None:
     settings = Participation(
         channels=("lounge",), conversation_mode=ConversationMode(max_messages=2)
     )
-    mood = ActivityTracker()
-    mood.replied(HERE, ANN.id, NOON, directed=True)
+    tracker = ActivityTracker()
+    tracker.record_reply(HERE, ANN.id, NOON, directed=True)
     reasons = []
     for second in range(3):
-        decision = judged(said(), settings, mood, now=NOON + 10 + second)
-        mood.took(said(), decision, NOON + 10 + second)
-        mood.claimed(HERE, ANN.id)
+        decision = judged(said(), settings, tracker, now=NOON + 10 + second)
+        tracker.record_message(said(), decision, NOON + 10 + second)
+        tracker.record_claim(HERE, ANN.id)
         reasons.append(decision.reason)
 
     assert reasons == ["conversation", "conversation", "chance"]
-    assert judged(said(author=BOB), settings, mood, now=NOON + 10).reason == "chance"
-    assert judged(said(place=ELSEWHERE), settings, mood, now=NOON).reason == "not_addressed"
+    assert judged(said(author=BOB), settings, tracker, now=NOON + 10).reason == "chance"
+    assert judged(said(place=ELSEWHERE), settings, tracker, now=NOON).reason == "not_addressed"
 
 
 def test_a_conversation_ends_with_its_window() -> None:
-    mood = ActivityTracker()
-    mood.replied(HERE, ANN.id, NOON, directed=True)
+    tracker = ActivityTracker()
+    tracker.record_reply(HERE, ANN.id, NOON, directed=True)
 
-    assert judged(said(), mood=mood, now=NOON + 119).reason == "conversation"
-    assert judged(said(), mood=mood, now=NOON + 120).reason == "chance"
+    assert judged(said(), tracker=tracker, now=NOON + 119).reason == "conversation"
+    assert judged(said(), tracker=tracker, now=NOON + 120).reason == "chance"
 
 
 def test_what_follows_a_mention_at_once_belongs_to_it() -> None:
-    mood = ActivityTracker()
+    tracker = ActivityTracker()
     first = said(Addressed.MENTION, place=ELSEWHERE)
-    mood.took(first, judged(first, mood=mood), NOON)
+    tracker.record_message(first, judged(first, tracker=tracker), NOON)
 
-    follow = judged(said(place=ELSEWHERE), mood=mood, now=NOON + 1)
+    follow = judged(said(place=ELSEWHERE), tracker=tracker, now=NOON + 1)
     assert (follow.answer, follow.directed, follow.reason) == (True, True, "burst")
-    assert judged(said(author=BOB, place=ELSEWHERE), mood=mood).reason == "not_addressed"
-    assert judged(said(place=ELSEWHERE), mood=mood, now=NOON + 8).reason == "not_addressed"
-    mood.claimed(Channel.of(ELSEWHERE), ANN.id)
-    assert judged(said(place=ELSEWHERE), mood=mood, now=NOON + 1).reason == "not_addressed"
+    assert judged(said(author=BOB, place=ELSEWHERE), tracker=tracker).reason == "not_addressed"
+    assert judged(said(place=ELSEWHERE), tracker=tracker, now=NOON + 8).reason == "not_addressed"
+    tracker.record_claim(Channel.of(ELSEWHERE), ANN.id)
+    assert judged(said(place=ELSEWHERE), tracker=tracker, now=NOON + 1).reason == "not_addressed"
 
 
 def test_bots_are_answered_only_when_allowed_and_only_a_few_times_in_a_row() -> None:
     settings = Participation(channels=("lounge",), answer_bots=True, chance=1.0)
-    mood = ActivityTracker()
+    tracker = ActivityTracker()
     call = said(Addressed.MENTION, ROBOT)
     reasons = []
     for second in range(5):
-        decision = judged(call, settings, mood, now=NOON + second)
-        mood.took(call, decision, NOON + second)
+        decision = judged(call, settings, tracker, now=NOON + second)
+        tracker.record_message(call, decision, NOON + second)
         reasons.append(decision.reason)
 
     assert reasons == ["mention", "mention", "mention", "bot_loop", "bot_loop"]
     assert judged(said(author=ROBOT), settings).reason == "bot_unaddressed"
-    mood.took(said(), Decision(answer=False, reason="chance"), NOON + 6)
-    assert judged(call, settings, mood, now=NOON + 7).reason == "bot_loop"
-    assert judged(call, settings, mood, now=NOON + 604).reason == "mention"
+    tracker.record_message(said(), Decision(answer=False, reason="chance"), NOON + 6)
+    assert judged(call, settings, tracker, now=NOON + 7).reason == "bot_loop"
+    assert judged(call, settings, tracker, now=NOON + 604).reason == "mention"
 
 
 def test_a_person_in_between_ends_a_row_of_replies_to_bots() -> None:
     settings = Participation(answer_bots=True, max_bot_replies=1)
-    mood = ActivityTracker()
+    tracker = ActivityTracker()
     call = said(Addressed.MENTION, ROBOT)
-    mood.took(call, judged(call, settings, mood), NOON)
-    mood.took(said(), Decision(answer=False, reason="chance"), NOON)
+    tracker.record_message(call, judged(call, settings, tracker), NOON)
+    tracker.record_message(said(), Decision(answer=False, reason="chance"), NOON)
 
-    assert judged(call, settings, mood).answer
+    assert judged(call, settings, tracker).answer
 
 
 def test_nobody_gets_more_than_the_rate_limits() -> None:
     settings = Participation(user_per_minute=2, channel_per_minute=3)
-    mood = ActivityTracker()
+    tracker = ActivityTracker()
 
     def ask(author: Author, now: float) -> str:
-        mood.claimed(HERE, author.id)
+        tracker.record_claim(HERE, author.id)
         call = said(Addressed.MENTION, author)
-        decision = judged(call, settings, mood, now=now)
-        mood.took(call, decision, now)
+        decision = judged(call, settings, tracker, now=now)
+        tracker.record_message(call, decision, now)
         return decision.reason
 
     asked = [ask(a, NOON + i) for i, a in enumerate([ANN, ANN, ANN, BOB, BOB])]
@@ -173,9 +173,9 @@ def test_nobody_gets_more_than_the_rate_limits() -> None:
 def test_mutes_and_opt_outs_come_before_everything() -> None:
     call = said(Addressed.MENTION)
 
-    assert judged(call, standing=AuthorStatus(muted_until=NOON + 1)).reason == "muted"
-    assert judged(call, standing=AuthorStatus(muted_until=NOON)).answer
-    assert judged(call, standing=AuthorStatus(opted_out=True)).reason == "opted_out"
+    assert judged(call, status=AuthorStatus(muted_until=NOON + 1)).reason == "muted"
+    assert judged(call, status=AuthorStatus(muted_until=NOON)).answer
+    assert judged(call, status=AuthorStatus(opted_out=True)).reason == "opted_out"
 
 
 def test_in_quiet_hours_only_those_who_ask_are_answered() -> None:
@@ -208,12 +208,12 @@ def test_quiet_hours_are_read_from_the_clock_on_the_wall(
 
 
 def test_idle_channels_are_forgotten() -> None:
-    mood = ActivityTracker()
-    mood.took(said(Addressed.MENTION), Decision(True, "mention", directed=True), NOON)
-    mood.said_offline(HERE, NOON)
-    mood.forget_idle(NOON + 4000)
+    tracker = ActivityTracker()
+    tracker.record_message(said(Addressed.MENTION), Decision(True, "mention", directed=True), NOON)
+    tracker.record_offline(HERE, NOON)
+    tracker.forget_idle(NOON + 4000)
 
-    assert mood.may_say_offline(HERE, NOON + 1)
+    assert tracker.may_send_offline(HERE, NOON + 1)
 
 
 @given(
@@ -231,12 +231,12 @@ def test_bots_alone_never_get_more_than_the_breaker_allows(
     events: list[tuple[Addressed | None, Author, float, float]],
 ) -> None:
     settings = Participation(channels=("lounge",), chance=1.0, answer_bots=True)
-    mood, now, row = ActivityTracker(), NOON, 0
+    tracker, now, row = ActivityTracker(), NOON, 0
     for addressed, author, gap_s, luck in events:
         now += gap_s
         inbound = said(addressed, author)
-        decision = judged(inbound, settings, mood, now=now, luck=luck)
-        mood.took(inbound, decision, now)
+        decision = judged(inbound, settings, tracker, now=now, luck=luck)
+        tracker.record_message(inbound, decision, now)
         if not author.is_bot:
             row = 0
         elif decision.answer:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.conversation.messages import Author
-from understudy.conversation.speakers import own_words, safe_name, speaker_names, spoken
+from understudy.conversation.speakers import own_text, safe_name, speaker_names, spoken
 
 TEXT = st.text(
     alphabet=st.sampled_from("ab: \n\r\v\x85\u2028\u2029\u200b\u202e#Anusermst"), max_size=60
@@ -84,8 +84,8 @@ def test_two_people_never_have_one_name(wanted: list[str]) -> None:
     ],
 )
 def test_the_bots_own_words_end_where_it_speaks_for_others(text: str, own: str) -> None:
-    assert own_words(text, "Understudy", {"1": "Ann"}) == own
+    assert own_text(text, "Understudy", {"1": "Ann"}) == own
 
 
 def test_without_other_speakers_nothing_is_cut() -> None:
-    assert own_words("A\nAnn: hi", "Understudy", {}) == "A\nAnn: hi"
+    assert own_text("A\nAnn: hi", "Understudy", {}) == "A\nAnn: hi"

@@ -30,7 +30,7 @@ async def test_claims_of_an_earlier_process_can_be_retaken_at_once(tmp_path: Pat
     batch_id = await claim_one(tmp_path / "bot.db")
 
     async with open_storage(tmp_path / "bot.db", persist=True) as opened:
-        assert await opened.inbox.retake(batch_id, 140.0, now=101.0) is not None
+        assert await opened.inbox.reclaim(batch_id, 140.0, now=101.0) is not None
 
 
 async def test_a_claim_of_a_running_process_cannot_be_retaken(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ async def test_a_claim_of_a_running_process_cannot_be_retaken(tmp_path: Path) ->
         (waiting,) = (await first.inbox.work(HERE)).waiting
         await first.inbox.claim(Claim("b1", "r1", "n1", (waiting.seq,), True, 130.0), 100.0)
         async with open_storage(path, persist=True) as second:
-            assert await second.inbox.retake("b1", 140.0, now=101.0) is None
+            assert await second.inbox.reclaim("b1", 140.0, now=101.0) is None
         assert await first.inbox.renew("b1", 150.0)
 
 

@@ -8,7 +8,7 @@ Role = Literal["system", "user", "assistant"]
 
 
 class Logic(IntEnum):
-    """How secondary keys join in. The numbers are those of World Info files."""
+    """How secondary keys are combined. The numbers are those of World Info files."""
 
     AND_ANY = 0
     NOT_ALL = 1
@@ -17,7 +17,7 @@ class Logic(IntEnum):
 
 
 class Slot(IntEnum):
-    """Where in the prompt an entry stands. The numbers are those of World Info files."""
+    """An entry's position in the prompt. The numbers are those of World Info files."""
 
     BEFORE_CHAR = 0
     AFTER_CHAR = 1
@@ -38,7 +38,7 @@ class CharacterFilter:
     exclude: bool
 
     def admits(self, name: str, tags: frozenset[str]) -> bool:
-        """An empty filter admits everybody."""
+        """An empty filter admits every character."""
         if not self.names and not self.tags:
             return True
         return (name in self.names or bool(self.tags & tags)) is not self.exclude
@@ -51,7 +51,7 @@ class Decorated:
     forced: bool | None = None
     """`@@activate` and `@@dont_activate`."""
     only_after: int = 0
-    """Assistant messages that must have been."""
+    """Number of assistant messages required before."""
     only_every: int = 0
     keep_after_match: bool = False
     stop_after_match: bool = False
@@ -59,14 +59,14 @@ class Decorated:
     exclude_keys: tuple[str, ...] = ()
     greeting: int | None = None
     not_when_full: bool = False
-    """`@@ignore_on_max_context`: the first to go when the context is short."""
+    """`@@ignore_on_max_context`: dropped first when the context is short."""
     replaces: frozenset[str] = frozenset()
-    """Card prompts this entry switches off: `system_prompt`, `post_history_instructions`."""
+    """Card prompts this entry disables: `system_prompt`, `post_history_instructions`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One fact with the conditions of its appearance; defaults are those of World Info."""
+    """One fact with its activation conditions; defaults are those of World Info."""
 
     uid: str
     title: str = ""
@@ -77,7 +77,7 @@ class Entry:
     constant: bool = False
     enabled: bool = True
     order: int = 100
-    """Higher stands later in the prompt and goes earlier through the budget."""
+    """Higher: later in the prompt, and earlier in the budget queue."""
     slot: Slot = Slot.BEFORE_CHAR
     depth: int = 4
     """For AT_DEPTH: messages counted from the end; 0 is after the last one."""
@@ -117,4 +117,4 @@ class Book:
     token_budget: int | None = None
     recursive: bool | None = None
     notes: tuple[str, ...] = ()
-    """What had to be mended while reading the file, for the operator."""
+    """What was changed or ignored while reading the file."""

@@ -21,18 +21,18 @@ _POSITIONS = {
 
 
 def decorated(entry: Entry) -> Entry:
-    """The entry as its decorators ask, with all their lines taken out of its content.
+    """The entry with its decorators applied and their lines removed from its content.
 
-    An unknown `@@name` hands over to the `@@@name` lines directly below it; the first that is
-    known counts.
+    An unknown `@@name` falls back to the `@@@name` lines directly below it; the first known one
+    applies.
     """
     lines = entry.content.split("\n")
-    taken, open_fallback = 0, False
+    count, open_fallback = 0, False
     for line in lines:
         stripped = line.strip()
         if not stripped.startswith("@@"):
             break
-        taken += 1
+        count += 1
         fallback = stripped.startswith("@@@")
         if fallback and not open_fallback:
             continue
@@ -40,7 +40,7 @@ def decorated(entry: Entry) -> Entry:
         changed = _applied(entry, name, value.strip())
         open_fallback = changed is None
         entry = changed or entry
-    return replace(entry, content="\n".join(lines[taken:])) if taken else entry
+    return replace(entry, content="\n".join(lines[count:])) if count else entry
 
 
 def _applied(entry: Entry, name: str, value: str) -> Entry | None:

@@ -23,33 +23,33 @@ Effects = Mapping[str, Effect]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What one conversation keeps for its lore."""
+class StoredEffects:
+    """The stored lore state of one conversation."""
 
     effects: Effects = field(default_factory=dict)
     message_count: int = 0
-    """All messages there have been, up to the one stored as `last_seq`."""
+    """Number of messages up to `last_seq`."""
     last_seq: int = 0
 
 
 class EffectStore(Protocol):
-    """Keeps the effects of each conversation; raises StorageError when it cannot."""
+    """Stores the effects of each conversation; raises StorageError."""
 
-    async def effects(self, platform: str, channel_id: str) -> Kept: ...
+    async def effects(self, platform: str, channel_id: str) -> StoredEffects: ...
 
-    async def keep_effects(self, platform: str, channel_id: str, kept: Kept) -> None: ...
+    async def save_effects(self, platform: str, channel_id: str, kept: StoredEffects) -> None: ...
 
 
-class MemoryEffects:
+class InMemoryEffects:
     """Effects that last as long as the process."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], Kept] = {}
+        self._kept: dict[tuple[str, str], StoredEffects] = {}
 
-    async def effects(self, platform: str, channel_id: str) -> Kept:
-        return self._kept.get((platform, channel_id), Kept())
+    async def effects(self, platform: str, channel_id: str) -> StoredEffects:
+        return self._kept.get((platform, channel_id), StoredEffects())
 
-    async def keep_effects(self, platform: str, channel_id: str, kept: Kept) -> None:
+    async def save_effects(self, platform: str, channel_id: str, kept: StoredEffects) -> None:
         self._kept[platform, channel_id] = kept
 
     def forget(self, platform: str, channel_id: str) -> None:
@@ -57,14 +57,14 @@ class MemoryEffects:
 
 
 def effect_key(book: Book, entry: Entry) -> str:
-    """Names the entry with its content, so that editing it clears its effects."""
+    """Identifies the entry with its content, so that an edit clears its effects."""
     digest = hashlib.sha256(entry.content.encode()).hexdigest()[:12]
     return f"{book.id}/{entry.uid}/{digest}"
 
 
 def current(effects: Effects, message_count: int) -> dict[str, Effect]:
-    """The effects that still hold. One that began at or after this count belongs to a reply that
-    was deleted or is being made again, and is gone."""
+    """The effects still active. One that began at or after this count belongs to a reply that was
+    deleted or is regenerated, and is dropped."""
     return {
         key: effect
         for key, effect in effects.items()
@@ -82,7 +82,7 @@ def is_cooling(effect: Effect | None, message_count: int) -> bool:
 
 
 def started(entry: Entry, message_count: int) -> Effect | None:
-    """What an activation sets going, if anything."""
+    """The effect that an activation starts, if any."""
     sticky = _FOR_EVER if entry.decorated.keep_after_match else entry.sticky
     cooldown = _FOR_EVER if entry.decorated.stop_after_match else entry.cooldown
     if not sticky and not cooldown:

@@ -1,4 +1,4 @@
-"""Every lorebook file in circulation → `Book`. Missing fields take their format's default."""
+"""Parses the known lorebook formats into `Book`. Missing fields get their format's default."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +21,7 @@ _MAX_KEYS = 200
 
 
 def parse_book(raw: object, *, book_id: str, name: str = "") -> Book | None:
-    """The lorebook in a parsed JSON file, or `None` when it is none of the known kinds."""
+    """The lorebook in a parsed JSON file, or `None` when its format is unknown."""
     notes: list[str] = []
     top = Fields(raw, notes, "book")
     if top.text("spec") == "lorebook_v3":
@@ -30,7 +30,7 @@ def parse_book(raw: object, *, book_id: str, name: str = "") -> Book | None:
     if entries is None:
         return None
     if len(entries) > _MAX_ENTRIES:
-        notes.append(f"only the first {_MAX_ENTRIES} of {len(entries)} entries were taken")
+        notes.append(f"only the first {_MAX_ENTRIES} of {len(entries)} entries were read")
     return Book(
         id=book_id,
         name=top.text("name") or name or book_id,

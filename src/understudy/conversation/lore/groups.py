@@ -1,4 +1,4 @@
-"""Inclusion groups: of entries that exclude each other, one is taken per pass."""
+"""Inclusion groups: of mutually exclusive entries, one is selected per pass."""
 
 from collections.abc import Collection, Sequence
 from random import Random
@@ -9,7 +9,7 @@ from understudy.conversation.lore.matching import Hit
 
 
 class Grouped(Protocol):
-    """What the choice looks at; sorted sticky first, then by falling order."""
+    """What the selection needs; sorted sticky first, then by descending order."""
 
     @property
     def entry(self) -> Entry: ...
@@ -22,23 +22,23 @@ _G = TypeVar("_G", bound=Grouped)
 
 
 def pick_from_groups(
-    wanted: Sequence[_G], *, taken: Collection[str], scoring: bool, random: Random
+    candidates: Sequence[_G], *, active: Collection[str], scoring: bool, random: Random
 ) -> list[_G]:
-    """Those of `wanted` that their groups let in; `taken` groups have an active entry already."""
+    """The selected entries of `candidates`; `active` groups have an active entry already."""
     lost: set[_G] = set()
-    grouped = [w for w in wanted if w.entry.groups]
+    grouped = [w for w in candidates if w.entry.groups]
     for group in dict.fromkeys(name for w in grouped for name in w.entry.groups):
         members = [w for w in grouped if group in w.entry.groups and w not in lost]
-        winners = _winners(members, taken=group in taken, scoring=scoring, random=random)
+        winners = _winners(members, active=group in active, scoring=scoring, random=random)
         lost.update(set(members).difference(winners))
-    return [w for w in wanted if w not in lost]
+    return [w for w in candidates if w not in lost]
 
 
-def _winners(members: list[_G], *, taken: bool, scoring: bool, random: Random) -> list[_G]:
+def _winners(members: list[_G], *, active: bool, scoring: bool, random: Random) -> list[_G]:
     sticky = [m for m in members if m.hit is None and m.entry.sticky]
     if sticky:
         return sticky
-    if taken:
+    if active:
         return []
     members = _best_scored(members, scoring=scoring)
     if len(members) < 2:

@@ -1,6 +1,6 @@
 """Which keys of a book occur in a text: fast for thousands of entries, safe for hostile patterns.
 
-Plain keys are looked up as substrings first and judged by word boundaries only when found. Word
+Plain keys are searched as substrings first; word boundaries are checked only for hits. Word
 boundaries follow Unicode, so that a Cyrillic key does not match inside a longer word (the
 reference implementation's do, because JavaScript's word characters are ASCII).
 """
@@ -41,8 +41,8 @@ class Hit:
 
 
 class Patterns:
-    """Regular expressions of users, each search within 50 ms; one that runs into the limit
-    three times is not tried again."""
+    """Regular expressions of users, each search limited to 50 ms; a pattern that exceeds the limit
+    three times is disabled."""
 
     def __init__(self) -> None:
         self._timeouts: Counter[str] = Counter()
@@ -84,7 +84,7 @@ def compiled(key: str, *, bare: bool = False) -> "regex.Pattern[str] | None":
 
 
 class Scanned:
-    """One text, searched for many keys; remembers what it has answered."""
+    """One text, prepared for many key searches."""
 
     def __init__(self, text: str, patterns: Patterns) -> None:
         self._text = text
@@ -96,16 +96,16 @@ class Scanned:
         pattern = compiled(key, bare=entry.regex_keys)
         if pattern is not None:
             return self._patterns.found(pattern, self._text)
-        case = _own(entry.case_sensitive, settings.case_sensitive)
+        case = _override(entry.case_sensitive, settings.case_sensitive)
         text, wanted = (self._text, key) if case else (self.lower, key.lower())
         if wanted not in text:
             return False
-        if not _own(entry.whole_words, settings.whole_words) or not _is_word(wanted):
+        if not _override(entry.whole_words, settings.whole_words) or not _is_word(wanted):
             return True
         return _bounded(wanted, text)
 
 
-def _own(own: bool | None, common: bool) -> bool:  # noqa: FBT001 - a three-valued setting
+def _override(own: bool | None, common: bool) -> bool:  # noqa: FBT001 - a three-valued setting
     return common if own is None else own
 
 
@@ -135,7 +135,7 @@ def match(
     settings: MatchSettings,
     expanded: Mapping[str, str] | None = None,
 ) -> Hit | None:
-    """Judge an entry's keys; `expanded` maps keys with macros to their text."""
+    """Evaluate an entry's keys; `expanded` maps keys with macros to their text."""
     hits = [key for key in _keys(entry) if scanned.has(_text(key, expanded), entry, settings)]
     if not hits:
         return None
@@ -144,7 +144,7 @@ def match(
     ):
         return None
     found = sum(scanned.has(_text(key, expanded), entry, settings) for key in entry.secondary)
-    if entry.secondary and not _joins(entry.logic, found, len(entry.secondary)):
+    if entry.secondary and not _satisfied(entry.logic, found, len(entry.secondary)):
         return None
     return Hit(hits[0], len(hits) + _secondary_score(entry.logic, found, len(entry.secondary)))
 
@@ -157,7 +157,7 @@ def _text(key: str, expanded: Mapping[str, str] | None) -> str:
     return expanded.get(key, key) if expanded else key
 
 
-def _joins(logic: Logic, found: int, total: int) -> bool:
+def _satisfied(logic: Logic, found: int, total: int) -> bool:
     return {
         Logic.AND_ANY: found > 0,
         Logic.AND_ALL: found == total,
@@ -175,17 +175,17 @@ def _secondary_score(logic: Logic, found: int, total: int) -> int:
 
 
 class KeyIndex:
-    """Finds the entries that a text could concern without asking each of them.
+    """Finds the entries that a text may match without testing each of them.
 
-    Whole words are looked up by the words of the text, other plain keys by how they begin, so
-    that the work grows with the text and not with the book; patterns and macros always get
-    their turn.
+    Whole words are looked up by the words of the text, other plain keys by their first
+    characters, so that the cost grows with the text and not with the book; patterns and macros
+    are always candidates.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._words: dict[str, list[int]] = {}
         self._pieces = _Pieces()
-        # Single words that are whole or not as the settings say stand in both of these.
+        # Single words whose whole-word rule depends on the settings are in both of these.
         self._words_by_setting: dict[str, list[int]] = {}
         self._pieces_by_setting = _Pieces()
         self._always: list[int] = []
@@ -220,7 +220,7 @@ class KeyIndex:
 
 
 class _Pieces:
-    """Texts to be found inside others, by how they begin."""
+    """Substring keys, indexed by their first characters."""
 
     def __init__(self) -> None:
         self._by_head: dict[str, dict[str, list[int]]] = {}

@@ -1,4 +1,4 @@
-"""Where activated entries stand in a prompt."""
+"""Positions of activated entries in a prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Insert:
 
 
 class Placed:
-    """Activated entries by where they stand."""
+    """Activated entries by position."""
 
     def __init__(
         self, activated: Sequence[Activated], message_count: int, *, cache_friendly: bool
@@ -55,9 +55,9 @@ class Placed:
             texts = [text for text in (top, note.text, bottom) if text]
             found.setdefault((note.depth, note.role), []).extend(texts)
         else:
-            loose = [text for text in map(self.at, (Slot.NOTE_TOP, Slot.NOTE_BOTTOM)) if text]
-            if loose:
-                found.setdefault((_NOTE_DEPTH, "system"), []).extend(loose)
+            notes = [text for text in map(self.at, (Slot.NOTE_TOP, Slot.NOTE_BOTTOM)) if text]
+            if notes:
+                found.setdefault((_NOTE_DEPTH, "system"), []).extend(notes)
         return tuple(
             Insert(depth, role, "\n".join(texts)) for (depth, role), texts in found.items()
         )

@@ -1,8 +1,8 @@
-"""Which entries enter a prompt, and why the others do not.
+"""Selects the entries of a prompt, with a reason for each that is skipped.
 
-Passes over the conversation: first what its messages name, then what the entries found so name in
-turn. Each pass goes through the gates, inclusion groups, the dice and the budget. An entry that
-does not fit the budget is passed over and smaller ones behind it still get in.
+The first pass scans the messages, later passes the text of the entries activated so far. Each pass
+applies conditions, inclusion groups, probability and the budget. An entry that does not fit the
+budget is skipped; smaller ones after it can still be activated.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +38,7 @@ _MAX_STEPS = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """An entry that wants in during one pass; compared by identity."""
+    """An entry that matched in one pass; compared by identity."""
 
     book: Book
     entry: Entry
@@ -69,7 +69,7 @@ class IndexedBook:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Everything a scan needs besides the scene, in one piece."""
+    """Settings, budget and patterns of a scan."""
 
     settings: LoreSettings
     budget: Budget
@@ -79,7 +79,7 @@ class Reader:
 
 
 def scan(books: Sequence[IndexedBook], scene: Scene, reader: Reader, effects: Effects) -> Lore:
-    """Find the lore for one prompt. Pure but for the pattern time-outs that `reader` counts."""
+    """Select the lore for one prompt. Pure except for the pattern timeouts counted in `reader`."""
     return _Scan(books, scene, reader, effects).run()
 
 
@@ -91,15 +91,15 @@ class _Scan:
         self._scene = scene
         self._reader = reader
         self._effects = current(effects, scene.message_count)
-        self._random = Random(scene.seed)  # noqa: S311 - dice, not secrets
+        self._random = Random(scene.seed)  # noqa: S311 - not a secret
         self._active: dict[tuple[str, str], Activated] = {}
         self._out: dict[tuple[str, str], Skipped] = {}
         self._named: list[str] = []
         self._fresh: list[str] = []
         """What the latest pass added to `_named`."""
         self._found: dict[int, set[int]] = {}
-        self._spent = 0
-        self._spent_by_book: dict[str, int] = {}
+        self._used = 0
+        self._used_by_book: dict[str, int] = {}
 
     def run(self) -> Lore:
         levels = sorted(set().union(*(book.levels for book in self._books)))
@@ -114,22 +114,22 @@ class _Scan:
         return Lore(tuple(ordered), tuple(self._out.values()), self._effects_after())
 
     def _pass(self, step: int, level: int) -> bool:
-        """One pass; True when it found text that may name further entries."""
-        wanted = [c for book in self._books for c in self._candidates(book, step, level)]
-        wanted.sort(key=lambda c: (c.by is not By.STICKY, -c.entry.order))
+        """One pass; True when it added text that may match further entries."""
+        candidates = [c for book in self._books for c in self._candidates(book, step, level)]
+        candidates.sort(key=lambda c: (c.by is not By.STICKY, -c.entry.order))
         kept = pick_from_groups(
-            wanted,
-            taken={g for a in self._active.values() for g in a.entry.groups},
+            candidates,
+            active={g for a in self._active.values() for g in a.entry.groups},
             scoring=self._reader.settings.group_scoring,
             random=self._random,
         )
         admitted = set(kept)
-        for candidate in wanted:
+        for candidate in candidates:
             if candidate not in admitted:
-                self._leave(candidate, Why.GROUP)
-        lucky = [candidate for candidate in kept if self._rolls(candidate)]
+                self._skip(candidate, Why.GROUP)
+        passed = [candidate for candidate in kept if self._rolls(candidate)]
         before = len(self._named)
-        for candidate in sorted(lucky, key=lambda c: (c.by, -c.entry.order)):
+        for candidate in sorted(passed, key=lambda c: (c.by, -c.entry.order)):
             self._admit(candidate, step)
         self._fresh = self._named[before:]
         return bool(self._fresh)
@@ -146,16 +146,16 @@ class _Scan:
                 yield candidate
         for (depth, also), index, entries in indexed.kinds:
             scanned = self._scanned(indexed.book, depth, also, step)
-            for at in sorted(self._concerned(index, scanned, step)):
+            for at in sorted(self._possible(index, scanned, step)):
                 entry = entries[at]
                 if entry.uid not in seen:
                     candidate = self._through_gates(indexed.book, entry, scanned, (step, level))
                     if candidate is not None:
                         yield candidate
 
-    def _concerned(self, index: KeyIndex, scanned: Scanned, step: int) -> set[int]:
-        """Positions of the entries that the text may name. Text is only ever added, so a later
-        pass looks for what its new part names and keeps what was found before."""
+    def _possible(self, index: KeyIndex, scanned: Scanned, step: int) -> set[int]:
+        """Positions of the entries that the text may match. Text is only added, so a later pass
+        searches its new part and keeps the earlier results."""
         known = self._found.setdefault(id(index), set())
         fresh = Scanned("\n".join(self._fresh), self._reader.patterns) if step else scanned
         known |= index.candidates(fresh, self._reader.settings.matching)
@@ -194,9 +194,9 @@ class _Scan:
         admitted = self._matched(book, entry, scanned, sticky=sticky, step=step)
         if admitted is None:
             return None
-        why = self._held_back(entry, effect, sticky=sticky)
+        why = self._blocked(entry, effect, sticky=sticky)
         if why is not None:
-            self._leave(admitted, why)
+            self._skip(admitted, why)
             return None
         return admitted
 
@@ -205,7 +205,7 @@ class _Scan:
             return step == 0 or entry.delay_until_recursion > max(level, 1)
         return step > 0 and entry.exclude_recursion
 
-    def _held_back(self, entry: Entry, effect: Effect | None, *, sticky: bool) -> Why | None:
+    def _blocked(self, entry: Entry, effect: Effect | None, *, sticky: bool) -> Why | None:
         scene, marks = self._scene, entry.decorated
         if entry.filter is not None and not entry.filter.admits(scene.character, scene.tags):
             return Why.CHARACTER
@@ -215,13 +215,13 @@ class _Scan:
             return Why.DELAY
         if not sticky and is_cooling(effect, scene.message_count):
             return Why.COOLDOWN
-        held = (
+        blocked = (
             marks.forced is False
             or scene.reply_count < marks.only_after
             or (marks.only_every > 0 and scene.reply_count % marks.only_every != 0)
             or (marks.greeting is not None and marks.greeting != scene.greeting)
         )
-        return Why.DECORATOR if held else None
+        return Why.DECORATOR if blocked else None
 
     def _matched(
         self, book: Book, entry: Entry, scanned: Scanned | None, *, sticky: bool, step: int
@@ -246,10 +246,10 @@ class _Scan:
         chance = candidate.entry.probability
         if candidate.by is By.STICKY or chance >= 100:
             return True
-        # The reference compares with <=, so that 0 % still passes now and then; here 0 is never.
+        # SillyTavern compares with <=, so that 0 % passes occasionally; here 0 means never.
         if chance > 0 and self._random.uniform(0, 100) <= chance:
             return True
-        self._leave(candidate, Why.CHANCE)
+        self._skip(candidate, Why.CHANCE)
         return False
 
     def _admit(self, candidate: Candidate, step: int) -> None:
@@ -258,22 +258,22 @@ class _Scan:
         if not text:
             return
         tokens = self._reader.budget.count(text)
-        spent_here = self._spent_by_book.get(book.id, 0)
+        used_here = self._used_by_book.get(book.id, 0)
         if not entry.ignore_budget:
             limit = book.token_budget
-            over_book = limit is not None and spent_here + tokens > limit
-            if over_book or self._spent + tokens > self._reader.budget.tokens:
-                self._leave(candidate, Why.BUDGET)
+            over_book = limit is not None and used_here + tokens > limit
+            if over_book or self._used + tokens > self._reader.budget.tokens:
+                self._skip(candidate, Why.BUDGET)
                 return
-            self._spent += tokens
-            self._spent_by_book[book.id] = spent_here + tokens
+            self._used += tokens
+            self._used_by_book[book.id] = used_here + tokens
         key = candidate.hit.key if candidate.hit else None
         activated = Activated(book, entry, candidate.by, key, step, text, tokens)
         self._active[book.id, entry.uid] = activated
         if not entry.prevent_recursion:
             self._named.append(f"{text}\n{hidden_keys(entry.content)}")
 
-    def _leave(self, candidate: Candidate, why: Why) -> None:
+    def _skip(self, candidate: Candidate, why: Why) -> None:
         key = candidate.hit.key if candidate.hit else None
         identity = (candidate.book.id, candidate.entry.uid)
         self._out[identity] = Skipped(candidate.book, candidate.entry, why, key)

@@ -1,4 +1,4 @@
-"""What a lore scan is told and what it answers."""
+"""Input and result types of a lore scan."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from understudy.conversation.lore.matching import MatchSettings
 
 @dataclass(frozen=True, slots=True)
 class LoreSettings:
-    """How books without settings of their own are read; the reference's shipped values."""
+    """Defaults for books without their own settings; SillyTavern's shipped values."""
 
     scan_depth: int = 2
     recursive: bool = True
@@ -28,14 +28,14 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is going on where the reply is wanted."""
+    """The conversation that is scanned."""
 
     messages: tuple[Spoken, ...]
     """Newest last."""
     message_count: int
-    """All messages of the conversation, not only those above."""
+    """All messages of the conversation, not only `messages`."""
     seed: str
-    """Makes the dice fall the same way for every candidate of one reply."""
+    """Makes random choices equal for every candidate of one reply."""
     reply_count: int = 0
     texts: Mapping[str, str] = field(default_factory=dict)
     """The card's texts that entries may scan too, by the names of `Entry.also_match`."""
@@ -53,7 +53,7 @@ class Budget:
 
 
 class By(IntEnum):
-    """What let an entry in; lower goes through the budget first."""
+    """Why an entry was activated; lower values get budget first."""
 
     IGNORING_BUDGET = 0
     CONSTANT = 1
@@ -61,19 +61,19 @@ class By(IntEnum):
     KEY = 3
     RECURSION = 4
     SPARE = 5
-    """Wanted only while there is room: `@@ignore_on_max_context`."""
+    """Only while there is room: `@@ignore_on_max_context`."""
 
 
 class Why(StrEnum):
-    """Why an entry that could have entered did not."""
+    """Why an entry that could have been activated was not."""
 
-    COOLDOWN = "still cooling down"
-    DELAY = "the conversation is too young"
+    COOLDOWN = "in cooldown"
+    DELAY = "the conversation has too few messages"
     CHARACTER = "not for this character"
-    DECORATOR = "held back by its decorators"
-    GROUP = "another entry of its group was taken"
-    CHANCE = "the dice said no"
-    BUDGET = "no room left in the budget"
+    DECORATOR = "excluded by its decorators"
+    GROUP = "another entry of its group was selected"
+    CHANCE = "excluded by its probability"
+    BUDGET = "over the token budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Activated:
     by: By
     key: str | None
     step: int
-    """0 is the first pass, 1 and above were named by other entries."""
+    """0 is the first pass; from 1 on it was matched by the text of other entries."""
     text: str
     """The content with its macros expanded."""
     tokens: int
@@ -104,4 +104,4 @@ class Lore:
     activated: tuple[Activated, ...]
     skipped: tuple[Skipped, ...]
     effects: Mapping[str, Effect]
-    """To be kept for the conversation once the reply has been given."""
+    """To be saved for the conversation once the reply has been delivered."""

@@ -1,4 +1,4 @@
-"""A character card, versions 1 to 3, as data. The file's own JSON is kept untouched for export."""
+"""A character card, versions 1 to 3. The original JSON is kept for export."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant"}
 
 @dataclass(frozen=True, slots=True)
 class DepthNote:
-    """The "character's note": a text that stands some messages before the end."""
+    """The "character's note": a text inserted some messages before the end."""
 
     text: str
     depth: int = 4
@@ -29,7 +29,7 @@ class Card:
     spec: str
     """`v1`, `v2` or `v3`."""
     source: bytes
-    """The card's JSON exactly as it came; unknown fields live on in it."""
+    """The card's original JSON, with unknown fields."""
     nickname: str = ""
     description: str = ""
     personality: str = ""
@@ -37,12 +37,12 @@ class Card:
     greeting: str = ""
     alternate_greetings: tuple[str, ...] = ()
     group_greetings: tuple[str, ...] = ()
-    """For group chats, and a channel is one."""
+    """For group chats; a channel counts as one."""
     examples: str = ""
     system_prompt: str = ""
     post_history: str = ""
     creator_notes: str = ""
-    """For the operator at import; never in a prompt."""
+    """Shown to the operator at import; never in a prompt."""
     creator: str = ""
     version: str = ""
     tags: frozenset[str] = frozenset()
@@ -50,7 +50,7 @@ class Card:
     depth_note: DepthNote | None = None
     book: Book | None = None
     notes: tuple[str, ...] = field(default=())
-    """What had to be mended while reading."""
+    """What was changed or ignored while reading."""
 
     @property
     def spoken_name(self) -> str:
@@ -58,7 +58,7 @@ class Card:
 
 
 def parse_card(source: bytes, *, book_id: str = "card") -> Card:
-    """Read a card's JSON; raises PersonaError when it is no card."""
+    """Parse a card's JSON; raises PersonaError when it is not a card."""
     try:
         raw = msgspec.json.decode(source.removeprefix(b"\xef\xbb\xbf"))
     except NOT_JSON:
@@ -83,7 +83,7 @@ def _spec(top: Fields, notes: list[str]) -> str:
 
 
 def _v1(f: Fields, source: bytes, notes: list[str]) -> Card:
-    """Also under the names that older programs gave the same six texts."""
+    """Accepts the field names of older programs too."""
     card = Card(
         name=_line(f.text("name", "char_name")),
         spec="v1",
@@ -153,5 +153,5 @@ def _text(f: Fields, *names: str) -> str:
 
 
 def _line(text: str) -> str:
-    """One line, as names and labels are."""
+    """One line, for names and labels."""
     return " ".join(text.split())[:100]

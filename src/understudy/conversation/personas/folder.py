@@ -1,4 +1,4 @@
-"""Reading personas and lorebooks from the operator's folders. Blocking; done at start and reload.
+"""Loads personas and lorebooks from the operator's folders. Blocking; at start and reload.
 
 A persona is a text file (`pirate.md`), a character card (`bessie.png`, `.json`, `.charx`), or a
 folder with a `persona.yaml` that names its files.
@@ -32,16 +32,16 @@ _SHEET = "persona.yaml"
 
 
 def load_library(settings: PersonaSettings, folder: Path) -> Library:
-    """Read everything that `settings` names, relative to `folder`.
+    """Load everything that `settings` names, relative to `folder`.
 
-    Raises ConfigError, with all that is wrong, where a file cannot be used or is named and missing.
+    Raises ConfigError, with all problems, when a file is invalid or a configured one is missing.
     """
     mistakes: list[str] = []
     style, guard = BUILT_IN_STYLE, BUILT_IN_GUARD
     if settings.system_prompt_file is not None:
-        style = _noted(mistakes, folder / settings.system_prompt_file) or style
+        style = _optional_text(mistakes, folder / settings.system_prompt_file) or style
     if settings.guard_file is not None:
-        guard = _noted(mistakes, folder / settings.guard_file) or guard
+        guard = _optional_text(mistakes, folder / settings.guard_file) or guard
     books = dict(_books(folder / settings.lore.folder, mistakes))
     base = style.replace("{name}", "{{char}}")
     personas = dict(_personas(folder / settings.folder, base, books, mistakes))
@@ -52,7 +52,7 @@ def load_library(settings: PersonaSettings, folder: Path) -> Library:
     return Library(style, guard, personas, indexed)
 
 
-def _noted(mistakes: list[str], path: Path) -> str:
+def _optional_text(mistakes: list[str], path: Path) -> str:
     try:
         return _text(path)
     except PersonaError as error:
@@ -65,10 +65,10 @@ def _missing(
 ) -> Iterator[str]:
     wanted = {settings.default, *settings.by_channel.values(), *settings.by_guild.values()}
     for key in sorted(wanted - {None, *personas}, key=str):
-        there = ", ".join(sorted(personas)) or "none"
+        available = ", ".join(sorted(personas)) or "none"
         yield (
             f"persona {key!r} is named in the configuration, but {folder / settings.folder} has no "
-            f"{key}.md, {key}.png or folder of that name; there are: {there}"
+            f"{key}.md, {key}.png or folder of that name; there are: {available}"
         )
     lore = settings.lore
     named = {
@@ -76,10 +76,10 @@ def _missing(
         *(b for names in (*lore.by_channel.values(), *lore.by_guild.values()) for b in names),
     }
     for name in sorted(named - set(books)):
-        there = ", ".join(sorted(books)) or "none"
+        available = ", ".join(sorted(books)) or "none"
         yield (
             f"lorebook {name!r} is named in the configuration, but there is no {name}.json in "
-            f"{folder / lore.folder}; there are: {there}"
+            f"{folder / lore.folder}; there are: {available}"
         )
 
 
@@ -124,7 +124,7 @@ def _personas(
 
 
 def from_card(key: str, file: CardFile, style: str) -> Persona:
-    """A persona that is nothing but its card."""
+    """A persona made from its card only."""
     card = file.card
     return Persona(
         key,
@@ -175,7 +175,7 @@ def _named_text(folder: Path, sheet: Fields, key: str) -> str:
 
 
 def _inside(folder: Path, name: str) -> bytes:
-    """A file that a sheet names; it cannot point out of its folder."""
+    """A file that `persona.yaml` names; it must be inside the persona's folder."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise PersonaError(f"{folder / _SHEET}: {name!r} lies outside the persona's folder")
@@ -213,13 +213,13 @@ def _bytes(path: Path) -> bytes:
 
 
 LibraryStamp = frozenset[tuple[str, int, int]]
-"""Path, time of change and size of every file; another set means that something changed."""
+"""Path, modification time and size of every file; compared to detect changes."""
 
 _ENDINGS = frozenset({".md", ".txt", ".png", ".json", ".charx", ".yaml"})
 
 
 def library_stamp(settings: PersonaSettings, folder: Path) -> LibraryStamp:
-    """Of everything that `load_library` would read with the same arguments."""
+    """The stamp of everything that `load_library` reads with the same arguments."""
     return frozenset(_seen(settings, folder))
 
 

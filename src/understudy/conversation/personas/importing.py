@@ -1,4 +1,4 @@
-"""Taking a character card into the operator's folder, and giving it out again. Blocking."""
+"""Imports a character card into the operator's folder, and exports it. Blocking."""
 
 import os
 import re
@@ -25,19 +25,19 @@ class Imported:
 
 
 def import_card(data: bytes, folder: Path, *, key: str | None = None) -> Imported:
-    """Check a card and put its file, untouched, into `folder`; an older one of that key goes.
+    """Check a card and copy its file into `folder`; replaces an older one of that key.
 
-    Raises PersonaError where the file is no card or cannot be kept.
+    Raises PersonaError when the file is not a card or cannot be written.
     """
     file = read_card(data)
     key = key or _key_from(file.card.name)
     if not _KEY.match(key):
         raise PersonaError(f"{key!r} cannot be a persona's key: use letters, digits, - and _")
-    kept = file.card.source if file.container == "yaml" else file.file
+    content = file.card.source if file.container == "yaml" else file.file
     path = folder / f"{key}{_ENDINGS[file.container]}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = _private_file(path.with_name(f".{path.name}.new"), kept)
+        temporary = _private_file(path.with_name(f".{path.name}.new"), content)
         for older in _older(folder, key):
             older.unlink()
         temporary.replace(path)

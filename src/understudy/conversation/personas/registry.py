@@ -1,4 +1,4 @@
-"""Who the bot is, and where: the personas of one configuration."""
+"""The personas of one configuration, and which applies where."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,21 +33,21 @@ _SHARED = (
 @dataclass(frozen=True, slots=True)
 class Persona:
     key: str
-    """How configuration and commands call it; empty for the built-in one."""
+    """Its name in configuration and commands; empty for the built-in one."""
     name: str
     style: str
-    """The operator's text for it; what a card's own system prompt may stand in for."""
+    """The operator's text; a card's own system prompt may replace it."""
     restricted_style: str = ""
-    """Instead of `style` in age-restricted channels, where there is one."""
+    """Replaces `style` in age-restricted channels, if set."""
     aliases: tuple[str, ...] = ()
-    """Names it answers to besides its own."""
+    """Further names that address the bot."""
     card: Card | None = None
     books: tuple[IndexedBook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """What was read from the operator's folders."""
+    """The content of the operator's folders."""
 
     style: str = BUILT_IN_STYLE
     guard: str = BUILT_IN_GUARD
@@ -88,12 +88,12 @@ class Personas:
         return self._library.personas.get(key)
 
     def at(self, place: Place, chosen: str | None = None) -> Persona:
-        """The persona of a place; `chosen` is what people chose there, and may be gone by now."""
+        """The persona of a place; `chosen` is the users' choice there, ignored if it is missing."""
         key = chosen if chosen in self._library.personas else self._configured(place)
         return self._own if key is None else self._library.personas.get(key, self._own)
 
-    def part(self, persona: Persona, place: Place) -> PersonaTexts:
-        """Everything fixed that the persona brings to this place."""
+    def texts(self, persona: Persona, place: Place) -> PersonaTexts:
+        """The fixed texts of the persona at this place."""
         guard = self._library.guard
         if not place.private:
             guard = f"{guard}\n\n{_SHARED.format(name=persona.name)}"
@@ -127,7 +127,7 @@ class Personas:
 
 
 def _first(place: Place, by_channel: Mapping[str, str], by_guild: Mapping[str, str]) -> str | None:
-    """The most particular choice: thread, then channel, then server."""
+    """The most specific choice: thread, then channel, then server."""
     found = (
         by_channel.get(place.channel_id),
         by_channel.get(place.parent_id or ""),
@@ -137,13 +137,13 @@ def _first(place: Place, by_channel: Mapping[str, str], by_guild: Mapping[str, s
 
 
 def greetings(persona: Persona, user: str, now: datetime, *, shared: bool) -> tuple[str, ...]:
-    """The card's greetings, ready to be read by `user`; among several people those that are made
-    for groups, where there are any."""
+    """The card's greetings with macros expanded for `user`; in shared channels the group greetings,
+    if there are any."""
     card = persona.card
     if card is None:
         return ()
-    alone = (card.greeting, *card.alternate_greetings)
-    templates = card.group_greetings if shared and any(card.group_greetings) else alone
+    single = (card.greeting, *card.alternate_greetings)
+    templates = card.group_greetings if shared and any(card.group_greetings) else single
     scene = MacroScene(
         values={
             **card_values(card),
@@ -155,9 +155,9 @@ def greetings(persona: Persona, user: str, now: datetime, *, shared: bool) -> tu
             "notchar": plain(user),
         },
         now=now,
-        random=Random(persona.key),  # noqa: S311 - dice, not secrets
+        random=Random(persona.key),  # noqa: S311 - not a secret
         seed=persona.key,
-        greetings=alone,
+        greetings=single,
     )
-    said = (expand(template, scene).strip() for template in templates)
-    return tuple(text for text in said if text)
+    expanded = (expand(template, scene).strip() for template in templates)
+    return tuple(text for text in expanded if text)

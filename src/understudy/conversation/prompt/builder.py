@@ -1,6 +1,6 @@
-"""The prompt of one reply, built anew for each candidate so that it fits each.
+"""Builds the prompt of one reply for each candidate, so that it fits its context.
 
-What stays longest: the system text, then what is being answered, then the newest history.
+Priority: the system text, then the current batch, then the newest history.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ Depict = Callable[[Sequence[ImageRef], Fit, bool], Depicted]
 
 
 def in_words(images: Sequence[ImageRef], _fit: Fit, _current: bool) -> Depicted:  # noqa: FBT001
-    """Every image as a placeholder: how a bot without vision speaks of them."""
+    """Every image as a placeholder, for a bot without vision."""
     return Depicted(tuple(TextPart(f"[image: {safe_name(image.name)}]") for image in images))
 
 
@@ -104,7 +104,7 @@ def _inserted(insert: Insert, fit: Fit) -> _Turn:
 
 
 def _among(turns: Sequence[_Turn], inserts: Sequence[tuple[int, _Turn]]) -> list[_Turn]:
-    """The turns with each insert at its depth; one deeper than the history stands before it."""
+    """The turns with each insert at its depth, at the start if deeper than the history."""
     placed = list(turns)
     for depth, insert in sorted(inserts, key=lambda item: -item[0]):
         placed.insert(max(0, len(turns) - depth) + len(placed) - len(turns), insert)

@@ -1,7 +1,7 @@
-"""Setting the stage for one candidate: guard, persona, character card and lore as prompt text.
+"""The prompt text of one candidate: guard, persona, character card and lore.
 
-The operator's guard stands first and nothing can replace it. A card's own system prompt replaces
-only the operator's style, where the operator lets it.
+The operator's guard comes first and cannot be replaced. A card's own system prompt replaces only
+the operator's style, if the configuration allows it.
 """
 
 from collections.abc import Mapping
@@ -33,23 +33,24 @@ class PersonaPrompt:
 
     system: str
     examples: tuple[str, ...] = ()
-    """Blocks of example dialogue, the first to go where room is short."""
+    """Blocks of example dialogue, dropped first when the context is short."""
     inserts: tuple[Insert, ...] = ()
     last: str = ""
-    """Stands after the conversation."""
+    """Placed after the conversation."""
     lore: Lore = field(default_factory=lambda: Lore((), (), {}))
 
 
 @dataclass(frozen=True, slots=True)
 class LoreRules:
-    """How lore is looked for and how much room it gets."""
+    """How lore is scanned and its token budget."""
 
     scan: LoreSettings = field(default_factory=LoreSettings)
     budget_percent: float = 25.0
     """Of the context."""
     budget_cap: int | None = None
     cache_friendly: bool = False
-    """Entries that come and go stand late, so that local engines can keep what they have read."""
+    """Entries that change between prompts are placed late, so that local engines can reuse their
+    prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,15 @@ class ConversationSnapshot:
     lines: tuple[Spoken, ...]
     """Newest last."""
     last_from: Mapping[str, str]
-    """`user` and `char`: what each said last."""
+    """`user` and `char`: the last message of each."""
     user: str
-    """Display name of whoever is being answered."""
+    """Display name of the person being answered."""
     group: tuple[str, ...]
     now: datetime
     seed: str
-    """Of this reply: every candidate sees the same dice."""
+    """Per reply: every candidate gets the same random choices."""
     conversation: str
-    """What stays the same from reply to reply: `{{pick}}` chooses by it."""
+    """Constant in a conversation: `{{pick}}` chooses by it."""
     message_count: int
     reply_count: int
     effects: Effects = field(default_factory=dict)
@@ -75,7 +76,7 @@ class ConversationSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class PersonaTexts:
-    """Who the bot plays: the fixed texts of one persona at one place."""
+    """The fixed texts of one persona at one place."""
 
     name: str
     guard: str
@@ -86,43 +87,43 @@ class PersonaTexts:
 
 
 class PersonaPromptBuilder:
-    """Builds the staging of one reply, anew for each candidate."""
+    """Builds the prompt text of one reply for each candidate."""
 
     def __init__(
         self,
-        part: PersonaTexts,
-        moment: ConversationSnapshot,
+        texts: PersonaTexts,
+        snapshot: ConversationSnapshot,
         rules: LoreRules,
         patterns: Patterns,
         most_tokens: int,
     ) -> None:
-        self._part = part
-        self._moment = moment
+        self._texts = texts
+        self._snapshot = snapshot
         self._rules = rules
         self._patterns = patterns
         self._most_tokens = most_tokens
         self.latest: PersonaPrompt | None = None
-        """The last one set: that of the candidate which answered, once one has."""
+        """The last one built: after the reply, that of the candidate which answered."""
 
     @property
-    def lore_set_going(self) -> tuple[Effects, int] | None:
-        """The effects of the latest staging and the count of messages they begin at; None where
-        there is no lore."""
-        if self.latest is None or not self._part.books:
+    def lore_effects(self) -> tuple[Effects, int] | None:
+        """The effects of the latest prompt and the message count they start at; None without
+        lore."""
+        if self.latest is None or not self._texts.books:
             return None
-        return self.latest.lore.effects, self._moment.message_count
+        return self.latest.lore.effects, self._snapshot.message_count
 
-    def set(self, fit: Fit) -> PersonaPrompt:
-        """The staging that fits this candidate."""
-        self.latest = self._set(fit)
+    def build(self, fit: Fit) -> PersonaPrompt:
+        """The prompt text that fits this candidate."""
+        self.latest = self._build(fit)
         return self.latest
 
-    def _set(self, fit: Fit) -> PersonaPrompt:
+    def _build(self, fit: Fit) -> PersonaPrompt:
         macros = self._macros(fit)
         lore = self._lore(fit, macros)
         placed = Placed(
             lore.activated,
-            len(self._moment.lines),
+            len(self._snapshot.lines),
             cache_friendly=self._rules.cache_friendly,
         )
         scene = MacroScene(
@@ -133,7 +134,7 @@ class PersonaPromptBuilder:
             placed.outlets,
             macros.greetings,
         )
-        blocks = [self._part.guard, *self._character(placed, lore, scene)]
+        blocks = [self._texts.guard, *self._character(placed, lore, scene)]
         return PersonaPrompt(
             system="\n\n".join(block for block in blocks if block.strip()),
             examples=self._examples(scene),
@@ -143,12 +144,12 @@ class PersonaPromptBuilder:
         )
 
     def _character(self, placed: Placed, lore: Lore, scene: MacroScene) -> list[str]:
-        card = self._part.card
+        card = self._texts.card
         before, after = placed.at(Slot.BEFORE_CHAR), placed.at(Slot.AFTER_CHAR)
         around_examples = placed.at(Slot.BEFORE_EXAMPLES), placed.at(Slot.AFTER_EXAMPLES)
         if card is None:
-            return [self._part.style, before, after, *around_examples]
-        personality = f"{self._part.name}'s personality: {expand(card.personality, scene)}"
+            return [self._texts.style, before, after, *around_examples]
+        personality = f"{self._texts.name}'s personality: {expand(card.personality, scene)}"
         scenario = f"Scenario: {expand(card.scenario, scene)}"
         return [
             self._style(card, lore, scene),
@@ -165,43 +166,43 @@ class PersonaPromptBuilder:
     def _style(self, card: Card, lore: Lore, scene: MacroScene) -> str:
         if self._replaces(card.system_prompt, "system_prompt", lore):
             return expand(card.system_prompt, scene)
-        return self._part.style
+        return self._texts.style
 
     def _last(self, lore: Lore, scene: MacroScene) -> str:
-        card = self._part.card
+        card = self._texts.card
         if card is None or not self._replaces(card.post_history, "post_history_instructions", lore):
             return ""
         values = {**scene.values, "original": ""}
         return expand(card.post_history, _with_values(scene, values))
 
     def _replaces(self, text: str, what: str, lore: Lore) -> bool:
-        switched_off = any(what in a.entry.decorated.replaces for a in lore.activated)
-        return bool(text.strip()) and self._part.card_may_replace_style and not switched_off
+        disabled = any(what in a.entry.decorated.replaces for a in lore.activated)
+        return bool(text.strip()) and self._texts.card_may_replace_style and not disabled
 
     def _note(self, scene: MacroScene) -> Insert | None:
-        card = self._part.card
+        card = self._texts.card
         if card is None or card.depth_note is None:
             return None
         note = card.depth_note
         return Insert(note.depth, note.role, expand(note.text, scene))
 
     def _examples(self, scene: MacroScene) -> tuple[str, ...]:
-        if self._part.card is None:
+        if self._texts.card is None:
             return ()
-        blocks = self._part.card.examples.split("<START>")
+        blocks = self._texts.card.examples.split("<START>")
         return tuple(expand(block, scene).strip() for block in blocks if block.strip())
 
     def _lore(self, fit: Fit, macros: MacroScene) -> Lore:
-        if not self._part.books:
-            return Lore((), (), self._moment.effects)
-        card = self._part.card
+        if not self._texts.books:
+            return Lore((), (), self._snapshot.effects)
+        card = self._texts.card
         scene = Scene(
-            messages=self._moment.lines,
-            message_count=self._moment.message_count,
-            seed=self._moment.seed,
-            reply_count=self._moment.reply_count,
+            messages=self._snapshot.lines,
+            message_count=self._snapshot.message_count,
+            seed=self._snapshot.seed,
+            reply_count=self._snapshot.reply_count,
             texts=_scannable(card),
-            character=self._part.name,
+            character=self._texts.name,
             tags=card.tags if card else frozenset(),
         )
 
@@ -210,7 +211,7 @@ class PersonaPromptBuilder:
 
         budget = Budget(self._lore_tokens(fit), count)
         reader = Reader(self._rules.scan, budget, self._patterns, lambda text: expand(text, macros))
-        return scan(self._part.books, scene, reader, self._moment.effects)
+        return scan(self._texts.books, scene, reader, self._snapshot.effects)
 
     def _lore_tokens(self, fit: Fit) -> int:
         context = min(fit.n_ctx or self._most_tokens, self._most_tokens)
@@ -218,27 +219,27 @@ class PersonaPromptBuilder:
         return share if self._rules.budget_cap is None else min(share, self._rules.budget_cap)
 
     def _macros(self, fit: Fit) -> MacroScene:
-        moment, card = self._moment, self._part.card
+        snapshot, card = self._snapshot, self._texts.card
         values = {
-            "char": self._part.name,
-            "user": plain(moment.user),
-            "original": self._part.style,
-            "group": ", ".join(map(plain, moment.group)),
-            "groupnotmuted": ", ".join(map(plain, moment.group)),
-            "charifnotgroup": self._part.name,
-            "notchar": plain(moment.user),
-            "lastmessage": moment.lines[-1].text if moment.lines else "",
-            "lastusermessage": moment.last_from.get("user", ""),
-            "lastcharmessage": moment.last_from.get("char", ""),
+            "char": self._texts.name,
+            "user": plain(snapshot.user),
+            "original": self._texts.style,
+            "group": ", ".join(map(plain, snapshot.group)),
+            "groupnotmuted": ", ".join(map(plain, snapshot.group)),
+            "charifnotgroup": self._texts.name,
+            "notchar": plain(snapshot.user),
+            "lastmessage": snapshot.lines[-1].text if snapshot.lines else "",
+            "lastusermessage": snapshot.last_from.get("user", ""),
+            "lastcharmessage": snapshot.last_from.get("char", ""),
             "maxcontexttokens": str(fit.n_ctx or self._most_tokens),
             "maxprompt": str(self._most_tokens),
             "maxresponsetokens": str(fit.reply_tokens),
         }
         return MacroScene(
             values={**values, **card_values(card)},
-            now=moment.now,
-            random=Random(moment.seed),  # noqa: S311 - dice, not secrets
-            seed=moment.conversation,
+            now=snapshot.now,
+            random=Random(snapshot.seed),  # noqa: S311 - not a secret
+            seed=snapshot.conversation,
             greetings=(card.greeting, *card.alternate_greetings) if card else (),
         )
 
@@ -248,7 +249,7 @@ def _with_values(scene: MacroScene, values: Mapping[str, str]) -> MacroScene:
 
 
 def card_values(card: Card | None) -> dict[str, str]:
-    """What macros call the card's own texts."""
+    """The card's own texts by macro name."""
     if card is None:
         return {}
     return {

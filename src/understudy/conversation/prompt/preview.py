@@ -1,4 +1,4 @@
-"""What a text would bring up, and the prompt it would end in: `lore test` on every platform."""
+"""Preview of the lore a text activates and the resulting prompt: `lore test`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is tried out."""
+    """The text to preview, and where."""
 
     text: str
     place: Place
@@ -60,9 +60,9 @@ class Question:
 
 
 def preview(personas: Personas, question: Question) -> Preview:
-    """As if `question.text` had just been said at its place, with nothing before it."""
-    part = personas.part(question.persona, question.place)
-    moment = ConversationSnapshot(
+    """The prompt for `question.text` as the first message at its place."""
+    texts = personas.texts(question.persona, question.place)
+    snapshot = ConversationSnapshot(
         lines=(Spoken(question.speaker, question.text),),
         last_from={"user": question.text, "char": ""},
         user=question.speaker,
@@ -73,34 +73,36 @@ def preview(personas: Personas, question: Question) -> Preview:
         message_count=1,
         reply_count=0,
     )
-    stage = PersonaPromptBuilder(part, moment, personas.rules, Patterns(), question.most_tokens)
-    staging = stage.set(question.fit)
-    return Preview(question.persona.name, staging.lore, tuple(_pieces(staging, question)))
+    builder = PersonaPromptBuilder(
+        texts, snapshot, personas.rules, Patterns(), question.most_tokens
+    )
+    prompt = builder.build(question.fit)
+    return Preview(question.persona.name, prompt.lore, tuple(_pieces(prompt, question)))
 
 
-def _pieces(staging: PersonaPrompt, question: Question) -> Iterator[Piece]:
+def _pieces(prompt: PersonaPrompt, question: Question) -> Iterator[Piece]:
     def piece(name: str, text: str) -> Piece:
         return Piece(name, text, text_tokens(text, question.fit.tokens_per_char))
 
-    yield piece("system", staging.system)
-    for example in staging.examples:
+    yield piece("system", prompt.system)
+    for example in prompt.examples:
         yield piece("example", example)
-    for insert in staging.inserts:
+    for insert in prompt.inserts:
         yield piece(f"at depth {insert.depth}, as {insert.role}", insert.text)
     yield piece("message", question.text)
-    if staging.last:
-        yield piece("last", staging.last)
+    if prompt.last:
+        yield piece("last", prompt.last)
 
 
 def describe(shown: Preview) -> str:
-    """All of it, for people: entries with reasons, and each part of the prompt with its size."""
+    """The preview as text: entries with reasons, and each part of the prompt with its size."""
     parts = [f"As {shown.persona}:", *describe_lore(shown.lore)]
     parts += [f"\n── {p.name}, about {p.tokens} tokens\n{p.text}" for p in shown.pieces]
     return "\n".join([*parts, f"\nAbout {shown.tokens} tokens in all."])
 
 
 def describe_lore(lore: Lore) -> list[str]:
-    """A line for each entry that came up or could have, for people."""
+    """A line for each activated or skipped entry."""
     lines = [
         f"+ {_title(a)} — {_REASONS[a.by]}{_by_key(a.key)}, {a.tokens} tokens"
         for a in lore.activated

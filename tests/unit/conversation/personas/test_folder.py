@@ -92,8 +92,8 @@ def test_age_restricted_channels_get_the_other_prompt(folder: Path) -> None:
     pirate = found.find("pirate")
     assert pirate is not None
 
-    usual = found.part(pirate, LOUNGE)
-    restricted = found.part(pirate, Place("discord", "x", age_restricted=True))
+    usual = found.texts(pirate, LOUNGE)
+    restricted = found.texts(pirate, Place("discord", "x", age_restricted=True))
 
     assert (usual.style, restricted.style) == ("Arr.", "ARR!")
 
@@ -102,7 +102,7 @@ def test_books_of_server_and_channel_add_up_once_each(folder: Path) -> None:
     lore = Lore(books=("farm",), by_channel={"lounge": ("farm",)}, by_guild={"g1": ("farm",)})
     found = personas(folder, lore=lore)
 
-    part = found.part(found.at(LOUNGE), LOUNGE)
+    part = found.texts(found.at(LOUNGE), LOUNGE)
 
     assert [book.book.name for book in part.books] == ["farm"]
 
@@ -112,7 +112,7 @@ def test_the_operators_guard_replaces_the_built_in_one(folder: Path) -> None:
 
     found = personas(folder, guard_file="rules.md")
 
-    assert found.part(found.at(LOUNGE), LOUNGE).guard.startswith("House rules.\n\nSeveral people")
+    assert found.texts(found.at(LOUNGE), LOUNGE).guard.startswith("House rules.\n\nSeveral people")
 
 
 def test_everything_wrong_is_said_at_once(folder: Path) -> None:
