@@ -75,8 +75,8 @@ async def main(api: str, gateway: str, token: str, database: str, clock_ahead_s:
                 now=now,
             )
         )
-        desk = CommandContext(kept.inbox, preferences, router.forget)
-        parts = Parts(router, lambda: settings, desk, Presence(), now, pace=SWIFT)
+        context = CommandContext(kept.inbox, preferences, router.forget)
+        parts = Parts(router, lambda: settings, context, Presence(), now, pace=SWIFT)
         bot = DiscordBot(parts, token)
         router.register(PLATFORM, bot.open)
         await router.start()

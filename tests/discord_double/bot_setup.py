@@ -15,7 +15,7 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.platforms.discord.bot import DiscordBot
 from understudy.platforms.discord.client import Pace, Parts
 from understudy.platforms.discord.command_context import CommandContext
-from understudy.platforms.discord.inbound import PLATFORM, TakeImages
+from understudy.platforms.discord.inbound import PLATFORM, FetchImages
 from understudy.platforms.discord.presence import Presence
 
 SWIFT = Pace(identify_s=0.0, guilds_s=0.1, restart_s=0.05)
@@ -31,8 +31,8 @@ class Stage:
         store: InboxStore | None = None,
         settings: Settings | None = None,
         pace: Pace = SWIFT,
-        take_images: TakeImages | None = None,
-        **desk: object,
+        fetch_images: FetchImages | None = None,
+        **context: object,
     ) -> None:
         self.double = double
         self.models = Models()
@@ -40,8 +40,8 @@ class Stage:
         out = surroundings(self.models, store, settings=self.settings)
         self.router = MessageRouter(out)
         kept = (self.router.store, self.router.preferences, self.router.forget)
-        made = CommandContext(*kept, **desk)  # type: ignore[arg-type]
-        seen = (Presence(), time.time, take_images, pace)
+        made = CommandContext(*kept, **context)  # type: ignore[arg-type]
+        seen = (Presence(), time.time, fetch_images, pace)
         parts = Parts(self.router, lambda: self.settings, made, *seen)
         self.bot = DiscordBot(parts, double.token)
         self.running: asyncio.Task[None] | None = None

@@ -23,7 +23,7 @@ from understudy.platforms.discord.command_context import (
     PRIVACY_UNKEPT,
     CommandContext,
 )
-from understudy.platforms.discord.inbound import PLATFORM, FoundImage, TakeImages
+from understudy.platforms.discord.inbound import PLATFORM, FetchImages, FoundImage
 from understudy.platforms.discord.presence import Presence
 from understudy.routing.ledger import Grouping
 
@@ -39,19 +39,19 @@ async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[
     parts = Parts(
         router=bot.messages,
         settings=bot.settings,
-        desk=_command_context(bot),
+        context=_command_context(bot),
         presence=Presence(),
         now=bot.clocks.wall,
-        take_images=_take_images(bot),
+        fetch_images=_fetch_images(bot),
     )
     platform = DiscordBot(parts, token)
     bot.messages.register(PLATFORM, platform.open)
-    bot.alerts.listeners.append(platform.tell_admins)
+    bot.alerts.listeners.append(platform.notify_admins)
     task = asyncio.create_task(platform.run(), name="discord")
     try:
         yield task
     finally:
-        bot.alerts.listeners.remove(platform.tell_admins)
+        bot.alerts.listeners.remove(platform.notify_admins)
         task.cancel()
         await asyncio.wait({task})
 
@@ -99,11 +99,11 @@ def _privacy(bot: Bot) -> str:
     return text
 
 
-def _take_images(bot: Bot) -> TakeImages:
-    async def take(found: Sequence[FoundImage], text: str) -> Intake | None:
+def _fetch_images(bot: Bot) -> FetchImages:
+    async def fetch(found: Sequence[FoundImage], text: str) -> Intake | None:
         if not bot.vision().enabled:
             return None
         sources = [ImageSource(image.name, url=image.url, size=image.size) for image in found]
         return await bot.images.take(sources, text)
 
-    return take
+    return fetch

@@ -1,4 +1,4 @@
-"""Chatting in a terminal: replies stream in, with their route underneath."""
+"""Chat in a terminal: replies are streamed, followed by their route."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ _MAX_TEXT = 32_000
 
 
 class ReplyControl(Protocol):
-    """The message router, as far as a terminal needs it."""
+    """The part of the message router that a terminal needs."""
 
     async def receive(self, inbound: Inbound, /) -> Decision | None: ...
 
@@ -30,7 +30,7 @@ class ReplyControl(Protocol):
 
 
 class Screen:
-    """What is on the terminal. `held` keeps log lines back while a line is being written."""
+    """Terminal output. `held` suspends log lines while a reply is written."""
 
     def __init__(
         self, out: TextIO, *, name: str, held: Callable[[], AbstractContextManager[None]]
@@ -40,9 +40,9 @@ class Screen:
         self._held = held
         self._dim, self._plain = ("\x1b[2m", "\x1b[0m") if out.isatty() else ("", "")
         self.writing: str | None = None
-        """The reply that runs."""
+        """Id of the running reply."""
         self.ended = asyncio.Event()
-        """Set when a reply has ended, however."""
+        """Set when a reply has ended."""
 
     def open_delivery(self, task: ReplyContext) -> "TerminalDelivery":
         """The terminal's `OpenDelivery`."""
@@ -60,7 +60,7 @@ class Screen:
 
 
 class TerminalDelivery:
-    """Writes one reply. What was written stays, so a new start is announced and begins below."""
+    """Writes one reply. Written text cannot be removed, so a restarted reply begins below it."""
 
     def __init__(
         self, screen: Screen, task: ReplyContext, held: AbstractContextManager[None]
@@ -74,7 +74,7 @@ class TerminalDelivery:
         screen.writing = task.reply_id
 
     async def earlier(self) -> tuple[str, ...]:
-        """A terminal that is gone shows nothing any more."""
+        """A closed terminal has no earlier messages."""
         return ()
 
     def shown(self) -> bool:
@@ -86,7 +86,7 @@ class TerminalDelivery:
             self._screen.put("\n" if self._late else "")
             self._screen.begin()
         if not text.startswith(self._shown):
-            self._screen.aside("\n… that broke off; once more, with another model:")
+            self._screen.aside("\n(the reply was interrupted; another model starts again)")
             self._shown = ""
         self._screen.put(text[len(self._shown) :])
         self._shown = text
@@ -99,7 +99,7 @@ class TerminalDelivery:
             self._screen.aside("(cut off)")
         for note in reply.notes:
             self._screen.aside(f"({note})")
-        self._tell_route(reply.record)
+        self._show_route(reply.record)
         return (reply.id,)
 
     async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ class TerminalDelivery:
             return ()
         await self.write(notice.text)
         self._screen.put("\n")
-        self._tell_route(notice.record)
+        self._show_route(notice.record)
         return (notice.reply_id,)
 
     async def withdraw(self) -> None:
@@ -118,17 +118,17 @@ class TerminalDelivery:
         self._held.close()
         self._screen.ended.set()
 
-    def _tell_route(self, record: ReplyRecord) -> None:
+    def _show_route(self, record: ReplyRecord) -> None:
         self._screen.aside(f"{describe_route(record.attempts)}\n")
 
 
 class TerminalChat:
-    """Hands on what a person types until they leave. Ctrl-C stops the reply, not the program."""
+    """Passes input to the message router. Ctrl-C stops the reply, not the program."""
 
     def __init__(
-        self, answers: ReplyControl, screen: Screen, new_id: Callable[[], str], *, prompt: str = ""
+        self, router: ReplyControl, screen: Screen, new_id: Callable[[], str], *, prompt: str = ""
     ) -> None:
-        self._answers = answers
+        self._router = router
         self._screen = screen
         self._new_id = new_id
         self._prompt = prompt
@@ -140,9 +140,9 @@ class TerminalChat:
         self._lines.put_nowait(line)
 
     def interrupt(self) -> None:
-        """Ctrl-C was pressed: stop the running reply; twice with nothing to stop: leave."""
+        """Ctrl-C: stop the running reply; pressed twice without one: leave."""
         if self._screen.writing is not None:
-            self._answers.stop(self._screen.writing)
+            self._router.stop(self._screen.writing)
         elif self._interrupted:
             self.typed(None)
         else:
@@ -151,28 +151,28 @@ class TerminalChat:
             self._screen.put(self._prompt)
 
     async def run(self) -> None:
-        """Until the input ends or the person leaves."""
+        """Run until the input ends or the person leaves."""
         self._screen.put(self._prompt)
         while (line := await self._lines.get()) is not None and line.strip() not in _LEAVING:
             self._interrupted = False
             if line.strip() == "/help":
                 self._screen.aside(f"{HELP}\n")
             elif line.strip():
-                await self._say(line.strip()[:_MAX_TEXT])
+                await self._send(line.strip()[:_MAX_TEXT])
             self._screen.put(self._prompt)
         self._screen.put("\n" if self._prompt else "")
 
-    async def _say(self, text: str) -> None:
+    async def _send(self, text: str) -> None:
         self._screen.ended.clear()
-        decision = await self._answers.receive(message(text, self._new_id()))
+        decision = await self._router.receive(message(text, self._new_id()))
         if decision is None or not decision.answer:
-            self._screen.aside("(That was a lot at once; give me a minute, please.)")
+            self._screen.aside("(Too many messages within a minute; wait a moment.)")
             return
         await self._screen.ended.wait()
 
 
 def message(text: str, message_id: str, channel: str = "chat") -> Inbound:
-    """What the person at the terminal says."""
+    """A message typed at the terminal."""
     return Inbound(
         message_id=message_id,
         place=Place(PLATFORM, channel, private=True),
@@ -189,17 +189,17 @@ def listening(chat: TerminalChat, descriptor: int = 0) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def read() -> None:
-        # Not sys.stdin: a thread that waits inside it would hold up the end of the program.
-        kept = b""
+        # Not sys.stdin: a thread that waits inside it would delay the end of the program.
+        buffer = b""
         while piece := os.read(descriptor, 65_536):
-            *whole, kept = (kept + piece).split(b"\n")
-            for line in whole:
+            *complete, buffer = (buffer + piece).split(b"\n")
+            for line in complete:
                 loop.call_soon_threadsafe(chat.typed, line.decode("utf-8", "replace"))
-        for last in (kept.decode("utf-8", "replace") or None, None):
+        for last in (buffer.decode("utf-8", "replace") or None, None):
             loop.call_soon_threadsafe(chat.typed, last)
 
     def read_until_closed() -> None:
-        # The loop may be gone before the input is.
+        # The loop may be closed before the input is.
         with suppress(RuntimeError, OSError):
             read()
 

@@ -43,13 +43,13 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     boss = double.world.add_user("boss")
     conf = settings(discord=QUICK_EDITS.model_copy(update={"admins": (boss["id"],)}))
-    desk: dict[str, Any] = {
+    context: dict[str, Any] = {
         "why": records.why,
         "usage": records.usage,
         "providers": lambda: "local: fine",
         "set_log_level": records.levels.append,
     }
-    async with Stage(double, settings=conf, **desk) as made:
+    async with Stage(double, settings=conf, **context) as made:
         await double.until(lambda: double.world.commands.get("global"))
         yield made
 
@@ -98,7 +98,7 @@ async def test_the_context_menu_asks_about_one_reply(
 async def test_why_says_so_where_there_is_no_reply(
     double: DiscordDouble, stage: Stage, channel: Json, ann: Json
 ) -> None:
-    assert "no reply of mine" in await _told(double, await double.slash(channel, ann, "why"))
+    assert "no record of a reply" in await _told(double, await double.slash(channel, ann, "why"))
 
 
 async def test_usage_is_ones_own_and_everybodys_for_the_operator(
@@ -182,8 +182,10 @@ async def test_reset_and_forget_me_empty_the_memory(
     await stage.answer_to(await double.say(channel, ann, double.mention("a secret")))
     forget = {"name": "me", "type": 1, "options": []}
 
-    assert "1 messages" in await _told(double, await double.slash(channel, ann, "forget", forget))
-    assert "afresh" in await _told(double, await double.slash(channel, ann, "reset"))
+    assert "text of 1 of your messages" in await _told(
+        double, await double.slash(channel, ann, "forget", forget)
+    )
+    assert "I ignore everything" in await _told(double, await double.slash(channel, ann, "reset"))
 
 
 async def test_privacy_tells_what_is_kept(

@@ -76,5 +76,5 @@ async def test_privacy_tells_how_long_pictures_are_kept_where_they_are_looked_at
         exchange = await double.slash(channel, ann, "privacy")
         await double.until(lambda: exchange.text)
 
-    assert "memory for 30 days" in exchange.text
+    assert "store them for 30 days" in exchange.text
     assert "for 3 days" in exchange.text

@@ -152,7 +152,7 @@ async def test_more_parts_than_allowed_become_a_file(double: DiscordDouble, open
 
     sent = double.sent()
     assert len(sent) == 5
-    assert sent[-1]["content"] == "-# The whole reply is in the file."
+    assert sent[-1]["content"] == "-# The complete reply is in the file."
     (file,) = sent[-1]["attachments"]
     assert double.world.files[file["url"].removeprefix(double.world.cdn)].decode() == text
 
@@ -184,7 +184,7 @@ async def test_a_partial_reply_is_marked_and_notes_stand_below(
     await _finished(open_(), _reply("Half a", partial=True, notes=("I could not see it.",)))
 
     assert double.sent()[0]["content"] == (
-        "Half a\n-# This reply broke off here.\n-# I could not see it."
+        "Half a\n-# This reply was cut off here.\n-# I could not see it."
     )
 
 

@@ -19,14 +19,14 @@ async def admins(double: DiscordDouble, rest_client: discord.Client) -> AsyncIte
         return rest_client
 
     made = AdminAlerts(connected, lambda: (*ids, "nobody"))
-    telling = asyncio.create_task(made.keep_telling())
+    telling = asyncio.create_task(made.run())
     yield made
     telling.cancel()
     await asyncio.wait({telling})
 
 
 async def test_each_admin_gets_the_message(double: DiscordDouble, admins: AdminAlerts) -> None:
-    admins.tell("openrouter refuses the key")
+    admins.enqueue("openrouter refuses the key")
     await double.until(lambda: len(double.sent()) == 2)
 
     assert {m["content"] for m in double.sent()} == {"openrouter refuses the key"}
@@ -38,8 +38,8 @@ async def test_an_admin_who_cannot_be_reached_does_not_keep_the_others_from_hear
 ) -> None:
     boss = next(u for u in double.world.users.values() if u["username"] == "boss")
     double.world.forbidden.add((double.world.dm_with(boss)["id"], "send"))
-    admins.tell("first")
-    admins.tell("second")
+    admins.enqueue("first")
+    admins.enqueue("second")
 
     await double.until(lambda: [m["content"] for m in double.sent()] == ["first", "second"])
 

@@ -152,12 +152,12 @@ async def test_a_servers_persona_gives_way_to_the_channels_own(
     allowed = await troupe.command(channel, ann, "persona set", *everywhere, may=MANAGER)
     await troupe.play(channel, ann, "bessie")
 
-    assert "manage the server" in refused
+    assert "Manage Server" in refused
     assert "I am Rufus on this server" in allowed
     assert "I am Bessie" in await troupe.command(channel, ann, "persona show")
     assert "I am Rufus" in await troupe.command(kennel, ann, "persona show")
     assert "I am Rufus" in await troupe.command(channel, ann, "persona clear")
-    assert "I know no persona" in await troupe.play(channel, ann, "nobody")
+    assert "no persona of that name" in await troupe.play(channel, ann, "unknown")
 
 
 async def test_nobody_changes_the_persona_in_direct_messages_but_the_operator(
@@ -196,7 +196,7 @@ async def test_a_removed_card_leaves_the_stage(
     (troupe.folder / "rufus.json").unlink()
     await double.until(lambda: "personas.reloaded" in troupe.log.getvalue())
 
-    assert "There are: bessie." in await troupe.play(channel, ann, "rufus")
+    assert "Available: bessie." in await troupe.play(channel, ann, "rufus")
 
 
 async def test_a_word_of_a_message_brings_its_lore_to_the_model_server(

@@ -159,7 +159,7 @@ async def test_a_question_waits_for_the_picture_that_was_shown_before_it(
         if found:
             await fetched.wait()
 
-    async with Stage(double, store, take_images=fetch_slowly) as stage:
+    async with Stage(double, store, fetch_images=fetch_slowly) as stage:
         sea = double.world.keep_file(channel["id"], "sea.png", b"", "image/png")
         await double.say(channel, ann, double.mention("look"), attachments=[sea])
         asked = await double.say(channel, ann, double.mention("where is it"))

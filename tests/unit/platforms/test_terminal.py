@@ -65,8 +65,8 @@ async def test_a_reply_that_starts_again_is_announced_and_stands_whole() -> None
     await _says(on, "I think that", "Hello there.")
 
     said = out.getvalue()
-    assert "that broke off; once more" in said
-    assert said.index("broke off") < said.index("Hello there.")
+    assert "another model starts again" in said
+    assert said.index("interrupted") < said.index("Hello there.")
 
 
 async def test_the_offline_message_is_shown_like_a_reply() -> None:

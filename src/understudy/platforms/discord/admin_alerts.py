@@ -1,4 +1,4 @@
-"""Direct messages to the operator: what only they can mend."""
+"""Direct messages to the operator about problems that only they can fix."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,19 +12,19 @@ _log = structlog.get_logger()
 
 
 class AdminAlerts:
-    """Takes sentences at any moment, and sends each to every admin while `keep_telling` runs."""
+    """Queues texts, and sends each to every admin while `run` is active."""
 
     def __init__(self, connected: Connected, admins: Callable[[], tuple[str, ...]]) -> None:
         self._connected = connected
         self._admins = admins
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
 
-    def tell(self, text: str) -> None:
-        """Neither blocks nor raises."""
+    def enqueue(self, text: str) -> None:
+        """Queue a text; neither blocks nor raises."""
         self._waiting.put_nowait(text)
 
-    async def keep_telling(self) -> None:
-        """Until cancelled. An admin who cannot be reached does not hold up the others."""
+    async def run(self) -> None:
+        """Send until cancelled. An admin who cannot be reached does not delay the others."""
         while True:
             text = await self._waiting.get()
             for admin in self._admins():

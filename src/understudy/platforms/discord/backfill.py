@@ -1,4 +1,4 @@
-"""After a gap: what people asked of the bot while nobody listened."""
+"""Catches up after a gap: finds the messages that arrived while the bot was disconnected."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -14,27 +14,27 @@ from understudy.platforms.discord.sender import PASSING, retry_discord
 _log = structlog.get_logger()
 
 _SCANNED = 100
-"""Messages looked at in one channel."""
-_PATIENCE_S = 30.0
-"""Between tries of a channel that cannot be read just now."""
+"""Messages fetched per channel."""
+_GAP_WAIT_S = 30.0
+"""How long new messages wait for the gap of their channel to be filled."""
 _OVERLAP_MS = 120_000
-"""A crash may have lost a message although a later one was stored, so what was written shortly
-before the watermark is looked at again; the inbox knows what it has."""
+"""A crash can lose a message although a later one was stored, so messages shortly before the
+watermark are fetched again; the inbox drops duplicates."""
 _MS_SHIFT = 22
 """The bits of an id below its time in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A channel in which something was written after the last message that was read."""
+    """A channel with messages after the last one that was read."""
 
     channel: discord.PartialMessageable
     after: int
 
 
 class GapTracker:
-    """Which gaps are still open. New messages of a channel wait for its gap to close: stored
-    before, they would move the watermark past it, and a crash would then lose what it held."""
+    """Which gaps are still open. New messages of a channel wait until its gap is filled: stored
+    earlier, they would move the watermark past it, and a crash would lose its messages."""
 
     def __init__(self) -> None:
         self._surveyed: dict[int, asyncio.Event] = {}
@@ -43,8 +43,7 @@ class GapTracker:
     def session_begins(self, shard_id: int, marks: Sequence[Watermark]) -> None:
         survey = self._surveyed.get(shard_id)
         if survey is None or survey.is_set():
-            # One that is still open belongs to a session that ended too early: its messages wait
-            # for the survey of this one.
+            # An open survey belongs to a session that ended early: its messages wait for this one.
             survey = self._surveyed[shard_id] = asyncio.Event()
         if not marks:
             survey.set()
@@ -59,9 +58,9 @@ class GapTracker:
         self._open.pop(gap.channel.id, asyncio.Event()).set()
 
     async def wait(self, shard_id: int, channel_id: int) -> None:
-        """Until the channel has no gap; not for ever, lest a slow Discord keeps the bot mute."""
+        """Wait until the channel has no gap, for a limited time."""
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_GAP_WAIT_S):
                 if survey := self._surveyed.get(shard_id):
                     await survey.wait()
                 if gap := self._open.get(channel_id):
@@ -73,9 +72,9 @@ class GapTracker:
 def gaps(
     client: discord.Client, marks: Sequence[Watermark], guilds: Iterable[discord.Guild]
 ) -> list[Gap]:
-    """Where to look. Without any mark the bot has never listened, and nothing was missed.
+    """The gaps since `marks`. Without marks the bot has never run, and nothing was missed.
 
-    Channels tell their newest message without a request; direct messages have to be asked for.
+    Channels carry the id of their newest message; direct messages must be requested.
     """
     if not marks:
         return []
@@ -99,8 +98,8 @@ def _overlapping(message_id: int) -> int:
     return max(0, message_id - (_OVERLAP_MS << _MS_SHIFT))
 
 
-async def missed(gap: Gap, since: datetime) -> AsyncIterator[discord.Message]:
-    """What was written in the gap, oldest first, nothing from before `since`."""
+async def missed_messages(gap: Gap, since: datetime) -> AsyncIterator[discord.Message]:
+    """The messages of the gap, oldest first, none from before `since`."""
     after = discord.Object(max(gap.after, discord.utils.time_snowflake(since)))
     for message in reversed(await _newest_first(gap, after)):
         yield message

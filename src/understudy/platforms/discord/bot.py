@@ -1,4 +1,4 @@
-"""The bot on Discord: keeps a client connected, and opens replies through it."""
+"""The bot on Discord: keeps a client connected and opens deliveries through it."""
 
 import asyncio
 import logging
@@ -23,16 +23,16 @@ _CONNECT_LIMIT_S = 30.0
 _LONGEST_PAUSE_S = 300.0
 _FATAL_CLOSES = {
     4004: BAD_TOKEN,
-    4010: "Discord refused the shard number; this is a mistake of mine, please report it.",
-    4011: "Discord wants this bot in more shards; start it again.",
-    4012: "Discord no longer speaks this version of its gateway; update understudy.",
-    4013: "Discord does not know an intent that was asked for; update understudy.",
+    4010: "Discord refused the shard number. This is a bug in understudy; please report it.",
+    4011: "Discord requires more shards for this bot; start it again.",
+    4012: "Discord no longer supports this gateway version; update understudy.",
+    4013: "Discord does not know a requested intent; update understudy.",
     4014: NO_CONTENT_INTENT,
 }
 
 
 class DiscordBot:
-    """`open` is registered with the message router; `run` lasts until it is cancelled."""
+    """`open` is registered with the message router; `run` runs until cancelled."""
 
     def __init__(self, parts: Parts, token: str) -> None:
         self._parts = parts
@@ -50,46 +50,46 @@ class DiscordBot:
     def open(self) -> OpenDelivery:
         return self._deliveries.open
 
-    def tell_admins(self, text: str) -> None:
-        """Send a sentence to each of `discord.admins`, once the bot is online."""
-        self._admins.tell(text)
+    def notify_admins(self, text: str) -> None:
+        """Send a text to each of `discord.admins`, once the bot is online."""
+        self._admins.enqueue(text)
 
     async def connected(self) -> discord.Client:
-        """The client, once it is logged in; raises TimeoutError when that takes too long."""
+        """The client, once it is logged in; raises TimeoutError."""
         async with asyncio.timeout(_CONNECT_LIMIT_S):
             await self._up.wait()
         assert self._client is not None
         return self._client
 
     async def run(self) -> None:
-        """Stay connected. Raises ConfigError when only the operator can help.
+        """Stay connected. Raises ConfigError when only the operator can fix the cause.
 
-        discord.py mends lost connections by itself, but gives up when the first one fails or an
-        event cannot be read; then a new client is made.
+        discord.py restores lost connections itself, but gives up when the first one fails or an
+        event cannot be parsed; then a new client is created.
         """
-        telling = asyncio.create_task(self._admins.keep_telling())
+        alerting = asyncio.create_task(self._admins.run())
         try:
-            await self._stay_connected()
+            await self._reconnect_forever()
         finally:
-            telling.cancel()
-            await asyncio.wait({telling})
+            alerting.cancel()
+            await asyncio.wait({alerting})
 
-    async def _stay_connected(self) -> None:
+    async def _reconnect_forever(self) -> None:
         pause_s = self._parts.pace.restart_s
         while True:
             started = asyncio.get_running_loop().time()
             try:
                 await self._run_once()
             except discord.LoginFailure:
-                raise ConfigError(self._explained(4004)) from None
+                raise ConfigError(self._explanation(4004)) from None
             except discord.PrivilegedIntentsRequired:
-                raise ConfigError(self._explained(4014)) from None
+                raise ConfigError(self._explanation(4014)) from None
             except discord.ConnectionClosed as closed:
                 if closed.code in _FATAL_CLOSES:
-                    raise ConfigError(self._explained(closed.code)) from None
+                    raise ConfigError(self._explanation(closed.code)) from None
                 _log.warning("discord.closed", code=closed.code)
             except Exception as error:  # noqa: BLE001 - the root of this task
-                # Whatever it is, one odd event must not end the bot.
+                # One malformed event must not end the bot.
                 _log.exception("discord.client_ended", error=type(error).__name__)
             if asyncio.get_running_loop().time() - started > _LONGEST_PAUSE_S:
                 pause_s = self._parts.pace.restart_s
@@ -104,7 +104,7 @@ class DiscordBot:
                 await asyncio.wait({running})
             finally:
                 self._up.clear()
-                # While it connects anew discord.py swallows a cancellation and goes on waiting;
+                # While reconnecting, discord.py swallows a cancellation and continues to wait;
                 # only a closed client ends.
                 with suppress(aiohttp.ClientError):
                     await client.close()
@@ -120,5 +120,5 @@ class DiscordBot:
     def _settings(self) -> Discord:
         return self._parts.settings().discord
 
-    def _explained(self, code: int) -> str:
+    def _explanation(self, code: int) -> str:
         return _FATAL_CLOSES[code].format(name=self._settings().token_env)

@@ -1,6 +1,6 @@
 """The buttons on a reply: Stop while it is written, then Regenerate and Delete.
 
-Everything a press needs stands in the button's id, so buttons outlive restarts.
+The button's id contains everything a press needs, so buttons survive restarts.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +13,7 @@ import discord
 from understudy.platforms.discord.rendering import Controls
 
 _PREFIX = "understudy"
-_LOOK_BACK = 30
+_HISTORY_LIMIT = 30
 
 
 class Press(StrEnum):
@@ -26,7 +26,7 @@ class Press(StrEnum):
 class ButtonId:
     press: Press
     author_id: str
-    """Who was answered: with moderators and admins the only one who may press."""
+    """The person answered; only they, moderators and admins may press."""
     reply_id: str
 
     def __str__(self) -> str:
@@ -49,13 +49,13 @@ def view_of(controls: Controls, author_id: str, reply_id: str) -> discord.ui.Vie
     else:
         view.add_item(_button("Regenerate", ButtonId(Press.REGENERATE, author_id, reply_id)))
         view.add_item(_button("Delete", ButtonId(Press.DELETE, author_id, reply_id)))
-    # A stopped view is not kept by discord.py; presses are told from their ids instead.
+    # discord.py does not store a stopped view; presses are recognised by their ids instead.
     view.stop()
     return view
 
 
 def still_running(message: discord.Message) -> bool:
-    """Whether a message of the bot was left in the middle of its reply."""
+    """Whether a message of the bot belongs to an unfinished reply."""
     found = (
         ButtonId.parse(item.custom_id or "")
         for row in message.components
@@ -74,18 +74,18 @@ def _button(label: str, button: ButtonId) -> discord.ui.Button[discord.ui.View]:
 
 @dataclass(frozen=True, slots=True)
 class ReplyButtons:
-    """What a press does."""
+    """Handles presses."""
 
     stop: Callable[[str], bool]
-    """False when that reply does not run."""
+    """False when that reply is not running."""
     regenerate: Callable[[str], Awaitable[str | None]]
-    """None when there is nothing to replace."""
+    """None when there is no reply to replace."""
     parts: Callable[[str], Awaitable[tuple[str, ...]]]
-    """The ids of the messages that carry a reply; none where that is no longer known."""
+    """The ids of the messages that carry a reply; empty when unknown."""
     is_admin: Callable[[int], bool]
 
     async def pressed(self, interaction: discord.Interaction) -> bool:
-        """Serve a press; False when the interaction is no button of a reply."""
+        """Handle a press; False when the interaction is not a reply button."""
         button = _button_of(interaction)
         if button is None or interaction.message is None:
             return False
@@ -95,7 +95,7 @@ class ReplyButtons:
             )
             return True
         await interaction.response.defer()
-        await self._do(button, interaction.message, interaction)
+        await self._perform(button, interaction.message, interaction)
         return True
 
     def _may(self, interaction: discord.Interaction, button: ButtonId) -> bool:
@@ -106,7 +106,7 @@ class ReplyButtons:
             or (interaction.guild_id is not None and interaction.permissions.manage_messages)
         )
 
-    async def _do(
+    async def _perform(
         self, button: ButtonId, message: discord.Message, interaction: discord.Interaction
     ) -> None:
         if button.press is Press.DELETE:
@@ -124,7 +124,8 @@ class ReplyButtons:
     ) -> None:
         channel = client.get_partial_messageable(last.channel.id)
         known = await self.parts(button.reply_id)
-        # Parts of another reply may stand between: only what is not on record is searched for.
+        # Messages of other replies may lie in between, so the channel is searched only when the
+        # ids are unknown.
         if not known:
             async for part in _parts(last):
                 await part.delete()
@@ -141,11 +142,11 @@ def _button_of(interaction: discord.Interaction) -> ButtonId | None:
 
 
 async def _parts(last: discord.Message) -> AsyncIterator[discord.Message]:
-    """The messages of a reply, from the last to the first, which is the one that replies."""
+    """The messages of a reply, from the last to the first; only the first has a reference."""
     yield last
     if last.reference is not None:
         return
-    async for message in last.channel.history(limit=_LOOK_BACK, before=last):
+    async for message in last.channel.history(limit=_HISTORY_LIMIT, before=last):
         if message.author.id == last.author.id:
             yield message
             if message.reference is not None:

@@ -1,4 +1,4 @@
-"""The connection to Discord: hands on what happens there, and nothing else."""
+"""The Discord client: passes events to ingest, buttons, commands and presence."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,11 +16,11 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Addressed, Inbound, Place
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
-from understudy.platforms.discord.backfill import Gap, GapTracker, gaps, missed
+from understudy.platforms.discord.backfill import Gap, GapTracker, gaps, missed_messages
 from understudy.platforms.discord.buttons import ReplyButtons
 from understudy.platforms.discord.command_context import CommandContext
 from understudy.platforms.discord.commands import build_tree, sync_if_changed
-from understudy.platforms.discord.inbound import PLATFORM, InboundReader, TakeImages, place_of
+from understudy.platforms.discord.inbound import PLATFORM, FetchImages, InboundReader, place_of
 from understudy.platforms.discord.ingest import Ingest
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.presence import Presence
@@ -30,38 +30,38 @@ from understudy.retry import retry_storage
 _log = structlog.get_logger()
 
 _WATERMARK_S = 7 * 86_400.0
-"""Channels that were silent for longer have no watermark: there the age limit stands in."""
+"""Channels silent for longer have no watermark; there the age limit applies."""
 _MARKS_LIMIT_S = 20.0
-"""discord.py gives up a new session that takes longer than a minute."""
+"""discord.py abandons a new session that takes longer than a minute."""
 _MISSED = (Addressed.MENTION, Addressed.REPLY, Addressed.DM)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Waiting times that Discord asks for; tests need not wait."""
+    """Waiting times that Discord requires; shorter in tests."""
 
     identify_s: float = 5.0
     guilds_s: float = 2.0
-    """How long the list of servers may pause before it counts as complete."""
+    """The list of servers counts as complete after a pause of this length."""
     restart_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the platform is made of."""
+    """Dependencies of the platform."""
 
     router: MessageRouter
     settings: Callable[[], Settings]
-    desk: CommandContext
+    context: CommandContext
     presence: Presence
     now: Callable[[], float]
     """Wall clock."""
-    take_images: TakeImages | None = None
+    fetch_images: FetchImages | None = None
     pace: Pace = field(default_factory=Pace)
 
 
 class DiscordClient(discord.AutoShardedClient):
-    """Lives as long as one login. `connected` is called once requests can be made."""
+    """One login. `connected` is called once requests can be made."""
 
     def __init__(self, parts: Parts, connected: Callable[[discord.Client], None]) -> None:
         intents = discord.Intents(
@@ -76,16 +76,16 @@ class DiscordClient(discord.AutoShardedClient):
         )
         self._parts = parts
         self._connected = connected
-        self._tree = build_tree(self, parts.desk, self._is_admin)
+        self._tree = build_tree(self, parts.context, self._is_admin)
         router = parts.router
-        self._controls = ReplyButtons(
+        self._buttons = ReplyButtons(
             router.stop, router.regenerate, router.store.parts, self._is_admin
         )
         self._marks: dict[int, Sequence[Watermark]] = {}
-        self._beginning: set[int] = set()
-        """Shards whose new session Discord has not yet announced."""
+        self._starting: set[int] = set()
+        """Shards whose new session has not connected yet."""
         self._gaps = GapTracker()
-        self._taking_in = Ingest(
+        self._ingest = Ingest(
             parts.router,
             self._read,
             self._gaps,
@@ -93,23 +93,23 @@ class DiscordClient(discord.AutoShardedClient):
         )
         self._tasks: set[asyncio.Task[object]] = set()
         self._presence: asyncio.Task[object] | None = None
-        self._over = False
+        self._shutting_down = False
 
     async def setup_hook(self) -> None:
         self._connected(self)
         if self.application_id is not None:
             _log.info("discord.invite", link=invite_link(self.application_id))
-        self._own(self._sync())
+        self._start_task(self._sync())
 
     async def close(self) -> None:
-        self._over = True
+        self._shutting_down = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await super().close()
 
-    def _own(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
+    def _start_task(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -123,11 +123,11 @@ class DiscordClient(discord.AutoShardedClient):
             _log.warning("discord.commands_not_synced", error=type(error).__name__)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
-        """Right before a new session: what was read so far, untouched by what it will bring."""
+        """Load the watermarks before the new session's events can move them."""
         since = self._parts.now() - _WATERMARK_S
         shard, store = shard_id or 0, self._parts.router.store
-        self._beginning.add(shard)
-        # Older marks only mean that more is looked at again.
+        self._starting.add(shard)
+        # With older marks only more messages are fetched again.
         with suppress(StorageError):
             self._marks[shard] = await retry_storage(
                 lambda: store.watermarks(PLATFORM, since), _MARKS_LIMIT_S
@@ -137,81 +137,80 @@ class DiscordClient(discord.AutoShardedClient):
             await asyncio.sleep(self._parts.pace.identify_s)
 
     async def on_shard_connect(self, shard_id: int) -> None:
-        self._beginning.discard(shard_id)
+        self._starting.discard(shard_id)
 
     async def on_shard_ready(self, shard_id: int) -> None:
-        if self._over or shard_id in self._beginning:
-            # Said of a session that has ended while its servers were still being listed.
+        if self._shutting_down or shard_id in self._starting:
+            # discord.py also reports sessions that ended while their servers were being listed.
             return
         _log.info("discord.ready", shard=shard_id, servers=len(self.guilds))
-        self._own(self._catch_up(shard_id))
+        self._start_task(self._catch_up(shard_id))
 
     async def on_ready(self) -> None:
-        if self._over:
+        if self._shutting_down:
             return
         # Each new session starts with the presence of a healthy bot.
         if self._presence is not None:
             self._presence.cancel()
-        self._presence = self._own(self._parts.presence.keep_showing(self._show_presence))
+        self._presence = self._start_task(self._parts.presence.run(self._show_presence))
 
     async def on_message(self, message: discord.Message) -> None:
-        await self._heed(self._taking_in.new(message))
+        await self._run_handler(self._ingest.new(message))
 
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
-        # A link preview makes an update too; only a person's edit carries a time.
+        # A link preview is an update too; only an edit by a person has a timestamp.
         if payload.message.edited_at is not None:
-            await self._heed(self._taking_in.edited(payload.message))
+            await self._run_handler(self._ingest.edited(payload.message))
 
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
         guild = self.get_guild(payload.guild_id or 0)
-        gone = self._taking_in.deleted(guild, payload.channel_id, payload.message_id)
-        await self._heed(gone)
+        gone = self._ingest.deleted(guild, payload.channel_id, payload.message_id)
+        await self._run_handler(gone)
 
     async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
         guild = self.get_guild(payload.guild_id or 0)
         for message_id in payload.message_ids:
-            await self._heed(self._taking_in.deleted(guild, payload.channel_id, message_id))
+            await self._run_handler(self._ingest.deleted(guild, payload.channel_id, message_id))
 
     async def on_raw_typing(self, payload: discord.RawTypingEvent) -> None:
         place = Place(PLATFORM, str(payload.channel_id))
         self._parts.router.typing(place, str(payload.user_id))
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
-        await self._heed(self._controls.pressed(interaction))
+        await self._run_handler(self._buttons.pressed(interaction))
 
     async def on_error(self, event_method: str, /, *_: object, **__: object) -> None:
         _log.exception("discord.event_failed", event_name=event_method)
 
-    async def _heed(self, work: Coroutine[object, object, object]) -> None:
-        """Do what an event asks for. What is still at it when the client closes is broken off:
-        the next session catches up with it."""
-        if self._over:
+    async def _run_handler(self, work: Coroutine[object, object, object]) -> None:
+        """Run an event handler. Closing the client cancels it; the next session catches up."""
+        if self._shutting_down:
             work.close()
         else:
-            await self._own(work)
+            await self._start_task(work)
 
     async def _read(self, message: discord.Message) -> Inbound | None:
         if self.user is None or not _can_answer(message, self.user.id):
             return None
         settings = self._parts.settings()
-        desk = self._parts.desk
+        context = self._parts.context
         place = place_of(message)
-        persona = desk.personas().at(place, desk.preferences.now.persona(place))
+        persona = context.personas().at(place, context.preferences.now.persona(place))
         names = (
             *settings.participation.names,
             settings.persona.name,
             persona.name,
             *persona.aliases,
         )
-        intake = InboundReader(
+        reader = InboundReader(
             settings.discord,
             names,
             self._is_member,
-            self._parts.take_images,
+            self._parts.fetch_images,
             lambda place: takes_part(place, settings.participation),
-            lambda user_id: (PLATFORM, str(user_id)) in desk.preferences.now.opted_out,
+            lambda user_id: (PLATFORM, str(user_id)) in context.preferences.now.opted_out,
         )
-        return await intake.read(message, self.user.id)
+        return await reader.read(message, self.user.id)
 
     def _is_admin(self, user_id: int) -> bool:
         return str(user_id) in self._parts.settings().discord.admins
@@ -224,7 +223,7 @@ class DiscordClient(discord.AutoShardedClient):
         return False
 
     async def _catch_up(self, shard_id: int) -> None:
-        """Once per gap; what was answered before is told by the inbox."""
+        """Fetch missed messages once per gap; the inbox drops those that are known."""
         settings = self._parts.settings().discord
         since = datetime.fromtimestamp(self._parts.now() - settings.catch_up_minutes * 60, UTC)
         mine = [guild for guild in self.guilds if guild.shard_id == shard_id]
@@ -232,22 +231,22 @@ class DiscordClient(discord.AutoShardedClient):
         self._gaps.found(shard_id, found)
         try:
             for gap in found:
-                await self._close(gap, since, settings.catch_up_messages)
+                await self._fill_gap(gap, since, settings.catch_up_messages)
                 self._gaps.closed(gap)
         finally:
-            # New messages must not wait for what will not be caught up any more.
+            # After a failure new messages must not wait for the remaining gaps.
             for gap in found:
                 self._gaps.closed(gap)
 
-    async def _close(self, gap: Gap, since: datetime, left: int) -> None:
-        async for message in missed(gap, since):
+    async def _fill_gap(self, gap: Gap, since: datetime, left: int) -> None:
+        async for message in missed_messages(gap, since):
             inbound = await self._read(message)
             if inbound is None or inbound.addressed not in _MISSED:
                 continue
             if left == 0:
                 _log.warning("discord.catch_up_full", channel=inbound.place.channel_id)
                 return
-            left -= await self._taking_in.take(inbound)
+            left -= await self._ingest.store(inbound)
 
     async def _show_presence(self, presence: Presence) -> None:
         with suppress(ConnectionError, discord.ConnectionClosed):
@@ -259,7 +258,7 @@ def _content(parts: Parts) -> bool:
 
 
 def _can_answer(message: discord.Message, me_id: int) -> bool:
-    """False only where Discord's permissions are known to forbid it."""
+    """False only when the known permissions forbid a reply."""
     channel, guild = message.channel, message.guild
     me = guild.get_member(me_id) if guild is not None else None
     if me is None or not isinstance(channel, discord.abc.GuildChannel | discord.Thread):

@@ -1,4 +1,4 @@
-"""What the slash commands ask of the rest of the program."""
+"""What the slash commands need from other packages, and how they respond."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from understudy.conversation.preferences import Preferences
 from understudy.platforms.discord.rendering import split
 
 PRIVACY = (
-    "I read the messages of channels I can see, to decide whether to answer. I keep them as this "
-    "conversation's memory for {days} days and send the recent ones to the model servers my "
-    "operator has chosen when I answer. `/optout` makes me leave your messages unread, and "
-    "`/forget me` deletes what I have kept of you."
+    "I read the messages of channels I can see, to decide whether to answer. I store them for "
+    "{days} days as the history of this conversation and send the recent ones to the model servers "
+    "my operator has configured when I answer. After `/optout` I no longer read your messages, and "
+    "`/forget me` deletes what I have stored about you."
 )
 PRIVACY_UNKEPT = (
-    "I read the messages of channels I can see, to decide whether to answer. I keep only their "
-    "ids, and send the message I answer to the model servers my operator has chosen. `/optout` "
-    "makes me leave your messages unread."
+    "I read the messages of channels I can see, to decide whether to answer. I store only their "
+    "ids, and send the message I answer to the model servers my operator has configured. After "
+    "`/optout` I no longer read your messages."
 )
 PRIVACY_PICTURES = (
-    " Pictures I was shown, and what I noted of them, stay on my machine for {days} days, whatever "
-    "is deleted meanwhile."
+    " Pictures I was shown, and their descriptions, stay on my machine for {days} days, even if "
+    "the message is deleted."
 )
 
 
@@ -40,42 +40,42 @@ async def _unknown(_: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """The answers are ready to be read by people."""
+    """Dependencies of the commands; texts are ready for display."""
 
     store: InboxStore
     preferences: Preferences
     forget: Callable[[str, str], Awaitable[int]]
     """(platform, author id) → how many messages were forgotten."""
     why: Callable[[str], Awaitable[str | None]] = _unknown
-    """By reply id: who answered, what failed before, tokens and cost."""
-    providers: Callable[[], str] = lambda: "I do not know my providers."
+    """Reply id → answering model, failed attempts, tokens and cost."""
+    providers: Callable[[], str] = lambda: "My providers are unknown."
     usage: Callable[[str | None], Awaitable[str | None]] = lambda _: _unknown("")
-    """Of one user (`discord:id`), or of everybody."""
+    """Of one user (`discord:id`), or of all users."""
     set_log_level: Callable[[str], None] = lambda _: None
-    """Takes `debug`, `info`, `warning` or `error`."""
+    """`debug`, `info`, `warning` or `error`."""
     privacy: Callable[[], str] = lambda: PRIVACY.format(days=30)
     personas: Callable[[], Personas] = _no_personas
-    """Of the configuration of this moment."""
+    """Of the current configuration."""
     try_lore: Callable[[str, Place], str] = lambda _text, _place: "There are no lorebooks."
-    """Which entries a text brings up at a place, and the prompt it ends in."""
+    """The lore entries a text activates at a place, and the resulting prompt."""
 
 
 Client = discord.AutoShardedClient
-Asked = discord.Interaction[Client]
+Interaction = discord.Interaction[Client]
 Tree = app_commands.CommandTree[Client]
 IsAdmin = Callable[[int], bool]
-"""Whether that user may do everything."""
+"""Whether that user is an admin of the bot."""
 
 
-async def say(asked: Asked, text: str) -> None:
-    """The answer, seen only by who asked."""
-    if not asked.response.is_done():
-        await think(asked)
+async def respond(interaction: Interaction, text: str) -> None:
+    """Send a response that only the caller sees."""
+    if not interaction.response.is_done():
+        await defer(interaction)
     for part in split(text)[:3]:
-        await asked.followup.send(
+        await interaction.followup.send(
             part, ephemeral=True, allowed_mentions=discord.AllowedMentions.none()
         )
 
 
-async def think(asked: Asked) -> None:
-    await asked.response.defer(ephemeral=True, thinking=True)
+async def defer(interaction: Interaction) -> None:
+    await interaction.response.defer(ephemeral=True, thinking=True)

@@ -1,5 +1,5 @@
-"""The slash commands. Each defers first: Discord gives three seconds, and a busy host may need
-more to look something up."""
+"""The slash commands. Each defers first: Discord allows three seconds, and a lookup on a busy host
+may take longer."""
 
 import re
 import time
@@ -12,13 +12,13 @@ from discord import app_commands
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
 from understudy.platforms.discord.command_context import (
-    Asked,
     Client,
     CommandContext,
+    Interaction,
     IsAdmin,
     Tree,
-    say,
-    think,
+    defer,
+    respond,
 )
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.persona_commands import add_persona
@@ -28,42 +28,46 @@ _log = structlog.get_logger()
 Level = Literal["debug", "info", "warning", "error"]
 
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
-_NOT_MINE = "I have no reply of mine on record there."
+_NOT_MINE = "I have no record of a reply there."
 _ADMINS_ONLY = "Only my operator can do that."
 _moderators = app_commands.default_permissions(manage_messages=True)
 
 
 class CommandTree(app_commands.CommandTree[Client]):
-    """Says so when a command fails, whatever the cause; the cause goes to the log."""
+    """Reports every failed command to its caller and logs the cause."""
 
-    async def on_error(self, asked: Asked, error: app_commands.AppCommandError, /) -> None:
+    async def on_error(
+        self, interaction: Interaction, error: app_commands.AppCommandError, /
+    ) -> None:
         cause = error.__cause__ or error
         _log.error(
             "discord.command_failed",
-            command=asked.command.qualified_name if asked.command else "",
+            command=interaction.command.qualified_name if interaction.command else "",
             error=type(cause).__name__,
         )
-        words = "I can't reach my memory right now." if isinstance(cause, StorageError) else ""
+        words = "My database is not available right now." if isinstance(cause, StorageError) else ""
         try:
-            await say(asked, words or "That didn't work, sorry. My operator finds why in the log.")
+            await respond(
+                interaction, words or "That failed, sorry. The cause is in my operator's log."
+            )
         except discord.HTTPException:
             _log.info("discord.command_unanswered")
 
 
-def build_tree(client: Client, desk: CommandContext, is_admin: IsAdmin) -> Tree:
-    """All commands over one desk."""
+def build_tree(client: Client, context: CommandContext, is_admin: IsAdmin) -> Tree:
+    """All commands, bound to one context."""
     tree = CommandTree(client)
-    _add_why(tree, desk)
-    _add_memory(tree, desk)
-    _add_privacy(tree, desk)
-    _add_mute(tree, desk)
-    _add_operation(tree, desk, is_admin)
-    add_persona(tree, desk, is_admin)
+    _add_why(tree, context)
+    _add_memory(tree, context)
+    _add_privacy(tree, context)
+    _add_mute(tree, context)
+    _add_operation(tree, context, is_admin)
+    add_persona(tree, context, is_admin)
     return tree
 
 
 async def sync_if_changed(tree: Tree) -> bool:
-    """Tell Discord of the commands only when they differ: it counts what is created."""
+    """Register the commands only when they differ: Discord limits creations per day."""
     known = [_outline(_fetched(command)) for command in await tree.fetch_commands()]
     wanted = [_outline(command.to_dict(tree)) for command in tree.get_commands()]
     if sorted(known, key=repr) == sorted(wanted, key=repr):
@@ -74,12 +78,12 @@ async def sync_if_changed(tree: Tree) -> bool:
 
 def _fetched(command: app_commands.AppCommand) -> dict[str, object]:
     allowed = command.default_member_permissions
-    told = {"default_member_permissions": None if allowed is None else allowed.value}
-    return {**command.to_dict(), **told}
+    text = {"default_member_permissions": None if allowed is None else allowed.value}
+    return {**command.to_dict(), **text}
 
 
 def _outline(command: object) -> tuple[object, ...]:
-    """What makes two descriptions of a command the same."""
+    """The fields in which two versions of a command are compared."""
     if not isinstance(command, dict):
         return ()
     options = tuple(_outline(option) for option in command.get("options") or ())
@@ -96,81 +100,87 @@ def _outline(command: object) -> tuple[object, ...]:
     )
 
 
-def _channel(asked: Asked) -> Channel:
-    return Channel(PLATFORM, str(asked.channel_id))
+def _channel(interaction: Interaction) -> Channel:
+    return Channel(PLATFORM, str(interaction.channel_id))
 
 
-def _add_why(tree: Tree, desk: CommandContext) -> None:
-    async def explain(asked: Asked, reply_id: str | None) -> None:
-        told = await desk.why(reply_id) if reply_id else None
-        await say(asked, told or _NOT_MINE)
+def _add_why(tree: Tree, context: CommandContext) -> None:
+    async def explain(interaction: Interaction, reply_id: str | None) -> None:
+        text = await context.why(reply_id) if reply_id else None
+        await respond(interaction, text or _NOT_MINE)
 
-    @tree.command(name="why", description="Which model answered, and what failed before it")
-    @app_commands.describe(message="Link or id of a reply of mine; else my last one here")
-    async def why(asked: Asked, message: str | None = None) -> None:
-        await think(asked)
+    @tree.command(name="why", description="Which model answered, and what failed before")
+    @app_commands.describe(message="Link or id of one of my replies; default: my last one here")
+    async def why(interaction: Interaction, message: str | None = None) -> None:
+        await defer(interaction)
         if message is None:
-            await explain(asked, await desk.store.last_reply(_channel(asked)))
+            await explain(interaction, await context.store.last_reply(_channel(interaction)))
             return
         found = re.search(r"(\d{17,20})\s*\Z", message)
-        await explain(asked, await desk.store.reply_at(PLATFORM, found[1]) if found else None)
+        await explain(
+            interaction, await context.store.reply_at(PLATFORM, found[1]) if found else None
+        )
 
     @tree.context_menu(name="Why this reply?")
-    async def why_this(asked: Asked, message: discord.Message) -> None:
-        await think(asked)
-        await explain(asked, await desk.store.reply_at(PLATFORM, str(message.id)))
+    async def why_this(interaction: Interaction, message: discord.Message) -> None:
+        await defer(interaction)
+        await explain(interaction, await context.store.reply_at(PLATFORM, str(message.id)))
 
 
-def _add_memory(tree: Tree, desk: CommandContext) -> None:
-    @tree.command(name="reset", description="Start this conversation afresh")
+def _add_memory(tree: Tree, context: CommandContext) -> None:
+    @tree.command(name="reset", description="Ignore everything said here so far")
     @_moderators
-    async def reset(asked: Asked) -> None:
-        await think(asked)
-        await desk.store.reset(_channel(asked))
-        await say(asked, "Done. I start afresh here and look at nothing said before.")
+    async def reset(interaction: Interaction) -> None:
+        await defer(interaction)
+        await context.store.reset(_channel(interaction))
+        await respond(interaction, "Done. I ignore everything said here before this.")
 
     forget: app_commands.Group = app_commands.Group(
-        name="forget", description="Delete what I have kept"
+        name="forget", description="Delete what I have stored"
     )
 
-    @forget.command(name="me", description="Delete everything I have kept of you")
-    async def forget_me(asked: Asked) -> None:
-        await think(asked)
-        number = await desk.forget(PLATFORM, str(asked.user.id))
-        await say(asked, f"Done. I deleted what {number} messages of yours said, and your name.")
+    @forget.command(name="me", description="Delete everything I have stored about you")
+    async def forget_me(interaction: Interaction) -> None:
+        await defer(interaction)
+        number = await context.forget(PLATFORM, str(interaction.user.id))
+        await respond(
+            interaction, f"Done. I deleted the text of {number} of your messages, and your name."
+        )
 
     tree.add_command(forget)
 
 
-def _add_privacy(tree: Tree, desk: CommandContext) -> None:
-    @tree.command(name="privacy", description="What I read, keep and pass on")
-    async def privacy(asked: Asked) -> None:
-        await say(asked, desk.privacy())
+def _add_privacy(tree: Tree, context: CommandContext) -> None:
+    @tree.command(name="privacy", description="What I read, store and send to model servers")
+    async def privacy(interaction: Interaction) -> None:
+        await respond(interaction, context.privacy())
 
-    @tree.command(name="optout", description="Leave your messages unread, or read them again")
+    @tree.command(name="optout", description="Stop reading your messages, or start again")
     @app_commands.describe(back="Take part again")
-    async def optout(asked: Asked, back: bool = False) -> None:  # noqa: FBT001, FBT002
-        await think(asked)
-        await desk.preferences.opt_out(PLATFORM, str(asked.user.id), out=not back)
-        out = "I leave your messages unread from now on. `/optout back:True` ends that."
-        await say(asked, "Welcome back. I read your messages again." if back else out)
+    async def optout(interaction: Interaction, back: bool = False) -> None:  # noqa: FBT001, FBT002
+        await defer(interaction)
+        await context.preferences.opt_out(PLATFORM, str(interaction.user.id), out=not back)
+        out = "I no longer read your messages. `/optout back:True` ends that."
+        await respond(interaction, "Welcome back. I read your messages again." if back else out)
 
 
-def _add_mute(tree: Tree, desk: CommandContext) -> None:
-    @tree.command(name="mute", description="Keep me silent in this channel for a while")
-    @app_commands.describe(duration="Such as 30m, 2h or 1d; 0 lets me speak again")
+def _add_mute(tree: Tree, context: CommandContext) -> None:
+    @tree.command(name="mute", description="Silence me in this channel for a while")
+    @app_commands.describe(duration="For example 30m, 2h or 1d; 0 ends it")
     @app_commands.guild_only()
     @_moderators
-    async def mute(asked: Asked, duration: str = "1h") -> None:
-        await think(asked)
+    async def mute(interaction: Interaction, duration: str = "1h") -> None:
+        await defer(interaction)
         seconds = _seconds(duration)
         if seconds is None:
-            await say(asked, f"I don't understand “{duration[:50]}”. Try 30m, 2h, 1d, or 0.")
+            await respond(
+                interaction, f"I don't understand “{duration[:50]}”. Try 30m, 2h, 1d, or 0."
+            )
             return
         until = time.time() + seconds if seconds else 0.0
-        await desk.preferences.mute(_channel(asked), until)
-        silent = f"I keep silent here until <t:{int(until)}:t> (<t:{int(until)}:R>)."
-        await say(asked, silent if seconds else "I may speak here again.")
+        await context.preferences.mute(_channel(interaction), until)
+        silent = f"I stay silent here until <t:{int(until)}:t> (<t:{int(until)}:R>)."
+        await respond(interaction, silent if seconds else "I may speak here again.")
 
 
 def _seconds(duration: str) -> float | None:
@@ -180,28 +190,28 @@ def _seconds(duration: str) -> float | None:
     return float(found[1]) * _SECONDS[found[2]] if found else None
 
 
-def _add_operation(tree: Tree, desk: CommandContext, is_admin: IsAdmin) -> None:
-    def may(asked: Asked) -> bool:
-        """Discord has checked the permission already, but there is none in direct messages."""
-        return asked.guild_id is not None or is_admin(asked.user.id)
+def _add_operation(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
+    def may(interaction: Interaction) -> bool:
+        """Discord checks the permission on servers; direct messages have none."""
+        return interaction.guild_id is not None or is_admin(interaction.user.id)
 
-    @tree.command(name="providers", description="How my model servers are doing")
+    @tree.command(name="providers", description="The state of my model servers")
     @app_commands.default_permissions(manage_guild=True)
-    async def providers(asked: Asked) -> None:
-        await say(asked, desk.providers() if may(asked) else _ADMINS_ONLY)
+    async def providers(interaction: Interaction) -> None:
+        await respond(interaction, context.providers() if may(interaction) else _ADMINS_ONLY)
 
     @tree.command(name="usage", description="Your replies, tokens and cost; the operator sees all")
-    async def usage(asked: Asked) -> None:
-        await think(asked)
-        everybody = is_admin(asked.user.id)
-        told = await desk.usage(None if everybody else f"{PLATFORM}:{asked.user.id}")
-        await say(asked, told or "Nothing yet.")
+    async def usage(interaction: Interaction) -> None:
+        await defer(interaction)
+        all_users = is_admin(interaction.user.id)
+        text = await context.usage(None if all_users else f"{PLATFORM}:{interaction.user.id}")
+        await respond(interaction, text or "Nothing yet.")
 
-    @tree.command(name="loglevel", description="How much I write to my log; for my operator")
+    @tree.command(name="loglevel", description="Set my log level; for my operator")
     @app_commands.default_permissions(administrator=True)
-    async def loglevel(asked: Asked, level: Level) -> None:
-        if not is_admin(asked.user.id):
-            await say(asked, _ADMINS_ONLY)
+    async def loglevel(interaction: Interaction, level: Level) -> None:
+        if not is_admin(interaction.user.id):
+            await respond(interaction, _ADMINS_ONLY)
             return
-        desk.set_log_level(level)
-        await say(asked, f"I log from {level.upper()} up now, until I am restarted.")
+        context.set_log_level(level)
+        await respond(interaction, f"My log level is {level.upper()} until I am restarted.")

@@ -1,4 +1,4 @@
-"""From a Discord message to the inbox's words: who, where, to whom, and what it says."""
+"""Converts a Discord message into an `Inbound`."""
 
 import asyncio
 import re
@@ -15,9 +15,9 @@ from understudy.platforms.discord.sender import PASSING
 
 
 def refusal(settings: Discord, place: Place, author: Author, *, member: bool) -> str | None:
-    """Why this message is not taken in, as one constant word; None when it may be.
+    """Why this message is not accepted, as a constant word; None when it is.
 
-    `member` tells whether the author shares a server with the bot; it matters in DMs only.
+    `member`: whether the author shares a server with the bot; used in DMs only.
     """
     if author.id in settings.admins:
         return None
@@ -49,7 +49,7 @@ def _place_allowed(allow: Access, place: Place) -> bool:
 
 
 def _person_allowed(allow: Access, author: Author) -> bool:
-    """Roles and users are one list: being on either is enough."""
+    """Roles and users form one list: a match in either is enough."""
     if not allow.roles and not allow.users:
         return True
     return author.id in allow.users or not author.roles.isdisjoint(allow.roles)
@@ -69,59 +69,59 @@ PLATFORM = "discord"
 
 _log = structlog.get_logger()
 
-# Joins, pins, thread starters and poll results are messages too; only these two are talk.
-_TALK = (discord.MessageType.default, discord.MessageType.reply)
-# PluralKit and Tupperbox repost what people write through webhooks: these are people.
+# Joins, pins, thread starters and poll results are messages too.
+_CONVERSATION_TYPES = (discord.MessageType.default, discord.MessageType.reply)
+# PluralKit and Tupperbox repost people's messages through webhooks.
 _PROXIES = frozenset({466378653216014359, 431544605209788416})
 _FETCH_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """A picture of a message. Its link expires within a day, so it is to be fetched at once."""
+    """An image of a message. Its link expires within a day, so it must be fetched at once."""
 
     name: str
     url: str
     size: int | None = None
-    """In bytes, as Discord says; it says nothing of embeds and stickers."""
+    """In bytes; unknown for embeds and stickers."""
 
 
-Taken = tuple[tuple[ImageRef, ...], tuple[str, ...]]
-"""Pictures that were taken in, and notes about those that were left out."""
-TakeImages = Callable[[Sequence[FoundImage], str], Awaitable[Taken | None]]
-"""Fetches and stores pictures, and what the links of the text turn out to be; `None` where vision
-is off, and the message is then read as if pictures were files of any other kind."""
+FetchedImages = tuple[tuple[ImageRef, ...], tuple[str, ...]]
+"""Stored images, and notes about those that were refused."""
+FetchImages = Callable[[Sequence[FoundImage], str], Awaitable[FetchedImages | None]]
+"""Fetches and stores images, also those that the text links to; `None` when vision is disabled, and
+images are then named like any other file."""
 IsMember = Callable[[int], Awaitable[bool]]
 """Whether that user shares a server with the bot."""
-_UNREAD = "[replying to somebody whose messages are left unread]"
+_UNREAD = "[replying to a person who has opted out]"
 
 
 class InboundReader:
-    """Reads messages. Raises nothing for what people send; network trouble means less context."""
+    """Converts messages. Never raises for what people send; network errors mean less context."""
 
     def __init__(
         self,
         settings: Discord,
         names: Iterable[str],
         is_member: IsMember,
-        take_images: TakeImages | None = None,
-        listens: Callable[[Place], bool] = lambda _place: False,
-        unread: Callable[[int], bool] = lambda _user_id: False,
+        fetch_images: FetchImages | None = None,
+        is_listed: Callable[[Place], bool] = lambda _place: False,
+        opted_out: Callable[[int], bool] = lambda _user_id: False,
     ) -> None:
-        """`listens` says where the bot takes part unasked: only there, and where it is addressed,
-        are pictures fetched. Of whom `unread` names neither words nor pictures are passed on
-        when others reply to them, and no pictures of their own are fetched."""
+        """`is_listed`: where the bot may reply unasked; only there, and where it is addressed, are
+        images fetched. Neither text nor images of users in `opted_out` are used when others reply
+        to them."""
         self._settings = settings
         spoken = "|".join(re.escape(name) for name in names if name.strip())
         self._name = re.compile(rf"(?<!\w)(?:{spoken})(?!\w)", re.IGNORECASE) if spoken else None
         self._is_member = is_member
-        self._take_images = take_images
-        self._listens = listens
-        self._unread = unread
+        self._fetch_images = fetch_images
+        self._is_listed = is_listed
+        self._opted_out = opted_out
 
     async def read(self, message: discord.Message, me_id: int) -> Inbound | None:
-        """The message for the inbox, or None when it is none of the bot's business."""
-        if message.type not in _TALK or message.author.id == me_id:
+        """The message for the inbox, or None when it is to be ignored."""
+        if message.type not in _CONVERSATION_TYPES or message.author.id == me_id:
             return None
         place, author = place_of(message), author_of(message)
         if reason := await self._refusal(place, author):
@@ -129,13 +129,13 @@ class InboundReader:
             return None
         replied = await _replied_to(message)
         addressed = self._addressed(message, me_id, replied)
-        heard = None if replied is None or self._unread(replied.author.id) else replied
-        taken = None
-        if self._looks_at(message, place, addressed):
-            taken = await self._pictures(message, heard)
-        pictures, notes = taken or ((), ())
+        quoted = None if replied is None or self._opted_out(replied.author.id) else replied
+        fetched = None
+        if self._wants_images(message, place, addressed):
+            fetched = await self._pictures(message, quoted)
+        pictures, notes = fetched or ((), ())
         text = text_of(message, me_id, pictures_taken=bool(pictures))
-        quote = quote_of(heard, me_id) if heard else _UNREAD
+        quote = quote_of(quoted, me_id) if quoted else _UNREAD
         return Inbound(
             message_id=str(message.id),
             place=place,
@@ -143,7 +143,7 @@ class InboundReader:
             text="\n".join([quote, text]) if replied else text,
             sent_at=message.created_at.timestamp(),
             addressed=addressed,
-            to_others=addressed is None and _turns_to_others(message, me_id, replied),
+            to_others=addressed is None and _addresses_others(message, me_id, replied),
             reply_to=str(replied.id) if replied else None,
             images=pictures,
             notes=notes,
@@ -154,11 +154,11 @@ class InboundReader:
         member = await self._is_member(int(author.id)) if asked else False
         return refusal(self._settings, place, author, member=member)
 
-    def _looks_at(
+    def _wants_images(
         self, message: discord.Message, place: Place, addressed: Addressed | None
     ) -> bool:
-        heeded = addressed is not None or self._listens(place)
-        return heeded and not self._unread(message.author.id)
+        wanted = addressed is not None or self._is_listed(place)
+        return wanted and not self._opted_out(message.author.id)
 
     def _addressed(
         self, message: discord.Message, me_id: int, replied: discord.Message | None
@@ -175,19 +175,19 @@ class InboundReader:
 
     async def _pictures(
         self, message: discord.Message, replied: discord.Message | None
-    ) -> Taken | None:
-        """Its own pictures, and those of the message it replies to: "what is that?"."""
-        if self._take_images is None:
+    ) -> FetchedImages | None:
+        """Its own images, and those of the message it replies to."""
+        if self._fetch_images is None:
             return None
-        found = [*_found(message), *(_found(replied) if replied is not None else ())]
-        # An embed shows what its link leads to already.
+        found = [*_images_of(message), *(_images_of(replied) if replied is not None else ())]
+        # An embed already contains the linked image.
         text = "" if message.embeds else message.content
         if not (found or "://" in text):
             return None
-        return await self._take_images(list(dict.fromkeys(found)), text)
+        return await self._fetch_images(list(dict.fromkeys(found)), text)
 
 
-def _found(message: discord.Message) -> Iterator[FoundImage]:
+def _images_of(message: discord.Message) -> Iterator[FoundImage]:
     for attachment in attachments_of(message):
         if is_picture(attachment):
             yield FoundImage(attachment.filename, attachment.url, attachment.size)
@@ -209,7 +209,7 @@ def place_of(message: discord.Message) -> Place:
 
 
 def place_in(channel: object, channel_id: int | None, guild_id: int | None) -> Place:
-    """The place of a channel that may be known by its id only."""
+    """The place of a channel of which only the id may be known."""
     return Place(
         platform=PLATFORM,
         channel_id=str(channel_id),
@@ -223,7 +223,7 @@ def place_in(channel: object, channel_id: int | None, guild_id: int | None) -> P
 def author_of(message: discord.Message) -> Author:
     author = message.author
     proxied = message.webhook_id is not None and message.application_id in _PROXIES
-    # Of a server that Discord has not announced yet, discord.py knows the id only.
+    # Of a server that is not available yet, discord.py knows only the id.
     announced = isinstance(message.guild, discord.Guild)
     roles = author.roles if isinstance(author, discord.Member) and announced else ()
     return Author(
@@ -240,12 +240,14 @@ def _age_restricted(channel: object) -> bool:
 
 
 def _my_role_mentioned(message: discord.Message) -> bool:
-    """People often pick the bot's role, of the same name, from Discord's list."""
+    """People often select the bot's role of the same name from Discord's list."""
     mine = message.guild.self_role if message.guild else None
     return mine is not None and mine in message.role_mentions
 
 
-def _turns_to_others(message: discord.Message, me_id: int, replied: discord.Message | None) -> bool:
+def _addresses_others(
+    message: discord.Message, me_id: int, replied: discord.Message | None
+) -> bool:
     return replied is not None or any(user.id != me_id for user in message.mentions)
 
 

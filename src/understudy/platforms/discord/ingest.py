@@ -1,4 +1,4 @@
-"""What happens to messages, told to the MessageRouter: in order, and for as long as it takes."""
+"""Passes messages, edits and deletions to the MessageRouter in order, with retries."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ from understudy.retry import retry_storage
 
 
 class SerialQueue:
-    """Work under one key is done one after the other, in the order in which it came."""
+    """Runs work of one key serially, in order of arrival."""
 
     def __init__(self) -> None:
         self._locks: dict[Hashable, asyncio.Lock] = {}
@@ -35,11 +35,11 @@ class SerialQueue:
 
 
 Read = Callable[[discord.Message], Awaitable[Inbound | None]]
-"""None for a message that is none of the bot's business."""
+"""None for a message to be ignored."""
 
 
 class Ingest:
-    """Every method raises StorageError when the database has refused for `patience_s`."""
+    """Every method raises StorageError when the database was unavailable for `patience_s`."""
 
     def __init__(
         self, router: MessageRouter, read: Read, gaps: GapTracker, patience_s: Callable[[], float]
@@ -49,39 +49,39 @@ class Ingest:
         self._gaps = gaps
         self._patience_s = patience_s
         self._messages = SerialQueue()
-        """A change that is told before its message is stored would change nothing."""
+        """Per message: an edit must not overtake the message itself."""
         self._authors = SerialQueue()
-        """Who shows a picture and asks about it must not have asked before it has come."""
+        """Per author: a question must not overtake the image it is about."""
         self._channels = SerialQueue()
-        """A message that is stored at the second try must not come after the next one."""
+        """Per channel: a message that is stored at a second try must not follow the next one."""
 
     async def new(self, message: discord.Message) -> None:
         author = (message.channel.id, message.author.id)
         async with self._messages.of(message.id), self._authors.of(author):
-            if inbound := await self._heard(message):
-                await self.take(inbound)
+            if inbound := await self._read_in_order(message):
+                await self.store(inbound)
 
     async def edited(self, message: discord.Message) -> None:
         async with self._messages.of(message.id):
-            if inbound := await self._heard(message):
+            if inbound := await self._read_in_order(message):
                 await retry_storage(partial(self._router.edited, inbound), self._patience_s())
 
     async def deleted(self, guild: discord.Guild | None, channel_id: int, message_id: int) -> None:
         async with self._messages.of(message_id):
             await self._gaps.wait(shard_of(guild), channel_id)
-            gone = partial(self._router.deleted, PLATFORM, str(message_id))
-            await retry_storage(gone, self._patience_s())
+            deletion = partial(self._router.deleted, PLATFORM, str(message_id))
+            await retry_storage(deletion, self._patience_s())
 
-    async def take(self, inbound: Inbound) -> bool:
+    async def store(self, inbound: Inbound) -> bool:
         """Whether the message was new."""
         async with self._channels.of(inbound.place.channel_id):
-            decided = await retry_storage(
+            decision = await retry_storage(
                 partial(self._router.receive, inbound), self._patience_s()
             )
-        return decided is not None
+        return decision is not None
 
-    async def _heard(self, message: discord.Message) -> Inbound | None:
-        """What it says, once nothing before it in its channel is still to be caught up."""
+    async def _read_in_order(self, message: discord.Message) -> Inbound | None:
+        """The message, once earlier messages of its channel have been caught up."""
         inbound = await self._read(message)
         if inbound is not None:
             await self._gaps.wait(shard_of(message.guild), message.channel.id)
@@ -89,5 +89,5 @@ class Ingest:
 
 
 def shard_of(guild: discord.Guild | None) -> int:
-    """Direct messages come through the first shard."""
+    """Direct messages arrive on the first shard."""
     return guild.shard_id if guild else 0

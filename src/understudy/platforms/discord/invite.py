@@ -1,4 +1,4 @@
-"""The invite link with exactly the permissions the bot uses, and what to do without a login."""
+"""The invite link with the permissions the bot uses, and hints for failed logins."""
 
 import discord
 
@@ -11,7 +11,7 @@ PERMISSIONS = discord.Permissions(
     embed_links=True,
 )
 BAD_TOKEN = (
-    "Discord refused the bot token. Copy it anew from https://discord.com/developers/applications "
+    "Discord refused the bot token. Create one at https://discord.com/developers/applications "
     "→ your application → Bot → Reset Token, and set it as {name}."
 )
 NO_CONTENT_INTENT = (

@@ -1,5 +1,5 @@
-"""What a Discord message says, as plain text for a model: mentions by name, and everything that
-is not in its `content` put into words."""
+"""A Discord message as plain text for a model: mentions by name; embeds, polls, stickers, forwards
+and attachments as text."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +20,9 @@ Said = discord.Message | discord.MessageSnapshot
 
 
 def text_of(message: discord.Message, me_id: int, *, pictures_taken: bool = False) -> str:
-    """The whole text, without the leading mention of the bot (`me_id`).
+    """The complete text, without the leading mention of the bot (`me_id`).
 
-    `pictures_taken`: pictures travel on their own and are not named.
+    `pictures_taken`: images are sent separately and not named.
     """
     words = _wording(message)
     said = words(re.sub(rf"\A\s*<@!?{me_id}>[\s,:]*", "", message.content)).strip()
@@ -31,7 +31,7 @@ def text_of(message: discord.Message, me_id: int, *, pictures_taken: bool = Fals
 
 
 def quote_of(replied: discord.Message, me_id: int) -> str:
-    """What a reply answers, in one line."""
+    """The quoted message in one line."""
     words = " ".join(text_of(replied, me_id).split())
     if len(words) > _QUOTE_CHARS:
         words = words[: _QUOTE_CHARS - 1] + "…"
@@ -46,7 +46,7 @@ def is_picture(attachment: discord.Attachment) -> bool:
 
 
 def attachments_of(message: discord.Message) -> list[discord.Attachment]:
-    """Its own and those of what it forwards."""
+    """Attachments of the message and of forwarded messages."""
     forwarded = (a for snapshot in message.message_snapshots for a in snapshot.attachments)
     return [*message.attachments, *forwarded]
 
@@ -67,7 +67,7 @@ def _rest(
 
 
 def _wording(message: discord.Message) -> Callable[[str], str]:
-    """Replaces Discord's tokens by what people see in their place."""
+    """Replaces Discord's tokens by the text that people see."""
     named = {user.id: user.display_name for user in message.mentions}
 
     def word(token: re.Match[str]) -> str:
@@ -112,7 +112,7 @@ def _embed(embed: discord.Embed, words: Callable[[str], str]) -> str:
 
 
 def _displayed(components: Iterable[object]) -> Iterator[str]:
-    """The text of components, at any depth."""
+    """The text of nested components."""
     for component in components:
         if isinstance(component, discord.TextDisplay):
             yield component.content

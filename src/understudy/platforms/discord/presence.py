@@ -1,4 +1,4 @@
-"""What the bot's presence tells: whether it can reach any model server."""
+"""The bot's presence: shows whether any model server is available."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ import discord
 
 from understudy.routing.records import OfflineReason
 
-AWAY = "Out of reach of my models"
+AWAY = "No model is available"
 
 _OUTAGES = frozenset(
     (
@@ -20,7 +20,7 @@ _OUTAGES = frozenset(
 
 
 class Presence:
-    """Follows the replies as they end; shown only when it changes, for Discord limits that."""
+    """Updated as replies end; sent only on changes, because Discord limits updates."""
 
     def __init__(self) -> None:
         self._away = False
@@ -33,8 +33,8 @@ class Presence:
             self._away = away
             self._changed.set()
 
-    async def keep_showing(self, show: Callable[["Presence"], Awaitable[None]]) -> None:
-        """Call `show` now where the bot is away, and at each change, until cancelled."""
+    async def run(self, show: Callable[["Presence"], Awaitable[None]]) -> None:
+        """Call `show` at once if the bot is away, and at each change, until cancelled."""
         if self._away:
             self._changed.set()
         while True:

@@ -1,4 +1,4 @@
-"""Cuts a reply into Discord messages: Markdown stays whole, nothing is lost.
+"""Splits a reply into Discord messages without breaking its Markdown.
 
 Lengths are UTF-16 units: Discord's documents do not say what its limit counts, and these are the
 larger number.
@@ -46,7 +46,7 @@ class _Fence:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A slice of the text, and the fence lines put round it so that it stands alone."""
+    """A slice of the text, with the fence lines added to make it valid on its own."""
 
     start: int
     end: int
@@ -175,8 +175,8 @@ def _grapheme_ends(text: str, start: int, end: int) -> frozenset[int]:
     return frozenset(grapheme.end() for grapheme in found)
 
 
-CUT_OFF = "This reply broke off here."
-IN_FILE = "The whole reply is in the file."
+CUT_OFF = "This reply was cut off here."
+IN_FILE = "The complete reply is in the file."
 FILE_NAME = "reply.md"
 
 
@@ -197,7 +197,7 @@ class Page:
 
 
 def in_progress(text: str, max_parts: int, *, controls: bool) -> tuple[Page, ...]:
-    """What to show of a text that still grows; nothing while it is blank."""
+    """The messages for an unfinished text; none while it is blank."""
     parts = split(text)[:max_parts]
     return _with_controls(parts, Controls.RUNNING if controls else Controls.NONE)
 
@@ -205,7 +205,7 @@ def in_progress(text: str, max_parts: int, *, controls: bool) -> tuple[Page, ...
 def finished(
     text: str, notes: Sequence[str], max_parts: int, *, controls: bool
 ) -> tuple[Page, ...]:
-    """What to show for good. Beyond `max_parts` the last message carries the text as a file."""
+    """The final messages. Beyond `max_parts` the last message carries the text as a file."""
     parts = split(_noted(text, notes))
     kind = Controls.DONE if controls else Controls.NONE
     if len(parts) <= max_parts:
@@ -224,11 +224,11 @@ def _with_controls(parts: Sequence[str], kind: Controls) -> tuple[Page, ...]:
 
 
 def _noted(text: str, notes: Sequence[str]) -> str:
-    """Notes stand below the text, in Discord's small print."""
+    """Appends notes in Discord's small print."""
     small = "\n".join(f"-# {' '.join(note.split())}" for note in notes)
     return "\n".join(piece for piece in (text, small) if piece)
 
 
 def pointer(link: str) -> str:
-    """What an offline message shrinks to once the answer stands elsewhere."""
+    """The content of an offline message once the answer is in another message."""
     return f"-# Answered below: {link}"

@@ -1,5 +1,4 @@
-"""Sending, editing and deleting the messages of one reply: nonces, mentions, and what each
-refusal of Discord means."""
+"""Sends, edits and deletes the messages of one reply: nonces, mentions, and Discord's errors."""
 
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,41 +17,39 @@ from understudy.retry import retry
 
 T = TypeVar("T")
 Connected = Callable[[], Awaitable[discord.Client]]
-"""The client once it may be used; it changes when the connection is made anew."""
+"""The client once it is logged in; another one after a reconnect."""
 
 _log = structlog.get_logger()
 
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Between tries of a call that has to succeed. discord.py itself does not retry a 503 or a lost
-connection."""
+"""Between tries of a required call. discord.py itself does not retry a 503 or a lost connection."""
 PASSING = (aiohttp.ClientError, ConnectionError, TimeoutError, discord.DiscordServerError)
-_LOOK_BACK = 200
+_HISTORY_LIMIT = 200
 
 
 class Sender:
-    """Writes into the channel of one reply. Raises Undeliverable when Discord refuses for good;
-    other errors are passing trouble."""
+    """Writes to the channel of one reply. Raises Undeliverable when Discord refuses for good; other
+    errors are temporary."""
 
-    def __init__(self, connected: Connected, task: ReplyContext) -> None:
+    def __init__(self, connected: Connected, context: ReplyContext) -> None:
         self._connected = connected
-        self._task = task
+        self._context = context
 
     async def send(
         self, page: Page, part: int, *, mention: bool, late: bool = False
     ) -> discord.Message:
-        """A new message. The first part replies to the trigger, the others follow it; those of a
-        `late` answer are others than those of a try that had shown something before it failed.
+        """Send a new message. The first part references the trigger. A `late` answer has its own
+        nonces, different from those of the failed try.
 
-        Discord answers a nonce it remembers with the message it already has: then the text in
-        the returned message is the old one.
+        For a nonce it has seen, Discord returns the existing message with its old text.
         """
         channel = await self._channel()
-        if not await self._task.may_send():
+        if not await self._context.may_send():
             raise Undeliverable("another process answers this now")
-        message = await self._refusable(
+        message = await self._translate_refusal(
             channel.send(
                 page.content,
-                nonce=f"{self._task.nonce}-{'late-' if late else ''}{part}",
+                nonce=f"{self._context.nonce}-{'late-' if late else ''}{part}",
                 allowed_mentions=_mentions(author=mention),
                 files=_files(page),
                 # discord.py takes None for both, though its overloads do not say so.
@@ -60,18 +57,18 @@ class Sender:
                 reference=self._trigger() if part == 0 else None,  # type: ignore[arg-type]
             )
         )
-        _log.debug("discord.sent", reply=self._task.reply_id, message=str(message.id), part=part)
+        _log.debug("discord.sent", reply=self._context.reply_id, message=str(message.id), part=part)
         return message
 
     async def send_offline(self, text: str) -> discord.Message:
-        """Silent, which also tells it from an answer when the bot looks back after a crash."""
+        """Send silently, which also distinguishes it from an answer after a crash."""
         channel = await self._channel()
-        if not await self._task.may_send():
+        if not await self._context.may_send():
             raise Undeliverable("another process answers this now")
-        return await self._refusable(
+        return await self._translate_refusal(
             channel.send(
                 text,
-                nonce=f"{self._task.nonce}-off",
+                nonce=f"{self._context.nonce}-off",
                 allowed_mentions=_mentions(author=False),
                 reference=self._trigger(),
                 silent=True,
@@ -80,7 +77,7 @@ class Sender:
 
     async def edit(self, message_id: int, page: Page) -> None:
         message = (await self._channel()).get_partial_message(message_id)
-        await self._refusable(
+        await self._translate_refusal(
             message.edit(
                 content=page.content,
                 allowed_mentions=_mentions(author=False),
@@ -90,7 +87,7 @@ class Sender:
         )
 
     async def delete(self, message_id: int) -> None:
-        """Gone already is as good; passing trouble is waited out."""
+        """Delete; a missing message is no error, temporary errors are retried."""
         message = (await self._channel()).get_partial_message(message_id)
         with suppress(discord.NotFound):
             await retry_discord(message.delete)
@@ -111,10 +108,12 @@ class Sender:
         """The bot's messages after the trigger, oldest first."""
         client = await self._connected()
         me = client.user.id if client.user else 0
-        after = discord.Object(int(self._task.trigger_id))
+        after = discord.Object(int(self._context.trigger_id))
         channel = await self._channel()
         try:
-            async for message in channel.history(limit=_LOOK_BACK, after=after, oldest_first=True):
+            async for message in channel.history(
+                limit=_HISTORY_LIMIT, after=after, oldest_first=True
+            ):
                 if message.author.id == me:
                     yield message
         except (discord.Forbidden, discord.NotFound):
@@ -122,27 +121,27 @@ class Sender:
 
     def answers_trigger(self, message: discord.Message) -> bool:
         reference = message.reference
-        return reference is not None and reference.message_id == int(self._task.trigger_id)
+        return reference is not None and reference.message_id == int(self._context.trigger_id)
 
     async def _channel(self) -> discord.PartialMessageable:
-        place = self._task.place
+        place = self._context.place
         client = await self._connected()
         guild_id = int(place.guild_id) if place.guild_id else None
         return client.get_partial_messageable(int(place.channel_id), guild_id=guild_id)
 
     def _view(self, page: Page) -> discord.ui.View | None:
-        return view_of(page.controls, self._task.author.id, self._task.reply_id)
+        return view_of(page.controls, self._context.author.id, self._context.reply_id)
 
     def _trigger(self) -> discord.MessageReference:
-        place = self._task.place
+        place = self._context.place
         return discord.MessageReference(
-            message_id=int(self._task.trigger_id),
+            message_id=int(self._context.trigger_id),
             channel_id=int(place.channel_id),
             guild_id=int(place.guild_id) if place.guild_id else None,
             fail_if_not_exists=False,
         )
 
-    async def _refusable(self, call: Awaitable[T]) -> T:
+    async def _translate_refusal(self, call: Awaitable[T]) -> T:
         try:
             return await call
         except discord.HTTPException as error:
@@ -150,7 +149,7 @@ class Sender:
                 raise
             _log.warning(
                 "discord.undeliverable",
-                channel=self._task.place.channel_id,
+                channel=self._context.place.channel_id,
                 status=error.status,
                 code=error.code,
             )
@@ -158,7 +157,7 @@ class Sender:
 
 
 async def retry_discord(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call that has to succeed: temporary failures are retried, for about 15 s in all."""
+    """Make a required call: temporary failures are retried for about 15 s."""
     return await retry(call, on=PASSING, pauses_s=_PAUSES_S, report=_report_retry)
 
 
@@ -167,7 +166,7 @@ def _report_retry(error: Exception, pause_s: float) -> None:
 
 
 def _mentions(*, author: bool) -> discord.AllowedMentions:
-    """Nobody, whatever the model wrote, but where wanted the author of the trigger."""
+    """No mentions, except optionally of the trigger's author."""
     return discord.AllowedMentions(everyone=False, roles=False, users=False, replied_user=author)
 
 

@@ -1,4 +1,4 @@
-"""The "… is typing" sign: a courtesy that must never stick, nor hinder a reply."""
+"""The typing indicator; its failures never affect the reply."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import discord
 
-# Discord shows the sign for about ten seconds.
+# Discord shows the indicator for about ten seconds.
 _EVERY_S = 8.0
 _CALL_LIMIT_S = 5.0
 _AT_MOST_S = 180.0
@@ -21,7 +21,7 @@ class TypingIndicator:
 
     def start(self) -> None:
         if self._task is None:
-            self._task = asyncio.create_task(self._keep_up())
+            self._task = asyncio.create_task(self._repeat())
 
     async def stop(self) -> None:
         if self._task is None:
@@ -29,19 +29,19 @@ class TypingIndicator:
         self._task.cancel()
         await asyncio.wait({self._task})
 
-    async def _keep_up(self) -> None:
+    async def _repeat(self) -> None:
         try:
             async with asyncio.timeout(_AT_MOST_S):
                 while True:
-                    await self._once()
+                    await self._send_once()
                     await asyncio.sleep(_EVERY_S)
         except TimeoutError:
             return
 
-    async def _once(self) -> None:
+    async def _send_once(self) -> None:
         try:
             async with asyncio.timeout(_CALL_LIMIT_S):
                 await self._send()
         except (discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError):
-            # No permission, a rate limit, or a connection just going down: then without.
+            # No permission, a rate limit, or a closing connection: without an indicator.
             return

@@ -9,7 +9,7 @@ from discord_double.payloads import Json
 from discord_double.state import World
 from understudy.config.settings import Access, Discord
 from understudy.conversation.messages import Addressed, ImageRef, Inbound
-from understudy.platforms.discord.inbound import FoundImage, InboundReader, Taken
+from understudy.platforms.discord.inbound import FetchedImages, FoundImage, InboundReader
 
 Make = Callable[..., discord.Message]
 
@@ -213,11 +213,11 @@ async def test_a_message_from_a_server_not_announced_yet_is_read_without_roles(
 class Camera:
     """Takes pictures in, and remembers what it was asked for."""
 
-    result: Taken = ((), ())
+    result: FetchedImages = ((), ())
     names: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
-    async def __call__(self, found: Sequence[FoundImage], text: str) -> Taken:
+    async def __call__(self, found: Sequence[FoundImage], text: str) -> FetchedImages:
         self.names += [image.name for image in found]
         self.texts.append(text)
         return self.result
@@ -306,7 +306,7 @@ async def test_of_whoever_is_left_unread_no_picture_is_fetched_and_nothing_quote
     shown = [_picture(world, channel)]
     hers = world.write(channel["id"], ann, "my secret", attachments=shown)
     intake = InboundReader(
-        Discord(), [], _never, camera, unread=lambda user_id: user_id == int(ann["id"])
+        Discord(), [], _never, camera, opted_out=lambda user_id: user_id == int(ann["id"])
     )
     me_id = int(world.me["id"])
 
@@ -316,7 +316,7 @@ async def test_of_whoever_is_left_unread_no_picture_is_fetched_and_nothing_quote
 
     assert inbound is not None
     assert camera.names == []
-    assert inbound.text == ("[replying to somebody whose messages are left unread]\nwhat is that?")
+    assert inbound.text == ("[replying to a person who has opted out]\nwhat is that?")
 
 
 def _ref(message: Json) -> Json:

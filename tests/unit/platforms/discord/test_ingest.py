@@ -34,7 +34,7 @@ async def _taking_in(store: BusyInbox) -> AsyncIterator[Ingest]:
 
 async def _take(store: BusyInbox, *ids: str) -> list[bool]:
     async with _taking_in(store) as taking_in:
-        calls = (taking_in.take(message(one, place=LOUNGE)) for one in ids)
+        calls = (taking_in.store(message(one, place=LOUNGE)) for one in ids)
         return await asyncio.gather(*calls)
 
 

@@ -12,7 +12,7 @@ async def _shown_after(*reasons: OfflineReason | None) -> list[discord.Status]:
     async def show(told: Presence) -> None:
         shown.append(told.status)
 
-    showing = asyncio.create_task(presence.keep_showing(show))
+    showing = asyncio.create_task(presence.run(show))
     for reason in reasons:
         presence.ended(reason)
         await asyncio.sleep(0)
