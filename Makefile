@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
+.PHONY: demo install test unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
 	exactly-once attack clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -17,7 +17,16 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/understudy demo
+	$(BIN)/understudy demo $(ARGS)
+
+# Understudy alone, without the tools for its development, into .venv.
+install:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --only-binary=:all: .
+	@echo "Installed. Start it with $(BIN)/understudy demo"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)

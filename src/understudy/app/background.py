@@ -24,7 +24,7 @@ async def tracing(settings: Telemetry, observers: list[AttemptObserver]) -> Asyn
     if not settings.enabled:
         yield
         return
-    async with open_traces(settings, version("understudy")) as traces:
+    async with open_traces(settings, version("understudy-bot")) as traces:
         observers.append(traces)
         yield
 

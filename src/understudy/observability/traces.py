@@ -135,7 +135,7 @@ async def open_traces(settings: Telemetry, version: str) -> AsyncGenerator[Trace
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise ConfigError(
-            "telemetry.enabled needs more packages: pip install 'understudy[otel]'"
+            "telemetry.enabled needs more packages: pip install -c constraints.txt '.[otel]'"
         ) from None
     provider = TracerProvider(
         resource=Resource.create({"service.name": "understudy", "service.version": version}),
