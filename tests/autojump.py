@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: whenever everyone waits, time moves to the next timer."""
+"""An event loop whose clock jumps to the next timer when no task can run."""
 
 import asyncio
 import selectors
@@ -18,7 +18,7 @@ class _Jumping(selectors.SelectSelector):
 
 
 class AutojumpLoop(asyncio.SelectorEventLoop):
-    """For tests without sockets: hours pass in no time, and nobody sleeps for real."""
+    """For tests without sockets: timers fire at once, in order."""
 
     def __init__(self) -> None:
         self._jumping = _Jumping()

@@ -25,7 +25,7 @@ class RunningBot:
 
     @property
     def page(self) -> str:
-        """The address of the chat page, once it is told."""
+        """The address of the chat page, once it is printed."""
         return self.until(r"Chat page:\s+(\S+)")
 
     @property

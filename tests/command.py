@@ -24,7 +24,7 @@ def understudy(
 
 
 def plain_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """No keys or switches of whoever runs the tests."""
+    """An environment without the keys and switches of the person who runs the tests."""
     kept = {
         name: os.environ[name]
         for name in ("PATH", "HOME", "LANG", "PYTHONPATH")

@@ -6,10 +6,10 @@ import sys
 
 def main() -> None:
     if sys.argv[1:] == ["--version"]:
-        # Before anything is imported that is not needed for it.
+        # Answered before any other import, which would cost most of the time.
         from importlib.metadata import version
 
-        sys.stdout.write(f"understudy {version('understudy')}\n")
+        sys.stdout.write(f"understudy {version('understudy-bot')}\n")
         return
     # What starts up is nearly all imports, which leave no garbage: to look for it a hundred times
     # would take a third of the time.

@@ -6,9 +6,13 @@ What each key means is written once, as the comment beside it in `example.yaml`.
 import functools
 import json
 import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
+
+from understudy.config.providers import Server
 from understudy.config.schema import ANY, field_at, known_keys, section_at
 from understudy.config.settings import Settings
 from understudy.config.yaml_document import KeyPath, read_document
@@ -18,6 +22,13 @@ _TWINS: dict[str, tuple[KeyPath, ...]] = {
     "discord": (("discord", "allow"),),
 }
 """Sections whose keys mean the same elsewhere under the same first name."""
+
+
+_SHARED_TITLE = "## Settings of every server"
+_SHARED_TEXT = (
+    "These keys belong to `model.openrouter`, `chutes`, `nanogpt`, `local` and every entry of "
+    "`servers`. The sections after this one list only what differs."
+)
 
 
 def example_text() -> str:
@@ -61,20 +72,46 @@ def describe(path: KeyPath) -> str:
 
 
 def reference_markdown() -> str:
-    """The page `docs/configuration.md`: a table of every key."""
+    """The page `docs/configuration.md`: a table of every key, shared server settings once."""
     parts = [_packaged("reference.md").rstrip()]
-    sections = dict.fromkeys(key[:-1] for key in known_keys())
-    for section in sections:
+    for section in dict.fromkeys(key[:-1] for key in known_keys()):
+        keys = [key for key in known_keys() if key[:-1] == section]
+        if _is_server(section):
+            if not any(part.startswith(_SHARED_TITLE) for part in parts):
+                parts += [
+                    f"{_SHARED_TITLE}\n\n{_SHARED_TEXT}",
+                    _table(_shared_keys(keys), shared=True),
+                ]
+            keys = [key for key in keys if not _as_shared(key)]
         title = ".".join(section).replace(f".{ANY}", ".<name>") or "The sections"
-        rows = [_row(key) for key in known_keys() if key[:-1] == section]
         text = describe(section) if section and section[-1] != ANY else ""
         parts.append(f"## {title}\n\n{text}".rstrip())
-        parts.append("\n".join(["| key | default | meaning |", "|---|---|---|", *rows]))
+        parts.append(_table(keys) if keys else "All settings are those of every server.")
     return "\n\n".join(parts) + "\n"
 
 
-def _row(path: KeyPath) -> str:
-    field = field_at(path)
+def _table(keys: Iterable[KeyPath], *, shared: bool = False) -> str:
+    rows = [_row(key, Server.model_fields[key[-1]] if shared else None) for key in keys]
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
+
+
+def _is_server(section: KeyPath) -> bool:
+    found = section_at(section)
+    return found is not None and issubclass(found, Server)
+
+
+def _shared_keys(keys: Iterable[KeyPath]) -> list[KeyPath]:
+    return [key for key in keys if key[-1] in Server.model_fields]
+
+
+def _as_shared(path: KeyPath) -> bool:
+    """Whether a server's key means and defaults to the same as for every server."""
+    shared = Server.model_fields.get(path[-1])
+    return shared is not None and shared.default == field_at(path).default
+
+
+def _row(path: KeyPath, field: FieldInfo | None = None) -> str:
+    field = field or field_at(path)
     if field.is_required():
         value = "required"
     elif section_at(path) is not None:
