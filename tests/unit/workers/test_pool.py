@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 
 import psutil
@@ -98,11 +97,10 @@ async def test_closing_does_not_wait_for_work(pool: WorkerPool) -> None:
     await pool.run(f"{HERE}:process_id", kind=int)
     slow = asyncio.create_task(pool.run(f"{HERE}:spin", 60.0, kind=int))
     await _until(lambda: pool.is_busy)
-    began = time.monotonic()
 
-    await pool.aclose()
+    async with asyncio.timeout(30):
+        await pool.aclose()
 
-    assert time.monotonic() - began < 0.4
     with pytest.raises(WorkerKilled):
         await slow
 
