@@ -22,7 +22,7 @@ from understudy.app.run import running, wait_for_stop
 from understudy.clock import Clock
 from understudy.config.load import load_config
 from understudy.observability.logs import Logs
-from understudy.storage import database
+from understudy.storage import sqlite_database
 
 _TURNS, _TURN_S = 50, 0.05
 """What was told to close may take so long: discord.py lists servers for 2 s, whatever happens."""
@@ -76,5 +76,5 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     # A small disk, as SQLite sees it.
     small_disk = f"PRAGMA max_page_count = {told.pop('most_pages')}"
-    database._PRAGMAS += (small_disk,)
+    sqlite_database._PRAGMAS += (small_disk,)
     asyncio.run(main(**told))

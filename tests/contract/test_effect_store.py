@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from postgres_server import KINDS, database_location
 from understudy.conversation.inbox import Channel
 from understudy.conversation.lore.effects import Effect, EffectStore, InMemoryEffects, StoredEffects
 from understudy.conversation.preferences import ChannelPreferences
@@ -16,14 +17,15 @@ from understudy.storage.preferences import SqlPreferences
 KEPT = StoredEffects({"farm/1/abc": Effect(since=3, sticky_until=5, cooldown_until=9)}, 7, 41)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", *KINDS])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[EffectStore]:
     if request.param == "memory":
         yield InMemoryEffects()
         return
-    database = await Database.open(tmp_path / "bot.db")
-    yield SqlEffects(database)
-    await database.aclose()
+    with database_location(request.param, tmp_path) as location:
+        database = await Database.open(location)
+        yield SqlEffects(database)
+        await database.aclose()
 
 
 async def test_a_new_conversation_has_no_effects(store: EffectStore) -> None:
@@ -38,10 +40,15 @@ async def test_effects_are_kept_per_conversation(store: EffectStore) -> None:
     assert await store.effects("web", "1") == StoredEffects()
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_reset_conversation_starts_without_effects_and_keeps_its_preferences(
-    tmp_path: Path,
+    kind: str, tmp_path: Path
 ) -> None:
-    database = await Database.open(tmp_path / "bot.db")
+    with database_location(kind, tmp_path) as location:
+        await _reset_keeps_preferences(await Database.open(location))
+
+
+async def _reset_keeps_preferences(database: Database) -> None:
     effects, preferences = SqlEffects(database), SqlPreferences(database)
     here = Channel("discord", "1")
     await preferences.set_channel(here, ChannelPreferences(0.0, "pirate"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conversation_driver import ANN, BOB, LOUNGE, WEB, message
+from postgres_server import KINDS, database_location
 from sample_records import answered, reply
 from understudy.conversation.inbox import (
     Batch,
@@ -40,7 +41,7 @@ HERE = Channel.of(LOUNGE)
 Stores = Callable[[str], InboxStore]
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite, ids only"])
+@pytest.fixture(params=["memory", *KINDS, "sqlite, ids only", "postgres, ids only"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Stores]:
     """Stores of processes that share one database, by the process's name."""
     async with AsyncExitStack() as stack:
@@ -48,10 +49,12 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
             tables = MemoryTables()
             yield lambda owner: MemoryInbox(tables, owner)
             return
-        databases = [await Database.open(tmp_path / "bot.db") for _ in range(2)]
+        kind = request.param.removesuffix(", ids only")
+        location = stack.enter_context(database_location(kind, tmp_path))
+        databases = [await Database.open(location) for _ in range(2)]
         for database in databases:
             stack.push_async_callback(database.aclose)
-        persist = request.param == "sqlite"
+        persist = request.param == kind
         opened: dict[str, InboxStore] = {}
         yield lambda owner: opened.setdefault(
             owner, SqlInbox(databases.pop(), owner, persist=persist)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from conversation_driver import ANN, LOUNGE, message
+from postgres_server import KINDS, database_location
 from understudy.conversation.inbox import Channel
 from understudy.conversation.participation import AuthorStatus
 from understudy.conversation.preferences import (
@@ -21,14 +22,15 @@ from understudy.storage.preferences import SqlPreferences
 HERE = Channel.of(LOUNGE)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", *KINDS])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[PreferenceStore]:
     if request.param == "memory":
         yield MemoryPreferences()
         return
-    database = await Database.open(tmp_path / "bot.db")
-    yield SqlPreferences(database)
-    await database.aclose()
+    with database_location(request.param, tmp_path) as location:
+        database = await Database.open(location)
+        yield SqlPreferences(database)
+        await database.aclose()
 
 
 async def test_a_new_store_has_no_preferences(store: PreferenceStore) -> None:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -41,6 +42,9 @@ from understudy.routing.records import AttemptObserver
 from understudy.routing.router import RouterEnvironment
 from understudy.storage.in_memory_inbox import MemoryInbox
 from understudy.storage.in_memory_tables import MemoryTables
+
+if TYPE_CHECKING:
+    from understudy.storage.files import StorageFiles
 
 _log = structlog.get_logger()
 GRACE_S = 20.0
@@ -122,14 +126,14 @@ class Bot:
 async def open_bot(config: Config, logs: Logs, clocks: Clock | None = None) -> AsyncGenerator[Bot]:
     """Storage, ledger, router and conversation. Raises ConfigError and StorageError."""
     # SQLAlchemy takes half a second to import, which `ask` does not need.
-    from understudy.storage.database import database_path
+    from understudy.storage.files import storage_files
     from understudy.storage.ledger import Ledger
     from understudy.storage.stores import open_storage
 
     settings, clocks = config.settings, clocks or Clock()
-    path = database_path(settings.storage.url)
+    files = storage_files(settings.storage)
     async with AsyncExitStack() as stack:
-        opened = open_storage(path, persist=settings.conversation.persist)
+        opened = open_storage(settings.storage.url, persist=settings.conversation.persist)
         storage = await stack.enter_async_context(opened)
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
@@ -140,12 +144,10 @@ async def open_bot(config: Config, logs: Logs, clocks: Clock | None = None) -> A
         await bot.guard.recall(ledger)
         bot.ledger = ledger
         bot.images = await stack.enter_async_context(
-            open_image_support(
-                path.with_name(f"{path.name}-images"), bot.vision, bot.prompts.reply, clocks.wall
-            )
+            open_image_support(files.beside("images"), bot.vision, bot.prompts.reply, clocks.wall)
         )
         bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
-        await stack.enter_async_context(_persistent_router_state(bot, path))
+        await stack.enter_async_context(_persistent_router_state(bot, files))
         await stack.enter_async_context(ledger_retention(bot.settings, ledger, clocks.wall))
         await stack.enter_async_context(tracing(settings.telemetry, observers))
         yield bot
@@ -200,12 +202,12 @@ async def answering(bot: Bot, *, grace_s: float = GRACE_S) -> AsyncGenerator[Non
 
 
 @asynccontextmanager
-async def _persistent_router_state(bot: Bot, database: Path) -> AsyncGenerator[None]:
+async def _persistent_router_state(bot: Bot, files: "StorageFiles") -> AsyncGenerator[None]:
     """Persist the state of the model servers in files beside the database."""
-    cooldowns, capabilities = (
-        database.with_name(f"{database.name}-{what}") for what in ("holds", "models")
-    )
-    async with _persistent_cooldowns(bot, cooldowns), _capability_probing(bot, capabilities):
+    async with (
+        _persistent_cooldowns(bot, files.beside("holds")),
+        _capability_probing(bot, files.beside("models")),
+    ):
         yield
 
 

@@ -16,7 +16,7 @@ from understudy.config.load import Config
 from understudy.errors import ConfigError
 from understudy.observability.logs import Logs
 from understudy.routing.candidates import usable_providers
-from understudy.storage.database import database_path
+from understudy.storage.files import storage_files
 
 if TYPE_CHECKING:
     from understudy.app.web import WebPage
@@ -40,14 +40,14 @@ async def running(
 ) -> AsyncGenerator[Running]:
     """Start everything; stop it in reverse order. Raises ConfigError, StorageError."""
     settings = config.settings
-    database = database_path(settings.storage.url)
+    files = storage_files(settings.storage)
     async with AsyncExitStack() as stack:
         bot = await stack.enter_async_context(open_bot(config, logs, clocks))
         page = base_url = None
         if settings.web.enabled:
             from understudy.app.web import web_page
 
-            token_file = database.with_name(f"{database.name}-web-token")
+            token_file = files.beside("web-token")
             page = await stack.enter_async_context(web_page(bot, token_file))
         if settings.gateway.enabled:
             base_url = await stack.enter_async_context(gateway(bot))

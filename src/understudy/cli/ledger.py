@@ -16,14 +16,15 @@ EXIT_NOTHING = 1
 @asynccontextmanager
 async def reading_ledger(config: "Config") -> "AsyncGenerator[Ledger]":
     """The ledger of this configuration; exits with a message where there is none yet."""
-    from understudy.storage.database import Database, database_path
+    from understudy.storage.database import Database, sqlite_path
     from understudy.storage.ledger import Ledger
 
-    path = database_path(config.settings.storage.url)
-    if not path.exists():
+    url = config.settings.storage.url
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
         typer.echo(f"There is no {path} yet: `understudy run` creates it.", err=True)
         raise typer.Exit(EXIT_NOTHING)
-    database = await Database.open(path)
+    database = await Database.open(url)
     try:
         yield Ledger(database)
     finally:

@@ -1,160 +1,128 @@
-"""The database file: opening it privately, upgrading its schema, running transactions."""
+"""The database of a process: the interface of SQLite and PostgreSQL, and how URLs name one."""
 
 import asyncio
-import os
-import sqlite3
-from collections.abc import Callable, Generator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL, Connection, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError
 
+from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
 from understudy.storage.tables import HEAD, metadata
 
 R = TypeVar("R")
-
-_BUSY_S = 10
-_SCRUB_MS = 500
-_READERS = 3
-_PRAGMAS: tuple[str, ...] = (
-    "PRAGMA journal_mode = WAL",
-    # Survives a crash of the process; only a power cut can lose the last transactions.
-    "PRAGMA synchronous = NORMAL",
-    "PRAGMA foreign_keys = ON",
-    f"PRAGMA busy_timeout = {_BUSY_S * 1000}",
-    # Deleted text is overwritten, not only unlinked.
-    "PRAGMA secure_delete = ON",
-)
+_EXAMPLES = "sqlite:///understudy.db or postgresql+psycopg://user@host/database"
 
 
-def database_path(url: str) -> Path:
-    """The file of a `storage.url`. Raises StorageError where it names no SQLite file."""
+def storage_url(url: str) -> URL:
+    """A parsed `storage.url`. Raises StorageError where it is neither SQLite nor PostgreSQL."""
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise StorageError("storage.url: write it as sqlite:///understudy.db") from None
+        raise StorageError(f"storage.url: write it as {_EXAMPLES}") from None
+    if parsed.get_backend_name() == "postgresql":
+        if parsed.drivername not in ("postgresql", "postgresql+psycopg") or not parsed.database:
+            raise StorageError(f"storage.url: write it as {_EXAMPLES}")
+        return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite" or not parsed.database or ":memory:" in url:
-        raise StorageError("storage.url: write a SQLite file, such as sqlite:///understudy.db")
-    return Path(parsed.database)
+        raise StorageError(f"storage.url: write it as {_EXAMPLES}")
+    return parsed
 
 
-class Database:
+def sqlite_path(url: str) -> Path | None:
+    """The file of a `storage.url`; None for PostgreSQL. Raises StorageError."""
+    parsed = storage_url(url)
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+
+
+class Database(ABC):
     """The database connections of one process. Opened with `open`, closed with `aclose`.
 
     A unit of work is a function of a connection. It runs on a thread from beginning to end, so
     that its caller waits once, however many statements it has. A unit that has begun is finished
-    even when its caller is cancelled.
+    even when its caller is cancelled. PostgreSQL may run a unit again after a lost connection or a
+    deadlock, when nothing of it was committed.
     """
 
-    def __init__(self, path: Path, engine: Engine) -> None:
-        self.path = path
-        self._engine = engine
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="database-read")
-        # SQLite allows one writer at a time; a queue is fairer and cheaper than its busy loop.
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="database-write")
+    name: str
+    """For messages; holds no password."""
+    is_shared: ClassVar[bool] = False
+    """Whether other machines can use it."""
 
     @staticmethod
-    async def open(path: Path) -> "Database":
-        """Open the file with the newest schema; a new file gets mode 0600.
+    async def open(location: Path | str) -> "Database":
+        """Open a SQLite file or a `storage.url`, with the newest schema.
 
         Raises StorageError with advice for the operator.
         """
-        await asyncio.to_thread(_create_private, path)
-        engine = create_engine(
-            f"sqlite:///{path}",
-            creator=lambda: _connect(path),
-            pool_size=_READERS + 1,
-            max_overflow=0,
-            # `_write` ends every transaction, so the pool has none to roll back.
-            pool_reset_on_return=None,
-        )
-        database = Database(path, engine)
+        path = location if isinstance(location, Path) else sqlite_path(location)
+        if path is not None:
+            from understudy.storage.sqlite_database import SqliteDatabase
+
+            return await SqliteDatabase.open_file(path)
         try:
-            await database.write(_upgrade_schema)
-        except BaseException:
-            await database.aclose()
-            raise
-        return database
+            from understudy.storage.postgres_database import PostgresDatabase
+        except ImportError:
+            raise StorageError(
+                "storage.url: PostgreSQL needs more packages: pip install 'understudy[postgres]'"
+            ) from None
+        return await PostgresDatabase.open_url(storage_url(str(location)))
 
-    async def aclose(self) -> None:
-        await asyncio.to_thread(self._close)
-
+    @abstractmethod
     async def read(self, work: Callable[[Connection], R]) -> R:
         """Run outside any transaction: each query sees what is committed by then."""
-        return await self._run(self._readers, lambda: self._read(work))
 
+    @abstractmethod
     async def write(self, work: Callable[[Connection], R]) -> R:
-        """Run in the only write transaction; an exception rolls it back."""
-        return await self._run(self._writer, lambda: self._write(work))
+        """Run in a transaction; an exception rolls it back."""
 
+    @abstractmethod
     async def scrub(self) -> None:
-        """Remove overwritten text from the write-ahead log, which holds it until a checkpoint.
+        """Remove overwritten text from the database's logs where this process can."""
 
-        Does nothing while a reader holds the log.
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+    @abstractmethod
+    def next_seq(self, connection: Connection, channel: Channel | None) -> int:
+        """The number of a new row in `messages`, inside a write transaction.
+
+        With `channel`, no other process stores in that channel until the transaction ends, so
+        that the numbers of a channel are committed in ascending order.
         """
-        await self._run(self._writer, self._scrub)
+
+    @abstractmethod
+    def lock_channel(self, connection: Connection, channel: Channel) -> None:
+        """Serialize the write transactions of one channel, until this transaction ends."""
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
-    def _read(self, work: Callable[[Connection], R]) -> R:
-        with _storage_errors(self.path), self._engine.connect() as connection:
-            return work(connection)
 
-    def _write(self, work: Callable[[Connection], R]) -> R:
-        with _storage_errors(self.path), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                done = work(connection)
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
-            return done
-
-    def _scrub(self) -> None:
-        with _storage_errors(self.path), self._engine.connect() as connection:
-            # Writers queue behind this statement, so it must not wait for a long backup.
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_SCRUB_MS}")
-            try:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
-            finally:
-                connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
-
-    def _close(self) -> None:
-        self._readers.shutdown()
-        self._writer.shutdown()
-        self._engine.dispose()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # `_write` begins transactions: the driver begins them late, and never with IMMEDIATE.
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-    )
-    try:
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _upgrade_schema(connection: Connection) -> None:
-    """Create the schema of a new file directly; only an older file needs Alembic, which is slow
+def upgrade_schema(connection: Connection) -> None:
+    """Create the schema of a new database directly; only an older one needs Alembic, which is slow
     to import."""
-    found = _revision(connection)
+    found = schema_version(connection)
     if found is None:
         metadata.create_all(connection)
         connection.exec_driver_sql(_VERSION_TABLE)
         connection.execute(_STAMP, {"head": HEAD})
     elif found != HEAD:
-        _migrate(connection)
+        from understudy.storage.migrate import upgrade
+
+        upgrade(connection)
+
+
+def schema_version(connection: Connection) -> str | None:
+    """The schema version: None where there is no schema, empty before the first migration."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found or ""
 
 
 _VERSION_TABLE = (
@@ -163,48 +131,3 @@ _VERSION_TABLE = (
     " CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num) )"
 )
 _STAMP = text("INSERT INTO alembic_version VALUES (:head)")
-
-
-def _revision(connection: Connection) -> str | None:
-    """The schema version: None where there is no schema, empty before the first migration."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return found or ""
-
-
-def _migrate(connection: Connection) -> None:
-    from understudy.storage.migrate import upgrade
-
-    upgrade(connection)
-
-
-def _create_private(path: Path) -> None:
-    """Create the file with mode 0600; SQLite gives its companion files the same mode."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise StorageError(
-            f"cannot open the database {path}: {error.strerror}; "
-            "make its folder writable or set storage.url"
-        ) from None
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Generator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise StorageError(f"the database {path} cannot be used: {_advice(error.orig)}") from error
-
-
-def _advice(error: BaseException | None) -> str:
-    message = str(error)
-    if "not a database" in message or "malformed" in message:
-        return f"{message}; move it away to start with a new one, or restore a backup"
-    if "locked" in message:
-        return f"{message}; another program has locked it"
-    if "full" in message:
-        return f"{message}; make room on the disk"
-    return message

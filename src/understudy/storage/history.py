@@ -22,7 +22,7 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from understudy.conversation.inbox import Channel, Line, MessageState, Overview, Watermark
 from understudy.conversation.speakers import QUOTE, unquoted
@@ -30,6 +30,7 @@ from understudy.routing.records import ReplyRecord
 from understudy.storage import inbox_rows
 from understudy.storage.database import Database
 from understudy.storage.ledger_rows import read_replies
+from understudy.storage.sql_functions import text_position
 from understudy.storage.tables import FREE, SETTLED, batches, channels, messages, replies, sent
 from understudy.storage.volatile_text import VolatileTexts
 
@@ -42,7 +43,7 @@ _OPEN = (MessageState.PENDING, MessageState.CLAIMED)
 _UNQUOTE = (
     update(messages)
     .where(messages.c.text.startswith(QUOTE))
-    .values(text=func.substr(messages.c.text, func.instr(messages.c.text + "\n", "\n") + 1))
+    .values(text=func.substr(messages.c.text, text_position(messages.c.text + "\n", "\n") + 1))
 )
 _NOT_EMPTY = or_(messages.c.text != "", messages.c.images.is_not(None))
 
@@ -170,7 +171,12 @@ class SqlHistory:
         newer = statement.on_conflict_do_update(
             index_elements=["platform", "channel_id"], set_={"reset_seq": newest, "lore": None}
         )
-        await self._db.write(lambda connection: connection.execute(newer))
+
+        def work(connection: Connection) -> None:
+            self._db.lock_channel(connection, channel)
+            connection.execute(newer)
+
+        await self._db.write(work)
 
     async def forget_author(self, platform: str, author_id: str) -> int:
         by_author = and_(

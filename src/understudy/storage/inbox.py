@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     RowMapping,
+    ScalarSelect,
     and_,
     bindparam,
     delete,
@@ -16,7 +19,9 @@ from sqlalchemy import (
     union,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
+
+# PostgreSQL's INSERT compiles for SQLite too; the reverse does not.
+from sqlalchemy.dialects.postgresql import insert
 
 from understudy.conversation.inbox import (
     MESSAGE_STATE,
@@ -41,13 +46,13 @@ from understudy.storage.ledger_rows import insert_replies
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages, sent
 from understudy.storage.volatile_text import MessageText, VolatileTexts
 
-_NEXT_SEQ = select(func.coalesce(func.max(messages.c.seq), 0) + 1).scalar_subquery()
+V = TypeVar("V")
 _ADD = (
     insert(messages)
-    .values(seq=_NEXT_SEQ, position=_NEXT_SEQ)
     .on_conflict_do_nothing(index_elements=["platform", "message_id"])
+    .returning(messages.c.seq)
 )
-_ADD_REPLY = insert(messages).values(seq=_NEXT_SEQ)
+_ADD_REPLY = insert(messages)
 # Built once: SQLAlchemy takes longer to build a statement than SQLite takes to run it.
 _FREE_HERE = (
     select(messages)
@@ -116,8 +121,14 @@ class SqlInbox(SqlHistory):
         row = inbox_rows.message_row(inbound, decision, now)
         if self._volatile is not None:
             row |= inbox_rows.NO_TEXT
-        added = await self._db.write(lambda connection: connection.execute(_ADD, row).rowcount)
-        new = added == 1
+        channel = Channel.of(inbound.place)
+
+        def work(connection: Connection) -> bool:
+            seq = self._db.next_seq(connection, channel)
+            stored = connection.execute(_ADD, row | {"seq": seq, "position": seq})
+            return stored.first() is not None
+
+        new = await self._db.write(work)
         if new and self._volatile is not None:
             text = MessageText(inbound.author.name, inbound.text, inbound.images, inbound.notes)
             self._volatile[inbound.place.platform, inbound.message_id] = text
@@ -293,8 +304,10 @@ class SqlInbox(SqlHistory):
         # Replies to it come later in its channel, which limits the rows to search.
         quoting = and_(
             messages.c.platform == platform,
-            messages.c.channel_id == select(messages.c.channel_id).where(gone).scalar_subquery(),
-            messages.c.position > select(messages.c.position).where(gone).scalar_subquery(),
+            messages.c.channel_id
+            == select(messages.c.channel_id).where(gone).limit(1).scalar_subquery(),
+            messages.c.position
+            > select(messages.c.position).where(gone).limit(1).scalar_subquery(),
             messages.c.reply_to == message_id,
         )
         await self._erase(gone, quoting, replies_too=False)
@@ -338,6 +351,7 @@ class SqlInbox(SqlHistory):
                 text = MessageText(reply.author.name, reply.text)
                 self._volatile[batch["platform"], f"reply:{batch['reply_id']}"] = text
                 row |= inbox_rows.NO_TEXT
+            row["seq"] = self._db.next_seq(connection, None)
             connection.execute(_ADD_REPLY, row)
         parts = [
             {
@@ -392,6 +406,10 @@ class SqlInbox(SqlHistory):
             .where(_message(platform, message_id), batches.c.state.in_(("claimed", "waiting")))
         )
         return found
+
+
+def _first(column: Column[V], where: ColumnElement[bool]) -> ScalarSelect[V]:
+    return select(column).where(where).limit(1).scalar_subquery()
 
 
 def _message(platform: str, message_id: str) -> ColumnElement[bool]:

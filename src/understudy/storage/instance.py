@@ -16,10 +16,11 @@ _MAX_INSTANCES = 64
 @dataclass(frozen=True, slots=True)
 class Instance:
     name: str
-    descriptor: int
+    descriptor: int | None = None
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        if self.descriptor is not None:
+            os.close(self.descriptor)
 
 
 def acquire_instance(database: Path) -> Instance:

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from sqlalchemy import (
     ColumnElement,
     Executable,
-    Integer,
     RowMapping,
     Select,
     and_,
     case,
-    cast,
     delete,
     func,
     or_,
@@ -22,6 +20,7 @@ from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
 from understudy.routing.records import Outcome, ReplyOutcome, ReplyRecord
 from understudy.storage.database import Database
 from understudy.storage.ledger_rows import insert_replies, read_replies
+from understudy.storage.sql_functions import mean, utc_day, whole
 from understudy.storage.tables import attempts, replies
 
 _SHOWN = (ReplyOutcome.DELIVERED.value, ReplyOutcome.PARTIAL.value)
@@ -50,8 +49,8 @@ _SUMS = {
     "estimated_tokens": func.sum(case((_a.usage_source == "estimated", _tokens), else_=0)),
     "cost_usd": func.sum(_a.cost_usd),
     "unknown_costs": _count(_cost_unknown),
-    "first_output_ms": func.avg(_a.t_first_output_ms),
-    "total_ms": func.avg(case((_a.outcome == Outcome.OK, _a.t_total_ms))),
+    "first_output_ms": mean(_a.t_first_output_ms),
+    "total_ms": mean(case((_a.outcome == Outcome.OK, _a.t_total_ms))),
 }
 """By the field of UsageRow they fill."""
 
@@ -60,7 +59,7 @@ _KEYS: dict[Grouping, ColumnElement[str]] = {
     Grouping.MODEL: func.coalesce(_a.model_served, _a.model_requested),
     Grouping.USER: _r.user,
     Grouping.CHANNEL: _r.channel,
-    Grouping.DAY: func.date(_a.ts, "unixepoch"),
+    Grouping.DAY: utc_day(_a.ts),
 }
 
 
@@ -79,15 +78,15 @@ class Ledger:
 
     async def usage(self, by: Grouping, since: float, until: float) -> tuple[UsageRow, ...]:
         key = _KEYS[by]
-        rows = await self._rows(_summed(since, until).add_columns(key.label("key")).group_by(key))
+        rows = await self._rows(_summed(since, until).add_columns(key.label("key")).group_by("key"))
         order = _in_time if by is Grouping.DAY else _by_cost
         return tuple(sorted(map(_usage_row, rows), key=order))
 
     async def series(self, since: float, until: float, step_s: int) -> tuple[UsagePoint, ...]:
-        span = cast(_a.ts / step_s, Integer)
+        span = whole(_a.ts / step_s)
         keys = (_a.provider.label("key"), span.label("span"))
-        query = _summed(since, until).add_columns(*keys).group_by(span, _a.provider)
-        rows = await self._rows(query.order_by(span, _a.provider))
+        query = _summed(since, until).add_columns(*keys).group_by("span", _a.provider)
+        rows = await self._rows(query.order_by("span", _a.provider))
         return tuple(UsagePoint(float(row["span"] * step_s), _usage_row(row)) for row in rows)
 
     async def spent(self, since: float) -> dict[str, Spent]:

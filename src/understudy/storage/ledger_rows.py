@@ -1,13 +1,14 @@
 """Converts attempt and reply records to rows and back; the only SQL that does."""
 
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Dialect, RowMapping, and_, bindparam, or_, select
-from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
@@ -75,7 +76,9 @@ _RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run).where(
 _STEPS = (64, 8, 1)
 """Rows per statement. Few sizes, because each has a prepared statement of its own. SQLite accepts
 at most 32,766 values in one statement."""
-_ADD_REPLIES = insert(replies)
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+_VALUES = re.compile(r"(?<=VALUES )(\([^()]*\))")
+_ADD_REPLIES = insert(replies).on_conflict_do_nothing()
 _ADD_ATTEMPTS = insert(attempts).on_conflict_do_nothing()
 
 
@@ -145,10 +148,14 @@ def _compiled(
 ) -> tuple[str, Callable[[Mapping[str, object]], tuple[object, ...]]]:
     """The SQL for `count` rows, and a function that puts a row's values in the SQL's order."""
     compiled = statement.compile(dialect=dialect, column_keys=columns)
-    assert compiled.positiontup is not None, "SQLite's parameters have positions"
-    one = f"({', '.join('?' * len(columns))})"
-    text = compiled.string.replace(one, ", ".join([one] * count))
-    return text, operator.itemgetter(*compiled.positiontup)
+    if compiled.positiontup is not None:
+        # SQLite's parameters have positions already.
+        text, order = compiled.string, tuple(compiled.positiontup)
+    else:
+        order = tuple(_PARAMETER.findall(compiled.string))
+        text = _PARAMETER.sub("%s", compiled.string)
+    head, values, rest = _VALUES.split(text, maxsplit=1)
+    return f"{head}{', '.join([values] * count)}{rest}", operator.itemgetter(*order)
 
 
 def _run_of(connection: Connection, record: ReplyRecord) -> int:

@@ -2,7 +2,7 @@
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from understudy.conversation.lore.effects import StoredEffects
 from understudy.storage.database import Database

@@ -38,7 +38,8 @@ def check(path: Path) -> Health:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         missing = sorted(set(metadata.tables) - tables)
         problems += [f"the table {name} is missing" for name in missing]
-        problems += _version_problems(connection, tables)
+        problem = version_problem(_version(connection, tables))
+        problems += [] if problem is None else [problem]
         rows = {
             name: int(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0])  # noqa: S608 - our own names
             for name in sorted(set(metadata.tables) & tables)
@@ -82,15 +83,24 @@ def _opened(path: Path) -> Generator[sqlite3.Connection]:
         ) from None
 
 
-def _version_problems(connection: sqlite3.Connection, tables: set[str]) -> list[str]:
-    if "alembic_version" not in tables:
-        return ["it has no schema version"]
-    (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
+def version_problem(version: str | None) -> str | None:
+    """What is wrong with a schema version; None means that there is no schema."""
+    if version is None:
+        return "it has no schema version"
     if version == HEAD:
-        return []
+        return None
     if version > HEAD:
-        return [f"its version is {version}, this program's is {HEAD}: install a newer one"]
-    return [f"its version is {version or 'none'}, this program's is {HEAD}: start the bot once"]
+        return f"its version is {version}, this program's is {HEAD}: install a newer one"
+    return (
+        f"its version is {version or 'none'}, this program's is {HEAD}: run understudy db migrate"
+    )
+
+
+def _version(connection: sqlite3.Connection, tables: set[str]) -> str | None:
+    if "alembic_version" not in tables:
+        return None
+    (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
+    return str(version)
 
 
 def _is_part(path: Path, database: Path) -> bool:

@@ -1,7 +1,7 @@
 """Preferences of channels and opt-outs of people, in the database."""
 
 from sqlalchemy import Connection, delete, or_, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from understudy.conversation.inbox import Channel
 from understudy.conversation.preferences import ChannelPreferences, PreferenceSnapshot

@@ -1,5 +1,6 @@
 """Opens all stores of one database."""
 
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from pathlib import Path
 
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
-from understudy.storage.instance import acquire_instance
+from understudy.storage.instance import Instance, acquire_instance
 from understudy.storage.lore_effects import SqlEffects
 from understudy.storage.preferences import SqlPreferences
+from understudy.storage.sqlite_database import SqliteDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +23,15 @@ class Stores:
 
 
 @asynccontextmanager
-async def open_storage(path: Path, *, persist: bool) -> AsyncGenerator[Stores]:
+async def open_storage(location: Path | str, *, persist: bool) -> AsyncGenerator[Stores]:
     """The stores of this process, after releasing the leases of its predecessor.
 
-    With `persist` off, no text of people or of the bot reaches the disk. Raises StorageError with
-    advice for the operator.
+    `location` is a SQLite file or a `storage.url`. With `persist` off, no text of people or of the
+    bot reaches the disk. Raises StorageError with advice for the operator.
     """
-    database = await Database.open(path)
+    database = await Database.open(location)
     try:
-        instance = acquire_instance(path)
+        instance = _instance(database)
         try:
             inbox = SqlInbox(database, instance.name, persist=persist)
             await inbox.release_leases()
@@ -38,3 +40,9 @@ async def open_storage(path: Path, *, persist: bool) -> AsyncGenerator[Stores]:
             instance.close()
     finally:
         await database.aclose()
+
+
+def _instance(database: Database) -> Instance:
+    if isinstance(database, SqliteDatabase):
+        return acquire_instance(database.path)
+    return Instance(secrets.token_hex(8))

@@ -6,6 +6,7 @@ stored only with `debug.error_text`.
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     text,
 )
@@ -31,11 +33,19 @@ LIVE = text("state IN ('claimed', 'waiting')")
 """Batches that are not settled."""
 SETTLED = text("state NOT IN ('claimed', 'waiting')")
 
+# Only INTEGER makes a column SQLite's row number.
+_RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _partial_index(name: str, *columns: str, where: TextClause) -> Index:
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
 messages = Table(
     "messages",
     metadata,
-    Column("seq", Integer, primary_key=True),
-    Column("position", Integer, nullable=False),
+    Column("seq", _RowNumber, primary_key=True),
+    Column("position", _RowNumber, nullable=False),
     Column("role", Text, nullable=False),
     Column("platform", Text, nullable=False),
     Column("message_id", Text, nullable=False),
@@ -62,12 +72,12 @@ messages = Table(
     Column("reply_id", Text),
     UniqueConstraint("platform", "message_id", name="messages_seen"),
     Index("messages_lines", "platform", "channel_id", "position", "seq"),
-    Index("messages_of_batch", "batch_id", sqlite_where=text("batch_id IS NOT NULL")),
-    Index("messages_of_reply", "reply_id", sqlite_where=text("reply_id IS NOT NULL")),
-    Index(
-        "messages_of_parent", "platform", "parent_id", sqlite_where=text("parent_id IS NOT NULL")
+    _partial_index("messages_of_batch", "batch_id", where=text("batch_id IS NOT NULL")),
+    _partial_index("messages_of_reply", "reply_id", where=text("reply_id IS NOT NULL")),
+    _partial_index(
+        "messages_of_parent", "platform", "parent_id", where=text("parent_id IS NOT NULL")
     ),
-    Index("messages_free", "platform", "channel_id", "seq", sqlite_where=FREE),
+    _partial_index("messages_free", "platform", "channel_id", "seq", where=FREE),
     Index("messages_old", "arrived_at"),
 )
 """What people wrote, and what the bot answered (`role` is `assistant`)."""
@@ -89,7 +99,7 @@ batches = Table(
     Column("retry_at", Float),
     Column("offline_ids", Text, nullable=False),
     Column("replaces", Text, nullable=False),
-    Index("batches_live", "platform", "channel_id", sqlite_where=LIVE),
+    _partial_index("batches_live", "platform", "channel_id", where=LIVE),
     Index("batches_old", "created_at"),
 )
 
@@ -109,7 +119,7 @@ channels = Table(
     metadata,
     Column("platform", Text, primary_key=True),
     Column("channel_id", Text, primary_key=True),
-    Column("reset_seq", Integer, nullable=False, server_default="0"),
+    Column("reset_seq", _RowNumber, nullable=False, server_default="0"),
     Column("muted_until", Float, nullable=False, server_default="0"),
     Column("persona", Text),
     # JSON: the timed effects of lorebook entries.
@@ -126,7 +136,7 @@ opt_outs = Table(
 replies = Table(
     "replies",
     metadata,
-    Column("run", Integer, primary_key=True),
+    Column("run", _RowNumber, primary_key=True),
     Column("request_id", Text, nullable=False),
     Column("ts", Float, nullable=False),
     Column("sink", Text, nullable=False),
@@ -209,3 +219,6 @@ attempts = Table(
     Index("attempts_by_time", "ts"),
 )
 """One row per attempt, skips included."""
+
+COPIED = (messages, batches, sent, channels, opt_outs, replies, attempts)
+"""What `db copy` copies, referenced tables first."""

@@ -28,7 +28,7 @@ def test_a_backup_is_made_checked_and_restored(tmp_path: Path) -> None:
     checked = understudy("db", "check", folder=tmp_path)
     assert (backup.returncode, checked.returncode) == (0, 0)
     assert "stop the bot and copy it back" in backup.stdout
-    assert "is sound" in checked.stdout
+    assert "is intact" in checked.stdout
 
 
 def test_a_damaged_database_is_told_with_a_way_out_and_a_code_of_its_own(tmp_path: Path) -> None:
@@ -40,3 +40,26 @@ def test_a_damaged_database_is_told_with_a_way_out_and_a_code_of_its_own(tmp_pat
     assert checked.returncode != 0
     assert "restore a backup" in checked.stderr
     assert "Traceback" not in checked.stderr
+
+
+def test_migrate_creates_the_database_and_copy_moves_it(tmp_path: Path) -> None:
+    migrated = understudy("db", "migrate", folder=tmp_path)
+    copied = understudy(
+        "db", "copy", "--from", "sqlite:///understudy.db", "--to", "sqlite:///new.db",
+        folder=tmp_path,
+    )  # fmt: skip
+
+    assert (migrated.returncode, copied.returncode) == (0, 0)
+    assert "has version" in migrated.stdout
+    assert "Set storage.url to the new database" in copied.stdout
+    assert (tmp_path / "new.db").is_file()
+
+
+def test_a_database_is_not_copied_onto_itself_or_from_nowhere(tmp_path: Path) -> None:
+    itself = understudy(
+        "db", "copy", "--from", "sqlite:///a.db", "--to", "sqlite:///b.db", folder=tmp_path
+    )
+
+    assert itself.returncode != 0
+    assert "no database at a.db" in itself.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 from sample_records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope, StorageError
 from understudy.routing.records import BreakerChange, SkipReason
-from understudy.storage.database import Database, database_path
+from understudy.storage.database import Database, sqlite_path
 from understudy.storage.ledger_rows import insert_replies, read_replies
 from understudy.storage.migrate import newest, upgrade
 from understudy.storage.tables import HEAD, metadata, replies
@@ -91,14 +91,17 @@ async def test_a_folder_instead_of_a_file_is_an_error_with_advice(tmp_path: Path
         await Database.open(tmp_path)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "nonsense", "postgresql://host/db", "sqlite:///"])
-def test_only_a_sqlite_file_is_accepted(url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "nonsense", "mysql://host/db", "sqlite:///", "postgresql+asyncpg://h/d"]
+)
+def test_only_sqlite_and_postgresql_urls_are_accepted(url: str) -> None:
     with pytest.raises(StorageError, match=r"sqlite:///understudy\.db"):
-        database_path(url)
+        sqlite_path(url)
 
 
 def test_the_url_names_the_file() -> None:
-    assert database_path("sqlite:////var/lib/bot.db") == Path("/var/lib/bot.db")
+    assert sqlite_path("sqlite:////var/lib/bot.db") == Path("/var/lib/bot.db")
+    assert sqlite_path("postgresql+psycopg://bot@host/bot") is None
 
 
 async def test_a_failed_transaction_stores_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from understudy.config.masking import secrets_of
 from understudy.config.settings import Settings
 from understudy.errors import StorageError
 from understudy.network import is_loopback
-from understudy.storage.database import database_path
+from understudy.storage.database import sqlite_path
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _MIN_TOKEN_CHARS = 16
@@ -58,8 +58,10 @@ def _contains_secret(path: Path, config: Config) -> bool:
 def _database_files(settings: Settings) -> Iterator[Path]:
     """The database and the files beside it."""
     try:
-        database = database_path(settings.storage.url)
+        database = sqlite_path(settings.storage.url)
     except StorageError:
+        return
+    if database is None:
         return
     yield from sorted(database.parent.glob(f"{database.name}*"))
 

@@ -1,15 +1,22 @@
-"""The first schema: inbox, wishes and ledger."""
+"""The first schema: inbox, preferences and ledger."""
 
 import sqlalchemy as sa
 from alembic import op
+
+_ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 revision = "0001"
 down_revision = None
 
 
+def _where(condition: str) -> dict[str, sa.TextClause]:
+    """The condition of a partial index, for both databases."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
 def upgrade() -> None:
     _inbox()
-    _wishes()
+    _preferences()
     _ledger()
 
 
@@ -38,12 +45,13 @@ def _inbox() -> None:
         ["platform", "channel_id"],
         unique=False,
         sqlite_where=sa.text("state IN ('claimed', 'waiting')"),
+        postgresql_where=sa.text("state IN ('claimed', 'waiting')"),
     )
     op.create_index("batches_old", "batches", ["created_at"], unique=False)
     op.create_table(
         "messages",
-        sa.Column("seq", sa.Integer(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("seq", _ROW_NUMBER, nullable=False),
+        sa.Column("position", _ROW_NUMBER, nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("platform", sa.Text(), nullable=False),
         sa.Column("message_id", sa.Text(), nullable=False),
@@ -76,6 +84,7 @@ def _inbox() -> None:
         ["platform", "channel_id", "seq"],
         unique=False,
         sqlite_where=sa.text("state = 'pending' AND batch_id IS NULL"),
+        postgresql_where=sa.text("state = 'pending' AND batch_id IS NULL"),
     )
     op.create_index(
         "messages_lines", "messages", ["platform", "channel_id", "position", "seq"], unique=False
@@ -86,6 +95,7 @@ def _inbox() -> None:
         ["batch_id"],
         unique=False,
         sqlite_where=sa.text("batch_id IS NOT NULL"),
+        postgresql_where=sa.text("batch_id IS NOT NULL"),
     )
     op.create_index(
         "messages_of_parent",
@@ -93,6 +103,7 @@ def _inbox() -> None:
         ["platform", "parent_id"],
         unique=False,
         sqlite_where=sa.text("parent_id IS NOT NULL"),
+        postgresql_where=sa.text("parent_id IS NOT NULL"),
     )
     op.create_index(
         "messages_of_reply",
@@ -100,6 +111,7 @@ def _inbox() -> None:
         ["reply_id"],
         unique=False,
         sqlite_where=sa.text("reply_id IS NOT NULL"),
+        postgresql_where=sa.text("reply_id IS NOT NULL"),
     )
     op.create_index("messages_old", "messages", ["arrived_at"], unique=False)
     op.create_table(
@@ -113,12 +125,12 @@ def _inbox() -> None:
     op.create_index("sent_of_reply", "sent", ["reply_id"], unique=False)
 
 
-def _wishes() -> None:
+def _preferences() -> None:
     op.create_table(
         "channels",
         sa.Column("platform", sa.Text(), nullable=False),
         sa.Column("channel_id", sa.Text(), nullable=False),
-        sa.Column("reset_seq", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("reset_seq", _ROW_NUMBER, server_default="0", nullable=False),
         sa.Column("muted_until", sa.Float(), server_default="0", nullable=False),
         sa.Column("persona", sa.Text(), nullable=True),
         sa.Column("lore", sa.Text(), nullable=True),
@@ -135,7 +147,7 @@ def _wishes() -> None:
 def _ledger() -> None:
     op.create_table(
         "replies",
-        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("run", _ROW_NUMBER, nullable=False),
         sa.Column("request_id", sa.Text(), nullable=False),
         sa.Column("ts", sa.Float(), nullable=False),
         sa.Column("sink", sa.Text(), nullable=False),
@@ -154,7 +166,7 @@ def _ledger() -> None:
     op.create_index("replies_by_user", "replies", ["user", "ts"], unique=False)
     op.create_table(
         "attempts",
-        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("run", _ROW_NUMBER, nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("ts", sa.Float(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=False),

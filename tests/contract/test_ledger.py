@@ -1,10 +1,11 @@
-"""The ledger: stored replies and aggregates."""
+"""The contract of the ledger, over every database."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
+from postgres_server import KINDS, database_location
 from sample_records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
@@ -23,11 +24,12 @@ from understudy.storage.ledger import Ledger
 DAY_S = 86_400.0
 
 
-@pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncGenerator[Ledger]:
-    database = await Database.open(tmp_path / "ledger.db")
-    yield Ledger(database)
-    await database.aclose()
+@pytest.fixture(params=KINDS)
+async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Ledger]:
+    with database_location(request.param, tmp_path) as location:
+        database = await Database.open(location)
+        yield Ledger(database)
+        await database.aclose()
 
 
 async def all_usage(ledger: Ledger, by: Grouping) -> tuple[UsageRow, ...]:
