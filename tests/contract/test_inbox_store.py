@@ -277,6 +277,30 @@ async def test_a_regenerated_reply_replaces_the_old_one(store: InboxStore) -> No
     assert await store.reopen("never", RegenerateClaim("r3", "n3", 160.0)) is None
 
 
+async def test_a_reply_stopped_before_its_first_text_can_be_regenerated(
+    store: InboxStore,
+) -> None:
+    batch = await claimed(store, written("m1"))
+    await store.settle(batch.id, BatchResult(BatchState.IGNORED), 100.0)
+
+    (line,) = await store.transcript(HERE, 10)
+    assert (line.state, line.reply_id) == (MessageState.IGNORED, "r-b1")
+    again = await store.reopen("r-b1", RegenerateClaim("r2", "n2", 160.0))
+    assert again is not None
+    assert again.replaces == ()
+    await answer(store, again, "better late")
+
+    assert texts(await store.transcript(HERE, 10)) == ["hi", "better late"]
+    assert await store.reopen("r-b1", RegenerateClaim("r3", "n3", 160.0)) is None
+
+
+async def test_a_message_that_gets_no_reply_has_no_reply_to_regenerate(store: InboxStore) -> None:
+    await store.add(written("m1"), Decision(answer=False, reason="chance"), 100.0)
+
+    (line,) = await store.transcript(HERE, 10)
+    assert line.reply_id is None
+
+
 async def test_replies_are_found_by_the_messages_that_carry_them(store: InboxStore) -> None:
     await answer(store, await claimed(store, written("m1")), "one")
     await answer(store, await claimed(store, written("m2"), batch_id="b2"), "two")

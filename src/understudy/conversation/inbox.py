@@ -65,6 +65,8 @@ class Decision:
     """A constant word; logged for every message."""
     directed: bool = False
     """Gets its own reply; otherwise it waits for the channel's interval."""
+    retry_at: float | None = None
+    """Wall clock at which the rate limit that refused the message admits one again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,8 @@ class Line:
     images: tuple[ImageRef, ...] = ()
     state: MessageState = MessageState.ANSWERED
     reply_id: str | None = None
-    """Of the bot's own messages."""
+    """Of the bot's own messages. `transcript` also fills it for a person's message whose reply was
+    stopped before its first text."""
     record: ReplyRecord | None = None
     """The record of a reply; filled by `transcript` only."""
 
@@ -254,8 +257,9 @@ class InboxStore(Protocol):
         ...
 
     async def reopen(self, reply_id: str, claim: RegenerateClaim) -> Batch | None:
-        """Claim the answered batch of that reply once more, to replace the reply; None when there
-        is no such reply, or it was replaced already."""
+        """Claim the settled batch of that reply once more, to replace the reply; None when there
+        is no such reply, or it was replaced already. A reply that was stopped before its first
+        text counts too."""
         ...
 
     async def unfinished(self, now: float, orphaned_before: float) -> tuple[Channel, ...]:

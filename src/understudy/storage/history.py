@@ -105,7 +105,8 @@ class SqlHistory:
             found = connection.execute(chosen).mappings().all()
             ids = [row["reply_id"] for row in found if row["reply_id"]]
             runs = read_replies(connection, replies.c.request_id.in_(ids)) if ids else ()
-            return self._to_lines(found[::-1], {record.request_id: record for record in runs})
+            lines = self._to_lines(found[::-1], {record.request_id: record for record in runs})
+            return _with_stopped(lines, _stopped_replies(connection, found))
 
         return await self._db.read(work)
 
@@ -317,3 +318,22 @@ def carried_by(platform: str, message_id: str) -> ColumnElement[bool]:
 
 def _within(channel: Channel) -> ColumnElement[bool]:
     return and_(messages.c.platform == channel.platform, messages.c.channel_id == channel.id)
+
+
+def _stopped_replies(connection: Connection, found: Sequence[RowMapping]) -> dict[int, str]:
+    """Ids of the replies that were stopped before their first text, by `seq` of the message."""
+    batch_ids = {
+        row["batch_id"]: row["seq"]
+        for row in found
+        if row["state"] == MessageState.IGNORED and row["batch_id"] is not None
+    }
+    if not batch_ids:
+        return {}
+    chosen = select(batches.c.id, batches.c.reply_id).where(batches.c.id.in_(batch_ids))
+    return {batch_ids[row.id]: row.reply_id for row in connection.execute(chosen)}
+
+
+def _with_stopped(lines: Sequence[Line], stopped: dict[int, str]) -> tuple[Line, ...]:
+    return tuple(
+        replace(line, reply_id=stopped[line.seq]) if line.seq in stopped else line for line in lines
+    )

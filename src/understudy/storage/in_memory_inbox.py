@@ -124,10 +124,10 @@ class MemoryInbox:
 
     async def reopen(self, reply_id: str, claim: RegenerateClaim) -> Batch | None:
         reply = self._t.replies.get(reply_id)
-        if reply is None or reply.replaced:
-            return None
-        row = self._t.batches[reply.batch_id]
-        if row.live:
+        row = self._t.stopped_batch(reply_id)
+        if reply is not None and not reply.replaced:
+            row = self._t.batches[reply.batch_id]
+        if row is None or row.live:
             return None
         row.owner = self._owner
         return self._t.move(
@@ -141,7 +141,7 @@ class MemoryInbox:
                 lease_until=claim.lease_until,
                 retry_at=None,
                 offline_message_ids=(),
-                replaces=reply.message_ids,
+                replaces=reply.message_ids if reply is not None else (),
             ),
         )
 
@@ -190,7 +190,7 @@ class MemoryInbox:
         lines = self._t.lines(channel)
         if before_seq is not None:
             lines = [line for line in lines if line.seq < before_seq]
-        return tuple(lines[-limit:]) if limit else ()
+        return tuple(map(self._t.with_stopped, lines[-limit:])) if limit else ()
 
     async def reply_at(self, platform: str, message_id: str) -> str | None:
         for reply_id, reply in self._t.replies.items():

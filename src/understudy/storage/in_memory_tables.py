@@ -128,6 +128,20 @@ class MemoryTables:
         lines = (line for line in user_lines + reply_lines if line.text or line.images)
         return sorted(lines, key=lambda line: (line.position, line.seq))
 
+    def stopped_batch(self, reply_id: str) -> BatchRow | None:
+        """The batch of a reply that was stopped before its first text."""
+        for row in self.batches.values():
+            if row.batch.reply_id == reply_id and row.batch.state is BatchState.IGNORED:
+                return row
+        return None
+
+    def with_stopped(self, line: Line) -> Line:
+        """A person's line with the id of its reply, if that was stopped before its first text."""
+        batch_id = self.messages[line.seq].batch_id if line.seq in self.messages else None
+        if line.state is not MessageState.IGNORED or batch_id is None:
+            return line
+        return replace(line, reply_id=self.batches[batch_id].batch.reply_id)
+
     def load_batch(self, row: BatchRow) -> Batch:
         """The batch with those of its messages that are not erased."""
         members = [self.messages[seq] for seq in row.seqs if seq in self.messages]

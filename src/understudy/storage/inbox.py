@@ -245,12 +245,13 @@ class SqlInbox(SqlHistory):
 
     async def reopen(self, reply_id: str, claim: RegenerateClaim) -> Batch | None:
         batch_id = select(messages.c.batch_id).where(messages.c.reply_id == reply_id)
+        stopped = and_(batches.c.reply_id == reply_id, batches.c.state == BatchState.IGNORED)
 
         def work(connection: Connection) -> Batch | None:
             replaces = tuple(connection.scalars(parts_of(reply_id)).all())
             moved = self._move(
                 connection,
-                and_(batches.c.id == batch_id.scalar_subquery(), SETTLED),
+                and_(or_(batches.c.id == batch_id.scalar_subquery(), stopped), SETTLED),
                 BatchState.CLAIMED,
                 reply_id=claim.reply_id,
                 nonce=claim.nonce,
