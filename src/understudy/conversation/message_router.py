@@ -79,21 +79,19 @@ class MessageRouter:
 
     async def receive(self, inbound: Inbound) -> Decision | None:
         """Store a message and schedule its reply; None when it is known already. Once this returns,
-        the message gets its reply even if the process is killed. Raises StorageError."""
+        the message gets its reply even if the process is killed. A rate-limited message of the
+        web page or the terminal is not stored: its author can send it again. Raises StorageError.
+        """
         now = self._dependencies.now()
         status = self._dependencies.preferences.now.author_status(inbound)
         settings = self._dependencies.settings().participation
         decision = decide(inbound, settings, self._activity, status, now, self._dependencies.chance)
+        if decision.retry_at is not None and inbound.place.platform in _PRIVATE:
+            _log_decision(inbound, decision)
+            return decision
         stored = _unread(inbound) if status.opted_out else inbound
         new = await self._dependencies.store.add(stored, decision, now)
-        _log.info(
-            "message.decided",
-            platform=inbound.place.platform,
-            channel=inbound.place.channel_id,
-            message_id=inbound.message_id,
-            answer=decision.answer and new,
-            reason=decision.reason if new else "duplicate",
-        )
+        _log_decision(inbound, decision if new else Decision(answer=False, reason="duplicate"))
         if not new:
             return None
         self._activity.record_message(inbound, decision, now)
@@ -268,3 +266,14 @@ def _unread(inbound: Inbound) -> Inbound:
     """The message without content: its author has opted out."""
     author = Author(inbound.author.id, "", is_bot=inbound.author.is_bot)
     return replace(inbound, text="", images=(), notes=(), author=author)
+
+
+def _log_decision(inbound: Inbound, decision: Decision) -> None:
+    _log.info(
+        "message.decided",
+        platform=inbound.place.platform,
+        channel=inbound.place.channel_id,
+        message_id=inbound.message_id,
+        answer=decision.answer,
+        reason=decision.reason,
+    )

@@ -61,5 +61,7 @@ class Inbound:
     """Mentions or replies to another person and not to the bot."""
     reply_to: str | None = None
     images: tuple[ImageRef, ...] = ()
+    unlimited: bool = False
+    """Exempt from rate limits: written by the operator at the same machine. Not stored."""
     notes: tuple[str, ...] = ()
     """What could not be read (a refused image, for example), as sentences for the author."""

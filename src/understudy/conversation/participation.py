@@ -40,10 +40,14 @@ def decide(
     decision = _evaluate(inbound, settings, channel, now, chance)
     if not decision.answer or decision.reason == "burst":
         return decision
-    if _last_minute(tracker.author(inbound), now) >= settings.user_per_minute:
-        return Decision(answer=False, reason="user_rate_limit")
-    if _last_minute(channel.answered, now) >= settings.channel_per_minute:
-        return Decision(answer=False, reason="channel_rate_limit")
+    if inbound.unlimited:
+        return decision
+    for reason, times, limit in (
+        ("user_rate_limit", tracker.author(inbound), settings.user_per_minute),
+        ("channel_rate_limit", channel.answered, settings.channel_per_minute),
+    ):
+        if _last_minute(times, now) >= limit:
+            return Decision(answer=False, reason=reason, retry_at=times[-limit] + MINUTE_S)
     return decision
 
 
