@@ -75,7 +75,7 @@ def _row(provider: str, tried: list[AttemptRecord]) -> UsageRow:
         cache_read_tokens=None,
         estimated_tokens=0,
         cost_usd=sum(costs) if costs else None,
-        unknown_costs=0,
+        unknown_costs=sum(one.cost_usd is None and one.usage is not None for one in tried),
         first_output_ms=sum(firsts) / len(firsts) if firsts else None,
         total_ms=None,
     )

@@ -1,17 +1,21 @@
-"""Test double of message router and inbox for the web site: scripted replies, kept in memory."""
+"""A conversation behind the web site: the real message router over scripted models."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from understudy.conversation.delivery import OfflineNotice, OpenDelivery, Reply, ReplyContext
-from understudy.conversation.inbox import Channel, Decision, Line, Overview
+from conversation_driver import FIT, surroundings
+from understudy.config.settings import Conversation, Participation, Settings
+from understudy.conversation.inbox import Decision
+from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Inbound
 from understudy.errors import ErrorClass, StorageError
 from understudy.llm.client import Phase
-from understudy.llm.messages import Usage
+from understudy.llm.messages import TextDelta, Usage
+from understudy.platforms.web.chat import PLATFORM
+from understudy.platforms.web.live import LiveConversations
 from understudy.routing.records import (
-    AttemptObserver,
     AttemptRecord,
     AttemptRole,
     NextStep,
@@ -20,6 +24,15 @@ from understudy.routing.records import (
     ReplyOutcome,
     ReplyRecord,
 )
+from understudy.routing.request import (
+    AttemptEnded,
+    Prompt,
+    ReplyEnded,
+    ReplyRequest,
+    Restarted,
+    RouterEvent,
+)
+from understudy.storage.in_memory_inbox import MemoryInbox
 
 
 def attempt(
@@ -65,137 +78,118 @@ class ScriptedReply:
     pause_s: float = 0.0
     never_ends: bool = False
     """After the last text it waits for Stop."""
-    offline: str = ""
+    offline: bool = False
+    starts: asyncio.Event | None = None
+    """The first text waits until this is set."""
 
 
 def reply_text(text: str, *, pause_s: float = 0.0) -> ScriptedReply:
     return ScriptedReply((("local/koboldcpp", Outcome.OK, None, text),), pause_s)
 
 
+class RecordingInbox(MemoryInbox):
+    """Keeps the accepted messages for assertions; `fails` makes storing impossible."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inbounds: list[Inbound] = []
+        self.fails = False
+
+    async def add(self, inbound: Inbound, decision: Decision, now: float) -> bool:
+        if self.fails:
+            raise StorageError("the disk is full")
+        added = await super().add(inbound, decision, now)
+        if added:
+            self.inbounds.append(inbound)
+        return added
+
+
 @dataclass(slots=True)
-class Responder:
-    """ReplyControl and ConversationHistory; one script per message, the last one repeats."""
+class ScriptedModels:
+    """Yields the events of one script per reply; the last script repeats."""
 
     scripts: list[ScriptedReply]
-    open_delivery: OpenDelivery | None = None
-    observer: AttemptObserver | None = None
-    inbounds: list[Inbound] = field(default_factory=list)
-    lines: dict[str, list[Line]] = field(default_factory=dict)
-    storage_fails: bool = False
-    rate_limited: bool = False
-    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    live: LiveConversations
     count: int = 0
+    closed: int = 0
+    """How many replies have ended, stopped ones included."""
+    prompts: list[Prompt] = field(default_factory=list)
 
-    async def receive(self, inbound: Inbound) -> Decision | None:
-        if self.storage_fails:
-            raise StorageError("the disk is full")
-        if any(known.message_id == inbound.message_id for known in self.inbounds):
-            return None
-        self.inbounds.append(inbound)
-        channel = inbound.place.channel_id
-        self.lines.setdefault(channel, []).append(
-            Line(
-                seq=len(self.inbounds),
-                position=len(self.inbounds),
-                role="user",
-                message_id=inbound.message_id,
-                author=inbound.author,
-                text=inbound.text,
-                at=inbound.sent_at,
-                images=inbound.images,
-            )
-        )
-        if self.rate_limited:
-            return Decision(answer=False, reason="user_rate_limit")
-        self._start(inbound)
-        return Decision(answer=True, reason="dm", directed=True)
-
-    def stop(self, reply_id: str) -> None:
-        self.tasks[reply_id].cancel()
-
-    async def regenerate(self, reply_id: str) -> None:
-        for lines in self.lines.values():
-            lines[:] = [line for line in lines if line.reply_id != reply_id]
-        self._start(self.inbounds[-1], replaces=(reply_id,))
-
-    async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]:
-        assert platform == "web"
-        return tuple(
-            Overview(Channel("web", channel), lines[0].text[:60], lines[-1].at)
-            for channel, lines in self.lines.items()
-            if channel.startswith(parent_id) and lines
-        )
-
-    async def transcript(
-        self, channel: Channel, limit: int, before_seq: int | None = None
-    ) -> tuple[Line, ...]:
-        return tuple(self.lines.get(channel.id, ())[-limit:])
-
-    async def last_reply(self, channel: Channel) -> str | None:
-        replies = [line.reply_id for line in self.lines.get(channel.id, ()) if line.reply_id]
-        return replies[-1] if replies else None
-
-    async def delete_conversation(self, channel: Channel) -> None:
-        self.lines.pop(channel.id, None)
-
-    async def aclose(self) -> None:
-        for task in list(self.tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
-
-    def _start(self, inbound: Inbound, replaces: tuple[str, ...] = ()) -> None:
+    async def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
         self.count += 1
-        reply_id = f"reply-{self.count}"
-        task = ReplyContext(
-            reply_id, inbound.place, inbound.message_id, inbound.author, (inbound.message_id,),
-            "nonce", replaces=replaces,
-        )  # fmt: skip
+        self.prompts.append(request.build(FIT))
         script = self.scripts[min(self.count, len(self.scripts)) - 1]
-        self.tasks[reply_id] = asyncio.create_task(self._answer(task, script))
-
-    async def _answer(self, task: ReplyContext, script: ScriptedReply) -> None:
-        assert self.open_delivery is not None
-        delivery = self.open_delivery(task)
-        attempts: list[AttemptRecord] = []
-        text, stopped = "", False
         try:
-            for label, outcome, error, shown in script.attempts:
-                text = ""
-                for word in shown.split(" "):
-                    text += word if not text else f" {word}"
-                    await delivery.write(text)
-                    await asyncio.sleep(script.pause_s)
-                record = attempt(label, outcome, error, request_id=task.reply_id)
-                attempts.append(record)
-                if self.observer:
-                    self.observer.attempt_ended(record)
-            if script.never_ends:
-                await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            stopped = True
-        record_of_reply = ReplyRecord(
-            1_790_000_000.0, task.reply_id, "web",
-            ReplyOutcome.OFFLINE if script.offline else ReplyOutcome.DELIVERED, tuple(attempts),
-        )  # fmt: skip
-        if script.offline:
-            notice = OfflineNotice(
-                task.reply_id, script.offline, OfflineReason.ALL_DOWN, record_of_reply
-            )
-            await delivery.offline(notice)
-        elif text:
-            reply = Reply(task.reply_id, text, record_of_reply, stopped=stopped)
-            ids = await delivery.finish(reply)
-            self.lines[task.place.channel_id].append(
-                Line(
-                    seq=len(self.inbounds),
-                    position=len(self.inbounds),
-                    role="assistant",
-                    message_id=ids[0],
-                    author=task.author,
-                    text=text,
-                    at=1_790_000_000.0,
-                    reply_id=task.reply_id,
-                    record=record_of_reply,
-                )
-            )
-        await delivery.aclose()
+            async with aclosing(self._events(request, script)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self.closed += 1
+
+    async def _events(
+        self, request: ReplyRequest, script: ScriptedReply
+    ) -> AsyncGenerator[RouterEvent, None]:
+        attempts: list[AttemptRecord] = []
+        if script.starts is not None:
+            await script.starts.wait()
+        for label, outcome, error, text in script.attempts:
+            for number, word in enumerate(text.split(" ")):
+                yield TextDelta(f" {word}" if number else word)
+                await asyncio.sleep(script.pause_s)
+            record = attempt(label, outcome, error, request_id=request.id)
+            attempts.append(record)
+            self.live.attempt_ended(record)
+            yield AttemptEnded(record)
+            if outcome is not Outcome.OK:
+                yield Restarted()
+        if script.never_ends:
+            await asyncio.Event().wait()
+        yield _ended(request, script, tuple(attempts))
+
+
+def _ended(
+    request: ReplyRequest, script: ScriptedReply, attempts: tuple[AttemptRecord, ...]
+) -> ReplyEnded:
+    record = ReplyRecord(
+        ts=1_790_000_000.0,
+        request_id=request.id,
+        sink=PLATFORM,
+        outcome=ReplyOutcome.OFFLINE if script.offline else ReplyOutcome.DELIVERED,
+        attempts=attempts,
+        offline_reason=OfflineReason.ALL_DOWN if script.offline else None,
+    )
+    return ReplyEnded(record, "" if script.offline else script.attempts[-1][3])
+
+
+@dataclass(slots=True)
+class Conversations:
+    """The message router with its inbox and its models."""
+
+    router: MessageRouter
+    inbox: RecordingInbox
+    models: ScriptedModels
+
+
+@asynccontextmanager
+async def open_conversations(
+    scripts: Sequence[ScriptedReply],
+    live: LiveConversations,
+    now: Callable[[], float],
+    *,
+    messages_per_minute: int = 1000,
+) -> AsyncIterator[Conversations]:
+    models, inbox = ScriptedModels(list(scripts), live), RecordingInbox()
+    settings = Settings(
+        conversation=Conversation(),
+        participation=Participation(
+            user_per_minute=messages_per_minute, channel_per_minute=messages_per_minute
+        ),
+    )
+    router = MessageRouter(
+        surroundings(models, inbox, settings=settings, now=now)  # type: ignore[arg-type]
+    )
+    router.register(PLATFORM, live.open_delivery)
+    try:
+        yield Conversations(router, inbox, models)
+    finally:
+        await router.aclose()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 
@@ -16,7 +17,7 @@ from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import CandidateView
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
-from web_double import Responder, ScriptedReply
+from web_double import Conversations, RecordingInbox, ScriptedReply, open_conversations
 
 CHAT = "conversation-1"
 NOW = 1_790_000_000.0
@@ -28,7 +29,7 @@ class Site:
     """A running site and its test doubles."""
 
     url: str
-    responder: Responder
+    conversations: Conversations
     platform: WebPlatform
     operator: OperatorDouble
     page_context: PageContext
@@ -40,18 +41,30 @@ async def open_site(
     chat_token: str | None = None,
     name: str = "Understudy",
     images: ImageActions | None = None,
+    messages_per_minute: int = 1000,
 ) -> AsyncIterator[Site]:
     platform = WebPlatform(LiveConversations(lambda: NOW))
-    responder = Responder(list(scripts), platform.live.open_delivery, platform.live)
     operator = OperatorDouble([LOCAL], feed=platform.feed)
-    page_context = PageContext(name, takes_images=images is not None)
-    site = Site("", responder, platform, operator, page_context)
-    deps = WebDependencies(
+    page_context = PageContext(name, max_images=3 if images is not None else 0)
+    async with open_conversations(
+        scripts, platform.live, lambda: NOW, messages_per_minute=messages_per_minute
+    ) as conversations:
+        site = Site("", conversations, platform, operator, page_context)
+        async with platform.open(_dependencies(site, chat_token, images)):
+            site.url = platform.url
+            yield site
+
+
+def _dependencies(
+    site: Site, chat_token: str | None, images: ImageActions | None
+) -> WebDependencies:
+    operator = site.operator
+    return WebDependencies(
         web=Web(port=0, token="operator", chat_token=chat_token),  # type: ignore[arg-type]
         page_context=lambda: site.page_context,
         token_file=Path("unused"),
-        replies=responder,
-        history=responder,
+        replies=site.conversations.router,
+        history=site.conversations.inbox,
         ledger=operator.ledger,
         candidates=lambda: operator.candidates,
         actions=operator.actions(),
@@ -60,12 +73,6 @@ async def open_site(
         images=images,
         clock=lambda: NOW,
     )
-    async with platform.open(deps):
-        try:
-            site.url = platform.url
-            yield site
-        finally:
-            await responder.aclose()
 
 
 @dataclass(slots=True)
@@ -80,8 +87,8 @@ class Client:
         return self.site.url
 
     @property
-    def responder(self) -> Responder:
-        return self.site.responder
+    def inbox(self) -> RecordingInbox:
+        return self.site.conversations.inbox
 
     async def say(self, text: str, *, message: str = "message-1", **more: object) -> int:
         body = {"id": message, "text": text, **more}
@@ -118,22 +125,40 @@ class Events:
                 return name, json.loads(line[6:])
         raise EOFError
 
-    async def until_state(self, state: str) -> dict[str, object]:
-        """The first update of a reply that is in this state."""
+    async def until_state(self, state: str, *, after: str = "") -> dict[str, object]:
+        """The first update of a reply other than `after` that is in this state."""
         while True:
             name, data = await self.next()
-            if name == "entry" and data.get("state") == state and data["kind"] == "reply":
+            if name != "entry" or data["kind"] != "reply" or data["id"] == after:
+                continue
+            if data["state"] == state:
                 return data
+
+    async def until_stored(self) -> list[dict[str, object]]:
+        """The entries of the next event with the whole conversation that has any."""
+        while True:
+            name, data = await self.next()
+            if name == "conversation" and data["entries"]:
+                return cast("list[dict[str, object]]", data["entries"])
 
 
 @asynccontextmanager
 async def open_client(
-    *scripts: ScriptedReply, chat_token: str | None = None, images: ImageActions | None = None
+    *scripts: ScriptedReply,
+    chat_token: str | None = None,
+    images: ImageActions | None = None,
+    messages_per_minute: int = 1000,
 ) -> AsyncIterator[Client]:
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
         asyncio.timeout(20),
-        open_site(*scripts, chat_token=chat_token, name="Under<b>study", images=images) as site,
+        open_site(
+            *scripts,
+            chat_token=chat_token,
+            name="Under<b>study",
+            images=images,
+            messages_per_minute=messages_per_minute,
+        ) as site,
         aiohttp.ClientSession(cookie_jar=jar) as http,
     ):
         async with http.get(site.url):

@@ -70,7 +70,10 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
 
 
 def _page_context(settings: Settings) -> PageContext:
-    return PageContext(settings.persona.name, takes_images=settings.vision.enabled)
+    return PageContext(
+        settings.persona.name,
+        max_images=settings.vision.max_images if settings.vision.enabled else 0,
+    )
 
 
 def _persona_actions(bot: Bot) -> PersonaActions:

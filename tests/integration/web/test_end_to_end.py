@@ -199,8 +199,8 @@ async def test_the_operator_sees_a_provider_fail_and_opens_the_trace(
         servers = {"rate_limited": _openai(rate_limited), "fit": _openai(fit)}
         configure(tmp_path, {"provider_order": ["rate_limited", "fit"], "servers": servers})
         async with started("run", folder=tmp_path) as program:
-            operator = await opened(profile, program.login)
-            await operator.click("#operator")
+            operator = await profile.new_page()
+            await operator.goto(program.login)
             await expect(operator.locator("#candidates li[data-state=usable]")).to_have_count(2)
             chat = await opened(profile, program.url)
             await say(chat, "Hello?")

@@ -1,11 +1,12 @@
 """The pages in a real browser."""
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, FilePayload, Page, Route, expect
 
 from operator_double import failed, reply
 from understudy.conversation.messages import ImageRef
@@ -35,9 +36,31 @@ PASTE = """(base64) => {
   const pasting = new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
   document.getElementById("text").dispatchEvent(pasting);
 }"""
+PASTE_TEXT_AND_PICTURE = """(base64) => {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const data = new DataTransfer();
+  data.setData("text/plain", "1\\t2");
+  data.items.add(new File([bytes], "cells.png", { type: "image/png" }));
+  const pasting = new ClipboardEvent(
+    "paste", { clipboardData: data, bubbles: true, cancelable: true });
+  return document.getElementById("text").dispatchEvent(pasting);
+}"""
 DOT = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+
+
+async def _store_dots(
+    uploads: Sequence[Upload], _text: str
+) -> tuple[tuple[ImageRef, ...], tuple[str, ...]]:
+    return tuple(ImageRef("a" * 64, "image/png", 1, 1, upload.name) for upload in uploads), ()
+
+
+async def _find_dot(digest: str) -> ImagePart | None:
+    return ImagePart(DOT, "image/png", 1, 1, "dot.png", digest)
+
+
+DOTS = ImageActions(_store_dots, _find_dot)
 
 
 async def opened(profile: BrowserContext, site: Site) -> Page:
@@ -97,12 +120,11 @@ async def test_delete_asks_for_confirmation_and_then_deletes(profile: BrowserCon
         remove = page.locator(".chat-row button")
         await remove.click()
         await expect(remove).to_have_text("Delete?")
-        assert site.responder.lines
+        assert await page.locator(".prose").inner_text() == "Hello yourself"
         await remove.click()
 
         await expect(page.locator(".chat-row")).to_have_count(0)
         await expect(page.locator("#empty")).to_be_visible()
-        assert not site.responder.lines
 
 
 async def test_escape_stops_the_reply_and_keeps_its_text(profile: BrowserContext) -> None:
@@ -111,12 +133,12 @@ async def test_escape_stops_the_reply_and_keeps_its_text(profile: BrowserContext
         page = await opened(profile, site)
         await say(page, "Hello")
         await expect(page.locator(".reply[data-state=writing] .prose")).to_have_text("Half a line")
-        await expect(page.locator("#send")).to_have_attribute("aria-label", "Stop the reply")
+        await expect(page.locator("#stop")).to_be_visible()
         await page.keyboard.press("Escape")
 
         stopped = page.locator(".reply[data-state=stopped]")
         await expect(stopped.locator(".prose")).to_have_text("Half a line")
-        await expect(page.locator("#send")).to_be_disabled()
+        await expect(page.locator("#stop")).to_be_hidden()
 
 
 async def test_regenerate_replaces_the_reply_in_its_place(profile: BrowserContext) -> None:
@@ -127,6 +149,167 @@ async def test_regenerate_replaces_the_reply_in_its_place(profile: BrowserContex
 
         await expect(page.locator(".reply .prose")).to_have_text("Second")
         await expect(page.locator(".reply")).to_have_count(1)
+
+
+async def test_a_reply_stopped_before_its_first_word_can_be_regenerated(
+    profile: BrowserContext,
+) -> None:
+    slow = ScriptedReply(reply_text("Never").attempts, starts=asyncio.Event())
+    async with open_site(reply_text("First"), slow, reply_text("Second")) as site:
+        page = await opened(profile, site)
+        await say(page, "One")
+        await expect(page.locator(".reply[data-state=done]")).to_have_count(1)
+        await say(page, "Two")
+        await page.click("#stop")
+        await expect(page.locator(".user .note")).to_contain_text("Stopped")
+        await page.reload()
+        await page.click(".user .regenerate")
+
+        await expect(page.locator(".reply .prose")).to_have_text(["First", "Second"])
+        await expect(page.locator(".user .note")).to_have_count(0)
+
+
+async def test_escape_right_after_enter_stops_the_reply(profile: BrowserContext) -> None:
+    async with open_site(ScriptedReply(reply_text("Half").attempts, never_ends=True)) as site:
+        page = await opened(profile, site)
+        await page.route("**/messages", _delayed)
+        await say(page, "Hello")
+        await page.keyboard.press("Escape")
+
+        await expect(page.locator(".reply[data-state=stopped], .user .note")).to_be_visible()
+
+
+async def _delayed(route: Route) -> None:
+    # Long enough for the key press to come first; nothing depends on its length.
+    await asyncio.sleep(0.3)
+    await route.continue_()
+
+
+async def test_a_rate_limited_message_stays_in_the_box_with_a_countdown(
+    profile: BrowserContext,
+) -> None:
+    async with open_site(reply_text("Hi"), chat_token="chat", messages_per_minute=1) as site:
+        page = await profile.new_page()
+        await page.goto(f"{site.url}/login")
+        await page.fill("#token", "chat")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("body[data-ready]")
+        await say(page, "One")
+        await expect(page.locator(".reply[data-state=done]")).to_have_count(1)
+        await say(page, "Two")
+
+        await expect(page.locator("#status")).to_contain_text("Send again in")
+        await expect(page.locator("#text")).to_have_value("Two")
+        await expect(page.locator("#send")).to_be_disabled()
+        await expect(page.locator(".bubble")).to_have_text(["One"])
+
+
+async def test_enter_that_ends_a_composition_does_not_send(profile: BrowserContext) -> None:
+    async with open_site(reply_text("Yes")) as site:
+        page = await opened(profile, site)
+        await page.fill("#text", "小愛")
+        # Safari: isComposing is false already, keyCode is 229.
+        await page.evaluate(
+            """() => document.getElementById("text").dispatchEvent(new KeyboardEvent("keydown",
+            { key: "Enter", keyCode: 229, bubbles: true, cancelable: true }))"""
+        )
+
+        await expect(page.locator("#text")).to_have_value("小愛")
+        assert site.conversations.inbox.inbounds == []
+
+
+async def test_enter_on_a_phone_inserts_a_new_line(browser: Browser) -> None:
+    async with (
+        open_site(reply_text("Yes")) as site,
+        await browser.new_context(is_mobile=True, has_touch=True) as phone,
+    ):
+        page = await opened(phone, site)
+        await page.locator("#text").press_sequentially("one")
+        await page.keyboard.press("Enter")
+        await page.locator("#text").press_sequentially("two")
+
+        await expect(page.locator("#text")).to_have_value("one\ntwo")
+        await page.click("#send")
+        await page.wait_for_selector(".reply[data-state=done]")
+
+
+async def test_pasted_text_that_comes_with_a_picture_of_it_is_kept(
+    profile: BrowserContext,
+) -> None:
+    async with open_site(reply_text("Yes"), images=DOTS) as site:
+        page = await opened(profile, site)
+        pasted = await page.evaluate(PASTE_TEXT_AND_PICTURE, base64.b64encode(DOT).decode())
+
+        # Not prevented: the browser then inserts the text.
+        assert pasted
+        await expect(page.locator("#pictures")).to_be_hidden()
+
+
+async def test_a_conversation_deleted_in_one_tab_leaves_the_list_of_the_other(
+    profile: BrowserContext,
+) -> None:
+    async with open_site(reply_text("Hello yourself")) as site:
+        page = await opened(profile, site)
+        await say(page, "Hello")
+        await page.wait_for_selector(".reply[data-state=done]")
+        other = await opened(profile, site)
+        await expect(other.locator(".chat-row")).to_have_count(1)
+        await page.click(".chat-row button")
+        await page.click(".chat-row button")
+
+        await expect(other.locator(".chat-row")).to_have_count(0)
+
+
+async def test_a_picture_opens_in_full_size(profile: BrowserContext) -> None:
+    async with open_site(reply_text("A dot!"), images=DOTS) as site:
+        page = await opened(profile, site)
+        await page.set_input_files(
+            "#picker", {"name": "dot.png", "mimeType": "image/png", "buffer": DOT}
+        )
+        await say(page, "What is this?")
+        await page.click(".thumbs button")
+        await expect(page.locator("#large")).to_be_visible()
+        await page.keyboard.press("Escape")
+
+        await expect(page.locator("#large")).to_be_hidden()
+
+
+async def test_more_pictures_than_the_limit_are_refused_before_sending(
+    profile: BrowserContext,
+) -> None:
+    async with open_site(reply_text("Dots"), images=DOTS) as site:
+        page = await opened(profile, site)
+        await page.set_input_files(
+            "#picker",
+            [FilePayload(name=f"{n}.png", mimeType="image/png", buffer=DOT) for n in range(4)],
+        )
+
+        await expect(page.locator("#pictures img")).to_have_count(3)
+        await expect(page.locator("#status")).to_contain_text("3 images per message")
+
+
+async def test_a_used_login_link_still_opens_the_page_of_a_logged_in_operator(
+    profile: BrowserContext,
+) -> None:
+    async with open_site(reply_text("Yes")) as site:
+        page = await profile.new_page()
+        link = site.platform.new_login_link()
+        await page.goto(link)
+        await expect(page).to_have_url(f"{site.url}/operator")
+        await page.goto(link)
+
+        await expect(page).to_have_url(f"{site.url}/operator")
+
+
+async def test_an_unknown_cost_is_called_unknown(profile: BrowserContext) -> None:
+    async with open_site(reply_text("Yes")) as site:
+        unknown = attempt("openrouter", ts=NOW - 60)
+        site.operator.ledger.replies = [reply("r1", NOW - 60, unknown)]
+        page = await operators_page(profile, site)
+
+        await expect(page.locator("[data-plot=cost] .none")).to_have_text(
+            "Cost unknown for 1 attempt"
+        )
 
 
 async def test_text_of_models_and_people_never_runs_as_script(profile: BrowserContext) -> None:
@@ -153,10 +336,10 @@ async def test_text_of_models_and_people_never_runs_as_script(profile: BrowserCo
 async def test_a_message_that_was_not_sent_can_be_sent_again(profile: BrowserContext) -> None:
     async with open_site(reply_text("Better late")) as site:
         page = await opened(profile, site)
-        site.responder.storage_fails = True
+        site.conversations.inbox.fails = True
         await say(page, "Hello")
         await expect(page.locator(".note.bad")).to_contain_text("Not sent")
-        site.responder.storage_fails = False
+        site.conversations.inbox.fails = False
         await page.click(".note.bad button")
 
         await expect(page.locator(".reply .prose")).to_have_text("Better late")
@@ -173,7 +356,7 @@ async def test_enter_sends_and_shift_enter_makes_a_line(profile: BrowserContext)
         await page.keyboard.press("Enter")
         await page.wait_for_selector(".reply[data-state=done]")
 
-        assert site.responder.inbounds[0].text == "one\ntwo"
+        assert site.conversations.inbox.inbounds[0].text == "one\ntwo"
 
 
 async def test_a_phone_shows_everything_without_sideways_scrolling(profile: BrowserContext) -> None:
@@ -256,14 +439,12 @@ async def test_without_a_token_the_login_page_opens(profile: BrowserContext) -> 
         await page.wait_for_selector("body[data-ready]")
         await expect(page.locator("#operator")).to_be_hidden()
         await page.goto(f"{site.url}/operator")
-        await expect(page).to_have_url(f"{site.url}/login")
+        await expect(page).to_have_url(f"{site.url}/login?next=/operator")
 
 
 async def operators_page(profile: BrowserContext, site: Site) -> Page:
     page = await profile.new_page()
     await page.goto(site.platform.new_login_link())
-    await page.wait_for_selector("body[data-ready]")
-    await page.click("#operator")
     await page.wait_for_selector(".plot")
     return page
 

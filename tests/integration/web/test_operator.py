@@ -57,7 +57,7 @@ async def test_even_on_loopback_the_operators_pages_need_the_token(path: str) ->
         async with stranger.get(f"{client.url}{path}") as answer:
             assert answer.status == 401
         async with stranger.get(f"{client.url}/operator", allow_redirects=False) as answer:
-            assert answer.headers["Location"] == "/login"
+            assert answer.headers["Location"] == "/login?next=/operator"
 
 
 async def test_a_failing_provider_is_reported_with_its_new_state() -> None:

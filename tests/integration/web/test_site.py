@@ -111,7 +111,7 @@ async def test_a_reply_is_stopped_only_from_its_own_conversation() -> None:
         writing = await events.until_state("writing")
         await page.post("/api/chats/conversation-2/stop", {"reply": writing["id"]})
 
-        assert not page.responder.tasks[str(writing["id"])].cancelling()
+        assert page.site.conversations.router.stop(str(writing["id"]))
 
 
 async def test_regenerate_puts_a_new_reply_in_place_of_the_last() -> None:
@@ -143,16 +143,16 @@ async def test_a_message_sent_twice_is_answered_once() -> None:
         assert await page.say("hello") == 202
         await events.until_state("done")
 
-        assert len(page.responder.inbounds) == 1
+        assert len(page.inbox.inbounds) == 1
 
 
 async def test_a_message_that_cannot_be_stored_is_removed_with_an_error() -> None:
     async with open_client(reply_text("Hi")) as page:
-        page.responder.storage_fails = True
+        page.inbox.fails = True
         status, answer = await page.post(
             f"/api/chats/{CHAT}/messages", {"id": "message-1", "text": "hello"}
         )
-        page.responder.storage_fails = False
+        page.inbox.fails = False
         async with page.listening() as events:
             assert await events.next() == ("conversation", {"entries": []})
             assert await page.say("hello") == 202
@@ -162,14 +162,65 @@ async def test_a_message_that_cannot_be_stored_is_removed_with_an_error() -> Non
     assert "Try again" in str(answer["error"])
 
 
-async def test_a_rate_limited_message_gets_a_note() -> None:
-    async with open_client(reply_text("Hi")) as page:
-        page.responder.rate_limited = True
-        _, answer = await page.post(
-            f"/api/chats/{CHAT}/messages", {"id": "message-1", "text": "hello"}
+async def test_a_rate_limited_message_is_refused_with_the_seconds_to_wait() -> None:
+    async with (
+        open_client(reply_text("Hi"), chat_token="chat", messages_per_minute=1) as page,
+        page.http.post(f"{page.url}/login", data={"token": "chat"}),
+    ):
+        assert await page.status("/") == 200
+        assert await page.say("hello") == 202
+        status, answer = await page.post(
+            f"/api/chats/{CHAT}/messages", {"id": "message-2", "text": "again"}
         )
 
-    assert "Wait a minute" in str(answer["note"])
+    assert (status, answer["retry_after"]) == (429, 60)
+    assert answer["error"] == "Too many messages. Send again in 60 s."
+    assert [inbound.text for inbound in page.inbox.inbounds] == ["hello"]
+
+
+async def test_rate_limits_do_not_apply_on_this_machine() -> None:
+    async with open_client(reply_text("Hi"), messages_per_minute=1) as page:
+        assert await page.say("hello") == 202
+        assert await page.say("again", message="message-2") == 202
+
+
+async def test_two_browsers_can_use_the_same_conversation_and_message_id() -> None:
+    async with open_client(reply_text("Hi")) as page:
+        assert await page.say("hello") == 202
+        page.http.cookie_jar.clear()
+        assert await page.status("/") == 200
+        async with page.listening() as events:
+            assert await page.say("hello") == 202
+            assert (await events.until_state("done"))["text"] == "Hi"
+
+
+async def test_a_reply_stopped_before_its_first_text_can_be_regenerated() -> None:
+    starts = asyncio.Event()
+    slow = ScriptedReply(reply_text("Never").attempts, starts=starts)
+    async with open_client(slow, reply_text("Second")) as page, page.listening() as events:
+        await page.say("hello")
+        writing = await events.until_state("writing")
+        await page.post(f"/api/chats/{CHAT}/stop", {"reply": writing["id"]})
+        stopped = await events.until_stored()
+        path = f"/api/chats/{CHAT}/regenerate"
+        status, _ = await page.post(path, {"reply": stopped[-1]["reply"]})
+        done = await events.until_state("done")
+
+    assert [(entry["kind"], entry["state"]) for entry in stopped] == [("user", "stopped")]
+    assert (status, done["text"], done["after"]) == (202, "Second", stopped[0]["id"])
+
+
+async def test_stopping_a_new_version_before_its_first_text_restores_the_old_one() -> None:
+    slow = ScriptedReply(reply_text("Never").attempts, starts=asyncio.Event())
+    async with open_client(reply_text("First"), slow) as page, page.listening() as events:
+        await page.say("hello")
+        first = await events.until_state("done")
+        await page.post(f"/api/chats/{CHAT}/regenerate", {"reply": first["id"]})
+        writing = await events.until_state("writing", after=str(first["id"]))
+        await page.post(f"/api/chats/{CHAT}/stop", {"reply": writing["id"]})
+        entries = await events.until_stored()
+
+    assert [entry["text"] for entry in entries] == ["hello", "First"]
 
 
 BAD_MESSAGES: tuple[tuple[object, int], ...] = (
@@ -194,14 +245,14 @@ async def test_a_bad_message_is_refused_with_a_sentence() -> None:
 
             assert (got, str(body)[:60]) == (status, str(body)[:60])
             assert answer["error"]
-        assert page.responder.inbounds == []
+        assert page.inbox.inbounds == []
 
 
 async def test_a_lone_surrogate_is_replaced_before_it_reaches_anything() -> None:
     async with open_client(reply_text("Hi")) as page:
         await page.say("a\ud800b")
 
-        assert page.responder.inbounds[0].text == "a\ufffdb"
+        assert page.inbox.inbounds[0].text == "a\ufffdb"
 
 
 async def test_a_lone_surrogate_in_a_file_name_does_not_end_the_stream() -> None:
@@ -229,8 +280,8 @@ async def test_without_vision_an_image_is_left_out_with_a_note() -> None:
     async with open_client(reply_text("Hi")) as page:
         await page.say("look", images=[picture])
 
-        assert page.responder.inbounds[0].images == ()
-        assert "vision" in page.responder.inbounds[0].notes[0]
+        assert page.inbox.inbounds[0].images == ()
+        assert "vision" in page.inbox.inbounds[0].notes[0]
 
 
 async def test_conversations_of_another_browser_are_out_of_reach() -> None:
@@ -258,7 +309,7 @@ async def test_no_stored_id_contains_the_browser_cookie() -> None:
         await page.say("hello")
         cookie = next(morsel.value for morsel in page.http.cookie_jar)
 
-        assert cookie not in str(page.responder.inbounds)
+        assert cookie not in str(page.inbox.inbounds)
 
 
 async def test_delete_removes_the_conversation() -> None:
@@ -285,12 +336,12 @@ async def test_a_conversation_is_deleted_on_every_page_that_shows_it() -> None:
 
 
 async def test_an_offline_message_shows_who_failed() -> None:
-    play = ScriptedReply((("openrouter", *RATE_LIMITED, ""),), offline="Ask me again later.")
+    play = ScriptedReply((("openrouter", *RATE_LIMITED, ""),), offline=True)
     async with open_client(play) as page, page.listening() as events:
         await page.say("hello")
         offline = await events.until_state("offline")
 
-    assert offline["text"] == "Ask me again later."
+    assert "Give me a moment" in str(offline["text"])
     assert "rate-limited" in str(offline["steps"])
 
 
@@ -349,7 +400,7 @@ async def test_a_change_from_another_site_is_refused(headers: dict[str, str]) ->
         url = f"{page.url}/api/chats/{CHAT}/messages"
         async with page.http.post(url, json=body, headers=headers) as answer:
             assert answer.status == 403
-        assert page.responder.inbounds == []
+        assert page.inbox.inbounds == []
 
 
 async def test_a_change_from_the_same_origin_is_accepted() -> None:
@@ -409,12 +460,12 @@ async def test_the_name_of_the_bot_is_text_on_the_page() -> None:
 
 async def test_each_page_shows_the_present_configuration() -> None:
     async with open_client(reply_text("Hi")) as page:
-        page.site.page_context = PageContext("Bessie", takes_images=True)
+        page.site.page_context = PageContext("Bessie", max_images=3)
         async with page.http.get(page.url) as answer:
             text = await answer.text()
 
     assert 'data-name="Bessie"' in text
-    assert 'data-vision="yes"' in text
+    assert 'data-max-images="3"' in text
 
 
 async def test_a_port_in_use_raises_an_error_with_advice() -> None:

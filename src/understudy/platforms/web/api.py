@@ -16,9 +16,18 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class ApiError(Exception):
     """A request that is refused; the page shows the text to the person."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
+
+    def response(self) -> JSONResponse:
+        content: dict[str, object] = {"error": str(self)}
+        headers = {}
+        if self.retry_after_s is not None:
+            content["retry_after"] = self.retry_after_s
+            headers["Retry-After"] = str(self.retry_after_s)
+        return JSONResponse(content, status_code=self.status, headers=headers)
 
 
 async def read_body(
@@ -72,7 +81,7 @@ def with_json_errors(call: Endpoint) -> Endpoint:
         try:
             return await call(request)
         except ApiError as error:
-            return JSONResponse({"error": str(error)}, status_code=error.status)
+            return error.response()
         except StorageError:
             message = "The database does not answer at the moment. Try again."
             return JSONResponse({"error": message}, status_code=503)

@@ -86,9 +86,13 @@ class Access:
         if scheme.lower() == "bearer":
             return self.check_token(token.strip())
         level = self._session_level(cookies.get(SESSION_COOKIE, ""))
-        if level is Level.ANONYMOUS and self._free_chat and is_direct(peer, headers):
+        if level is Level.ANONYMOUS and self.is_free(peer, headers):
             return Level.CHAT
         return level
+
+    def is_free(self, peer: str, headers: Mapping[str, str]) -> bool:
+        """Whether this machine may use the chat without a token, and the request is from it."""
+        return self._free_chat and is_direct(peer, headers)
 
     def _session_level(self, cookie: str) -> Level:
         try:

@@ -4,6 +4,7 @@ is part of the channel id, so that no request can reach the conversation of anot
 import base64
 import binascii
 import hashlib
+import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +21,7 @@ from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, ApiError, read_json, with_json_errors
 from understudy.platforms.web.live import LiveConversations, event_stream
-from understudy.platforms.web.serializers import Json, overview_row, stored_entry
+from understudy.platforms.web.serializers import Json, overview_row, page_id, stored_entry
 
 PLATFORM = "web"
 BROWSER_COOKIE = "understudy_browser"
@@ -28,7 +29,6 @@ MAX_TEXT = 32_000
 MAX_UPLOAD = 48_000_000
 SHOWN_LINES = 400
 
-_TOO_FAST = "Too many messages: this one gets no reply. Wait a minute."
 _NOT_STORED = "The database cannot store the message at the moment. Try again."
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
@@ -130,6 +130,12 @@ def _text(fields: dict[str, object], images: Sequence[Upload]) -> str:
     return text
 
 
+def _too_many_messages(wait_s: float) -> ApiError:
+    seconds = max(1, math.ceil(wait_s))
+    message = f"Too many messages. Send again in {seconds} s."
+    return ApiError(429, message, retry_after_s=seconds)
+
+
 class ChatApi:
     """Endpoints under `/api`. `site` checks the access level before it calls them."""
 
@@ -187,26 +193,35 @@ class ChatApi:
         text = _text(fields, uploads)
         refs, notes = await self._store_images(uploads, text)
         inbound = Inbound(
-            message_id=f"{_chat_of(request)}.{sent_id}",
+            # The browser is part of it: ids of pages are no secret, and the first copy wins.
+            message_id=f"{browser}/{_chat_of(request)}.{sent_id}",
             place=Place(PLATFORM, channel.id, parent_id=browser, private=True),
             author=Author(browser, "You"),
             text=text,
             sent_at=self._clock(),
             addressed=Addressed.DM,
             images=refs,
+            unlimited=bool(request.state.is_operator),
             notes=notes,
         )
+        await self._receive(inbound)
+        return JSONResponse({"id": page_id(inbound.message_id)}, status_code=202)
+
+    async def _receive(self, inbound: Inbound) -> None:
         # Shown first, because its reply can begin before `receive` returns.
         self._live.add_message(inbound)
         try:
             decision = await self._replies.receive(inbound)
+            if decision is not None and decision.retry_at is not None:
+                raise _too_many_messages(decision.retry_at - self._clock())
+        except ApiError:
+            self._live.remove_message(inbound)
+            raise
         except StorageError:
             self._live.remove_message(inbound)
             raise ApiError(503, _NOT_STORED) from None
         finally:
-            self._live.discard_if_idle(channel.id)
-        note = _TOO_FAST if decision is not None and not decision.answer else ""
-        return JSONResponse({"id": inbound.message_id, "note": note}, status_code=202)
+            self._live.discard_if_idle(inbound.place.channel_id)
 
     async def stop(self, request: Request) -> Response:
         channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
@@ -216,7 +231,9 @@ class ChatApi:
 
     async def regenerate(self, request: Request) -> Response:
         channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
-        if reply != await self._history.last_reply(channel):
+        lines = await self._history.transcript(channel, 1)
+        stopped = lines[-1].reply_id if lines else None
+        if reply not in (stopped, await self._history.last_reply(channel)):
             raise ApiError(409, "Only the last reply can be regenerated.")
         await self._replies.regenerate(reply)
         return JSONResponse({}, status_code=202)

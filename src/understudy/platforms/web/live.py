@@ -18,7 +18,7 @@ from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.messages import Inbound
 from understudy.errors import StorageError
 from understudy.platforms.web.markdown import blocks, close_open_markup
-from understudy.platforms.web.serializers import Json, message_entry, step_of, steps_of
+from understudy.platforms.web.serializers import Json, message_entry, page_id, step_of, steps_of
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 ReplyState = Literal["writing", "done", "partial", "stopped", "offline"]
@@ -74,6 +74,8 @@ class LiveConversation:
     """Ids of entries that were removed."""
     cleared: int = 0
     """How often the conversation was deleted while it was live."""
+    outdated: int = 0
+    """How often the pages had to read the stored conversation again."""
     tick: int = 0
 
     def mark_changed(self, reply: LiveReply) -> None:
@@ -129,17 +131,19 @@ class LiveConversations:
     def add_message(self, inbound: Inbound) -> None:
         """Show a person's message on every page that shows this conversation."""
         conversation = self.conversation(inbound.place.channel_id)
-        if all(entry["id"] != inbound.message_id for entry in conversation.messages):
+        shown = page_id(inbound.message_id)
+        if all(entry["id"] != shown for entry in conversation.messages):
             conversation.messages.append(message_entry(inbound))
             conversation.notify()
 
     def remove_message(self, inbound: Inbound) -> None:
         """Remove a message that could not be stored from every page."""
         conversation = self.conversation(inbound.place.channel_id)
+        shown = page_id(inbound.message_id)
         for entry in conversation.messages:
-            if entry["id"] == inbound.message_id:
+            if entry["id"] == shown:
                 entry["id"], entry["kind"] = "", "gone"
-        conversation.removed.append(inbound.message_id)
+        conversation.removed.append(shown)
         conversation.notify()
 
     def clear(self, channel_id: str) -> None:
@@ -157,7 +161,8 @@ class LiveConversations:
         replaces = (*task.replaces, *task.offline_message_ids)
         for replaced in replaces:
             conversation.replies.pop(replaced, None)
-        reply = LiveReply(task.reply_id, task.trigger_id, replaces, self._clock())
+        after = page_id(task.trigger_id)
+        reply = LiveReply(task.reply_id, after, replaces, self._clock())
         conversation.replies[reply.id] = reply
         self._writing[reply.id] = (conversation, reply)
         conversation.mark_changed(reply)
@@ -169,8 +174,13 @@ class LiveConversations:
         replies = conversation.replies if conversation is not None else ()
         return tuple(reply for reply in replies if reply in self._writing)
 
-    def end_reply(self, channel_id: str, reply_id: str) -> None:
-        self._writing.pop(reply_id, None)
+    def end_reply(self, channel_id: str, reply_id: str, *, withdrawn: bool) -> None:
+        _, reply = self._writing.pop(reply_id, (None, None))
+        conversation = self._conversations.get(channel_id)
+        if withdrawn and reply and conversation:
+            # The inbox has what remains: the earlier version, or a message without a reply.
+            conversation.outdated += 1
+            conversation.notify()
         self.discard_if_idle(channel_id)
 
     def attempt_ended(self, record: AttemptRecord) -> None:
@@ -198,6 +208,7 @@ class WebDelivery:
         self._channel_id = channel_id
         self._conversation = conversation
         self._reply = reply
+        self._withdrawn = False
 
     async def earlier(self) -> tuple[str, ...]:
         """Always empty: what a page showed ends with the page's event stream."""
@@ -228,6 +239,7 @@ class WebDelivery:
         return (live.id,)
 
     async def withdraw(self) -> None:
+        self._withdrawn = True
         self._conversation.replies.pop(self._reply.id, None)
         self._conversation.removed.append(self._reply.id)
         self._conversation.notify()
@@ -235,7 +247,7 @@ class WebDelivery:
     async def aclose(self) -> None:
         if self._reply.state == "writing" and self._reply.id in self._conversation.replies:
             await self.withdraw()
-        self._live.end_reply(self._channel_id, self._reply.id)
+        self._live.end_reply(self._channel_id, self._reply.id, withdrawn=self._withdrawn)
 
     def _mark_changed(self) -> None:
         self._conversation.mark_changed(self._reply)
@@ -268,7 +280,17 @@ class PageState:
         self._messages = 0
         self._removed = 0
         self._cleared = conversation.cleared
+        self._outdated = -1
         self._replies: dict[str, tuple[int, tuple[str, ...]]] = {}
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the stored entries have to be read again."""
+        return self._outdated != self._conversation.outdated
+
+    def begin_read(self) -> None:
+        """Called before the stored entries are read: later changes make them outdated."""
+        self._outdated = self._conversation.outdated
 
     def snapshot(self, past: Sequence[Json]) -> Json:
         """All entries: the stored ones, updated by the live ones."""
@@ -324,19 +346,22 @@ def _inserted(entries: dict[str, Json], after: str, entry: Json) -> dict[str, Js
     return result
 
 
+async def _next_events(page: PageState, past: PastEntries) -> list[bytes]:
+    """Events that bring the page up to date. Raises StorageError."""
+    if not page.is_outdated:
+        return page.changes()
+    page.begin_read()
+    stored = await past()
+    return [event("conversation", page.snapshot(stored)), *page.changes()]
+
+
 async def event_stream(
     live: LiveConversations, channel_id: str, past: PastEntries
 ) -> AsyncIterator[bytes]:
     """The event stream of one page. It ends when the server closes or the page disconnects."""
     with live.subscribe(channel_id) as (conversation, changed):
         page = PageState(conversation)
-        try:
-            stored = await past()
-        except StorageError:
-            yield event("trouble", {"error": "The conversation cannot be read at the moment."})
-            return
-        changed.clear()
-        yield event("conversation", page.snapshot(stored))
+        changed.set()
         while not live.closed:
             try:
                 async with asyncio.timeout(PING_S):
@@ -346,7 +371,11 @@ async def event_stream(
                 continue
             changed.clear()
             began = time.perf_counter()
-            events = page.changes()
+            try:
+                events = await _next_events(page, past)
+            except StorageError:
+                yield event("trouble", {"error": "The conversation cannot be read at the moment."})
+                return
             took_s = time.perf_counter() - began
             for one in events:
                 yield one

@@ -24,9 +24,14 @@ def is_https(request: Request) -> bool:
 
 
 class Login:
-    def __init__(self, access: Access, page_context: Callable[[], PageContext]) -> None:
+    """`operator_page` is the path that a login link opens."""
+
+    def __init__(
+        self, access: Access, page_context: Callable[[], PageContext], operator_page: str
+    ) -> None:
         self._access = access
         self._page_context = page_context
+        self._operator_page = operator_page
 
     def routes(self) -> list[Route]:
         return [
@@ -37,31 +42,40 @@ class Login:
 
     async def show(self, request: Request) -> Response:
         code = request.query_params.get("code")
+        target = self._target(request.query_params.get("next", ""))
         if code is None:
-            return self._form("")
+            return self._form("", target)
         level = self._access.redeem(code)
         if level is Level.ANONYMOUS:
-            return self._form(_EXPIRED)
-        return self._welcome(request, level)
+            if level_of(self._access, request) is Level.OPERATOR:
+                return RedirectResponse(self._operator_page, status_code=303)
+            return self._form(_EXPIRED, self._operator_page)
+        return self._welcome(request, level, self._operator_page)
 
     async def log_in(self, request: Request) -> Response:
+        form = await _form_of(request)
+        target = self._target(form.get("next", ""))
         if self._access.is_throttled():
-            return self._form("Too many attempts. Try again in a minute.", status=429)
-        level = self._access.check_token(await _typed_token(request))
+            return self._form("Too many attempts. Try again in a minute.", target, status=429)
+        level = self._access.check_token(form.get("token", "").strip())
         if level is Level.ANONYMOUS:
             self._access.record_failure()
-            return self._form("Wrong token.", status=403)
-        return self._welcome(request, level)
+            return self._form("Wrong token.", target, status=403)
+        return self._welcome(request, level, target if level is Level.OPERATOR else "/")
 
     async def log_out(self, _request: Request) -> Response:
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(SESSION_COOKIE, path="/", httponly=True, samesite="strict")
         return response
 
-    def _welcome(self, request: Request, level: Level) -> Response:
+    def _target(self, path: str) -> str:
+        """A path of this site: others in the address are ignored."""
+        return path if path == self._operator_page else "/"
+
+    def _welcome(self, request: Request, level: Level, target: str) -> Response:
         # A page instead of a redirect: after a link on another site, browsers treat the redirect
         # as cross-site and send it without the SameSite=Strict cookie that was just set.
-        response = page("welcome", name=self._page_context().name)
+        response = page("welcome", name=self._page_context().name, target=target)
         response.set_cookie(
             SESSION_COOKIE,
             self._access.session(level),
@@ -73,13 +87,22 @@ class Login:
         )
         return response
 
-    def _form(self, message: str, *, status: int = 200) -> Response:
-        return page("login", status=status, name=self._page_context().name, message=message)
+    def _form(self, message: str, target: str, *, status: int = 200) -> Response:
+        name = self._page_context().name
+        return page("login", status=status, name=name, message=message, target=target)
 
 
-async def _typed_token(request: Request) -> str:
+def level_of(access: Access, request: Request) -> Level:
+    return access.level_of(peer_of(request), request.headers, request.cookies)
+
+
+def peer_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+async def _form_of(request: Request) -> dict[str, str]:
     try:
         body = await read_body(request, _MAX_FORM)
     except ApiError:
-        return ""
-    return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
+        return {}
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}

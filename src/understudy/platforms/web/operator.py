@@ -217,6 +217,7 @@ def _series(points: Sequence[UsagePoint]) -> dict[str, list[Json]]:
                 "at": point.start,
                 "tokens": sum(known) if known else None,
                 "cost": row.cost_usd,
+                "unknown_costs": row.unknown_costs,
                 "latency": row.first_output_ms,
                 "failures": row.failures,
                 "attempts": row.attempts,

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from understudy.conversation.inbox import Line, MessageState, Overview
 from understudy.conversation.messages import ImageRef, Inbound
 from understudy.platforms.web.markdown import blocks
-from understudy.routing.records import AttemptRecord, Outcome, ReplyRecord, describe_route
+from understudy.routing.records import (
+    AttemptRecord,
+    Outcome,
+    ReplyOutcome,
+    ReplyRecord,
+    describe_route,
+)
 
 Json = dict[str, object]
 
+_REPLY_STATES = {ReplyOutcome.PARTIAL: "partial", ReplyOutcome.CANCELLED: "stopped"}
 _UNANSWERED = {MessageState.PENDING: "waiting", MessageState.FAILED: "failed"}
 
 
@@ -35,10 +42,15 @@ def _images(images: Sequence[ImageRef]) -> list[Json]:
     return [{"digest": image.digest, "name": image.name} for image in images]
 
 
+def page_id(message_id: str) -> str:
+    """The id of a person's message on its page: without the browser in front."""
+    return message_id.rpartition("/")[2]
+
+
 def message_entry(inbound: Inbound) -> Json:
     """A person's message that just arrived."""
     return {
-        "id": inbound.message_id,
+        "id": page_id(inbound.message_id),
         "kind": "user",
         "text": inbound.text,
         "at": inbound.sent_at,
@@ -52,11 +64,12 @@ def stored_entry(line: Line) -> Json:
     """A stored message or reply of a conversation."""
     if line.role == "user":
         return {
-            "id": line.message_id,
+            "id": page_id(line.message_id),
             "kind": "user",
             "text": line.text,
             "at": line.at,
-            "state": _UNANSWERED.get(line.state, ""),
+            "state": "stopped" if line.reply_id else _UNANSWERED.get(line.state, ""),
+            "reply": line.reply_id,
             "images": _images(line.images),
             "notes": [],
         }
@@ -64,7 +77,7 @@ def stored_entry(line: Line) -> Json:
     return {
         "id": line.reply_id or line.message_id,
         "kind": "reply",
-        "state": "partial" if line.record and line.record.outcome == "partial" else "done",
+        "state": _REPLY_STATES.get(line.record.outcome, "done") if line.record else "done",
         "blocks": list(blocks(line.text)),
         "text": line.text,
         "steps": steps_of(attempts),

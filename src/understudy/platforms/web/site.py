@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from understudy.network import is_direct
 from understudy.platforms.web.auth import Access, Level
 from understudy.platforms.web.chat import BROWSER_COOKIE, cookie_of, new_browser_id
-from understudy.platforms.web.login import Login, is_https
+from understudy.platforms.web.login import Login, is_https, level_of, peer_of
 from understudy.platforms.web.origin_guard import OriginGuard
 from understudy.platforms.web.templates import ASSETS, PageContext, page
 
@@ -46,7 +46,7 @@ def build_site(parts: SiteParts) -> Starlette:
     ]
     routes: list[BaseRoute] = [
         Route("/", _chat_page(parts)),
-        *Login(parts.access, parts.page_context).routes(),
+        *Login(parts.access, parts.page_context, "/operator" if operator else "/").routes(),
         *chat,
         *operator,
         *monitoring,
@@ -58,21 +58,21 @@ def build_site(parts: SiteParts) -> Starlette:
     return Starlette(routes=routes, middleware=[guard])
 
 
-def level_of(access: Access, request: Request) -> Level:
-    peer = request.client.host if request.client else ""
-    return access.level_of(peer, request.headers, request.cookies)
-
-
 def _require(access: Access, needed: Level, route: Route) -> Route:
     inner: Endpoint = route.endpoint
     is_api = route.path.startswith("/api/")
 
     async def checked(request: Request) -> Response:
-        if level_of(access, request) >= needed:
+        level = level_of(access, request)
+        if level >= needed:
+            # Read by the chat: rate limits do not apply to the operator.
+            request.state.is_operator = level is Level.OPERATOR or access.is_free(
+                peer_of(request), request.headers
+            )
             return await inner(request)
         if is_api:
             return JSONResponse({"error": "Log in first.", "login": "/login"}, status_code=401)
-        return RedirectResponse("/login", status_code=303)
+        return RedirectResponse(f"/login?next={route.path}", status_code=303)
 
     methods = sorted(route.methods or {"GET"})
     return Route(route.path, checked, methods=methods)
@@ -88,7 +88,7 @@ def _chat_page(parts: SiteParts) -> Endpoint:
             "chat",
             name=context.name,
             operator="yes" if level is Level.OPERATOR and parts.operator else "",
-            vision="yes" if context.takes_images else "",
+            max_images=str(context.max_images),
         )
         response.set_cookie(
             BROWSER_COOKIE,
@@ -106,8 +106,7 @@ def _chat_page(parts: SiteParts) -> Endpoint:
 
 def _monitoring_page(access: Access, read: ReadPage) -> Endpoint:
     async def monitoring_page(request: Request) -> Response:
-        peer = request.client.host if request.client else ""
-        direct = is_direct(peer, request.headers)
+        direct = is_direct(peer_of(request), request.headers)
         if not direct and level_of(access, request) < Level.OPERATOR:
             return PlainTextResponse("Send web.token as a bearer token.\n", status_code=401)
         body, media_type = read()

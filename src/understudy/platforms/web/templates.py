@@ -17,7 +17,8 @@ class PageContext:
     change while the site is open."""
 
     name: str
-    takes_images: bool = False
+    max_images: int = 0
+    """Images per message; 0 where vision is off."""
 
 
 def page(name: str, /, *, status: int = 200, **values: str) -> HTMLResponse:

@@ -18,7 +18,10 @@ export async function call(method, path, body) {
   }
   const answer = await response.json().catch(() => ({}));
   if (response.status === 401 && answer.login) location.assign(answer.login);
-  if (!response.ok) throw new Error(answer.error || `The server answered with status ${response.status}.`);
+  if (!response.ok) {
+    const error = new Error(answer.error || `The server answered with status ${response.status}.`);
+    throw Object.assign(error, { retryAfter: answer.retry_after });
+  }
   return answer;
 }
 

@@ -6,16 +6,21 @@ import { Composer } from "./composer.js";
 import { byId } from "./dom.js";
 import { Entries } from "./entries.js";
 
-const { name, operator, vision } = document.body.dataset;
+const { name, operator, maxImages } = document.body.dataset;
 const scroller = byId("scroll");
 let chat = "";
 let stream = null;
 let isFollowing = true;
+let stopRequested = false; // Stop was pressed before the id of the reply was known
 let statusTimer = 0;
+
+// Tabs of this browser share its conversations.
+const otherTabs = new BroadcastChannel("conversations");
+otherTabs.onmessage = () => refreshList();
 
 const entries = new Entries(byId("log"), { resend: (entry) => post(entry), regenerate });
 const chats = new Chats(byId("chats"), remove);
-const composer = new Composer({ send, stop, showStatus: (text) => showStatus(text, "", 5000), takesImages: Boolean(vision) });
+const composer = new Composer({ send, stop, showStatus, maxImages: Number(maxImages) });
 
 function showStatus(text, kind = "", forMs = 0) {
   const status = byId("status");
@@ -50,13 +55,15 @@ const handlers = {
     const unsent = [...entries.known.values()].filter((entry) => entry.error);
     entries.clear();
     for (const entry of [...data.entries, ...unsent]) entries.show(entry, false);
+    const isFirst = !document.body.dataset.ready;
     document.body.dataset.ready = chat;
     refreshPage();
-    scrollToEnd(true);
+    scrollToEnd(isFirst);
   },
   entry(entry) {
     if (entry.kind === "gone") return;
     const finished = entries.show(entry);
+    if (stopRequested && entry.state === "writing") stop();
     if (finished) {
       byId("announcer").textContent = `${name}: ${finished}`;
       refreshList();
@@ -86,6 +93,7 @@ function connected(isUp) {
 function open(id) {
   stream?.close();
   chat = id;
+  stopRequested = false;
   delete document.body.dataset.ready;
   entries.clear();
   composer.open(id);
@@ -108,22 +116,33 @@ function send({ text, pictures }) {
 
 async function post(entry) {
   const id = `${chat}.${entry.local}`;
+  stopRequested = false;
   entries.show({ ...entry, id, error: "" });
   refreshPage();
   scrollToEnd(true);
   try {
     const path = `/api/chats/${chat}/messages`;
-    const { note } = await call("POST", path, { id: entry.local, text: entry.text, images: entry.upload });
-    if (note) showStatus(note, "", 8000);
-    if (!chats.title(chat)) refreshList();
+    await call("POST", path, { id: entry.local, text: entry.text, images: entry.upload });
+    if (!chats.title(chat)) {
+      refreshList();
+      otherTabs.postMessage("list");
+    }
   } catch (error) {
+    if (error.retryAfter) return giveBack(entry, id, error.retryAfter);
     entries.show({ ...entry, id, error: `Not sent. ${error.message}` });
     refreshPage();
     scrollToEnd();
   }
 }
 
+function giveBack(entry, id, seconds) {
+  entries.remove(id);
+  refreshPage();
+  composer.giveBack({ text: entry.text, pictures: entry.images }, seconds);
+}
+
 function stop() {
+  stopRequested = !entries.writing.length && entries.isWaiting;
   for (const entry of entries.writing) {
     call("POST", `/api/chats/${chat}/stop`, { reply: entry.id }).catch((error) => showStatus(error.message, "", 5000));
   }
@@ -137,6 +156,7 @@ async function remove(id) {
   try {
     await call("DELETE", `/api/chats/${id}`);
     await refreshList();
+    otherTabs.postMessage("list");
     if (id === chat) startNew();
   } catch (error) {
     showStatus(error.message, "", 5000);
@@ -162,7 +182,7 @@ function closeSide() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") {
+  if (event.key === "Escape" && !byId("large").open) {
     if (byId("side").classList.contains("open")) closeSide();
     else stop();
   } else if (event.key === "/" && !/^(INPUT|TEXTAREA)$/.test(event.target.tagName)) {

@@ -1,21 +1,32 @@
-// The message box: grows with its text, stores drafts, accepts pictures by paste and drop.
+// The message box: grows with its text, stores drafts, accepts pictures by button, paste and drop.
 import { byId, make } from "./dom.js";
 
 const MAX_IMAGE = 10_000_000;
+// On a touch screen Enter inserts a new line: its keyboard has no Shift+Enter.
+const sendsWithEnter = matchMedia("(hover: hover) and (pointer: fine)").matches;
 
 export class Composer {
-  constructor({ send, stop, showStatus, takesImages }) {
+  // maxImages is 0 where images are switched off.
+  constructor({ send, stop, showStatus, maxImages }) {
     this.form = byId("composer");
     this.text = byId("text");
-    this.button = byId("send");
+    this.sendButton = byId("send");
+    this.stopButton = byId("stop");
     this.strip = byId("pictures");
+    this.picker = byId("picker");
     this.pictures = [];
     this.isWriting = false;
-    Object.assign(this, { send, stop, showStatus, takesImages });
+    this.blockedUntil = 0;
+    Object.assign(this, { send, stop, showStatus, maxImages });
+    this.text.enterKeyHint = sendsWithEnter ? "send" : "enter";
     this.text.addEventListener("input", () => this.changed());
     this.text.addEventListener("keydown", (event) => this.key(event));
-    this.text.addEventListener("paste", (event) => this.addFiles(event, event.clipboardData));
+    this.text.addEventListener("paste", (event) => this.paste(event));
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
+    this.stopButton.onclick = () => this.stop();
+    byId("attach").hidden = !maxImages;
+    byId("attach").onclick = () => this.picker.click();
+    this.picker.onchange = () => { this.addFiles([...this.picker.files]); this.picker.value = ""; };
     this.allowDrop(document.body);
   }
 
@@ -32,30 +43,45 @@ export class Composer {
     this.changed();
   }
 
+  // A message that was not accepted goes back into the box; sending is possible again in `seconds`.
+  giveBack({ text, pictures }, seconds) {
+    this.text.value = [text, this.text.value].filter(Boolean).join("\n");
+    this.pictures = [...pictures, ...this.pictures];
+    this.drawPictures();
+    this.blockedUntil = Date.now() + 1000 * seconds;
+    this.countDown();
+  }
+
+  countDown() {
+    clearTimeout(this.countdown);
+    const left = this.secondsBlocked;
+    this.showStatus(left ? `Too many messages. Send again in ${left} s.` : "", "bad");
+    if (left) this.countdown = setTimeout(() => this.countDown(), 1000);
+    this.changed();
+  }
+
+  get secondsBlocked() { return Math.max(0, Math.ceil((this.blockedUntil - Date.now()) / 1000)); }
+
   get isEmpty() { return !this.text.value.trim() && !this.pictures.length; }
 
   changed() {
     sessionStorage.setItem(`draft ${this.chat}`, this.text.value);
     this.text.style.height = "auto";
     this.text.style.height = `${this.text.scrollHeight}px`;
-    const stops = this.isWriting && this.isEmpty;
-    this.button.classList.toggle("stops", stops);
-    this.button.setAttribute("aria-label", stops ? "Stop the reply" : "Send");
-    this.button.disabled = this.isEmpty && !this.isWriting;
+    this.stopButton.hidden = !this.isWriting;
+    this.sendButton.disabled = this.isEmpty || this.secondsBlocked > 0;
   }
 
   key(event) {
-    // isComposing: this Enter selects a character in an input method.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    // isComposing, and keyCode 229 in Safari: this Enter selects a character in an input method.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    if (!sendsWithEnter && !event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
     this.submit();
   }
 
   submit() {
-    if (this.isEmpty) {
-      if (this.isWriting) this.stop();
-      return;
-    }
+    if (this.isEmpty || this.secondsBlocked) return;
     const message = { text: this.text.value.trim(), pictures: this.pictures };
     this.text.value = "";
     this.pictures = [];
@@ -67,18 +93,31 @@ export class Composer {
   allowDrop(body) {
     body.addEventListener("dragover", (event) => { event.preventDefault(); this.form.classList.add("drop"); });
     body.addEventListener("dragleave", () => this.form.classList.remove("drop"));
-    body.addEventListener("drop", (event) => { this.form.classList.remove("drop"); this.addFiles(event, event.dataTransfer); });
+    body.addEventListener("drop", (event) => {
+      this.form.classList.remove("drop");
+      if (!event.dataTransfer?.files.length) return;
+      event.preventDefault();
+      this.addFiles([...event.dataTransfer.files]);
+    });
   }
 
-  async addFiles(event, source) {
-    const files = [...(source?.files ?? [])].filter((file) => file.type.startsWith("image/"));
-    if (event.type === "drop" && source?.files.length) event.preventDefault();
-    if (!files.length) return;
+  paste(event) {
+    const files = [...(event.clipboardData?.files ?? [])];
+    // Spreadsheets and word processors put a picture of the copied text beside the text.
+    if (!files.length || event.clipboardData.getData("text/plain").trim()) return;
     event.preventDefault();
-    if (!this.takesImages) return this.showStatus("Images are switched off (vision.enabled).");
-    for (const file of files) {
-      if (file.size > MAX_IMAGE) this.showStatus(`${file.name} is larger than 10 MB.`);
-      else this.pictures.push({ name: file.name || "picture", url: await dataUrl(file) });
+    this.addFiles(files);
+  }
+
+  async addFiles(files) {
+    const images = files.filter((file) => file.type.startsWith("image/"));
+    if (!images.length) return this.showStatus("Only images can be sent.", "", 5000);
+    if (!this.maxImages) return this.showStatus("Images are switched off (vision.enabled).", "", 5000);
+    for (const file of images) {
+      if (file.size > MAX_IMAGE) this.showStatus(`${file.name} is larger than 10 MB.`, "", 5000);
+      else if (this.pictures.length < this.maxImages) {
+        this.pictures.push({ name: file.name || "picture", url: await dataUrl(file) });
+      } else this.showStatus(`${this.maxImages} images per message; the others were not added.`, "", 5000);
     }
     this.drawPictures();
     this.changed();

@@ -1,5 +1,5 @@
 // The conversation on the page: one element per entry, updated in place.
-import { copy, make } from "./dom.js";
+import { byId, copy, make } from "./dom.js";
 
 const WAITING = {
   waiting: "No model server could answer yet. Another attempt follows.",
@@ -29,6 +29,12 @@ export class Entries {
 
   get size() { return this.known.size; }
 
+  // Whether the newest entry is a message whose reply has not begun.
+  get isWaiting() {
+    const newest = [...this.known.values()].at(-1);
+    return newest?.kind === "user" && !newest.error && !newest.state;
+  }
+
   remove(id) {
     if (this.known.get(id)?.error) return; // a message that was not sent stays visible
     this.known.get(id)?.element.remove();
@@ -46,6 +52,8 @@ export class Entries {
     this.known.set(entry.id, { ...before, ...entry, element });
     if (entry.kind === "user") this.fillUser(element, entry);
     else this.fillReply(element, entry, before);
+    const question = entry.kind === "reply" && this.known.get(entry.after);
+    if (question?.state) this.fillUser(question.element, question);
     this.markLast();
     const ended = before?.state === "writing" && entry.state !== "writing";
     return ended ? element.querySelector(".prose").textContent : "";
@@ -81,7 +89,14 @@ export class Entries {
     if (WAITING[entry.state] && !answered) {
       parts.push(make("p", { className: "note", textContent: WAITING[entry.state] }));
     }
+    if (entry.state === "stopped" && !answered) parts.push(this.stoppedNote(entry));
     element.replaceChildren(...parts);
+  }
+
+  stoppedNote(entry) {
+    const again = make("button", { type: "button", className: "regenerate", textContent: "Regenerate" });
+    again.onclick = () => this.actions.regenerate(entry.reply);
+    return make("p", { className: "note" }, "Stopped ", again);
   }
 
   notSent(entry) {
@@ -179,9 +194,20 @@ function route(entry) {
 }
 
 function thumbs(images) {
-  return make("div", { className: "thumbs" }, ...images.map((image) => make("img", {
+  return make("div", { className: "thumbs" }, ...images.map((image) => largeButton(make("img", {
     src: image.url ?? `/api/images/${image.digest}`, alt: image.name, loading: "lazy",
-  })));
+  }))));
+}
+
+// A picture that opens in full size.
+function largeButton(picture) {
+  const button = make("button", { type: "button", "aria-label": `Open ${picture.alt || "picture"}` }, picture);
+  button.onclick = () => {
+    byId("large-picture").src = picture.src;
+    byId("large-picture").alt = picture.alt;
+    byId("large").showModal();
+  };
+  return button;
 }
 
 function countdown(until) {

@@ -19,9 +19,11 @@ export function short(value) {
 export const money = (value) => (value ? `$${value < 0.1 ? value.toPrecision(2) : value.toFixed(2)}` : "$0");
 export const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
 export const PLOTS = [
   { key: "tokens", title: "Tokens", bars: true, format: short, none: "No tokens in this time" },
-  { key: "cost", title: "Cost", bars: true, format: money, none: "No known cost" },
+  { key: "cost", title: "Cost", bars: true, format: money, none: "No cost" },
   { key: "latency", title: "First token", bars: false, format: seconds, none: "No replies in this time" },
   { key: "failures", title: "Failures", bars: true, format: short, none: "No failures" },
 ];
@@ -41,11 +43,12 @@ export function timeLabel(at, step) {
 export function plot(figure, data, colours) {
   const slots = Math.round((data.until - data.since) / data.step);
   const columns = Array.from({ length: slots }, () => []);
-  let total = 0, known = 0;
+  let total = 0, known = 0, unknown = 0;
   for (const [provider, points] of Object.entries(data.series)) {
     for (const point of points) {
       const value = point[figure.key];
       const slot = Math.round((point.at - data.since) / data.step);
+      unknown += point.unknown_costs;
       if (value === null || !columns[slot]) continue;
       columns[slot].push({ provider, value });
       total += value;
@@ -56,11 +59,14 @@ export function plot(figure, data, colours) {
   const highest = (column) => Math.max(0, ...column.map((part) => part.value));
   const most = Math.max(0, ...columns.map(figure.bars ? sum : highest));
   const box = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
-  const summary = figure.bars ? `${figure.format(total)} in total` : known ? `${figure.format(total / known)} on average` : "";
-  box.append(svg("title", {}, `${figure.title}: ${most ? summary : figure.none}`));
+  const uncounted = figure.key === "cost" && unknown ? `cost unknown for ${plural(unknown, "attempt")}` : "";
+  const sumUp = figure.bars ? `${figure.format(total)} in total` : known ? `${figure.format(total / known)} on average` : "";
+  const summary = [sumUp, uncounted].filter(Boolean).join(", ");
+  const none = uncounted ? uncounted[0].toUpperCase() + uncounted.slice(1) : figure.none;
+  box.append(svg("title", {}, `${figure.title}: ${most ? summary : none}`));
   const head = make("h3", {}, figure.title, make("output", { textContent: most ? summary : "" }));
   const scale = axes(box, figure, most, data);
-  if (!most) box.append(svg("text", { class: "none", x: (WIDTH + LEFT) / 2, y: HEIGHT / 2, "text-anchor": "middle" }, figure.none));
+  if (!most) box.append(svg("text", { class: "none", x: (WIDTH + LEFT) / 2, y: HEIGHT / 2, "text-anchor": "middle" }, none));
   else if (figure.bars) bars(box, columns, scale, colours);
   else lines(box, columns, scale, colours);
   if (most) cursor(box, head.querySelector("output"), { figure, data, columns, scale, summary });
