@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from understudy.conversation.lore.book import Book, Entry
-from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.lore.patterns import Patterns
 from understudy.conversation.lore.scan import IndexedBook, Reader, scan
 from understudy.conversation.lore.scene import Budget, Lore, LoreSettings, Scene, Spoken
 

@@ -25,6 +25,7 @@ from understudy.config.settings import Settings, Vision
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore
+from understudy.conversation.lore.patterns import SEARCHER_LIMITS, Patterns
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.personas.folder import LibraryStamp, library_stamp, load_library
 from understudy.conversation.personas.registry import Personas
@@ -42,6 +43,7 @@ from understudy.routing.records import AttemptObserver
 from understudy.routing.router import RouterEnvironment
 from understudy.storage.in_memory_inbox import MemoryInbox
 from understudy.storage.in_memory_tables import MemoryTables
+from understudy.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from understudy.storage.files import StorageFiles
@@ -74,6 +76,8 @@ class Bot:
     started: Settings = field(init=False)
     """The settings this process was started with."""
     images: ImageSupport = field(init=False)
+    searchers: WorkerPool = field(init=False)
+    """Child processes that search the patterns of lorebooks."""
     messages: MessageRouter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -185,7 +189,8 @@ async def _open_models(
     )
     bot.prompts.announce()
     try:
-        yield bot
+        async with WorkerPool("patterns", SEARCHER_LIMITS) as bot.searchers:
+            yield bot
     finally:
         await models.aclose()
 
@@ -269,6 +274,7 @@ def _conversation(
             settings=bot.settings,
             personas=lambda: bot.personas,
             effects=effects,
+            patterns=Patterns(bot.searchers),
             select_images=bot.images.selector.select,
             caption_images=bot.images.saw,
             may_spend=bot.guard.may_spend,

@@ -11,7 +11,7 @@ from understudy.config.settings import Settings
 from understudy.conversation.images import PromptImages
 from understudy.conversation.inbox import InboxStore, Line, StoredMessage
 from understudy.conversation.lore.effects import EffectStore, InMemoryEffects
-from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.lore.patterns import Patterns
 from understudy.conversation.messages import ImageRef
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences

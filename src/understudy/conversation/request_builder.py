@@ -74,6 +74,7 @@ class RequestBuilder:
         self.names = speaker_names(people, self.persona.name) if shared else {}
         images_of_prompt = await self.dependencies.select_images(self.batch.messages, lines)
         self.prompt_builder = await self._prompt_builder(lines)
+        await self.prompt_builder.prepare()
         source = PromptSource(
             stage=self.prompt_builder.build,
             bot_name=self.persona.name,

@@ -1,4 +1,4 @@
-"""Which keys of a book occur in a text: fast for thousands of entries, safe for hostile patterns.
+"""Which keys of a book occur in a text: fast for thousands of entries.
 
 Plain keys are searched as substrings first; word boundaries are checked only for hits. Word
 boundaries follow Unicode, so that a Cyrillic key does not match inside a longer word (the
@@ -6,20 +6,13 @@ reference implementation's do, because JavaScript's word characters are ASCII).
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-
-import regex
 
 from understudy.conversation.lore.book import Entry, Logic
+from understudy.conversation.lore.patterns import INVALID, YES, PatternSearch, pattern_in
 
-_PATTERN_TIMEOUT_S = 0.05
-_MAX_TIMEOUTS = 3
-_MAX_PATTERN = 2000
 _HEAD_CHARS = 6
-_SLASHED = re.compile(r"/((?:[^/\\]|\\.)+)/([gimsuy]*)\Z", re.DOTALL)
 _WORD = re.compile(r"\w+")
 # Scripts written without spaces have no word boundaries to look for.
 _SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
@@ -40,62 +33,21 @@ class Hit:
     """Keys found, by the counting that inclusion groups use."""
 
 
-class Patterns:
-    """Regular expressions of users, each search limited to 50 ms; a pattern that exceeds the limit
-    three times is disabled."""
-
-    def __init__(self) -> None:
-        self._timeouts: Counter[str] = Counter()
-
-    def found(self, pattern: "regex.Pattern[str]", text: str) -> bool:
-        if self._timeouts[pattern.pattern] >= _MAX_TIMEOUTS:
-            return False
-        try:
-            return pattern.search(text, timeout=_PATTERN_TIMEOUT_S) is not None
-        except TimeoutError:
-            self._timeouts[pattern.pattern] += 1
-            return False
-
-    @property
-    def given_up(self) -> tuple[str, ...]:
-        return tuple(p for p, count in self._timeouts.items() if count >= _MAX_TIMEOUTS)
-
-
-@lru_cache(maxsize=8192)
-def compiled(key: str, *, bare: bool = False) -> "regex.Pattern[str] | None":
-    """The pattern in `/pattern/flags` (or in all of a `bare` key); `None` is plain text."""
-    if bare:
-        body, flags = key, ""
-    else:
-        slashed = _SLASHED.match(key)
-        if slashed is None:
-            return None
-        body, flags = slashed[1].replace("\\/", "/"), slashed[2]
-    if len(body) > _MAX_PATTERN:
-        return None
-    options = regex.V0
-    for letter, option in (("i", regex.I), ("m", regex.M), ("s", regex.S)):
-        if letter in flags:
-            options |= option
-    try:
-        return regex.compile(body, options)
-    except (regex.error, ValueError, OverflowError, RecursionError):
-        return None
-
-
 class Scanned:
     """One text, prepared for many key searches."""
 
-    def __init__(self, text: str, patterns: Patterns) -> None:
+    def __init__(self, text: str, patterns: PatternSearch) -> None:
         self._text = text
         self.lower = text.lower()
         self.words = frozenset(_WORD.findall(self.lower))
         self._patterns = patterns
 
     def has(self, key: str, entry: Entry, settings: MatchSettings) -> bool:
-        pattern = compiled(key, bare=entry.regex_keys)
+        pattern = pattern_in(key, bare=entry.regex_keys)
         if pattern is not None:
-            return self._patterns.found(pattern, self._text)
+            outcome = self._patterns.find(pattern, self._text)
+            if outcome != INVALID:
+                return outcome == YES
         case = _override(entry.case_sensitive, settings.case_sensitive)
         text, wanted = (self._text, key) if case else (self.lower, key.lower())
         if wanted not in text:
@@ -205,7 +157,7 @@ class KeyIndex:
         return found
 
     def _place(self, key: str, entry: Entry, at: int) -> None:
-        if "{{" in key or compiled(key, bare=entry.regex_keys) is not None:
+        if "{{" in key or pattern_in(key, bare=entry.regex_keys) is not None:
             self._always.append(at)
             return
         lower = key.lower()

@@ -20,7 +20,8 @@ from understudy.conversation.lore.effects import (
     started,
 )
 from understudy.conversation.lore.groups import pick_from_groups
-from understudy.conversation.lore.matching import Hit, KeyIndex, Patterns, Scanned, match
+from understudy.conversation.lore.matching import Hit, KeyIndex, Scanned, match
+from understudy.conversation.lore.patterns import PatternSearch, pattern_in
 from understudy.conversation.lore.scene import (
     Activated,
     Budget,
@@ -64,6 +65,12 @@ class IndexedBook:
             and (entry.constant or entry.decorated.forced is True)
         ]
         self.timed = [e for e in book.entries if e.sticky or e.decorated.keep_after_match]
+        self.has_patterns = any(
+            pattern_in(key, bare=entry.regex_keys) is not None
+            for _, _, entries in self.kinds
+            for entry in entries
+            for key in (*entry.keys, *entry.secondary, *entry.decorated.extra_keys)
+        )
         self.levels = {e.delay_until_recursion for e in book.entries if e.delay_until_recursion}
 
 
@@ -73,13 +80,13 @@ class Reader:
 
     settings: LoreSettings
     budget: Budget
-    patterns: Patterns
+    patterns: PatternSearch
     expand: Callable[[str], str] = str
     """Expands macros in keys and contents; the identity where there are none."""
 
 
 def scan(books: Sequence[IndexedBook], scene: Scene, reader: Reader, effects: Effects) -> Lore:
-    """Select the lore for one prompt. Pure except for the pattern timeouts counted in `reader`."""
+    """Select the lore for one prompt. Pure except for what `reader.patterns` records."""
     return _Scan(books, scene, reader, effects).run()
 
 

@@ -11,7 +11,7 @@ from random import Random
 
 from understudy.conversation.lore.book import Slot
 from understudy.conversation.lore.effects import Effects
-from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.lore.patterns import PatternAnswers, Patterns
 from understudy.conversation.lore.placement import Insert, Placed
 from understudy.conversation.lore.scan import IndexedBook, Reader, scan
 from understudy.conversation.lore.scene import (
@@ -25,6 +25,9 @@ from understudy.conversation.macros import MacroScene, expand, plain
 from understudy.conversation.personas.card import Card
 from understudy.conversation.tokens import text_tokens
 from understudy.routing.request import Fit
+
+_MAX_ROUNDS = 4
+_USUAL_FIT = Fit(None, reply_tokens=0, vision=False, tokens_per_char=0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ class PersonaPromptBuilder:
         self._texts = texts
         self._snapshot = snapshot
         self._rules = rules
-        self._patterns = patterns
+        self._answers = PatternAnswers(patterns)
+        self._in_children = patterns.pool is not None
         self._most_tokens = most_tokens
         self.latest: PersonaPrompt | None = None
         """The last one built: after the reply, that of the candidate which answered."""
@@ -112,6 +116,16 @@ class PersonaPromptBuilder:
         if self.latest is None or not self._texts.books:
             return None
         return self.latest.lore.effects, self._snapshot.message_count
+
+    async def prepare(self) -> None:
+        """Search the lorebooks' patterns off the event loop; `build` uses what was found."""
+        if not (self._in_children and any(book.has_patterns for book in self._texts.books)):
+            return
+        for _ in range(_MAX_ROUNDS):
+            # The text of an entry found in one round is searched in the next.
+            self._build(_USUAL_FIT)
+            if not await self._answers.resolve():
+                return
 
     def build(self, fit: Fit) -> PersonaPrompt:
         """The prompt text that fits this candidate."""
@@ -210,7 +224,7 @@ class PersonaPromptBuilder:
             return text_tokens(text, fit.tokens_per_char)
 
         budget = Budget(self._lore_tokens(fit), count)
-        reader = Reader(self._rules.scan, budget, self._patterns, lambda text: expand(text, macros))
+        reader = Reader(self._rules.scan, budget, self._answers, lambda text: expand(text, macros))
         return scan(self._texts.books, scene, reader, self._snapshot.effects)
 
     def _lore_tokens(self, fit: Fit) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.lore.patterns import Patterns
 from understudy.conversation.lore.scene import Activated, By, Lore, Spoken
 from understudy.conversation.messages import Place
 from understudy.conversation.personas.registry import Persona, Personas

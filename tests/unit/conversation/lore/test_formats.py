@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from understudy.conversation.lore.book import Book, Entry, Logic, Slot
 from understudy.conversation.lore.formats import parse_book
-from understudy.conversation.lore.matching import MatchSettings, Patterns, Scanned, match
+from understudy.conversation.lore.matching import MatchSettings, Scanned, match
+from understudy.conversation.lore.patterns import Patterns
 
 
 def book(raw: object) -> Book:

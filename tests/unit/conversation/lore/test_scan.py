@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from understudy.conversation.lore.book import Book, CharacterFilter, Decorated, Entry, Logic
 from understudy.conversation.lore.effects import Effects
-from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.lore.patterns import Patterns
 from understudy.conversation.lore.scan import IndexedBook, Reader, scan
 from understudy.conversation.lore.scene import (
     Budget,

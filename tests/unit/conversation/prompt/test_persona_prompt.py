@@ -7,7 +7,7 @@ import pytest
 
 from understudy.conversation.inbox import Line, MessageState
 from understudy.conversation.lore.book import Book, Decorated, Entry, Slot
-from understudy.conversation.lore.matching import Patterns
+from understudy.conversation.lore.patterns import Patterns
 from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.lore.scene import Spoken
 from understudy.conversation.messages import Author
