@@ -1,6 +1,5 @@
 """The table of engines, and the one way to make a client."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
@@ -16,7 +15,7 @@ from understudy.config.providers import (
     Server,
 )
 from understudy.errors import ConfigError
-from understudy.llm.builtin.options import BuiltinOptions
+from understudy.llm.builtin.options import BuiltinOptions, require_llama_cpp
 from understudy.llm.client import LLMClient
 from understudy.llm.dialect import Dialect
 from understudy.llm.engines import chutes, koboldcpp, llama_cpp, nanogpt, openrouter, textgen_webui
@@ -27,7 +26,7 @@ from understudy.llm.model_list import nearest
 from understudy.llm.openai_client import OpenAIClient, ServerFacts
 from understudy.llm.presets import PRESETS
 
-_NO_LLAMA_CPP = "engine builtin needs llama.cpp: install understudy with the extra [builtin]"
+_OWN_REPLY_TOKENS = 300
 
 MakeClient = Callable[[ServerFacts, Dialect, HttpSessions, Clock], OpenAIClient]
 
@@ -88,8 +87,11 @@ def build_client(
     facts = _facts(server, key)
     options = builtin_options(server)
     if options is not None:
-        if builtin is None or (server.enabled and importlib.util.find_spec("xllamacpp") is None):
-            raise ConfigError(f"{name}: {_NO_LLAMA_CPP}")
+        if builtin is None:
+            raise ConfigError(f"{name}: built-in models are not available here")
+        if server.enabled:
+            require_llama_cpp()
+        facts = replace(facts, sampling=_own_sampling(server))
         return BuiltinClient(
             builtin.server(options),
             lambda at: make(replace(facts, base_url=at.url, key=at.key), dialect, sessions, clocks),
@@ -135,6 +137,18 @@ def _preset(name: str, preset: str) -> Dialect:
     raise ConfigError(
         f"{name}: there is no preset {preset!r}; {hint}known are: {', '.join(PRESETS)}"
     )
+
+
+def _own_sampling(server: Server) -> dict[str, object]:
+    """Without defaults meant for servers of others: the model's own hold. Replies have an end,
+    since a tiny model may find none."""
+    written: dict[str, object] = {
+        name: getattr(server, name)
+        for name in ("temperature", "top_p")
+        if name in server.model_fields_set and getattr(server, name) is not None
+    }
+    length = {"max_tokens": server.max_tokens or _OWN_REPLY_TOKENS}
+    return length | written | dict(server.extra_body)
 
 
 def _facts(server: Server, key: str | None) -> ServerFacts:

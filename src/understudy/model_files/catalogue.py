@@ -46,6 +46,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mmproj: str | None = None
     """The file of the image encoder, in the same repository."""
     mmproj_size: int = 0
+    temperature: float | None = None
+    repeat_penalty: float | None = None
 
     @property
     def sees(self) -> bool:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tiny_model import CONTEXT, make_tiny_model
 from tiny_projector import make_tiny_projector
-from understudy.config.providers import NamedServer
+from understudy.config.providers import LocalServer, NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.builtin.options import BuiltinOptions
 from understudy.llm.builtin.server import BuiltinServer, ServerState
@@ -145,6 +145,19 @@ async def test_a_probe_tells_the_same_before_and_after_loading(home: Home) -> No
     assert (before.model, before.max_concurrency) == ("tiny", 3)
     assert (after.state, after.context_length, after.vision) == (ProbeState.READY, 1024, True)
     assert (after.model, after.max_concurrency) == ("tiny", 3)
+
+
+async def test_replies_have_an_end_and_defaults_of_other_servers_do_not_reach_it(
+    home: Home,
+) -> None:
+    local = LocalServer.model_validate({"enabled": True, "engine": "builtin", "model": "tiny.gguf"})
+    client = build_client("local", local, sessions=home.sessions, builtin=home.servers)
+    events = await heard(client, ChatRequest((Message("user", (TextPart("the cat"),)),)))
+    inner = client._client(home.server().address)  # type: ignore[attr-defined]
+
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason == "length"
+    assert inner.facts.sampling == {"max_tokens": 300}
 
 
 async def test_no_more_context_is_given_than_the_model_has(home: Home) -> None:

@@ -27,6 +27,8 @@ _NICENESS = 5
 _KILL_FIRST = "500"
 """For the kernel, which ends processes when memory runs out: rather this one than the bot."""
 _ERRORS_ONLY = 1
+_PENALTY_TOKENS = 256
+"""How far back a repetition costs; the usual 64 are shorter than the loops of tiny models."""
 _SPARE_HTTP_THREADS = 8
 """Beyond those of running replies: health checks and token counts must not wait for them."""
 
@@ -133,12 +135,21 @@ def _params(launch: Launch, library: "xllamacpp") -> "xllamacpp.CommonParams":
     params.fit_params = launch.gpu_layers is None and _has_gpu(library)
     if launch.chat_template:
         params.chat_template = launch.chat_template
+    _set_sampling(launch, params)
     params.cache_ram_mib = launch.prompt_cache_mb
     params.reasoning_format = library.common_reasoning_format.COMMON_REASONING_FORMAT_AUTO
     params.ui = False
     params.endpoint_slots = False
     params.verbosity = _ERRORS_ONLY
     return params
+
+
+def _set_sampling(launch: Launch, params: "xllamacpp.CommonParams") -> None:
+    if launch.temperature is not None:
+        params.sampling.temp = launch.temperature
+    if launch.repeat_penalty is not None:
+        params.sampling.penalty_repeat = launch.repeat_penalty
+        params.sampling.penalty_last_n = _PENALTY_TOKENS
 
 
 def _step_back() -> None:

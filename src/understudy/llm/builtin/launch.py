@@ -21,6 +21,9 @@ class Launch(msgspec.Struct, frozen=True):
     gpu_layers: int | None
     chat_template: str | None
     prompt_cache_mb: int
+    temperature: float | None = None
+    """Of requests that name none, as the penalty below."""
+    repeat_penalty: float | None = None
     key: str = ""
 
 

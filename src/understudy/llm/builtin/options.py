@@ -1,9 +1,10 @@
 """From the settings of a built-in model to how it is loaded."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.errors import ModelFileError
+from understudy.errors import ConfigError, ModelFileError
 from understudy.llm.builtin.launch import Launch
 from understudy.model_files.catalogue import catalogue
 from understudy.model_files.folder import ModelFolder
@@ -45,6 +46,14 @@ class LoadPlan:
         return self.launch.mmproj is not None
 
 
+def require_llama_cpp() -> None:
+    """Raises ConfigError where the extra [builtin] is not installed."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise ConfigError(
+            "engine builtin needs llama.cpp: install understudy with the extra [builtin]"
+        )
+
+
 def model_alias(model: str) -> str:
     """The model's name in replies and records."""
     return model if model in catalogue() else Path(model).stem
@@ -67,6 +76,7 @@ def plan_load(options: BuiltinOptions, folder: ModelFolder, base: Path) -> LoadP
             f"{files.model.name} needs about {plan.needed_bytes / 1e6:.0f} MB, and "
             f"memory_limit_mb is {limit}: {hint}."
         )
+    known = catalogue().get(options.model)
     return LoadPlan(
         Launch(
             model=str(files.model),
@@ -78,6 +88,8 @@ def plan_load(options: BuiltinOptions, folder: ModelFolder, base: Path) -> LoadP
             gpu_layers=options.gpu_layers,
             chat_template=_template(options.chat_template, base),
             prompt_cache_mb=_PROMPT_CACHE_MB,
+            temperature=known.temperature if known else None,
+            repeat_penalty=known.repeat_penalty if known else None,
         ),
         limit * 1_000_000 if limit else plan.needed_bytes + _SLACK_BYTES,
     )
