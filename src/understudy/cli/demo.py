@@ -13,6 +13,7 @@ import typer
 from understudy.cli.options import Verbose
 from understudy.config.load import Config, parse_config
 from understudy.config.masking import as_yaml
+from understudy.model_files.catalogue import SMALLEST
 from understudy.rehearsal.server import Cast, RehearsalServer
 
 
@@ -24,25 +25,37 @@ def demo(
         int, typer.Option(help="The page's port; 0 picks a free one.", min=0, max=65_535)
     ] = 8005,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,  # noqa: FBT002
+    real: Annotated[  # noqa: FBT002
+        bool, typer.Option("--real", help="Answer from a small real model, fetched once (93 MB).")
+    ] = False,
     verbose: Verbose = False,  # noqa: FBT002
 ) -> None:
     """Start three stand-in model servers, the bot and its web page, and open it.
 
     One server answers 429, one breaks off in the middle of a reply, one works.
     """
+    if real:
+        _fetch_model()
     if say is not None:
-        asyncio.run(_say(say, verbose=verbose))
+        asyncio.run(_say(say, real=real, verbose=verbose))
     else:
-        asyncio.run(_show(port, verbose=verbose, browser=browser))
+        asyncio.run(_show(port, real=real, verbose=verbose, browser=browser))
 
 
-async def _say(text: str, *, verbose: bool) -> None:
-    from understudy.cli.demo import rehearsal_setup
+def _fetch_model() -> None:
+    from understudy.cli.models import fetch
+    from understudy.llm.builtin.options import require_llama_cpp
+
+    require_llama_cpp()
+    fetch(SMALLEST)
+
+
+async def _say(text: str, *, real: bool, verbose: bool) -> None:
     from understudy.cli.one_shot import EXIT_OFFLINE, ask_once
     from understudy.cli.options import logs_for
     from understudy.routing.records import describe_route
 
-    async with rehearsal_setup(port=0) as config:
+    async with rehearsal_setup(port=0, real=real) as config:
         logs = logs_for(config, verbose=verbose, in_dialogue=True)
         answer = await ask_once(config, logs, text)
     typer.echo(answer.text)
@@ -51,20 +64,19 @@ async def _say(text: str, *, verbose: bool) -> None:
         raise typer.Exit(EXIT_OFFLINE)
 
 
-async def _show(port: int, *, verbose: bool, browser: bool) -> None:
+async def _show(port: int, *, real: bool, verbose: bool, browser: bool) -> None:
     from understudy.app.run import running, wait_for_stop
-    from understudy.cli.demo import rehearsal_setup
     from understudy.cli.options import logs_for
 
-    async with rehearsal_setup(port=port) as config:
+    async with rehearsal_setup(port=port, real=real) as config:
         logs = logs_for(config, verbose=verbose, in_dialogue=True)
         async with running(config, logs) as everything:
             assert everything.web is not None
             typer.echo(
-                "Three stand-in model servers are running:\n"
+                "These model servers are asked in turn:\n"
                 "  rehearsal-a  answers 429: come back later\n"
                 "  rehearsal-b  breaks off in the middle of its reply\n"
-                "  rehearsal-c  works\n"
+                f"  {_REAL_LINE if real else 'rehearsal-c  works'}\n"
                 f"\nTalk to the bot at    {everything.web.url}\n"
                 f"Watch the servers at  {everything.web.login}  (this link works once)\n"
                 "\nPress Ctrl-C to stop."
@@ -74,20 +86,31 @@ async def _show(port: int, *, verbose: bool, browser: bool) -> None:
             await wait_for_stop()
 
 
+_REAL_LINE = f"{SMALLEST} is a small real model on this machine: it speaks well and invents facts"
 SERVERS = (("rehearsal-a", "e429", 0.0), ("rehearsal-b", "cut", 0.15), ("rehearsal-c", "ok", 0.04))
 """Name, fault, and seconds per word: the broken-off reply is slow enough to be visible."""
 
 
 @asynccontextmanager
-async def rehearsal_setup(*, port: int) -> AsyncGenerator[Config]:
-    """Stand-in servers that run within this context, with a database that is deleted after it."""
+async def rehearsal_setup(*, port: int, real: bool = False) -> AsyncGenerator[Config]:
+    """Stand-in servers that run within this context, with a database that is deleted after it.
+
+    With `real`, the last of them gives way to a built-in model.
+    """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-demo-")))
         servers: dict[str, object] = {}
-        for name, fault, pause_s in SERVERS:
+        for name, fault, pause_s in SERVERS[:-1] if real else SERVERS:
             cast = Cast(word_pause_s=pause_s)
             server = await stack.enter_async_context(RehearsalServer(fault, cast=cast))
             servers[name] = {"engine": "openai", "base_url": server.base_url}
+        if real:
+            servers[SMALLEST] = {
+                "engine": "builtin",
+                "model": SMALLEST,
+                "preload": True,
+                "max_tokens": 120,
+            }
         text = as_yaml(
             {
                 "model": {"provider_order": list(servers), "servers": servers},

@@ -32,14 +32,17 @@ def doctor(
 ) -> None:
     """Check tokens and every provider with real requests. Exit code 1 on a problem."""
     from understudy.cli.doctor.report import as_row, diagnose
+    from understudy.observability.logs import Logs
 
     loaded = load(config)
+    Logs(loaded.settings.logging.model_copy(update={"level": "warning"}), sys.stderr)
     diagnosis = asyncio.run(diagnose(loaded, ask=ask))
     if as_json:
         typer.echo(json.dumps(as_row(diagnosis), ensure_ascii=False))
     else:
         show(loaded, diagnosis)
-        offer(loaded, diagnosis.nearby, yes=yes)
+        if not offer(loaded, diagnosis.nearby, yes=yes) and not diagnosis.ok:
+            offer_own_model(loaded)
     if not diagnosis.ok:
         raise typer.Exit(EXIT_PROBLEM)
 
@@ -103,23 +106,45 @@ def _cells(finding: "Finding") -> tuple[str, ...]:
     )
 
 
-def offer(config: "Config", nearby: "tuple[DiscoveredServer, ...]", *, yes: bool) -> None:
-    """Print the lines that would add servers found on this machine; write them on consent."""
+def offer(config: "Config", nearby: "tuple[DiscoveredServer, ...]", *, yes: bool) -> bool:
+    """Print the lines that would add servers found on this machine; write them on consent.
+
+    Returns whether one was added.
+    """
+    for near in nearby:
+        kind = near.preset or near.engine
+        typer.echo(f"\n{kind} answers at {near.base_url} and is not configured. To add it:\n")
+        if _offer_one(config, near, yes=yes):
+            return True
+    return False
+
+
+def offer_own_model(config: "Config") -> None:
+    """Print the lines that would add a model that needs no server; write them on consent."""
+    from understudy.cli.doctor.suggestions import OWN_MODEL, may_offer_own_model
+
+    if not may_offer_own_model(config.settings.model):
+        return
+    typer.echo(
+        "\nA small model of the bot's own can answer when nothing else does, without key and "
+        "server.\nFetch it with `understudy models get`. To add it as the last in the order:\n"
+    )
+    _offer_one(config, OWN_MODEL, yes=False)
+
+
+def _offer_one(config: "Config", near: "DiscoveredServer", *, yes: bool) -> bool:
     from understudy.cli.doctor.suggestions import lines_for, place_of, with_server
 
     model = config.settings.model
-    for near in nearby:
-        place = place_of(near, model)
-        kind = near.preset or near.engine
-        typer.echo(f"\n{kind} answers at {near.base_url} and is not configured. To add it:\n")
-        typer.echo(lines_for(near, place))
-        if config.path is None:
-            typer.echo("Write a configuration first: understudy config example > config.yaml")
-            continue
-        if yes or (sys.stdin.isatty() and typer.confirm(f"Add it to {config.path}?")):
-            text = config.path.read_text(encoding="utf-8")
-            config.path.write_text(
-                with_server(text, near, place, model.provider_order), encoding="utf-8"
-            )
-            typer.echo(f"Added it to {config.path} as {place}. Run doctor again to check it.")
-            return
+    place = place_of(near, model)
+    typer.echo(lines_for(near, place))
+    if config.path is None:
+        typer.echo("Write a configuration first: understudy config example > config.yaml")
+        return False
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"Add it to {config.path}?")):
+        return False
+    text = config.path.read_text(encoding="utf-8")
+    changed = with_server(text, near, place, model.provider_order)
+    config.path.write_text(changed, encoding="utf-8")
+    typer.echo(f"Added it to {config.path} as {place}. Run doctor again to check it.")
+    return True
