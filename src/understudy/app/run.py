@@ -99,5 +99,7 @@ def require_provider(config: Config) -> None:
 _NEXT_STEP = """\
 No model server is usable yet. Do one of these, then start again:
   - put an OpenRouter key (free, from https://openrouter.ai/keys) into .env:  OPENROUTER_API_KEY=...
-  - or enable a model on this machine in config.yaml:  model.local.enabled: true
+  - or enable a model server on this machine in config.yaml:  model.local.enabled: true
+  - or let a small model answer that needs no server:  understudy models get,
+    and in config.yaml:  model.local: {enabled: true, engine: builtin}
 Or see how it works without any:  understudy demo"""

@@ -158,6 +158,8 @@ vison: {}
         ("web: {host: 0.0.0.0}", 1, "set web.token"),
         ("gateway: {enabled: true, host: '::'}", 1, "add gateway.keys"),
         ("model: {servers: {auto: {base_url: 'http://x'}}}", 1, "this name is reserved"),
+        ("model: {servers: {own: {engine: builtin, name: x}}}", 1, "engine builtin takes `model`"),
+        ("model: {servers: {a: {base_url: 'http://x', model: x}}}", 1, "other engines take `name`"),
         ("model: {servers: {gpu: {engine: llama.cpp}}}", 1, "needs a base_url"),
         ("model: {local: {base_url: 'localhost:5001'}}", 1, "should look like http://"),
         ("model: {local: {base_url: 'http://[::1'}}", 1, "should look like http://"),

@@ -9,10 +9,22 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from understudy.config.providers import ModelSettings, Server
 from understudy.llm.local_discovery import DiscoveredServer
-from understudy.llm.registry import base_url_of
+from understudy.llm.registry import base_url_of, builtin_options
 
 _OWN_ENGINES = ("koboldcpp", "llama.cpp", "textgen-webui")
 _COSTS_MONEY = "auto"
+OWN_MODEL = DiscoveredServer("", "builtin")
+"""A model that the bot loads itself: on every machine, and the last choice."""
+
+
+def may_offer_own_model(model: ModelSettings) -> bool:
+    """Whether no built-in model is in the order yet."""
+    entries: dict[str, Server] = {"local": model.local, **model.servers}
+    return not any(
+        entries[name].enabled and builtin_options(entries[name]) is not None
+        for name in model.provider_order
+        if name in entries
+    )
 
 
 def not_configured(
@@ -52,7 +64,7 @@ def with_server(text: str, near: DiscoveredServer, place: str, order: tuple[str,
     """Return the file's text with the server added; comments and layout are preserved.
 
     `order` is the order in force; it is written out where the file has none. A server found here
-    is placed before `auto`, which costs money.
+    is placed before `auto`, which costs money; a built-in model is placed last.
     """
     yaml = _yaml()
     root = yaml.load(text) or CommentedMap()
@@ -66,7 +78,8 @@ def with_server(text: str, near: DiscoveredServer, place: str, order: tuple[str,
         written = [name.strip() for name in written.split(",") if name.strip()]
     names = written if isinstance(written, CommentedSeq) else CommentedSeq(written or order)
     if place not in names:
-        names.insert(names.index(_COSTS_MONEY) if _COSTS_MONEY in names else len(names), place)
+        before = _COSTS_MONEY in names and near.engine != "builtin"
+        names.insert(names.index(_COSTS_MONEY) if before else len(names), place)
     model["provider_order"] = names
     out = io.StringIO()
     yaml.dump(root, out)
@@ -81,7 +94,8 @@ def _entry(near: DiscoveredServer, place: str) -> dict[str, object]:
         entry["preset"] = near.preset
     else:
         entry["engine"] = near.engine
-    entry["base_url"] = near.base_url
+    if near.base_url:
+        entry["base_url"] = near.base_url
     if near.engine == "openai" and near.model:
         entry["name"] = near.model
     if near.needs_key:

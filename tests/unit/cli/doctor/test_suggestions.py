@@ -2,7 +2,14 @@
 
 import pytest
 
-from understudy.cli.doctor.suggestions import lines_for, not_configured, place_of, with_server
+from understudy.cli.doctor.suggestions import (
+    OWN_MODEL,
+    lines_for,
+    may_offer_own_model,
+    not_configured,
+    place_of,
+    with_server,
+)
 from understudy.config.load import parse_config
 from understudy.config.providers import ModelSettings
 from understudy.llm.local_discovery import DiscoveredServer
@@ -75,3 +82,15 @@ def test_what_is_in_use_is_not_offered_again() -> None:
     )
 
     assert not_configured((KOBOLD, OLLAMA), model) == (OLLAMA,)
+
+
+def test_a_model_of_the_bots_own_goes_last_and_is_offered_once() -> None:
+    before = parse_config("model: {provider_order: [openrouter, auto]}", {}).settings.model
+    place = place_of(OWN_MODEL, before)
+    text = with_server("", OWN_MODEL, place, before.provider_order)
+    after = parse_config(text, {}).settings.model
+
+    assert may_offer_own_model(before)
+    assert not may_offer_own_model(after)
+    assert after.provider_order == ("openrouter", "auto", "builtin")
+    assert after.servers["builtin"].engine == "builtin"
