@@ -65,7 +65,8 @@ class ImageIntake:
         notes = [note for _, note in taken if note]
         spare = sum(not source.only_if_image for source in sources[self._max_images :])
         if spare:
-            notes.append(f"I look at {self._max_images} images at a time and left {spare} out.")
+            verb = "was" if spare == 1 else "were"
+            notes.append(f"{self._max_images} images per message; {spare} {verb} not sent.")
         return TakenImages(tuple(ref for ref, _ in taken if ref), tuple(notes))
 
     async def aclose(self) -> None:

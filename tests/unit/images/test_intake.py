@@ -86,7 +86,7 @@ async def test_a_note_counts_the_images_beyond_the_limit(
     taken = await intake(tmp_path, decoders, max_images=2).take(sources)
 
     assert [ref.name for ref in taken.refs] == ["red.png", "blue.png"]
-    assert taken.notes == ("I look at 2 images at a time and left 1 out.",)
+    assert taken.notes == ("2 images per message; 1 was not sent.",)
 
 
 async def test_an_image_whose_decoder_is_killed_gets_a_note(tmp_path: Path) -> None:
