@@ -4,6 +4,7 @@ Its output layer leans on one constant channel, so that it speaks whole English 
 kind never ends by itself, the other ends after some words.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import gguf
@@ -30,11 +31,22 @@ _TEMPLATE = (
 )
 
 
-def make_tiny_model(path: Path, *, ends: bool = True, seed: int = 1) -> Path:
-    """Write a GGUF of some 650 KB; `ends`: it stops by itself after some words."""
-    tokens, whole_words = _vocabulary()
+def make_tiny_model(
+    path: Path,
+    *,
+    ends: bool = True,
+    seed: int = 1,
+    context: int = CONTEXT,
+    known: Iterable[str] = (),
+) -> Path:
+    """Write a GGUF of some 650 KB; `ends`: it stops by itself after some words.
+
+    `known` are further words with tokens of their own, which it never says; all other text costs
+    it a token for each letter, or for each byte where that is no ASCII.
+    """
+    tokens, whole_words = _vocabulary(known)
     writer = gguf.GGUFWriter(str(path), "llama")
-    _describe(writer, path.stem, tokens)
+    _describe(writer, path.stem, tokens, context)
     dice = np.random.default_rng(seed)
     embedding = _matrix(dice, len(tokens), _DIM, 1.0)
     embedding[:, 0] = 4.0
@@ -53,13 +65,13 @@ def make_tiny_model(path: Path, *, ends: bool = True, seed: int = 1) -> Path:
     return path
 
 
-def _vocabulary() -> tuple[list[tuple[str, int]], set[str]]:
+def _vocabulary(known: Iterable[str]) -> tuple[list[tuple[str, int]], set[str]]:
     kind = gguf.TokenType
     tokens = [("<unk>", int(kind.UNKNOWN)), ("<s>", int(kind.CONTROL)), ("</s>", int(kind.CONTROL))]
     tokens += [("<|im_start|>", int(kind.CONTROL)), ("<|im_end|>", int(kind.CONTROL))]
     tokens += [(f"<0x{byte:02X}>", int(kind.BYTE)) for byte in range(256)]
     pieces = {_SPACE: None}
-    for word in dict.fromkeys(_WORDS):
+    for word in dict.fromkeys((*_WORDS, *known)):
         whole = _SPACE + word
         # Merging goes pair by pair, so each beginning of a word has to be a token too.
         pieces.update(dict.fromkeys(whole[:end] for end in range(2, len(whole) + 1)))
@@ -78,9 +90,11 @@ def _leaning(index: int, piece: str, whole_words: set[str], *, ends: bool) -> fl
     return -12.0
 
 
-def _describe(writer: gguf.GGUFWriter, name: str, tokens: list[tuple[str, int]]) -> None:
+def _describe(
+    writer: gguf.GGUFWriter, name: str, tokens: list[tuple[str, int]], context: int
+) -> None:
     writer.add_name(name)
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(_DIM)
     writer.add_block_count(_LAYERS)
     writer.add_feed_forward_length(_FEED)

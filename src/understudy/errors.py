@@ -173,6 +173,7 @@ class ProviderError(UnderstudyError):
         http_status: int | None = None,
         provider_code: str | None = None,
         n_ctx: int | None = None,
+        prompt_tokens: int | None = None,
         affordable_tokens: int | None = None,
         parameter: str | None = None,
         detail: str = "",
@@ -186,6 +187,8 @@ class ProviderError(UnderstudyError):
         self.provider_code = provider_code[:64] if provider_code else None
         self.n_ctx = n_ctx
         """The context length the server named in a `context_overflow`."""
+        self.prompt_tokens = prompt_tokens
+        """The length of the refused prompt, as the server counted it."""
         self.affordable_tokens = affordable_tokens
         """The `max_tokens` that a 402 said it could still pay for."""
         self.parameter = parameter

@@ -23,7 +23,7 @@ _SPARE_PAGES = 4096
 _STOP_S = 60.0
 _REASONS = (
     "all_rate_limited", "all_down", "deadline", "no_capable", "rejected", "config", "budget",
-    "busy",
+    "busy", "too_long",
 )  # fmt: skip
 
 

@@ -246,6 +246,7 @@ async def _capability_probing(bot: Bot, file: Path) -> AsyncGenerator[None]:
     finally:
         task.cancel()
         await asyncio.wait({task})
+        await prober.save()
 
 
 def config_folder(config: Config) -> Path:

@@ -104,6 +104,7 @@ class Offline(Section):
     all_down: str = "I can't reach my thoughts right now. Give me a moment, please."
     deadline: str = "That took me too long, sorry. I'll try again in a moment."
     no_capable: str = "I can't look at that right now, sorry."
+    too_long: str = "That is more than I can take in at once, sorry."
     rejected: str = "I can't answer that one, sorry."
     config: str = "I'm not set up properly at the moment; my operator has been told."
     budget: str = "I've talked enough for today - back {when}."

@@ -40,6 +40,7 @@ def _count(amount: float, unit: str) -> str:
     return f"in about {count} {unit}{'' if count == 1 else 's'}"
 
 
+_PERMANENT = (OfflineReason.NO_CAPABLE, OfflineReason.TOO_LONG)
 _LEAST_WAIT_S = 5.0
 _UNKNOWN_WAIT_S = 60.0
 
@@ -51,7 +52,7 @@ def next_try_at(
     succeed."""
     if reason is OfflineReason.REJECTED:
         return None
-    if reason is OfflineReason.NO_CAPABLE and recovery_at is None:
+    if reason in _PERMANENT and recovery_at is None:
         # The same servers would refuse again; a server in cooldown may be able to answer.
         return None
     at = now + _UNKNOWN_WAIT_S if recovery_at is None else max(recovery_at, now + _LEAST_WAIT_S)

@@ -1,9 +1,7 @@
 """How many tokens a text is thought to cost, and how many a prompt may have."""
 
-from understudy.routing.request import Fit
+from understudy.routing.request import Fit, reserved_reply
 
-MESSAGE_TOKENS = 6
-"""What a chat template puts around one message, generously."""
 _IMAGE_GRID_PX = 28
 _IMAGE_LEAST, _IMAGE_MOST = 260, 4784
 _IMAGE_SAFETY = 1.25
@@ -24,7 +22,11 @@ def text_tokens(text: str, tokens_per_char: float) -> int:
 
 def prompt_budget(fit: Fit, most: int) -> int:
     """How many tokens the whole prompt may cost for this candidate."""
-    room = most if fit.n_ctx is None else min(most, int((fit.n_ctx - fit.reply_tokens) * _MARGIN))
+    if fit.n_ctx is None:
+        room = most
+    else:
+        left = fit.n_ctx - reserved_reply(fit.n_ctx, fit.reply_tokens)
+        room = min(most, int(left * _MARGIN))
     return max(_LEAST_TOKENS, int(room * fit.shrink))
 
 

@@ -3,7 +3,7 @@
 import math
 
 from understudy.errors import ErrorClass, RequestRefused
-from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord, SkipReason
+from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord
 from understudy.routing.request import ReplyEnded
 
 _OFFLINE: dict[OfflineReason, tuple[int, str, str]] = {
@@ -89,8 +89,7 @@ def _reason(
     record: ReplyRecord, error_class: ErrorClass | None, *, images: bool
 ) -> tuple[int, str, str]:
     reason = record.offline_reason or OfflineReason.ALL_DOWN
-    skips = {attempt.skip_reason for attempt in record.attempts}
-    if reason is OfflineReason.NO_CAPABLE and SkipReason.CONTEXT in skips:
+    if reason is OfflineReason.TOO_LONG:
         return _REJECTED[ErrorClass.CONTEXT_OVERFLOW]
     if reason is OfflineReason.NO_CAPABLE and images:
         return _NO_VISION

@@ -8,8 +8,13 @@ from typing import NamedTuple
 MEMORY_S = 24 * 3600.0
 """How long something learned from a refusal is believed: models get swapped."""
 USUAL_TOKENS_PER_CHAR = 1 / 3.3
+MOST_TOKENS_PER_BYTE = 1.3
+"""What the dearest tokenizer needs: one token for each byte, and some for word beginnings."""
+_LEAST_TOKENS_PER_BYTE = 0.1
 _LEAST_CHARS = 200
 """Below this the chat template's own tokens would dominate what is learned."""
+_FALL = 0.25
+"""How far one reply lowers an estimate; it is raised at once, because too low a one is refused."""
 LOUD_ENGINES = frozenset(("openrouter", "chutes", "nanogpt", "llama.cpp", "openai", "builtin"))
 """Engines that refuse an image they cannot see; the others answer as if there were none."""
 
@@ -95,16 +100,31 @@ class CapabilityBook:
         return tuple(name for name, until in refused.items() if now < until)
 
     def tokens_per_char(self, key: ModelKey) -> float:
+        """Tokens per UTF-8 byte of text."""
         return self._tokens_per_char.get(key, USUAL_TOKENS_PER_CHAR)
 
     def learn_tokens(self, key: ModelKey, *, tokens: int, chars: int) -> None:
-        """Draw the estimate half-way to what a server reported for a prompt of `chars`."""
+        """Draw the estimate towards what a server reported for a prompt of `chars` bytes."""
         if chars < _LEAST_CHARS or tokens <= 0:
             return
-        seen = min(max(tokens / chars, 0.1), 2.0)
+        seen = tokens / chars
         known = self._tokens_per_char.get(key)
-        self._tokens_per_char[key] = seen if known is None else (known + seen) / 2
+        if known is not None and seen < known:
+            seen = known + (seen - known) * _FALL
+        self.set_tokens_per_char(key, seen)
+
+    def set_tokens_per_char(self, key: ModelKey, ratio: float) -> None:
+        """Believe an exact count."""
+        self._tokens_per_char[key] = min(max(ratio, _LEAST_TOKENS_PER_BYTE), MOST_TOKENS_PER_BYTE)
+
+    def has_measured_tokens(self, key: ModelKey) -> bool:
+        """Whether the ratio comes from the model's own figures."""
+        return key in self._tokens_per_char
+
+    def learned_tokens_per_char(self) -> dict[ModelKey, float]:
+        """Every ratio learned so far, to be set again at the next start."""
+        return dict(self._tokens_per_char)
 
     def learn_underestimate(self, key: ModelKey, factor: float) -> None:
-        """A prompt thought to fit did not."""
-        self._tokens_per_char[key] = min(self.tokens_per_char(key) * factor, 2.0)
+        """Raise the estimate of a model that refused a prompt thought to fit."""
+        self.set_tokens_per_char(key, self.tokens_per_char(key) * factor)

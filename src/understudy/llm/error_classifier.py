@@ -138,6 +138,12 @@ _SMALL_REPLY_TOKENS = 256
 _N_CTX = re.compile(
     rf"(?:maximum context length (?:is|of)|context (?:size|window|length) (?:is|of)) {_NUMBER}"
 )
+_PROMPT_TOKENS = re.compile(
+    rf"(?:resulted in|prompt (?:is|has|contains)|you requested|request has|request \()"
+    rf"(?: at least| about| too long:)? ?{_NUMBER} (?:input )?tokens"
+    rf"|prompt is too long: {_NUMBER} tokens|{_NUMBER} (?:tokens )?in the messages"
+)
+"""How OpenAI, vLLM, llama.cpp and Anthropic name the length of a prompt they refuse."""
 
 _KEY_SHAPES = re.compile(r"\b(?:sk|cpk|gsk|hf|xai|AIza)[-_][\w.-]{8,}|Bearer\s+[\w.~+/-]{8,}=*")
 _QUERY = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']+")
@@ -180,6 +186,8 @@ def classify_facts(
         http_status=effective if effective is not None else status,
         provider_code=_safe_code(facts, secrets),
         n_ctx=_positive(facts.n_ctx) or _positive(_first_number(_N_CTX, text)),
+        prompt_tokens=_positive(facts.prompt_tokens)
+        or _positive(_first_number(_PROMPT_TOKENS, text)),
         affordable_tokens=_affordable(error_class, text),
         parameter=_parameter(facts) if error_class is ErrorClass.UNSUPPORTED_PARAM else None,
         detail=scrub(facts.message, secrets),
@@ -265,4 +273,5 @@ def _positive(number: int | None) -> int | None:
 
 def _first_number(pattern: re.Pattern[str], text: str) -> int | None:
     found = pattern.search(text)
-    return int(found.group(1).replace(",", "")) if found else None
+    named = next(filter(None, found.groups()), None) if found else None
+    return int(named.replace(",", "")) if named else None

@@ -26,6 +26,7 @@ class ErrorFacts:
     """The status that the body itself names."""
     parameter: str | None = None
     n_ctx: int | None = None
+    prompt_tokens: int | None = None
     retry_after: object = None
     retry_details: tuple[str, ...] = ()
     reset: object = None
@@ -65,6 +66,7 @@ def facts_of(found: object) -> ErrorFacts:
         status=_status(node, root),
         parameter=_text(node.get("param")) or _last_location(details),
         n_ctx=_whole(node.get("n_ctx")),
+        prompt_tokens=_whole(node.get("n_prompt_tokens")),
         retry_after=availability.get("retry_after", node.get("retry_after")),
         retry_details=tuple(
             _string(d.get("retryDelay")) for d in _objects(node.get("details")) if "retryDelay" in d

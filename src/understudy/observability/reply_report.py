@@ -34,6 +34,7 @@ _OFFLINE = {
     OfflineReason.ALL_DOWN: "all are down",
     OfflineReason.DEADLINE: "time ran out",
     OfflineReason.NO_CAPABLE: "none of them can take this",
+    OfflineReason.TOO_LONG: "the prompt does not fit the context of any of them",
     OfflineReason.REJECTED: "the request was refused",
     OfflineReason.CONFIG: "keys or credit need their operator",
     OfflineReason.BUDGET: "the day's budget is used up",

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import structlog
 
 from understudy.errors import ErrorClass, HoldScope, ProviderError
-from understudy.llm.capabilities import Capabilities
+from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, Capabilities
+from understudy.llm.messages import UsageSource
 from understudy.routing.attempt import Attempt
 from understudy.routing.failure_policy import (
     DROPPABLE,
@@ -15,7 +16,7 @@ from understudy.routing.failure_policy import (
     retry_plan_for,
     rule_for,
 )
-from understudy.routing.prompt_fitting import text_bytes
+from understudy.routing.prompt_fitting import learn_ratio
 from understudy.routing.recorder import Verdict
 from understudy.routing.records import AttemptRole, BreakerChange, NextStep
 from understudy.routing.request import SinkKind
@@ -27,6 +28,10 @@ _log = structlog.get_logger()
 _RESTART_NEEDS_S = 10.0
 _SENTENCE_ENDS = (".", "!", "?", "…", '."', '!"', '?"', ".)", "。", "！", "？")
 _SHRINK = 0.85
+"""For a prompt refused as too long by a server that said how long it was."""
+_LEAST_CONTEXT = 1024
+_UNDERESTIMATED = 1.5
+"""For one that did not say: the estimate of the next prompts rises by this."""
 _ROOM_TO_THINK = 4
 
 
@@ -75,10 +80,8 @@ class AttemptEvaluator:
         candidate, prompt = run.assignment.candidate, run.assignment.prompt
         breaker = self._memory.board.succeed(candidate.scope_keys, self._clock())
         usage = run.exchange.usage
-        if usage is not None and not prompt.images:
-            self._memory.book.learn_tokens(
-                candidate.key, tokens=usage.input_tokens, chars=text_bytes(prompt.request)
-            )
+        if usage is not None and usage.source is UsageSource.REPORTED and not prompt.images:
+            learn_ratio(self._memory.book, candidate.key, prompt, usage.input_tokens)
         return Verdict(NextStep.DELIVER, committed=trip.committed, breaker=breaker)
 
     def _hold(self, run: Attempt, error: ProviderError, rule: Rule) -> BreakerChange | None:
@@ -116,9 +119,7 @@ class AttemptEvaluator:
         book, key = self._memory.book, run.assignment.candidate.key
         match error.error_class:
             case ErrorClass.CONTEXT_OVERFLOW:
-                if error.n_ctx is not None:
-                    book.learn(key, Capabilities(n_ctx=error.n_ctx))
-                book.learn_underestimate(key, 1 / _SHRINK)
+                self._learn_overflow(run, error)
             case ErrorClass.UNSUPPORTED_INPUT if trip.request.raw_completion:
                 book.learn(key, Capabilities(supports_completions=False))
             case ErrorClass.UNSUPPORTED_INPUT if run.assignment.prompt.images:
@@ -133,6 +134,23 @@ class AttemptEvaluator:
                 book.learn_omission(key, error.parameter or "")
             case _:
                 pass
+
+    def _learn_overflow(self, run: Attempt, error: ProviderError) -> None:
+        """Learn context and tokens per byte, of which a refusal names both, one or neither."""
+        candidate, prompt = run.assignment.candidate, run.assignment.prompt
+        book, key = self._memory.book, candidate.key
+        known = book.of(key, candidate.capabilities).n_ctx
+        measured = book.has_measured_tokens(key)
+        if error.prompt_tokens is not None and not prompt.images:
+            learn_ratio(book, key, prompt, error.prompt_tokens)
+        elif error.prompt_tokens is None and not (measured and error.n_ctx is None):
+            book.learn_underestimate(key, _UNDERESTIMATED)
+        if error.n_ctx is not None:
+            book.learn(key, Capabilities(n_ctx=error.n_ctx))
+        elif known is None or measured:
+            # The estimate can be trusted, so the context must be shorter than it was thought.
+            guess = max(prompt.input_tokens // 2, _LEAST_CONTEXT)
+            book.learn(key, Capabilities(n_ctx=min(known or guess, guess)))
 
     def _final(self, trip: RequestRun, run: Attempt, error: ProviderError, rule: Rule) -> bool:
         """Whether nobody else is asked."""
@@ -178,10 +196,17 @@ class AttemptEvaluator:
             RetryPlan(
                 candidate,
                 role,
-                shrink=_SHRINK if overflow else 1.0,
+                shrink=self._shrink(run, error) if overflow else 1.0,
                 max_tokens=error.affordable_tokens or room,
             )
         )
+
+    def _shrink(self, run: Attempt, error: ProviderError) -> float:
+        """The share of a refused prompt that fits for sure: there is only one more try."""
+        if error.prompt_tokens is not None:
+            return _SHRINK
+        ratio = self._memory.book.tokens_per_char(run.assignment.candidate.key)
+        return min(_SHRINK, ratio / MOST_TOKENS_PER_BYTE)
 
     def _next(self, trip: RequestRun) -> NextStep:
         if trip.stopped:

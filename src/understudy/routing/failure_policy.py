@@ -190,15 +190,15 @@ _GROUPS: dict[OfflineReason, frozenset[ErrorClass]] = {
     OfflineReason.NO_CAPABLE: frozenset(
         (
             ErrorClass.UNSUPPORTED_INPUT,
-            ErrorClass.CONTEXT_OVERFLOW,
             ErrorClass.PAYLOAD_TOO_LARGE,
         )
     ),
+    OfflineReason.TOO_LONG: frozenset((ErrorClass.CONTEXT_OVERFLOW,)),
 }
 _SKIPS: dict[SkipReason, OfflineReason] = {
     SkipReason.BUDGET: OfflineReason.BUDGET,
     SkipReason.CAPABILITY: OfflineReason.NO_CAPABLE,
-    SkipReason.CONTEXT: OfflineReason.NO_CAPABLE,
+    SkipReason.CONTEXT: OfflineReason.TOO_LONG,
     SkipReason.NO_KEY: OfflineReason.CONFIG,
 }
 _MOST_TELLING = (
@@ -207,6 +207,7 @@ _MOST_TELLING = (
     OfflineReason.ALL_RATE_LIMITED,
     OfflineReason.BUDGET,
     OfflineReason.REJECTED,
+    OfflineReason.TOO_LONG,
     OfflineReason.NO_CAPABLE,
     OfflineReason.CONFIG,
 )

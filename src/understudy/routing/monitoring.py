@@ -38,6 +38,13 @@ class _Finding(msgspec.Struct, frozen=True):
     price: Price | None = None
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    """The file. Names are those of candidates: `provider/model`."""
+
+    findings: dict[str, _Finding]
+    tokens_per_byte: dict[str, float]
+
+
 class CapabilityProber:
     """Feeds the capability book and the price book. Owned by whoever runs `run`."""
 
@@ -58,6 +65,7 @@ class CapabilityProber:
         self._found: dict[str, _Finding] = {}
         self._tried: dict[str, float] = {}
         self._missing: set[str] = set()
+        self._saved: dict[str, float] = {}
 
     async def run(self) -> None:
         """Use what is known from earlier, then look around until cancelled."""
@@ -67,15 +75,25 @@ class CapabilityProber:
             await asyncio.sleep(_ROUND_S)
 
     async def recall(self) -> None:
-        """Take over the findings of an earlier run."""
+        """Load the findings of an earlier run, and the token ratios it learned."""
         if self._file is None:
             return
+        ratios: dict[str, float] = {}
         with suppress(OSError, *NOT_JSON):
-            kept = await asyncio.to_thread(self._file.read_bytes)
-            self._found = msgspec.json.decode(kept, type=dict[str, _Finding])
+            kept = msgspec.json.decode(await asyncio.to_thread(self._file.read_bytes), type=_Kept)
+            self._found, ratios = dict(kept.findings), kept.tokens_per_byte
         for candidate in self._candidates():
             if candidate.name in self._found:
                 self._tell(candidate, self._found[candidate.name])
+            if candidate.name in ratios:
+                self._book.set_tokens_per_char(candidate.key, ratios[candidate.name])
+        self._saved = self._ratios()
+
+    async def save(self) -> None:
+        """Write the file; does nothing where there is none."""
+        if self._file is not None:
+            self._saved = self._ratios()
+            await asyncio.to_thread(self._keep, self._file, _Kept(self._found, self._saved))
 
     async def look(self) -> None:
         """Probe every candidate whose facts are due, one server after the other."""
@@ -83,8 +101,12 @@ class CapabilityProber:
         for candidate in due:
             self._tried[candidate.name] = self._wall()
             self._take(candidate, await candidate.client.probe(candidate.model))
-        if due and self._file is not None:
-            await asyncio.to_thread(self._keep, self._file)
+        if due or self._ratios() != self._saved:
+            await self.save()
+
+    def _ratios(self) -> dict[str, float]:
+        learned = self._book.learned_tokens_per_char()
+        return {c.name: learned[c.key] for c in self._candidates() if c.key in learned}
 
     def _is_due(self, candidate: Candidate) -> bool:
         found = self._found.get(candidate.name)
@@ -125,11 +147,11 @@ class CapabilityProber:
         }
         self._prices.learn(candidate.provider, prices)
 
-    def _keep(self, file: Path) -> None:
+    def _keep(self, file: Path, kept: _Kept) -> None:
         new = file.with_suffix(".new")
         try:
             new.touch(mode=0o600)
-            new.write_bytes(msgspec.json.encode(self._found))
+            new.write_bytes(msgspec.json.encode(kept))
             new.replace(file)
         except OSError as error:
             _log.warning("scout.not_kept", file=str(file), error=error.strerror)

@@ -63,6 +63,7 @@ class OfflineReason(StrEnum):
     ALL_DOWN = "all_down"
     DEADLINE = "deadline"
     NO_CAPABLE = "no_capable"
+    TOO_LONG = "too_long"
     REJECTED = "rejected"
     CONFIG = "config"
     BUDGET = "budget"

@@ -37,6 +37,11 @@ class Fit:
     """Its name: model families count images differently."""
 
 
+def reserved_reply(n_ctx: int, reply_tokens: int) -> int:
+    """How many tokens of a context stay free for the reply: never more than half of it."""
+    return min(reply_tokens, n_ctx // 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A request built for one candidate, with what it is thought to cost."""
@@ -47,6 +52,10 @@ class Prompt:
     images: int = 0
     degraded: tuple[str, ...] = ()
     """What had to be left out for this candidate, such as `images`."""
+    trimmed: bool = False
+    """Whether more room would have held more of the conversation."""
+    image_tokens: int = 0
+    """The share of `input_tokens` that the images have."""
 
 
 BuildPrompt = Callable[[Fit], Prompt]

@@ -134,7 +134,7 @@ async def test_a_conversation_too_long_is_built_again_for_the_context_the_server
 
     assert story(first) == ["home context_overflow", "home ok"]
     assert first.record.attempts[1].role is AttemptRole.SHRINK_RETRY
-    assert [fit.n_ctx for fit in fits] == [None, CONTEXT, CONTEXT]
+    assert [fit.n_ctx for fit in fits] == [None, *[CONTEXT] * (len(fits) - 1)]
     assert story(second) == ["home ok"]
     assert first.record.winner is not None
     assert first.record.winner.usage is not None
@@ -171,7 +171,7 @@ async def test_a_clients_prompt_that_fits_nowhere_is_said_so(
 
     end = ended(await heard(router, request))
 
-    assert end.record.offline_reason is OfflineReason.NO_CAPABLE
+    assert end.record.offline_reason is OfflineReason.TOO_LONG
     assert end.error_class is ErrorClass.CONTEXT_OVERFLOW
 
 

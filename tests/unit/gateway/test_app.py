@@ -241,7 +241,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_done() -> None:
         (offline(OfflineReason.BUDGET), 429, "budget"),
         (offline(OfflineReason.BUSY), 429, "busy"),
         (
-            offline(OfflineReason.NO_CAPABLE, skipped("local", SkipReason.CONTEXT)),
+            offline(OfflineReason.TOO_LONG, skipped("local", SkipReason.CONTEXT)),
             400,
             "context_length_exceeded",
         ),

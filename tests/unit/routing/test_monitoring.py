@@ -68,6 +68,28 @@ async def test_the_next_start_knows_it_without_the_server(tmp_path: Path) -> Non
     assert later.client.probes == 0
 
 
+async def test_the_next_start_knows_how_many_tokens_a_byte_costs(tmp_path: Path) -> None:
+    before, later = World(tmp_path / "scout.json"), World(tmp_path / "scout.json")
+    before.book.set_tokens_per_char(KEY, 0.62)
+
+    await before.scout.save()
+    await later.scout.recall()
+
+    assert later.book.tokens_per_char(KEY) == 0.62
+
+
+async def test_a_ratio_learned_between_two_probes_is_saved(tmp_path: Path) -> None:
+    world, later = World(tmp_path / "scout.json"), World(tmp_path / "scout.json")
+    await world.look(SEEING)
+    world.book.learn_tokens(KEY, tokens=620, chars=1000)
+
+    await world.look(SEEING)
+    await later.scout.recall()
+
+    assert world.client.probes == 1
+    assert later.book.tokens_per_char(KEY) == 0.62
+
+
 async def test_hosted_models_are_looked_at_once_a_day_and_local_ones_more_often() -> None:
     hosted, local = World(), World(local=True)
     for world in (hosted, local):

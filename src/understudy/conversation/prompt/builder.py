@@ -11,17 +11,16 @@ from understudy.conversation.lore.placement import Insert
 from understudy.conversation.messages import Author, ImageRef
 from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.conversation.speakers import safe_name, speaker_names, spoken
-from understudy.conversation.tokens import (
-    MESSAGE_TOKENS,
-    image_tokens,
-    prompt_budget,
-    text_tokens,
-)
+from understudy.conversation.tokens import image_tokens, prompt_budget, text_tokens
 from understudy.llm.messages import ChatRequest, ImagePart, Message, Part, Role, TextPart
+from understudy.routing.prompt_fitting import MESSAGE_TOKENS
 from understudy.routing.request import Fit, Prompt
 
 _CURRENT_LEAST_TOKENS = 64
 _CUT_MARK = "\n[…]\n"
+_PART_SHARE = 0.03
+_PART_LEAST_TOKENS = 32
+"""The oldest message is cut rather than dropped where this much of the room would stay empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class _Turn:
     parts: tuple[Part, ...]
     tokens: int
     images: int
+    image_tokens: int
     degraded: bool
 
 
@@ -80,15 +80,17 @@ def build_prompt(source: PromptSource, fit: Fit) -> Prompt:
     system = _said("system", staging.system, fit)
     fixed = [system, *last, *(turn for _, turn in inserts)]
     room = prompt_budget(fit, source.most_tokens) - sum(turn.tokens for turn in fixed)
-    turns = _turns(source, fit, max(room, _CURRENT_LEAST_TOKENS))
+    turns, trimmed = _turns(source, fit, max(room, _CURRENT_LEAST_TOKENS))
     room -= sum(turn.tokens for turn in turns)
-    system = _with_examples(system, staging.examples, fit, room)
+    system, examples = _with_examples(system, staging.examples, fit, room)
     said = [system, *_among(turns, inserts), *last]
     return Prompt(
         request=ChatRequest(messages=tuple(_merged(said))),
         input_tokens=sum(turn.tokens for turn in said),
         images=sum(turn.images for turn in turns),
         degraded=("images",) if any(turn.degraded for turn in turns) else (),
+        trimmed=trimmed or examples < len(staging.examples),
+        image_tokens=sum(turn.image_tokens for turn in turns),
     )
 
 
@@ -111,37 +113,49 @@ def _among(turns: Sequence[_Turn], inserts: Sequence[tuple[int, _Turn]]) -> list
     return placed
 
 
-def _with_examples(system: _Turn, examples: Sequence[str], fit: Fit, room: int) -> _Turn:
-    """As many whole blocks of example dialogue as there is room for."""
+def _with_examples(
+    system: _Turn, examples: Sequence[str], fit: Fit, room: int
+) -> tuple[_Turn, int]:
+    """Add as many whole blocks of example dialogue as there is room for; return their number."""
     text = "".join(part.text for part in system.parts if isinstance(part, TextPart))
+    added = 0
     for example in examples:
         block = f"\n\nExample dialogue:\n{example}"
         room -= text_tokens(block, fit.tokens_per_char)
         if room < 0:
             break
         text += block
-    return _said("system", text, fit)
+        added += 1
+    return _said("system", text, fit), added
 
 
-def _turns(source: PromptSource, fit: Fit, room: int) -> list[_Turn]:
-    """What is being answered, and as much of the newest history as there is room for."""
+def _turns(source: PromptSource, fit: Fit, room: int) -> tuple[list[_Turn], bool]:
+    """Select what is being answered, and as much of the newest history as there is room for.
+
+    Also returns whether anything was left out or cut.
+    """
     names = speaker_names(source.authors, source.bot_name) if source.shared else {}
     turns = {line.seq: _turn(line, source, fit, names) for line in source.lines}
     kept = {seq: turns[seq] for seq in source.current if seq in turns}
-    if sum(turn.tokens for turn in kept.values()) > room:
-        return _shortened([kept[seq] for seq in turns if seq in kept], fit, room)
     left = room - sum(turn.tokens for turn in kept.values())
+    if left < 0:
+        return _shortened([kept[seq] for seq in turns if seq in kept], fit, room), True
+    trimmed = False
     for line in reversed(source.lines):
+        turn = turns[line.seq]
         if line.seq in kept:
             continue
-        left -= turns[line.seq].tokens
-        if left < 0:
+        if turn.tokens > left:
+            trimmed = True
+            if turn.role == "user" and left >= max(_PART_LEAST_TOKENS, room * _PART_SHARE):
+                kept[line.seq] = _cut_turn(turn, fit, left)
             break
-        kept[line.seq] = turns[line.seq]
-    ordered = [turns[line.seq] for line in source.lines if line.seq in kept]
+        left -= turn.tokens
+        kept[line.seq] = turn
+    ordered = [kept[line.seq] for line in source.lines if line.seq in kept]
     # Some chat templates refuse a conversation that the assistant begins.
     start = next(i for i, turn in enumerate(ordered) if turn.role == "user")
-    return ordered[start:]
+    return ordered[start:], trimmed
 
 
 def _turn(line: Line, source: PromptSource, fit: Fit, names: dict[str, str]) -> _Turn:
@@ -158,7 +172,7 @@ def _measured(role: Role, parts: tuple[Part, ...], fit: Fit, *, degraded: bool) 
     images = [part for part in parts if isinstance(part, ImagePart)]
     seen = sum(image_tokens(image.width, image.height, fit.model) for image in images)
     words = sum(text_tokens(p.text, fit.tokens_per_char) for p in parts if isinstance(p, TextPart))
-    return _Turn(role, parts, words + seen + MESSAGE_TOKENS, len(images), degraded)
+    return _Turn(role, parts, words + seen + MESSAGE_TOKENS, len(images), seen, degraded)
 
 
 def _shortened(turns: Sequence[_Turn], fit: Fit, room: int) -> list[_Turn]:

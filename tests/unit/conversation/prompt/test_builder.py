@@ -75,10 +75,27 @@ def test_the_oldest_history_goes_first_and_what_is_answered_stays() -> None:
 
 
 def test_a_prompt_is_never_begun_by_the_bot() -> None:
-    lines = (line(1, "x" * 3000), line(2, "I see.", ME), line(3, "so?"))
+    lines = (line(1, "x" * 3000), line(2, "I see. " * 158, ME), line(3, "so?"))
 
     roles = [m.role for m in build_prompt(source(*lines), replace(FIT, n_ctx=700)).request.messages]
     assert roles == ["system", "user"]
+
+
+def test_the_oldest_message_is_cut_where_dropping_it_would_waste_the_room() -> None:
+    lines = (line(1, "BEGIN" + "x" * 3000 + "END"), line(2, "I see.", ME), line(3, "so?"))
+
+    prompt = build_prompt(source(*lines), replace(FIT, n_ctx=700))
+    oldest = said(prompt)[1][1]
+    assert (oldest[:10], oldest[-3:]) == ("Ann: BEGIN", "END")
+    assert prompt.trimmed
+    assert 0.9 * prompt_budget(replace(FIT, n_ctx=700), 6000) < prompt.input_tokens
+
+
+def test_a_prompt_says_whether_more_room_would_have_held_more() -> None:
+    lines = [line(i, "word " * 40) for i in range(9)]
+
+    assert not build_prompt(source(*lines), FIT).trimmed
+    assert build_prompt(source(*lines), replace(FIT, n_ctx=700)).trimmed
 
 
 def test_a_long_message_keeps_its_two_ends() -> None:
