@@ -1,5 +1,4 @@
-"""A conversation without models or platforms: a scripted model router and a platform that
-remembers what it was told to show."""
+"""Drives a conversation with a scripted model router and a recording platform."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -58,7 +57,7 @@ def offline_record(reason: OfflineReason, retry_at: float | None = None) -> Repl
 
 @dataclass
 class Models:
-    """Plays the ModelRouter: says each word of the next line of the script, then ends."""
+    """A scripted ModelRouter: streams the words of the next line of the script."""
 
     script: list[str | ReplyRecord] = field(default_factory=list)
     """What the next replies say, or how they fail; "echo" once it is used up."""
@@ -93,7 +92,7 @@ class Models:
 
 
 class Screen:
-    """A delivery that keeps what was shown."""
+    """A delivery that records what was shown."""
 
     def __init__(self, task: ReplyContext, platform: "Platform") -> None:
         self.task = task
@@ -132,7 +131,7 @@ class Screen:
 
 
 class Platform:
-    """Opens screens and remembers what became of them."""
+    """Opens screens and records their results."""
 
     def __init__(self) -> None:
         self.screens: list[Screen] = []
@@ -182,7 +181,7 @@ def settings(**fields: object) -> Settings:
     return Settings(**(base | fields))  # type: ignore[arg-type]
 
 
-def surroundings(models: Models, store: InboxStore | None = None, **fields: object) -> Dependencies:
+def dependencies(models: Models, store: InboxStore | None = None, **fields: object) -> Dependencies:
     conf = fields.pop("settings", settings())
     assert isinstance(conf, Settings)
     base: dict[str, object] = {
@@ -195,13 +194,13 @@ def surroundings(models: Models, store: InboxStore | None = None, **fields: obje
     return Dependencies(**(base | fields))  # type: ignore[arg-type]
 
 
-class Talk:
-    """The whole conversation room with its two ends in the hands of a test."""
+class ConversationDriver:
+    """A MessageRouter between scripted models and a recording platform."""
 
     def __init__(self, store: InboxStore | None = None, **fields: object) -> None:
         self.models = Models()
         self.platform = Platform()
-        self.out = surroundings(self.models, store, **fields)
+        self.out = dependencies(self.models, store, **fields)
         self.router = MessageRouter(self.out)
         for name in ("web", "discord"):
             self.router.register(name, self.platform.open)

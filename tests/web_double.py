@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from conversation_driver import FIT, surroundings
+from conversation_driver import FIT, dependencies
 from understudy.config.settings import Conversation, Participation, Settings
 from understudy.conversation.inbox import Decision
 from understudy.conversation.message_router import MessageRouter
@@ -186,7 +186,7 @@ async def open_conversations(
         ),
     )
     router = MessageRouter(
-        surroundings(models, inbox, settings=settings, now=now)  # type: ignore[arg-type]
+        dependencies(models, inbox, settings=settings, now=now)  # type: ignore[arg-type]
     )
     router.register(PLATFORM, live.open_delivery)
     try:

@@ -24,7 +24,7 @@ def main() -> int:
     found = outcome.verdict
     for wrong in [*chain(found.lost, found.doubled, found.violations)][:_SHOWN]:
         print(wrong)  # noqa: T201
-    print(outcome.story)  # noqa: T201
+    print(outcome.summary)  # noqa: T201
     if not found.clean:
         print(f"{size.replay}; logs and database are in {folder}")  # noqa: T201
     print(outcome.line)  # noqa: T201

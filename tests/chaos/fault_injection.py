@@ -1,4 +1,4 @@
-"""What goes wrong around the bot while people talk to it."""
+"""Injects faults around the bot while people talk to it."""
 
 import asyncio
 import sqlite3
@@ -11,20 +11,20 @@ from chaos.run import Run
 from discord_double.rest import Fault
 
 _MESSAGES = r"/api/channels/\d+/messages"
-_MOMENTS = ("now", "call", "POST", "PATCH")
-"""When a kill comes: at once, at a call of a server, or right after Discord did as it was told."""
-_TRAP_S = 5.0
+_KILL_POINTS = ("now", "call", "POST", "PATCH")
+"""When a kill happens: at once, at a call of a server, or right after a request took effect."""
+_KILL_POINT_S = 5.0
 _EVERY_S = {True: (1.0, 5.0), False: (0.2, 0.8)}
 """Between two troubles; in a long run there is time to talk, too."""
 _LEAPS_S = (20.0, 70.0, 400.0, 1000.0)
 _SPARE_PAGES = 8
 
 
-class Unrest:
+class FaultInjector:
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._trap = ""
-        self._stirs: dict[str, Callable[[], Awaitable[None]]] = {
+        self._kill_point = ""
+        self._faults: dict[str, Callable[[], Awaitable[None]]] = {
             "leap": self._leap,
             "wrong clock": self._set_clock,
             "drop": self._drop,
@@ -38,30 +38,30 @@ class Unrest:
             "full disk": self._fill_disk,
         }
         if run.size.is_long:
-            self._stirs |= {"restart": self._restart, "invalid session": self._invalidate}
-        self._deck: list[str] = []
-        run.witness.on_call = lambda: self._spring("call")
+            self._faults |= {"restart": self._restart, "invalid session": self._invalidate}
+        self._pending: list[str] = []
+        run.recorder.on_call = lambda: self._kill_at("call")
         run.double.rest.before_answer = self._answered
 
     async def last(self, asking: asyncio.Task[None]) -> None:
-        """As long as anybody asks; the kills are spread over the questions."""
+        """Inject faults while questions are asked; kills are spread over the questions."""
         run, every = self._run, self._run.size.messages / max(1, self._run.size.kills)
         due = [(n + run.chance.uniform(0.2, 0.8)) * every for n in range(run.size.kills)]
         while not asking.done():
             await asyncio.sleep(run.chance.uniform(*_EVERY_S[run.size.is_long]))
-            asked = len(run.witness.questions)
+            asked = len(run.recorder.questions)
             if not asked:
                 continue
             await self._listening()
             if sum(at <= asked for at in due) > run.kills:
                 await self._kill()
             else:
-                await self._stir()
+                await self._inject()
         while run.kills < run.size.kills:
             await self._kill()
 
-    async def calm(self, limit_s: float) -> None:
-        """Nothing more goes wrong, and time passes until everybody has an answer."""
+    async def wait_for_answers(self, limit_s: float) -> None:
+        """Advance the time without faults until every question has an answer."""
         run, began = self._run, time.monotonic()
         while run.open_questions() and time.monotonic() - began < limit_s:
             await asyncio.sleep(1.0)
@@ -73,48 +73,48 @@ class Unrest:
             lambda: any(s.socket for s in self._run.double.gateway.sessions.values()), timeout_s=60
         )
 
-    async def _stir(self) -> None:
-        if not self._deck:
+    async def _inject(self) -> None:
+        if not self._pending:
             # Time has to pass, or everything rests for most of the run.
-            self._deck = [*self._stirs, "leap", "leap"]
-            self._run.chance.shuffle(self._deck)
-        name = self._deck.pop()
-        self._run.stirs[name] += 1
-        await self._stirs[name]()
+            self._pending = [*self._faults, "leap", "leap"]
+            self._run.chance.shuffle(self._pending)
+        name = self._pending.pop()
+        self._run.fault_counts[name] += 1
+        await self._faults[name]()
 
     async def _kill(self) -> None:
         run = self._run
-        self._trap = run.chance.choice(_MOMENTS)
-        if self._trap == "now":
-            self._spring("now")
+        self._kill_point = run.chance.choice(_KILL_POINTS)
+        if self._kill_point == "now":
+            self._kill_at("now")
         try:
-            async with asyncio.timeout(_TRAP_S):
+            async with asyncio.timeout(_KILL_POINT_S):
                 await run.bot.gone()
         except TimeoutError:
-            self._spring(self._trap)
+            self._kill_at(self._kill_point)
             await run.bot.gone()
         run.kills += 1
-        run.stirs["kill"] += 1
+        run.fault_counts["kill"] += 1
         run.double.gateway.sessions.clear()
-        await run.take_stock(killed=True)
+        await run.check_ledger(killed=True)
         if run.chance.random() < 0.3 and run.may_leap(400):
             run.clock.leap(run.chance.choice((130.0, 400.0)))
         await run.bot.start()
 
     def _answered(self, method: str, path: str) -> None:
         if "/messages" in path:
-            self._spring(method)
+            self._kill_at(method)
 
-    def _spring(self, moment: str) -> None:
-        if moment == self._trap:
-            self._trap = ""
+    def _kill_at(self, point: str) -> None:
+        if point == self._kill_point:
+            self._kill_point = ""
             self._run.bot.kill()
 
     async def _restart(self) -> None:
         run = self._run
         run.wrong += await run.bot.stop()
         run.double.gateway.sessions.clear()
-        await run.take_stock(killed=False)
+        await run.check_ledger(killed=False)
         await run.bot.start()
 
     async def _leap(self) -> None:
@@ -160,7 +160,7 @@ class Unrest:
         self._run.bot.configure(self._run.chance)
 
     async def _break_config(self) -> None:
-        self._run.bot.config.write_text("model: {provider_order: [nobody")
+        self._run.bot.config.write_text("model: {provider_order: [unknown")
         await asyncio.sleep(0.5)
         self._run.bot.configure(self._run.chance)
 

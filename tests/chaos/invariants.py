@@ -1,10 +1,10 @@
-"""Says what is wrong with a run, from what was seen outside and what the ledger holds."""
+"""Checks the invariants of a run from outside the process and against the ledger."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chaos.ledger_check import Books, Entry
+from chaos.ledger_check import Entry, LedgerCounts
 from chaos.observations import Call, Question
 from understudy.platforms.discord.rendering import CUT_OFF
 
@@ -13,7 +13,7 @@ _CUT = f"-# {CUT_OFF}"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A message of the bot that is no notice of being offline."""
+    """A message of the bot other than the offline message."""
 
     message_id: int
     question: int | None
@@ -34,7 +34,7 @@ class Evidence:
     questions: Mapping[int, Question]
     answers: Sequence[Answer]
     calls: Sequence[Call]
-    books: Books
+    ledger: LedgerCounts
     interrupted: Mapping[Entry, int] = field(default_factory=dict)
     """Calls of replies that ran at a kill and were not recorded by then."""
     unrecorded: Sequence[str] = ()
@@ -52,7 +52,7 @@ class Verdict:
         return not (self.lost or self.doubled or self.violations)
 
 
-def judge(seen: Evidence) -> Verdict:
+def check(seen: Evidence) -> Verdict:
     times = Counter(answer.question for answer in seen.answers)
     return Verdict(
         tuple(f"q{number}" for number in seen.questions if not times[number]),
@@ -61,7 +61,7 @@ def judge(seen: Evidence) -> Verdict:
             *_wrong_texts(seen),
             *_wrong_prompts(seen),
             *_wrong_order(seen),
-            *_wrong_books(seen),
+            *_wrong_ledger(seen),
             *seen.unrecorded,
         ),
     )
@@ -73,11 +73,11 @@ def _wrong_texts(seen: Evidence) -> Iterator[str]:
     for answer in seen.answers:
         if answer.question is None:
             yield f"said without being asked: {answer.content!r}"
-        elif not any(_said(answer, call) for call in calls[answer.question]):
-            yield f"q{answer.question} was answered by what nobody said: {answer.content!r}"
+        elif not any(_is_from(answer, call) for call in calls[answer.question]):
+            yield f"q{answer.question} was answered by a text of no call: {answer.content!r}"
 
 
-def _said(answer: Answer, call: Call) -> bool:
+def _is_from(answer: Answer, call: Call) -> bool:
     text, said = answer.text.strip(), call.text.strip()
     if answer.cut_off or not call.whole or call.faulted:
         return bool(text) and said.startswith(text) and (answer.cut_off or call.faulted)
@@ -89,12 +89,12 @@ def _wrong_prompts(seen: Evidence) -> Iterator[str]:
     shown = {answer.question: answer.text.strip() for answer in seen.answers}
     for call in seen.calls:
         name = f"the prompt for q{call.question}"
-        numbers = [told.question for told in call.prompt]
+        numbers = [options.question for options in call.prompt]
         if numbers != sorted(set(numbers)) or numbers[-1] != call.question:
             yield f"{name} tells {numbers}"
-        for told in call.prompt:
-            if told.reply is not None and told.reply.strip() != shown.get(told.question):
-                yield f"{name} has q{told.question} answered by {told.reply!r}"
+        for options in call.prompt:
+            if options.reply is not None and options.reply.strip() != shown.get(options.question):
+                yield f"{name} has q{options.question} answered by {options.reply!r}"
 
 
 def _wrong_order(seen: Evidence) -> Iterator[str]:
@@ -112,25 +112,26 @@ def _wrong_order(seen: Evidence) -> Iterator[str]:
         newest[lane] = max(newest.get(lane, -1), question.number)
 
 
-def _wrong_books(seen: Evidence) -> Iterator[str]:
-    for upstream, times in seen.books.upstream.items():
+def _wrong_ledger(seen: Evidence) -> Iterator[str]:
+    for upstream, times in seen.ledger.upstream.items():
         if times > 1:
             yield f"{upstream} is recorded {times} times"
     called = Counter((call.server, call.question) for call in seen.calls)
-    for entry in called.keys() | seen.books.sure.keys():
-        yield from _balance(entry, called[entry], seen.books, seen.interrupted.get(entry, 0))
+    for entry in called.keys() | seen.ledger.sure.keys():
+        yield from _balance(entry, called[entry], seen.ledger, seen.interrupted.get(entry, 0))
 
 
-def _balance(entry: Entry, called: int, books: Books, interrupted: int) -> Iterator[str]:
+def _balance(entry: Entry, called: int, ledger: LedgerCounts, interrupted: int) -> Iterator[str]:
     name = f"q{entry[1]} at {entry[0]}"
-    if books.sure[entry] > called:
-        yield f"{name}: {called} calls, but {books.sure[entry]} recorded"
-    if missing(entry, called, books) > interrupted:
-        yield f"{name}: {called} calls, but {books.most(entry)} recorded, {interrupted} interrupted"
+    if ledger.sure[entry] > called:
+        yield f"{name}: {called} calls, but {ledger.sure[entry]} recorded"
+    if missing(entry, called, ledger) > interrupted:
+        most = ledger.most(entry)
+        yield f"{name}: {called} calls, but {most} recorded, {interrupted} interrupted"
 
 
-def missing(entry: Entry, called: int, books: Books) -> int:
-    return max(0, called - books.most(entry))
+def missing(entry: Entry, called: int, ledger: LedgerCounts) -> int:
+    return max(0, called - ledger.most(entry))
 
 
 def _by_question(calls: Iterable[Call]) -> dict[int, list[Call]]:

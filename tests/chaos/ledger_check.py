@@ -32,25 +32,25 @@ WHERE b.state = 'claimed'
 
 
 @dataclass(slots=True)
-class Books:
+class LedgerCounts:
     sure: Counter[Entry] = field(default_factory=Counter)
     """Records of attempts that have certainly reached their server."""
     unsure: Counter[Entry] = field(default_factory=Counter)
     upstream: Counter[str] = field(default_factory=Counter)
-    """How often each answer stands there, by server and its id at that server."""
+    """How often each answer is recorded, by server and its id at that server."""
 
     def most(self, entry: Entry) -> int:
         return self.sure[entry] + self.unsure[entry]
 
 
-def read_books(database: Path) -> Books:
-    books = Books()
+def read_ledger(database: Path) -> LedgerCounts:
+    ledger = LedgerCounts()
     for server, upstream, text, unsure in _rows(database, _ATTEMPTS):
-        kept = books.unsure if unsure else books.sure
+        kept = ledger.unsure if unsure else ledger.sure
         kept[str(server), numbers_in(text)[-1]] += 1
         if upstream is not None:
-            books.upstream[f"{server}/{upstream}"] += 1
-    return books
+            ledger.upstream[f"{server}/{upstream}"] += 1
+    return ledger
 
 
 def running_questions(database: Path) -> set[int]:

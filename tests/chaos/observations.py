@@ -1,4 +1,4 @@
-"""What can be seen from the outside: who asked what, who was called for it, and what was said."""
+"""What is observed from outside: questions, calls of servers, and their texts."""
 
 import asyncio
 import re
@@ -24,8 +24,8 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One question in a prompt, and the reply that the prompt gives to it."""
+class PromptTurn:
+    """One question in a prompt, and its reply in the prompt."""
 
     question: int
     reply: str | None = None
@@ -37,7 +37,7 @@ class Call:
 
     server: str
     question: int
-    prompt: tuple[Told, ...]
+    prompt: tuple[PromptTurn, ...]
     """The end of it, in order; the last one is the question."""
     text: str = ""
     whole: bool = False
@@ -45,7 +45,7 @@ class Call:
 
 
 @dataclass
-class Witness:
+class Recorder:
     questions: dict[int, Question] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     running: int = 0
@@ -65,7 +65,7 @@ class Witness:
         return call
 
     async def until_taken_up(self, question: int) -> None:
-        """Until some server was called for it: then it is in a batch, alone."""
+        """Wait until a server was called for it: then it is alone in a batch."""
         await self._taken_up[question].wait()
 
 
@@ -73,16 +73,16 @@ def numbers_in(text: object) -> list[int]:
     return [int(number) for number in _NUMBER.findall(str(text))]
 
 
-def _turns(messages: object) -> Iterator[Told]:
+def _turns(messages: object) -> Iterator[PromptTurn]:
     assert isinstance(messages, list)
     asked: list[int] = []
     for message in messages:
         if message["role"] == "user":
-            yield from map(Told, asked)
+            yield from map(PromptTurn, asked)
             asked = numbers_in(message["content"])
         elif message["role"] == "assistant":
             *before, last = asked or [0]
-            yield from map(Told, before)
-            yield Told(last, str(message["content"]))
+            yield from map(PromptTurn, before)
+            yield PromptTurn(last, str(message["content"]))
             asked = []
-    yield from map(Told, asked)
+    yield from map(PromptTurn, asked)

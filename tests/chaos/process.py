@@ -1,4 +1,4 @@
-"""The bot's process: configured, started, killed, told to stop."""
+"""The bot's process: configured, started, killed, stopped."""
 
 import asyncio
 import json
@@ -14,8 +14,8 @@ from chaos.ledger_check import pages
 from chaos.servers import LAST, REAL
 from discord_double.double import DiscordDouble
 
-NOTICE = "(nobody is here)"
-"""Every notice of being offline, so that it cannot be taken for an answer."""
+OFFLINE_TEXT = "(no model is available)"
+"""The text of every offline message, to tell it from an answer."""
 _TESTS = Path(__file__).parents[1]
 _PROGRAM = Path(__file__).with_name("whole_bot.py")
 _MEMORY_MB = 2048
@@ -49,7 +49,7 @@ class BotProcess:
         return self._process is not None and self._process.returncode is None
 
     def configure(self, chance: Random) -> None:
-        """An order of its own each time; the steadiest server always stands last."""
+        """Write a random server order; the most reliable server is always last."""
         first = [name for name in self._servers if name != LAST]
         chance.shuffle(first)
         servers = {
@@ -57,7 +57,7 @@ class BotProcess:
             | ({"engine": "llama.cpp", "max_tokens": 24} if name == REAL else {})
             for name, url in self._servers.items()
         }
-        told = {
+        options = {
             "model": {
                 "provider_order": [*first, LAST],
                 "servers": servers,
@@ -75,17 +75,17 @@ class BotProcess:
                 "catch_up_messages": 100,
                 "catch_up_minutes": 60,
             },
-            "offline": dict.fromkeys(_REASONS, NOTICE),
+            "offline": dict.fromkeys(_REASONS, OFFLINE_TEXT),
         }
-        # JSON is YAML too. Written whole in one step, as an editor does it.
+        # JSON is YAML too. Replaced in one step, as an editor does it.
         fresh = self.config.with_suffix(".new")
-        fresh.write_text(json.dumps(told))
+        fresh.write_text(json.dumps(options))
         fresh.replace(self.config)
 
     async def start(self) -> None:
         self.up.unlink(missing_ok=True)
         self.most_pages = (pages(self.database) if self.database.exists() else 0) + _SPARE_PAGES
-        told = {
+        options = {
             "api": self.double.api_url,
             "gateway": self.double.gateway_url,
             "config": str(self.config),
@@ -100,14 +100,14 @@ class BotProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 str(_PROGRAM),
-                json.dumps(told),
+                json.dumps(options),
                 env={**os.environ, "PYTHONPATH": paths, "DISCORD_TOKEN": self.double.token},
                 stdout=log,
                 stderr=log,
             )
 
     def kill(self) -> None:
-        """At this very moment; `gone` waits for the end."""
+        """Kill at once; `gone` waits for the end."""
         if self._process is not None and self._process.returncode is None:
             self._note_memory()
             self._process.kill()
@@ -117,7 +117,7 @@ class BotProcess:
         return await self._process.wait()
 
     async def stop(self) -> list[str]:
-        """Tell it to stop, once it is up; what is wrong with how it went."""
+        """Stop it once it is up; returns what went wrong."""
         assert self._process is not None
         await self.double.until(self.up.exists, _STOP_S)
         self._note_memory()

@@ -1,4 +1,4 @@
-"""One run: the world it happens in, and the evidence that gathers on the way."""
+"""One run: its parts and the evidence it collects."""
 
 import asyncio
 from collections import Counter
@@ -7,9 +7,9 @@ from random import Random
 
 from chaos.clock import JumpingClock
 from chaos.invariants import Answer, Evidence, missing
-from chaos.ledger_check import Entry, read_books, running_questions
-from chaos.observations import Question, Witness
-from chaos.process import NOTICE, BotProcess
+from chaos.ledger_check import Entry, read_ledger, running_questions
+from chaos.observations import Question, Recorder
+from chaos.process import OFFLINE_TEXT, BotProcess
 from chaos.run_size import Size
 from discord_double.double import DiscordDouble, buttons_of
 from discord_double.payloads import Json, moment
@@ -17,7 +17,7 @@ from discord_double.payloads import Json, moment
 _POINTER = "-# Answered below"
 _ON_ITS_WAY_S = 0.3
 _MOST_WAIT_S = 2700.0
-"""The bot gives a question up after 55 minutes, rightly: none is made to wait so long."""
+"""The bot drops a question after 55 minutes, so no question may wait for so long."""
 
 
 @dataclass
@@ -26,21 +26,21 @@ class Run:
     chance: Random
     double: DiscordDouble
     clock: JumpingClock
-    witness: Witness
+    recorder: Recorder
     bot: BotProcess
     kills: int = 0
-    stirs: Counter[str] = field(default_factory=Counter)
+    fault_counts: Counter[str] = field(default_factory=Counter)
     interrupted: Counter[Entry] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     _settled: set[int] = field(default_factory=set)
 
     @property
     def faulted(self) -> int:
-        return sum(call.faulted for call in self.witness.calls)
+        return sum(call.faulted for call in self.recorder.calls)
 
     def open_questions(self) -> list[Question]:
         """Those without a finished answer."""
-        still = [q for n, q in self.witness.questions.items() if n not in self._settled]
+        still = [q for n, q in self.recorder.questions.items() if n not in self._settled]
         self._settled |= {q.number for q in still if self._is_settled(q)}
         return [q for q in still if q.number not in self._settled]
 
@@ -51,22 +51,22 @@ class Run:
         )
 
     def may_leap(self, seconds: float) -> bool:
-        """Whether nobody's question gets too old by it."""
+        """Whether every open question stays young enough."""
         now = self.clock.now()
         waited = [now - moment(question.message["id"]) for question in self.open_questions()]
         # Those that are lost already must not stop the time for all others.
         return seconds + max((w for w in waited if w < _MOST_WAIT_S), default=0.0) < _MOST_WAIT_S
 
-    async def take_stock(self, *, killed: bool) -> None:
-        """With the bot dead: which calls its ledger lacks, and whether a kill explains it."""
-        # What the dead had sent is still on its way to the servers, and counts.
+    async def check_ledger(self, *, killed: bool) -> None:
+        """With the bot stopped: which calls its ledger lacks, and whether a kill explains it."""
+        # Requests sent before the kill still reach the servers, and count.
         await asyncio.sleep(_ON_ITS_WAY_S)
-        await self.double.until(lambda: not self.witness.running)
-        books = await asyncio.to_thread(read_books, self.bot.database)
+        await self.double.until(lambda: not self.recorder.running)
+        ledger = await asyncio.to_thread(read_ledger, self.bot.database)
         running = await asyncio.to_thread(running_questions, self.bot.database)
-        called = Counter((call.server, call.question) for call in self.witness.calls)
+        called = Counter((call.server, call.question) for call in self.recorder.calls)
         for entry, times in called.items():
-            lacking = missing(entry, times - self.interrupted[entry], books)
+            lacking = missing(entry, times - self.interrupted[entry], ledger)
             if lacking and killed and entry[1] in running:
                 self.interrupted[entry] += lacking
             elif lacking:
@@ -74,20 +74,25 @@ class Run:
                 self.wrong.append(f"q{entry[1]} at {entry[0]}: {lacking} not recorded at {when}")
 
     def evidence(self) -> Evidence:
-        names = {q.message["id"]: number for number, q in self.witness.questions.items()}
+        names = {q.message["id"]: number for number, q in self.recorder.questions.items()}
         answers = [
             Answer(int(sent["id"]), names.get(_parent(sent)), sent["content"])
             for sent in self.double.sent()
             if _is_answer(sent)
         ]
-        books = read_books(self.bot.database)
+        ledger = read_ledger(self.bot.database)
         return Evidence(
-            self.witness.questions, answers, self.witness.calls, books, self.interrupted, self.wrong
+            self.recorder.questions,
+            answers,
+            self.recorder.calls,
+            ledger,
+            self.interrupted,
+            self.wrong,
         )
 
 
 def _is_answer(message: Json) -> bool:
-    return message["content"] != NOTICE and not message["content"].startswith(_POINTER)
+    return message["content"] != OFFLINE_TEXT and not message["content"].startswith(_POINTER)
 
 
 def _parent(message: Json) -> str:

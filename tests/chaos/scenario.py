@@ -1,4 +1,4 @@
-"""Plays one run from its preparation to the verdict."""
+"""One run from its preparation to the verdict."""
 
 import asyncio
 import time
@@ -9,9 +9,9 @@ from pathlib import Path
 from random import Random
 
 from chaos.clock import JumpingClock
-from chaos.fault_injection import Unrest
-from chaos.invariants import Verdict, judge
-from chaos.observations import Witness
+from chaos.fault_injection import FaultInjector
+from chaos.invariants import Verdict, check
+from chaos.observations import Recorder
 from chaos.process import BotProcess
 from chaos.run import Run
 from chaos.run_size import Size
@@ -23,44 +23,44 @@ from discord_double.double import DiscordDouble
 @dataclass(frozen=True, slots=True)
 class Outcome:
     verdict: Verdict
-    story: str
-    """What happened, in figures."""
+    summary: str
+    """Figures of the run."""
     line: str
-    """What came of it, in one line."""
+    """The result in one line."""
 
 
 async def play(size: Size, folder: Path) -> Outcome:
-    """Everything goes wrong, then nothing more, then the bot is told to stop."""
+    """Inject faults, then wait for all answers without faults, then stop the bot."""
     began = time.monotonic()
     async with _prepared(size, folder) as run:
-        unrest = Unrest(run)
+        injector = FaultInjector(run)
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(ask_all(run))
-            group.create_task(unrest.last(asking))
-        await unrest.calm(limit_s=120 if size.is_long else 40)
+            group.create_task(injector.last(asking))
+        await injector.wait_for_answers(limit_s=120 if size.is_long else 40)
         run.wrong += await run.bot.stop()
-        await run.take_stock(killed=False)
-        verdict = judge(run.evidence())
-    return Outcome(verdict, _story(run, time.monotonic() - began), _line(run, verdict))
+        await run.check_ledger(killed=False)
+        verdict = check(run.evidence())
+    return Outcome(verdict, _summary(run, time.monotonic() - began), _line(run, verdict))
 
 
 @asynccontextmanager
 async def _prepared(size: Size, folder: Path) -> AsyncIterator[Run]:
     async with AsyncExitStack() as stack:
         double = await stack.enter_async_context(DiscordDouble())
-        witness, clock = Witness(), JumpingClock(folder / "clock")
-        double.world.clock = clock.now
-        servers = await stack.enter_async_context(model_servers(witness, size.seed, folder))
+        recorder, clock = Recorder(), JumpingClock(folder / "clock")
+        double.state.clock = clock.now
+        servers = await stack.enter_async_context(model_servers(recorder, size.seed, folder))
         bot = BotProcess(double, clock, servers, folder)
         stack.push_async_callback(bot.aclose)
         chance = Random(size.seed)
         bot.configure(chance)
-        yield Run(size, chance, double, clock, witness, bot)
+        yield Run(size, chance, double, clock, recorder, bot)
 
 
-def _story(run: Run, seconds: float) -> str:
-    calls = run.witness.calls
-    met = ", ".join(f"{count} x {name}" for name, count in sorted(run.stirs.items()))
+def _summary(run: Run, seconds: float) -> str:
+    calls = run.recorder.calls
+    met = ", ".join(f"{count} x {name}" for name, count in sorted(run.fault_counts.items()))
     return (
         f"seed {run.size.seed}: {run.faulted / len(calls):.0%} of {len(calls)} attempts faulted,"
         f" {sum(run.interrupted.values())} cut off by kills; {met};"
@@ -70,7 +70,8 @@ def _story(run: Run, seconds: float) -> str:
 
 def _line(run: Run, verdict: Verdict) -> str:
     return (
-        f"{len(run.witness.questions)} messages, {run.kills} kills, {run.faulted} faulted attempts:"
+        f"{len(run.recorder.questions)} messages, {run.kills} kills,"
+        f" {run.faulted} faulted attempts:"
         f" {len(verdict.lost)} lost, {len(verdict.doubled)} doubled,"
         f" {len(verdict.violations)} violations"
     )

@@ -11,7 +11,7 @@ from random import Random
 import aiohttp
 from aiohttp import web
 
-from chaos.observations import Call, Witness
+from chaos.observations import Call, Recorder
 from llama_server import llama_server
 from tiny_model import make_tiny_model
 from understudy.rehearsal.faults import FAULTS, Behaviour, behaviour
@@ -22,7 +22,7 @@ from understudy.rehearsal.server import RehearsalServer
 REAL = "llama"
 LAST = "last"
 BLAMING = "a"
-"""The only server that finds fault with requests: two of them would rightly end a reply."""
+"""The only server that rejects requests: two rejections would correctly end a reply."""
 NAMES = (BLAMING, "b", "c", REAL, LAST)
 _SHARES = {REAL: 0.3, LAST: 0.15}
 _SHARE = 0.5
@@ -30,30 +30,30 @@ _BLAMES = ("e400", "e422", "e403mod", "e400param", "ctx")
 _BLAMELESS = tuple(name for name in FAULTS if name not in _BLAMES)
 _SHORT = ("silent", "reset", "e500", "e503", "html", "empty", "garbage", "rolestall", "miderr",
           "midstall", "cut", "cleancut", "halfframe")  # fmt: skip
-"""After these a server is asked again within seconds: else nobody would be there for long."""
+"""Faults with a short cooldown: without them all servers would be in cooldown for long."""
 _ODD = ("badjson", "nousage", "think", "chatty")
 _ODD_SHARE = 0.1
 _WORDS = 20
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Plays a fate with words that name the call and the question, under the eyes of a witness."""
+class RecordedBehaviour:
+    """Plays a behaviour with words that name call and question, and records the call."""
 
     server: str
-    fate: Behaviour
-    witness: Witness
+    behaviour_of_call: Behaviour
+    recorder: Recorder
 
     async def play(self, stage: Responder) -> None:
-        faulted = self.fate.name in FAULTS
-        call = self.witness.called(self.server, stage.asked.body["messages"], faulted=faulted)
+        faulted = self.behaviour_of_call.name in FAULTS
+        call = self.recorder.called(self.server, stage.asked.body["messages"], faulted=faulted)
         words = iter(_answer(f"{self.server}#{stage.asked.number}", call.question))
-        self.witness.running += 1
+        self.recorder.running += 1
         try:
-            for move in self.fate.moves:
+            for move in self.behaviour_of_call.moves:
                 await self._play(move, stage, call, words)
         finally:
-            self.witness.running -= 1
+            self.recorder.running -= 1
 
     async def _play(self, move: Move, stage: Responder, call: Call, words: Iterable[str]) -> None:
         if isinstance(move, Words):
@@ -70,25 +70,27 @@ def _answer(mark: str, question: int) -> list[str]:
     return [f"[{mark}] ", "about ", f"q{question}: ", *["word "] * _WORDS, f"end of q{question}"]
 
 
-def fates(server: str, seed: int) -> Script:
+def fault_script(server: str, seed: int) -> Script:
     """What meets each call. It hangs on seed and number alone, however the calls overlap."""
     names = {BLAMING: FAULTS, LAST: _SHORT}.get(server, _BLAMELESS)
     faults = [behaviour(name) for name in names]
     odd = [behaviour(name) for name in _ODD]
     share = _SHARES.get(server, _SHARE)
 
-    def fate(number: int) -> Behaviour:
+    def behaviour_of_call(number: int) -> Behaviour:
         dice = Random(f"{seed}/{server}/{number}")
         at = dice.random()
         if at < share:
             return dice.choice(faults)
         return dice.choice(odd) if at < share + _ODD_SHARE else behaviour("ok")
 
-    return fate
+    return behaviour_of_call
 
 
 @asynccontextmanager
-async def model_servers(witness: Witness, seed: int, folder: Path) -> AsyncIterator[dict[str, str]]:
+async def model_servers(
+    recorder: Recorder, seed: int, folder: Path
+) -> AsyncIterator[dict[str, str]]:
     """Every server's address by its name, while they run."""
     async with AsyncExitStack() as stack:
         urls = {}
@@ -97,29 +99,29 @@ async def model_servers(witness: Witness, seed: int, folder: Path) -> AsyncItera
                 real = stack.enter_context(
                     llama_server(make_tiny_model(folder / "tiny.gguf"), slots=2, context=32_768)
                 )
-                relay = Relay(real, witness, seed)
+                relay = Relay(real, recorder, seed)
                 urls[name] = await stack.enter_async_context(relay.open())
             else:
                 server = await stack.enter_async_context(RehearsalServer())
-                server.play(_watched(name, fates(name, seed), witness))
+                server.play(_recorded(name, fault_script(name, seed), recorder))
                 urls[name] = server.base_url
         yield urls
 
 
-def _watched(name: str, fate: Script, witness: Witness) -> Script:
+def _recorded(name: str, behaviour_of_call: Script, recorder: Recorder) -> Script:
     def play(number: int) -> Behaviour:
-        chosen = fate(number)
-        return replace(chosen, moves=(Watched(name, chosen, witness),))
+        chosen = behaviour_of_call(number)
+        return replace(chosen, moves=(RecordedBehaviour(name, chosen, recorder),))
 
     return play
 
 
 class Relay:
-    """Stands before a real server: notes what it is asked and says, and breaks some calls off."""
+    """A proxy of a real server: records requests and answers, and aborts some calls."""
 
-    def __init__(self, url: str, witness: Witness, seed: int) -> None:
+    def __init__(self, url: str, recorder: Recorder, seed: int) -> None:
         self._url = url
-        self._witness = witness
+        self._witness = recorder
         self._seed = seed
         self._calls = 0
 

@@ -45,7 +45,7 @@ class Killings:
 
     def __post_init__(self) -> None:
         self.double.rest.before_answer = self._count
-        self.double.world.clock = lambda: time.time() + self._ahead_s()
+        self.double.state.clock = lambda: time.time() + self._ahead_s()
 
     def _ahead_s(self) -> float:
         """Pauses are not waited for: both clocks are put forward."""
@@ -77,7 +77,7 @@ class Killings:
                 await self._process.wait()
 
     async def _start(self) -> asyncio.subprocess.Process:
-        told = {
+        options = {
             "api": self.double.api_url,
             "gateway": self.double.gateway_url,
             "token": self.double.token,
@@ -89,7 +89,7 @@ class Killings:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
                 str(_PROGRAM),
-                json.dumps(told),
+                json.dumps(options),
                 env={**os.environ, "PYTHONPATH": paths},
                 stdout=log,
                 stderr=log,
@@ -109,10 +109,10 @@ async def _killed_now_and_then(killings: Killings) -> AsyncIterator[None]:
 
 async def _ask(double: DiscordDouble, chance: random.Random) -> list[Json]:
     """Questions of different people in all channels, with talk among people in between."""
-    guild = double.world.add_guild()
-    channels = [double.world.add_channel(guild, f"room-{n}") for n in range(CHANNELS)]
-    bystander = double.world.add_user("bystander")
-    people = [double.world.add_user(f"person-{n}") for n in range(MESSAGES)]
+    guild = double.state.add_guild()
+    channels = [double.state.add_channel(guild, f"room-{n}") for n in range(CHANNELS)]
+    bystander = double.state.add_user("bystander")
+    people = [double.state.add_user(f"person-{n}") for n in range(MESSAGES)]
     await double.ready()
     asked: list[Json] = []
     for number, person in enumerate(people):

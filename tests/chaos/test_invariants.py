@@ -1,4 +1,4 @@
-"""The judge of the chaos runs finds each thing that must not happen."""
+"""The check of the chaos runs finds each thing that must not happen."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from chaos.invariants import Answer, Evidence, judge
-from chaos.ledger_check import Books, Entry
-from chaos.observations import Call, Question, Told
+from chaos.invariants import Answer, Evidence, check
+from chaos.ledger_check import Entry, LedgerCounts
+from chaos.observations import Call, PromptTurn, Question
 from understudy.platforms.discord.rendering import CUT_OFF
 
 
@@ -17,7 +17,7 @@ def _question(number: int, author: str = "ann") -> Question:
 
 
 def _call(number: int, **more: object) -> Call:
-    made = Call("a", number, (Told(number),), f"[a#{number}] about q{number}", whole=True)
+    made = Call("a", number, (PromptTurn(number),), f"[a#{number}] about q{number}", whole=True)
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -38,21 +38,21 @@ def _evidence(
         {1: _question(1), 2: _question(2)},
         answers if answers is not None else (_answer(1), _answer(2)),
         calls,
-        Books(Counter(recorded) if recorded is not None else entries),
+        LedgerCounts(Counter(recorded) if recorded is not None else entries),
     )
     return replace(made, **more)  # type: ignore[arg-type]
 
 
 def test_a_run_without_fault_is_clean() -> None:
-    assert judge(_evidence()).clean
+    assert check(_evidence()).clean
 
 
 def test_a_question_without_an_answer_is_lost() -> None:
-    assert judge(_evidence(answers=[_answer(2)])).lost == ("q1",)
+    assert check(_evidence(answers=[_answer(2)])).lost == ("q1",)
 
 
 def test_two_answers_to_one_question_are_a_double() -> None:
-    assert judge(_evidence(answers=[_answer(1), _answer(1), _answer(2)])).doubled == ("q1",)
+    assert check(_evidence(answers=[_answer(1), _answer(1), _answer(2)])).doubled == ("q1",)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_two_answers_to_one_question_are_a_double() -> None:
     [
         "[a#1] ab[a#1] about q1",  # the texts of two attempts in a row
         "[a#1] about q2",  # the answer to another question
-        "[a#1] about",  # cut, and nobody says so
+        "[a#1] about",  # cut off without a mark
         f"[b#7] about\n-# {CUT_OFF}",  # cut, but never said by anyone
         "invented",
     ],
@@ -69,19 +69,19 @@ def test_a_text_that_no_single_call_has_said_is_found(content: str) -> None:
     broken = _call(1, text="[a#1] ab", whole=False)
     seen = _evidence((broken, _call(1), _call(2)), [_answer(1, content), _answer(2)])
 
-    (said,) = judge(seen).violations
-    assert "nobody said" in said
+    (said,) = check(seen).violations
+    assert "a text of no call" in said
 
 
 def test_the_marked_beginning_of_a_reply_that_broke_off_is_right() -> None:
     broken = _call(1, text="[a#1] about", whole=False, faulted=True)
     cut = _answer(1, f"[a#1] about\n-# {CUT_OFF}")
 
-    assert judge(_evidence((broken, _call(2)), [cut, _answer(2)])).clean
+    assert check(_evidence((broken, _call(2)), [cut, _answer(2)])).clean
 
 
-def test_what_nobody_asked_for_is_found() -> None:
-    (said,) = judge(_evidence(answers=[_answer(1), _answer(2), _answer(None, "hi")])).violations
+def test_an_unrequested_answer_is_found() -> None:
+    (said,) = check(_evidence(answers=[_answer(1), _answer(2), _answer(None, "hi")])).violations
 
     assert "without being asked" in said
 
@@ -89,41 +89,43 @@ def test_what_nobody_asked_for_is_found() -> None:
 @pytest.mark.parametrize(
     "prompt",
     [
-        (Told(2), Told(1)),
-        (Told(1), Told(1), Told(2)),
-        (Told(1, "something else"), Told(2)),
-        (Told(2, "[a#2] about q2"), Told(3)),
+        (PromptTurn(2), PromptTurn(1)),
+        (PromptTurn(1), PromptTurn(1), PromptTurn(2)),
+        (PromptTurn(1, "something else"), PromptTurn(2)),
+        (PromptTurn(2, "[a#2] about q2"), PromptTurn(3)),
     ],
 )
-def test_a_prompt_out_of_order_or_with_another_reply_is_found(prompt: tuple[Told, ...]) -> None:
-    assert judge(_evidence((_call(1), _call(2, prompt=prompt)))).violations
+def test_a_prompt_out_of_order_or_with_another_reply_is_found(
+    prompt: tuple[PromptTurn, ...],
+) -> None:
+    assert check(_evidence((_call(1), _call(2, prompt=prompt)))).violations
 
 
 def test_a_younger_question_of_the_same_person_taken_up_first_is_found() -> None:
-    assert judge(_evidence((_call(2), _call(1)))).violations == ("q1 was taken up after q2",)
+    assert check(_evidence((_call(2), _call(1)))).violations == ("q1 was taken up after q2",)
 
 
 def test_two_people_may_be_answered_in_either_order() -> None:
     people = {1: _question(1, "ann"), 2: _question(2, "bob")}
 
-    assert judge(_evidence((_call(2), _call(1)), questions=people)).clean
+    assert check(_evidence((_call(2), _call(1)), questions=people)).clean
 
 
 def test_an_attempt_recorded_twice_is_found() -> None:
     doubled = {("a", 1): 2, ("a", 2): 1}
 
-    assert judge(_evidence(recorded=doubled)).violations == ("q1 at a: 1 calls, but 2 recorded",)
+    assert check(_evidence(recorded=doubled)).violations == ("q1 at a: 1 calls, but 2 recorded",)
 
 
 def test_one_answer_of_a_server_in_two_records_is_found() -> None:
     seen = _evidence()
-    seen.books.upstream["a/chatcmpl-1"] = 2
+    seen.ledger.upstream["a/chatcmpl-1"] = 2
 
-    assert judge(seen).violations == ("a/chatcmpl-1 is recorded 2 times",)
+    assert check(seen).violations == ("a/chatcmpl-1 is recorded 2 times",)
 
 
 def test_an_attempt_without_a_record_is_found() -> None:
-    (said,) = judge(_evidence(recorded={("a", 2): 1})).violations
+    (said,) = check(_evidence(recorded={("a", 2): 1})).violations
 
     assert said == "q1 at a: 1 calls, but 0 recorded, 0 interrupted"
 
@@ -131,9 +133,9 @@ def test_an_attempt_without_a_record_is_found() -> None:
 def test_only_what_ran_at_a_kill_may_lack_its_record() -> None:
     missing = _evidence(recorded={("a", 2): 1})
 
-    assert judge(replace(missing, interrupted={("a", 1): 1})).clean
-    assert not judge(replace(missing, interrupted={("a", 2): 1})).clean
+    assert check(replace(missing, interrupted={("a", 1): 1})).clean
+    assert not check(replace(missing, interrupted={("a", 2): 1})).clean
 
 
-def test_what_lacked_its_record_at_a_stop_is_told() -> None:
-    assert judge(_evidence(unrecorded=["q1 at a: 1 not recorded"])).violations
+def test_a_missing_record_at_a_stop_is_reported() -> None:
+    assert check(_evidence(unrecorded=["q1 at a: 1 not recorded"])).violations

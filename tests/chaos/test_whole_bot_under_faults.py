@@ -15,4 +15,4 @@ async def test_every_message_has_one_whole_answer_whatever_fails(tmp_path: Path)
     size = Size(messages=30, kills=1, seed=1)
     outcome = await play(size, tmp_path)
 
-    assert outcome.verdict == Verdict((), (), ()), f"{size.replay}\n{outcome.story}"
+    assert outcome.verdict == Verdict((), (), ()), f"{size.replay}\n{outcome.summary}"

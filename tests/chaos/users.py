@@ -13,9 +13,9 @@ _TALK = 0.1
 
 async def ask_all(run: Run) -> None:
     """Until every question of the run is asked. Numbers ascend within each channel."""
-    guild = run.double.world.add_guild()
+    guild = run.double.state.add_guild()
     count = run.size.channels
-    channels = [run.double.world.add_channel(guild, f"room-{n}") for n in range(count)]
+    channels = [run.double.state.add_channel(guild, f"room-{n}") for n in range(count)]
     shares = [range(n, run.size.messages, count) for n in range(count)]
     await run.bot.start()
     await run.double.until(lambda: run.double.gateway.sessions, timeout_s=60)
@@ -25,20 +25,20 @@ async def ask_all(run: Run) -> None:
 
 
 async def _ask_in(run: Run, channel: Json, numbers: range) -> None:
-    world, name = run.double.world, channel["name"]
-    people = cycle([world.add_user(f"ann of {name}"), world.add_user(f"bob of {name}")])
-    other = world.add_user(f"eve of {name}")
+    state, name = run.double.state, channel["name"]
+    people = cycle([state.add_user(f"ann of {name}"), state.add_user(f"bob of {name}")])
+    other = state.add_user(f"eve of {name}")
     last: dict[str, int] = {}
     for number, person in zip(numbers, people, strict=False):
         if person["id"] in last:
             # Else the two would be one burst, with one answer.
-            await run.witness.until_taken_up(last[person["id"]])
+            await run.recorder.until_taken_up(last[person["id"]])
         last[person["id"]] = number
         if run.chance.random() < _TALK:
             await run.double.say(channel, other, "that is between us")
         text = run.double.mention(f"q{number}?")
         # The bot can be as quick as its hearing of it.
-        made = world.write(channel["id"], person, text)
-        run.witness.asked(Question(number, made, person["id"]))
+        made = state.write(channel["id"], person, text)
+        run.recorder.asked(Question(number, made, person["id"]))
         await run.double.gateway.dispatch("MESSAGE_CREATE", made)
         await asyncio.sleep(run.chance.uniform(0, 2 * run.size.channels / _PER_SECOND))

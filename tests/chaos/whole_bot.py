@@ -25,7 +25,7 @@ from understudy.observability.logs import Logs
 from understudy.storage import sqlite_database
 
 _TURNS, _TURN_S = 50, 0.05
-"""What was told to close may take so long: discord.py lists servers for 2 s, whatever happens."""
+"""Closing may take this long: discord.py lists servers for 2 s in any case."""
 
 
 async def main(config: str, clock: str, up: str, leftovers: str) -> None:
@@ -69,12 +69,12 @@ def _sockets() -> set[str]:
 
 
 if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
-    Route.BASE = told.pop("api")
-    DiscordWebSocket.DEFAULT_GATEWAY = URL(told.pop("gateway"))
-    most = told.pop("memory_mb") * 2**20
+    options = json.loads(sys.argv[1])
+    Route.BASE = options.pop("api")
+    DiscordWebSocket.DEFAULT_GATEWAY = URL(options.pop("gateway"))
+    most = options.pop("memory_mb") * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     # A small disk, as SQLite sees it.
-    small_disk = f"PRAGMA max_page_count = {told.pop('most_pages')}"
+    small_disk = f"PRAGMA max_page_count = {options.pop('most_pages')}"
     sqlite_database._PRAGMAS += (small_disk,)
-    asyncio.run(main(**told))
+    asyncio.run(main(**options))

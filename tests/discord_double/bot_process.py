@@ -39,7 +39,7 @@ _WORDS = 40
 
 
 async def _repeat(request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
-    """Answers the question `qN` that stands last in the prompt."""
+    """Answers the last question `qN` of the prompt."""
     parts = request.build(FIT).request.messages[-1].parts
     said = "".join(part.text for part in parts if isinstance(part, TextPart))
     question = re.findall(r"q\d+", said)[-1]

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from typing import Self
 
-from conversation_driver import Models, surroundings
+from conversation_driver import Models, dependencies
 from conversation_driver import settings as quick_settings
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
@@ -22,7 +22,7 @@ SWIFT = Pace(identify_s=0.0, guilds_s=0.1, restart_s=0.05)
 QUICK_EDITS = Discord(edit_interval_seconds=0.05, first_edit_seconds=0.05, first_edit_chars=40)
 
 
-class Stage:
+class BotSetup:
     """One running process of the bot; several may share a double and a store."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Stage:
         self.double = double
         self.models = Models()
         self.settings = settings or quick_settings(discord=QUICK_EDITS)
-        out = surroundings(self.models, store, settings=self.settings)
+        out = dependencies(self.models, store, settings=self.settings)
         self.router = MessageRouter(out)
         kept = (self.router.store, self.router.preferences, self.router.forget)
         made = CommandContext(*kept, **context)  # type: ignore[arg-type]

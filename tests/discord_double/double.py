@@ -10,7 +10,7 @@ from discord_double import payloads
 from discord_double.gateway import Gateway
 from discord_double.payloads import Json
 from discord_double.rest import Call, Exchange, Fault, Rest
-from discord_double.state import World
+from discord_double.state import DiscordState
 
 T = TypeVar("T")
 
@@ -20,9 +20,9 @@ SLASH, BUTTON, TYPED = 2, 3, 4
 class DiscordDouble:
     def __init__(self, token: str = "double-token") -> None:
         self.token = token
-        self.world = World()
-        self.gateway = Gateway(self.world, token)
-        self.rest = Rest(self.world, self.gateway, self._notify)
+        self.state = DiscordState()
+        self.gateway = Gateway(self.state, token)
+        self.rest = Rest(self.state, self.gateway, self._notify)
         self.api_url = ""
         self.gateway_url = ""
         self._changed = asyncio.Event()
@@ -36,7 +36,7 @@ class DiscordDouble:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        self.world.cdn = f"http://{host}:{port}"
+        self.state.cdn = f"http://{host}:{port}"
         self.api_url = f"http://{host}:{port}/api"
         self.gateway.url = self.gateway_url = f"ws://{host}:{port}/"
         return self
@@ -69,12 +69,12 @@ class DiscordDouble:
 
     async def say(self, channel: Json, author: Json, text: str, **more: object) -> Json:
         """Write a message; fields of a message and `reply_to` may be given."""
-        made = self.world.write(channel["id"], author, text, **more)
+        made = self.state.write(channel["id"], author, text, **more)
         await self.gateway.dispatch("MESSAGE_CREATE", made)
         return made
 
     def mention(self, text: str) -> str:
-        return f"<@{self.world.me['id']}> {text}"
+        return f"<@{self.state.me['id']}> {text}"
 
     async def forward(self, channel: Json, author: Json, original: Json, comment: str = "") -> Json:
         reference = {
@@ -92,17 +92,17 @@ class DiscordDouble:
         await self.gateway.dispatch("MESSAGE_UPDATE", message)
 
     async def delete(self, message: Json) -> None:
-        del self.world.messages[message["channel_id"]][message["id"]]
+        del self.state.messages[message["channel_id"]][message["id"]]
         keys = ("id", "channel_id", "guild_id")
         gone: Json = {key: message[key] for key in keys if key in message}
         await self.gateway.dispatch("MESSAGE_DELETE", gone)
 
     async def type_in(self, channel: Json, author: Json) -> None:
-        told = {"channel_id": channel["id"], "user_id": author["id"], "timestamp": 1_760_000_000}
+        text = {"channel_id": channel["id"], "user_id": author["id"], "timestamp": 1_760_000_000}
         if "guild_id" in channel:
-            told["guild_id"] = channel["guild_id"]
-            told["member"] = {"user": author, **payloads.member([])}
-        await self.gateway.dispatch("TYPING_START", told)
+            text["guild_id"] = channel["guild_id"]
+            text["member"] = {"user": author, **payloads.member([])}
+        await self.gateway.dispatch("TYPING_START", text)
 
     async def slash(
         self, channel: Json, author: Json, name: str, *options: Json, permissions: str = "0"
@@ -128,7 +128,7 @@ class DiscordDouble:
             "target_id": message["id"],
             "resolved": resolved,
         }
-        channel = self.world.channel(message["channel_id"])
+        channel = self.state.channel(message["channel_id"])
         return await self._interact(SLASH, channel, author, data, "0")
 
     async def press(
@@ -136,16 +136,16 @@ class DiscordDouble:
     ) -> Exchange:
         """Press the button that reads `label`."""
         custom_id = next(b["custom_id"] for b in buttons_of(message) if b.get("label") == label)
-        channel = self.world.channel(message["channel_id"])
+        channel = self.state.channel(message["channel_id"])
         data = {"custom_id": custom_id, "component_type": 2}
         return await self._interact(BUTTON, channel, author, data, permissions, message=message)
 
     async def _interact(
         self, kind: int, channel: Json, author: Json, data: Json, permissions: str, **more: Json
     ) -> Exchange:
-        made = payloads.interaction(self.world.app_id, kind, channel, data) | more
+        made = payloads.interaction(self.state.app_id, kind, channel, data) | more
         if "guild_id" in channel:
-            roles = payloads.member(self.world.roles[author["id"]])
+            roles = payloads.member(self.state.roles[author["id"]])
             made["guild_id"] = channel["guild_id"]
             made["guild"] = {"id": channel["guild_id"], "locale": "en-US", "features": []}
             made["member"] = {"user": author, **roles, "permissions": permissions}
@@ -160,12 +160,12 @@ class DiscordDouble:
 
     def sent(self, channel: Json | None = None) -> list[Json]:
         """The bot's messages, oldest first."""
-        places = [channel["id"]] if channel else list(self.world.messages)
+        places = [channel["id"]] if channel else list(self.state.messages)
         mine = [
             message
             for place in places
-            for message in self.world.messages[place].values()
-            if message["author"]["id"] == self.world.me["id"]
+            for message in self.state.messages[place].values()
+            if message["author"]["id"] == self.state.me["id"]
         ]
         return sorted(mine, key=lambda m: int(m["id"]))
 
@@ -173,9 +173,9 @@ class DiscordDouble:
         """The bot's messages that reply to `message`."""
         return [
             reply
-            for reply in self.world.replies[message["id"]]
-            if reply["author"]["id"] == self.world.me["id"]
-            and reply["id"] in self.world.messages[reply["channel_id"]]
+            for reply in self.state.replies[message["id"]]
+            if reply["author"]["id"] == self.state.me["id"]
+            and reply["id"] in self.state.messages[reply["channel_id"]]
         ]
 
     def calls(self, method: str, ending: str = "") -> list[Call]:
@@ -187,7 +187,7 @@ class DiscordDouble:
 
     def forget_nonces(self) -> None:
         """As after a pause longer than Discord remembers a nonce."""
-        self.world.forget_nonces()
+        self.state.forget_nonces()
 
     def presences(self) -> list[Json]:
         return [p for session in self.gateway.sessions.values() for p in session.presences]

@@ -8,7 +8,7 @@ from aiohttp import WSMsgType, web
 
 from discord_double import payloads
 from discord_double.payloads import Json
-from discord_double.state import World
+from discord_double.state import DiscordState
 
 MESSAGE_CONTENT = 1 << 15
 DIRECT_MESSAGES = 1 << 12
@@ -42,8 +42,8 @@ class Session:
 
 
 class Gateway:
-    def __init__(self, world: World, token: str) -> None:
-        self.world = world
+    def __init__(self, state: DiscordState, token: str) -> None:
+        self.state = state
         self.token = token
         self.url = ""
         self.shards = 1
@@ -108,7 +108,7 @@ class Gateway:
         shard = tuple(asked.get("shard", (0, 1)))
         session = Session(payloads.snowflake(), asked["intents"], shard, socket)
         self.sessions[session.id] = session
-        guilds = [g for g in self.world.guilds.values() if self._hears(session, g["id"])]
+        guilds = [g for g in self.state.guilds.values() if self._hears(session, g["id"])]
         await session.dispatch("READY", self._ready(session, guilds))
         for guild in guilds:
             await session.dispatch("GUILD_CREATE", guild)
@@ -117,11 +117,11 @@ class Gateway:
     def _ready(self, session: Session, guilds: list[Json]) -> Json:
         return {
             "v": 10,
-            "user": self.world.me,
+            "user": self.state.me,
             "guilds": [{"id": guild["id"], "unavailable": True} for guild in guilds],
             "session_id": session.id,
             "resume_gateway_url": self.url,
-            "application": {"id": self.world.app_id, "flags": 0},
+            "application": {"id": self.state.app_id, "flags": 0},
             "shard": list(session.shard),
         }
 
@@ -168,7 +168,7 @@ class Gateway:
         """Without the content intent, text comes only in DMs, mentions and own messages."""
         if session.intents & MESSAGE_CONTENT or name not in ("MESSAGE_CREATE", "MESSAGE_UPDATE"):
             return data
-        me = self.world.me["id"]
+        me = self.state.me["id"]
         mine = data["author"]["id"] == me or any(u["id"] == me for u in data["mentions"])
         if mine or not data.get("guild_id"):
             return data

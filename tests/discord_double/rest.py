@@ -13,7 +13,7 @@ from aiohttp import web
 from discord_double import payloads
 from discord_double.gateway import Gateway
 from discord_double.payloads import Json
-from discord_double.state import Refusal, Window, World
+from discord_double.state import DiscordState, Refusal, Window
 
 BODY = web.RequestKey("body", dict[str, Any])
 FILES = web.RequestKey("files", list[tuple[str, bytes]])
@@ -86,8 +86,8 @@ class Exchange:
 
 
 class Rest:
-    def __init__(self, world: World, gateway: Gateway, notify: Callable[[], None]) -> None:
-        self.world = world
+    def __init__(self, state: DiscordState, gateway: Gateway, notify: Callable[[], None]) -> None:
+        self.state = state
         self.gateway = gateway
         self.notify = notify
         self.base = ""
@@ -192,27 +192,27 @@ class Rest:
         return _reply({**body, "global": False}, 429, {"Via": "1.1 double"})
 
     async def _me(self, request: web.Request) -> web.Response:
-        return _reply(self.world.me)
+        return _reply(self.state.me)
 
     async def _user(self, request: web.Request) -> web.Response:
-        found = self.world.users.get(request.match_info["user"])
+        found = self.state.users.get(request.match_info["user"])
         if found is None:
             raise Refusal(404, 10013, "Unknown User")
         return _reply(found)
 
     async def _member(self, request: web.Request) -> web.Response:
         user_id = request.match_info["user"]
-        if user_id not in self.world.roles:
+        if user_id not in self.state.roles:
             raise Refusal(404, 10007, "Unknown Member")
-        known = {"user": self.world.users[user_id]}
-        return _reply(known | payloads.member(self.world.roles[user_id]))
+        known = {"user": self.state.users[user_id]}
+        return _reply(known | payloads.member(self.state.roles[user_id]))
 
     async def _open_dm(self, request: web.Request) -> web.Response:
-        user = self.world.users[str(request[BODY]["recipient_id"])]
-        return _reply(self.world.dm_with(user))
+        user = self.state.users[str(request[BODY]["recipient_id"])]
+        return _reply(self.state.dm_with(user))
 
     async def _application(self, request: web.Request) -> web.Response:
-        return _reply(payloads.application(self.world.app_id, self.world.me))
+        return _reply(payloads.application(self.state.app_id, self.state.me))
 
     async def _gateway_bot(self, request: web.Request) -> web.Response:
         limits = {"total": 1000, "remaining": 999, "reset_after": 0, "max_concurrency": 1}
@@ -220,19 +220,19 @@ class Rest:
         return _reply({"url": self.gateway.url, "shards": shards, "session_start_limit": limits})
 
     async def _channel(self, request: web.Request) -> web.Response:
-        return _reply(self.world.channel(request.match_info["channel"]))
+        return _reply(self.state.channel(request.match_info["channel"]))
 
     async def _history(self, request: web.Request) -> web.Response:
-        return _reply(self.world.history(request.match_info["channel"], dict(request.query)))
+        return _reply(self.state.history(request.match_info["channel"], dict(request.query)))
 
     async def _message(self, request: web.Request) -> web.Response:
         where = request.match_info
-        return _reply(self.world.message(where["channel"], where["message"]))
+        return _reply(self.state.message(where["channel"], where["message"]))
 
     async def _post(self, request: web.Request) -> web.Response:
         channel_id = request.match_info["channel"]
-        self.world.channel(channel_id)
-        made, new = self.world.post(channel_id, request[BODY], request[FILES])
+        self.state.channel(channel_id)
+        made, new = self.state.post(channel_id, request[BODY], request[FILES])
         if new:
             await self.gateway.dispatch("MESSAGE_CREATE", made)
         return _reply(made)
@@ -252,14 +252,14 @@ class Rest:
                 "X-RateLimit-Bucket": "edits",
             }
         given = (request[BODY], request[FILES])
-        made = self.world.edit(where["channel"], where["message"], *given)
+        made = self.state.edit(where["channel"], where["message"], *given)
         await self.gateway.dispatch("MESSAGE_UPDATE", made)
         return _reply(made, headers=headers)
 
     async def _delete(self, request: web.Request) -> web.Response:
         where = request.match_info
-        found = self.world.message(where["channel"], where["message"])
-        del self.world.messages[where["channel"]][where["message"]]
+        found = self.state.message(where["channel"], where["message"])
+        del self.state.messages[where["channel"]][where["message"]]
         gone = {"id": found["id"], "channel_id": found["channel_id"]}
         if "guild_id" in found:
             gone["guild_id"] = found["guild_id"]
@@ -268,7 +268,7 @@ class Rest:
 
     async def _typing(self, request: web.Request) -> web.Response:
         channel_id = request.match_info["channel"]
-        if (channel_id, "typing") in self.world.forbidden:
+        if (channel_id, "typing") in self.state.forbidden:
             raise Refusal(403, 50013, "Missing Permissions")
         self.typing.append(channel_id)
         return web.Response(status=204)
@@ -278,17 +278,17 @@ class Rest:
 
     async def _thread(self, request: web.Request) -> web.Response:
         where = request.match_info
-        parent = self.world.channel(where["channel"])
-        made = self.world.add_thread(parent, request[BODY]["name"], where["message"])
+        parent = self.state.channel(where["channel"])
+        made = self.state.add_thread(parent, request[BODY]["name"], where["message"])
         await self.gateway.dispatch("THREAD_CREATE", made)
         return _reply(made)
 
     async def _commands(self, request: web.Request) -> web.Response:
-        return _reply(self.world.commands.get("global", []))
+        return _reply(self.state.commands.get("global", []))
 
     async def _set_commands(self, request: web.Request) -> web.Response:
-        made = [payloads.command(self.world.app_id, asked) for asked in request[BODY]["items"]]
-        self.world.commands["global"] = made
+        made = [payloads.command(self.state.app_id, asked) for asked in request[BODY]["items"]]
+        self.state.commands["global"] = made
         return _reply(made)
 
     def _exchange(self, request: web.Request) -> Exchange:
@@ -300,11 +300,11 @@ class Rest:
     def _answer_with(self, exchange: Exchange, body: Json) -> Json:
         channel_id = exchange.interaction["channel_id"]
         made = payloads.message(
-            payloads.snowflake(), channel_id, self.world.me, body.get("content") or ""
+            payloads.snowflake(), channel_id, self.state.me, body.get("content") or ""
         )
         made["flags"] = body.get("flags", 0)
         made["components"] = body.get("components") or []
-        self.world.check_text(made["content"], blank_ok=bool(body.get("embeds")))
+        self.state.check_text(made["content"], blank_ok=bool(body.get("embeds")))
         if exchange.deferred and not exchange.answers:
             made["flags"] |= 64 if exchange.ephemeral else 0
         exchange.answers.append({**made, "sent": body})
@@ -346,7 +346,7 @@ class Rest:
         return _reply(exchange.answers[0])
 
     async def _file(self, request: web.Request) -> web.Response:
-        found = self.world.files.get(request.path)
+        found = self.state.files.get(request.path)
         if found is None:
             return web.Response(status=404, text="This content is no longer available.")
         return web.Response(body=found)

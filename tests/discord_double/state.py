@@ -41,7 +41,7 @@ class Window:
         return True, self.limit - self._used[key], left_s
 
 
-class World:
+class DiscordState:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.me = payloads.user("understudy", bot=True)

@@ -1,5 +1,5 @@
 """A bot that is made to be killed: the real inbox and message router on a database file, a model
-that answers soon, and a platform that writes what it shows into a file.
+that answers short_pause, and a platform that writes what it shows into a file.
 
 Reads messages as JSON lines from standard input; prints one word whenever something happens.
 """
@@ -27,25 +27,25 @@ from understudy.storage.stores import open_storage
 NONCES_LAST_S = 140.0
 
 
-def tell(word: str) -> None:
+def emit(word: str) -> None:
     sys.stdout.write(word + "\n")
     sys.stdout.flush()
 
 
-async def soon(most_s: float) -> None:
+async def short_pause(most_s: float) -> None:
     await asyncio.sleep(random.uniform(0, most_s))
 
 
-async def speak(request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+async def generate(request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
     for word in ("Of ", "course."):
-        await soon(0.01)
+        await short_pause(0.01)
         yield TextDelta(word)
     yield ReplyEnded(
         reply(answered(request_id=request.id), request_id=request.id), "Of course.", "stop"
     )
 
 
-class Paper:
+class DeliveryLog:
     """The platform's side: what is written stays; a nonce is remembered for a while."""
 
     def __init__(self, path: Path, ahead_s: float) -> None:
@@ -74,26 +74,26 @@ class Paper:
         return any(x["trigger"] == trigger_id for x in self.lines())
 
 
-class Writer:
-    def __init__(self, task: ReplyContext, paper: Paper) -> None:
+class FileDelivery:
+    def __init__(self, task: ReplyContext, log: DeliveryLog) -> None:
         self.task = task
-        self.paper = paper
+        self.log = log
 
     async def earlier(self) -> tuple[str, ...]:
-        tell("looked")
-        return (self.task.nonce,) if self.paper.answers_to(self.task.trigger_id) else ()
+        emit("looked")
+        return (self.task.nonce,) if self.log.answers_to(self.task.trigger_id) else ()
 
     def shown(self) -> bool:
         return False
 
     async def write(self, text: str) -> None:
-        tell("wrote")
+        emit("wrote")
 
     async def finish(self, said: Reply) -> tuple[str, ...]:
         if await self.task.may_send():
-            self.paper.put(self.task)
-        tell("said")
-        await soon(0.02)
+            self.log.put(self.task)
+        emit("said")
+        await short_pause(0.02)
         return (self.task.nonce,)
 
     async def offline(self, notice: OfflineNotice) -> tuple[str, ...]:
@@ -103,10 +103,10 @@ class Writer:
         raise AssertionError("nothing was deleted")
 
     async def aclose(self) -> None:
-        tell("closed")
+        emit("closed")
 
 
-async def live(database: Path, paper: Paper) -> None:
+async def live(database: Path, log: DeliveryLog) -> None:
     conf = settings(participation={"user_per_minute": 10_000, "channel_per_minute": 10_000})
     personas = Personas(conf.persona, Library())
     async with open_storage(database, persist=True) as opened:
@@ -114,21 +114,21 @@ async def live(database: Path, paper: Paper) -> None:
             Dependencies(
                 store=opened.inbox,
                 preferences=Preferences(opened.preferences),
-                reply=speak,
+                reply=generate,
                 settings=lambda: conf,
                 personas=lambda: personas,
-                now=paper.now,
+                now=log.now,
             )
         )
-        router.register("discord", lambda task: Writer(task, paper))
+        router.register("discord", lambda task: FileDelivery(task, log))
         await router.start()
-        tell("up")
+        emit("up")
         while line := await asyncio.to_thread(sys.stdin.readline):
             message_id, author, channel = json.loads(line)
             place = Place("discord", channel, guild_id="g1")
             await router.receive(message(message_id, "well?", Author(author, author), place))
-            tell("received")
+            emit("received")
 
 
 if __name__ == "__main__":
-    asyncio.run(live(Path(sys.argv[1]), Paper(Path(sys.argv[2]), float(sys.argv[3]))))
+    asyncio.run(live(Path(sys.argv[1]), DeliveryLog(Path(sys.argv[2]), float(sys.argv[3]))))

@@ -27,7 +27,7 @@ class Bot:
     a resumed session redelivers what it has sent before."""
 
     def __init__(self, folder: Path) -> None:
-        self.paper = folder / "paper.jsonl"
+        self.log = folder / "log.jsonl"
         self._database = folder / "bot.db"
         self._ahead_s = 0.0
         self.messages: list[Said] = []
@@ -38,7 +38,7 @@ class Bot:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(HERE / "mortal_bot.py"),
-            *(str(self._database), str(self.paper), str(self._ahead_s)),
+            *(str(self._database), str(self.log), str(self._ahead_s)),
             stdin=PIPE,
             stdout=PIPE,
             env={**os.environ, "PYTHONPATH": path},
@@ -48,9 +48,9 @@ class Bot:
         return process
 
     def answered(self) -> Counter[str]:
-        if not self.paper.exists():
+        if not self.log.exists():
             return Counter()
-        lines = [json.loads(line) for line in self.paper.read_text().splitlines()]
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         return Counter(message_id for line in lines for message_id in line["answers"])
 
 

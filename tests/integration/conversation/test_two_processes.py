@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from conversation_driver import LOUNGE, Talk, message, settings
+from conversation_driver import LOUNGE, ConversationDriver, message, settings
 from understudy.conversation.messages import Author
 from understudy.storage.stores import open_storage
 
@@ -17,7 +17,10 @@ async def test_what_both_hear_is_answered_once(tmp_path: Path) -> None:
     path = tmp_path / "bot.db"
     conf = settings(participation={"user_per_minute": 10_000, "channel_per_minute": 10_000})
     async with open_storage(path, persist=True) as one, open_storage(path, persist=True) as two:
-        first, second = Talk(one.inbox, settings=conf), Talk(two.inbox, settings=conf)
+        first, second = (
+            ConversationDriver(one.inbox, settings=conf),
+            ConversationDriver(two.inbox, settings=conf),
+        )
         second.platform.changed = first.platform.changed
         async with first, second:
             for number in range(MESSAGES):
@@ -35,7 +38,7 @@ async def test_what_both_hear_is_answered_once(tmp_path: Path) -> None:
     assert answered(first, second) == Counter({f"m{number}": 1 for number in range(MESSAGES)})
 
 
-def answered(*talks: Talk) -> Counter[str]:
+def answered(*talks: ConversationDriver) -> Counter[str]:
     return Counter(
         message_id
         for talk in talks

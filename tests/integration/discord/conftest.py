@@ -22,12 +22,12 @@ async def double() -> AsyncIterator[DiscordDouble]:
 
 @pytest.fixture
 def channel(double: DiscordDouble) -> Json:
-    return double.world.add_channel(double.world.add_guild(), "general")
+    return double.state.add_channel(double.state.add_guild(), "general")
 
 
 @pytest.fixture
 def ann(double: DiscordDouble) -> Json:
-    return double.world.add_user("ann")
+    return double.state.add_user("ann")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from conversation_driver import QUICK, offline_record, settings
 from discord_double import payloads
-from discord_double.bot_setup import QUICK_EDITS, Stage
+from discord_double.bot_setup import QUICK_EDITS, BotSetup
 from discord_double.double import DiscordDouble, buttons_of, pings_of
 from discord_double.gateway import GUILD_MESSAGES, MESSAGE_CONTENT
 from discord_double.payloads import Json
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-async def stage(double: DiscordDouble, channel: Json) -> AsyncIterator[Stage]:
-    async with Stage(double) as made:
+async def stage(double: DiscordDouble, channel: Json) -> AsyncIterator[BotSetup]:
+    async with BotSetup(double) as made:
         yield made
 
 
@@ -36,7 +36,7 @@ def _discord(**changed: object) -> Settings:
 
 
 async def test_a_mention_is_answered_with_a_reply(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.script = ["Good evening"]
     asked = await double.say(channel, ann, double.mention("hello"))
@@ -45,9 +45,9 @@ async def test_a_mention_is_answered_with_a_reply(
 
 
 async def test_a_reply_to_the_bot_is_answered_without_a_mention(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    mine = double.world.write(channel["id"], double.world.me, "earlier words")
+    mine = double.state.write(channel["id"], double.state.me, "earlier words")
     reference = {"message_id": mine["id"], "channel_id": channel["id"]}
     asked = await double.say(channel, ann, "go on", reply_to=reference)
     await stage.answer_to(asked)
@@ -56,9 +56,9 @@ async def test_a_reply_to_the_bot_is_answered_without_a_mention(
 
 
 async def test_a_reply_whose_parent_discord_left_out_is_fetched(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    mine = double.world.write(channel["id"], double.world.me, "earlier words")
+    mine = double.state.write(channel["id"], double.state.me, "earlier words")
     reference = {"type": 0, "message_id": mine["id"], "channel_id": channel["id"]}
     asked = await double.say(channel, ann, "go on", type=19, message_reference=reference)
     await stage.answer_to(asked)
@@ -66,8 +66,10 @@ async def test_a_reply_whose_parent_discord_left_out_is_fetched(
     assert "earlier words" in _last_prompt(stage)
 
 
-async def test_a_direct_message_is_answered(double: DiscordDouble, stage: Stage, ann: Json) -> None:
-    asked = await double.say(double.world.dm_with(ann), ann, "psst")
+async def test_a_direct_message_is_answered(
+    double: DiscordDouble, stage: BotSetup, ann: Json
+) -> None:
+    asked = await double.say(double.state.dm_with(ann), ann, "psst")
 
     assert (await stage.answer_to(asked))["content"] == "echo"
 
@@ -75,13 +77,13 @@ async def test_a_direct_message_is_answered(double: DiscordDouble, stage: Stage,
 async def test_direct_messages_can_be_for_members_alone(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    stranger = double.world.add_user("stranger")
-    double.world.roles[ann["id"]] = []
-    async with Stage(double, settings=_discord(dms="members")) as stage:
+    stranger = double.state.add_user("stranger")
+    double.state.roles[ann["id"]] = []
+    async with BotSetup(double, settings=_discord(dms="members")) as stage:
         await double.ready()
         await stage.answer_to(await double.say(channel, ann, double.mention("hello")))
-        ignored = await double.say(double.world.dm_with(stranger), stranger, "psst")
-        await stage.answer_to(await double.say(double.world.dm_with(ann), ann, "psst"))
+        ignored = await double.say(double.state.dm_with(stranger), stranger, "psst")
+        await stage.answer_to(await double.say(double.state.dm_with(ann), ann, "psst"))
 
         assert double.answers_to(ignored) == []
 
@@ -91,21 +93,21 @@ async def test_a_name_is_answered_in_channels_where_the_bot_takes_part(
 ) -> None:
     part = Participation(channels=(channel["id"],), names=("Stu",))
     conf = settings(discord=QUICK_EDITS, participation=part)
-    async with Stage(double, settings=conf) as stage:
+    async with BotSetup(double, settings=conf) as stage:
         asked = await double.say(channel, ann, "hey Stu!")
 
         await stage.answer_to(asked)
 
 
 async def test_a_thread_a_forum_post_and_an_unknown_channel_are_answered_in_place(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    guild = double.world.guilds[channel["guild_id"]]
-    forum = double.world.add_channel(guild, "forum", kind=payloads.FORUM, known=False)
+    guild = double.state.guilds[channel["guild_id"]]
+    forum = double.state.add_channel(guild, "forum", kind=payloads.FORUM, known=False)
     for place in (
-        double.world.add_thread(channel, "aside"),
-        double.world.add_thread(forum, "post"),
-        double.world.add_channel(guild, "hidden", known=False),
+        double.state.add_thread(channel, "aside"),
+        double.state.add_thread(forum, "post"),
+        double.state.add_channel(guild, "hidden", known=False),
     ):
         asked = await double.say(place, ann, double.mention("hi"))
 
@@ -113,9 +115,9 @@ async def test_a_thread_a_forum_post_and_an_unknown_channel_are_answered_in_plac
 
 
 async def test_talk_among_people_and_of_bots_is_left_alone(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    robot = double.world.add_user("robot", bot=True)
+    robot = double.state.add_user("robot", bot=True)
     await double.say(channel, ann, "just talking")
     await double.say(channel, robot, double.mention("beep"))
     asked = await double.say(channel, ann, double.mention("and you?"))
@@ -128,7 +130,9 @@ async def test_a_burst_of_one_author_gets_one_answer_to_its_last_message(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     patient = QUICK.model_copy(update={"quiet_seconds": 0.5})
-    async with Stage(double, settings=settings(discord=QUICK_EDITS, conversation=patient)) as stage:
+    async with BotSetup(
+        double, settings=settings(discord=QUICK_EDITS, conversation=patient)
+    ) as stage:
         await double.say(channel, ann, double.mention("one"))
         last = await double.say(channel, ann, double.mention("two"))
         await stage.answer_to(last)
@@ -138,7 +142,7 @@ async def test_a_burst_of_one_author_gets_one_answer_to_its_last_message(
 
 
 async def test_an_answer_streams_and_can_be_stopped(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.script = ["word " * 30]
     stage.models.gate.clear()
@@ -152,7 +156,7 @@ async def test_an_answer_streams_and_can_be_stopped(
 
 
 async def test_regenerate_replaces_the_answer_and_delete_removes_it(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.script = ["first", "second"]
     asked = await double.say(channel, ann, double.mention("hello"))
@@ -164,13 +168,13 @@ async def test_regenerate_replaces_the_answer_and_delete_removes_it(
 
 
 async def test_delete_takes_the_reply_that_it_stands_below_and_no_other(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.script = [f"{'x' * 1900} {'y' * 1900}"]
     stage.models.gate.clear()
     asked = await double.say(channel, ann, double.mention("tell me all"))
     await double.until(lambda: double.answers_to(asked))
-    other = double.world.write(channel["id"], double.world.me, "the end of another reply")
+    other = double.state.write(channel["id"], double.state.me, "the end of another reply")
     stage.models.gate.set()
     (last,) = await double.until(lambda: [m for m in double.sent() if len(buttons_of(m)) == 2])
     await _stored(stage, channel)
@@ -181,7 +185,7 @@ async def test_delete_takes_the_reply_that_it_stands_below_and_no_other(
 
 
 async def test_a_deleted_answer_is_in_no_later_prompt(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.script = ["regretted", "fine"]
     answer = await stage.answer_to(await double.say(channel, ann, double.mention("hello")))
@@ -194,9 +198,9 @@ async def test_a_deleted_answer_is_in_no_later_prompt(
 
 
 async def test_only_the_author_or_a_moderator_may_press(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    bob = double.world.add_user("bob")
+    bob = double.state.add_user("bob")
     asked = await double.say(channel, ann, double.mention("hello"))
     answer = await stage.answer_to(asked)
     refused = await double.press(answer, bob, "Delete")
@@ -209,7 +213,7 @@ async def test_only_the_author_or_a_moderator_may_press(
 
 
 async def test_deleting_the_trigger_takes_the_running_answer_back(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.script = ["word " * 30]
     stage.models.gate.clear()
@@ -223,7 +227,7 @@ async def test_deleting_the_trigger_takes_the_running_answer_back(
 async def test_editing_the_trigger_before_anything_is_shown_restarts_the_answer(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    async with Stage(double, settings=_discord(first_edit_seconds=30.0)) as stage:
+    async with BotSetup(double, settings=_discord(first_edit_seconds=30.0)) as stage:
         stage.models.gate.clear()
         asked = await double.say(channel, ann, double.mention("whta is it"))
         await double.until(lambda: stage.models.requests)
@@ -237,7 +241,7 @@ async def test_editing_the_trigger_before_anything_is_shown_restarts_the_answer(
 
 
 async def test_a_link_preview_is_no_edit(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.gate.clear()
     asked = await double.say(channel, ann, double.mention("https://example.org"))
@@ -251,7 +255,7 @@ async def test_a_link_preview_is_no_edit(
 
 
 async def test_when_all_fail_the_offline_message_comes_and_the_presence_shows_it(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.script = [offline_record(OfflineReason.ALL_DOWN)]
     asked = await double.say(channel, ann, double.mention("anyone?"))
@@ -266,7 +270,7 @@ async def test_when_all_fail_the_offline_message_comes_and_the_presence_shows_it
 
 
 async def test_no_reply_can_ping_everyone(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     stage.models.script = ["@everyone come here " * 10]
     await stage.answer_to(await double.say(channel, ann, double.mention("shout")))
@@ -276,7 +280,7 @@ async def test_no_reply_can_ping_everyone(
 
 
 async def test_a_resume_that_replays_seen_messages_answers_each_once(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     seen = await double.say(channel, ann, double.mention("seen"))
     await stage.answer_to(seen)
@@ -289,7 +293,7 @@ async def test_a_resume_that_replays_seen_messages_answers_each_once(
 
 
 async def test_a_message_delivered_twice_is_answered_once(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     double.gateway.doubling.append("MESSAGE_CREATE")
     asked = await double.say(channel, ann, double.mention("hello"))
@@ -300,17 +304,17 @@ async def test_a_message_delivered_twice_is_answered_once(
 
 
 async def test_after_an_invalid_session_mentions_and_dms_of_the_gap_are_caught_up(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    dm = double.world.dm_with(ann)
+    dm = double.state.dm_with(ann)
     for place in (channel, dm):
         await stage.answer_to(await double.say(place, ann, double.mention("before")))
     answered = len(double.sent())
     await double.gateway.drop()
     double.gateway.sessions.clear()
-    asked = double.world.write(channel["id"], ann, double.mention("in the gap"))
-    double.world.write(channel["id"], ann, "just talk")
-    whispered = double.world.write(dm["id"], ann, "in the gap too")
+    asked = double.state.write(channel["id"], ann, double.mention("in the gap"))
+    double.state.write(channel["id"], ann, "just talk")
+    whispered = double.state.write(dm["id"], ann, "in the gap too")
     await stage.answer_to(asked)
     await stage.answer_to(whispered)
 
@@ -321,13 +325,13 @@ async def test_messages_of_the_gap_older_than_the_limit_are_left(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     ids = [payloads.snowflake(time.time() - age_s) for age_s in (120, 60)]
-    async with Stage(double, settings=_discord(catch_up_minutes=0.5)) as stage:
+    async with BotSetup(double, settings=_discord(catch_up_minutes=0.5)) as stage:
         before = await double.say(channel, ann, double.mention("before"), message_id=ids[0])
         await stage.answer_to(before)
         await double.gateway.drop()
         double.gateway.sessions.clear()
-        old = double.world.write(channel["id"], ann, double.mention("gap"), message_id=ids[1])
-        young = double.world.write(channel["id"], ann, double.mention("just now"))
+        old = double.state.write(channel["id"], ann, double.mention("gap"), message_id=ids[1])
+        young = double.state.write(channel["id"], ann, double.mention("just now"))
         await stage.answer_to(young)
 
         assert double.answers_to(old) == []
@@ -336,8 +340,8 @@ async def test_messages_of_the_gap_older_than_the_limit_are_left(
 async def test_a_first_start_catches_nothing_up(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    old = double.world.write(channel["id"], ann, double.mention("long ago"))
-    async with Stage(double) as stage:
+    old = double.state.write(channel["id"], ann, double.mention("long ago"))
+    async with BotSetup(double) as stage:
         await stage.answer_to(await double.say(channel, ann, double.mention("hello")))
 
         assert double.answers_to(old) == []
@@ -345,7 +349,7 @@ async def test_a_first_start_catches_nothing_up(
 
 @pytest.mark.parametrize("status", [502, 503])
 async def test_an_error_after_the_effect_does_not_double_the_answer(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json, status: int
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json, status: int
 ) -> None:
     double.spoil(Fault("POST", ".*/messages", status, after_effect=True))
     asked = await double.say(channel, ann, double.mention("hello"))
@@ -363,10 +367,10 @@ async def test_two_bots_on_one_database_answer_each_message_once(
     async with (
         opened() as one,
         opened() as other,
-        Stage(double, one.inbox) as first,
-        Stage(double, other.inbox) as second,
+        BotSetup(double, one.inbox) as first,
+        BotSetup(double, other.inbox) as second,
     ):
-        people = [ann, *(double.world.add_user(f"person-{n}") for n in range(5))]
+        people = [ann, *(double.state.add_user(f"person-{n}") for n in range(5))]
         asked = [await double.say(channel, one_of, double.mention("hi")) for one_of in people]
         for number, message in enumerate(asked):
             await (first, second)[number % 2].answer_to(message)
@@ -378,17 +382,17 @@ async def test_servers_on_several_shards_and_direct_messages_are_answered(
     double: DiscordDouble, ann: Json
 ) -> None:
     double.gateway.shards = 2
-    channels = [double.world.add_channel(double.world.add_guild(), "general") for _ in range(3)]
-    async with Stage(double) as stage:
+    channels = [double.state.add_channel(double.state.add_guild(), "general") for _ in range(3)]
+    async with BotSetup(double) as stage:
         await double.until(lambda: len(double.gateway.sessions) == 2)
-        for place in (*channels, double.world.dm_with(ann)):
+        for place in (*channels, double.state.dm_with(ann)):
             await stage.answer_to(await double.say(place, ann, double.mention("hello")))
 
         assert {session.shard for session in double.gateway.sessions.values()} == {(0, 2), (1, 2)}
 
 
 async def test_an_event_that_cannot_be_read_does_not_end_the_bot(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     bad = payloads.poll("Tea?", ["yes"]) | {"expiry": None}
     sessions = len(double.gateway.identifies)
@@ -401,7 +405,7 @@ async def test_an_event_that_cannot_be_read_does_not_end_the_bot(
 
 async def test_a_missing_content_intent_ends_with_the_portal_steps(double: DiscordDouble) -> None:
     double.gateway.content_intent_granted = False
-    stage = Stage(double)
+    stage = BotSetup(double)
 
     with pytest.raises(
         ConfigError, match=r"Message Content Intent.*discord.message_content: false"
@@ -413,14 +417,14 @@ async def test_a_bad_token_ends_with_what_to_do(double: DiscordDouble) -> None:
     double.gateway.token = "another"
 
     with pytest.raises(ConfigError, match=r"refused the bot token.*DISCORD_TOKEN"):
-        await Stage(double).bot.run()
+        await BotSetup(double).bot.run()
 
 
 async def test_without_the_content_intent_mentions_are_answered(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     double.gateway.content_intent_granted = False
-    async with Stage(double, settings=_discord(message_content=False)) as stage:
+    async with BotSetup(double, settings=_discord(message_content=False)) as stage:
         asked = await double.say(channel, ann, double.mention("hello"))
         await stage.answer_to(asked)
 
@@ -432,23 +436,23 @@ async def test_without_the_content_intent_mentions_are_answered(
 async def test_a_channel_without_permission_to_write_is_not_listened_to(
     double: DiscordDouble, ann: Json
 ) -> None:
-    guild = double.world.add_guild()
+    guild = double.state.add_guild()
     guild["roles"][0]["permissions"] = str(1 << 10)
-    closed = double.world.add_channel(guild, "closed")
-    open_ = double.world.add_channel(double.world.add_guild(), "open")
-    async with Stage(double) as stage:
+    closed = double.state.add_channel(guild, "closed")
+    open_ = double.state.add_channel(double.state.add_guild(), "open")
+    async with BotSetup(double) as stage:
         await double.say(closed, ann, double.mention("hello"))
         await stage.answer_to(await double.say(open_, ann, double.mention("hello")))
 
         assert len(stage.models.requests) == 1
 
 
-def _last_prompt(stage: Stage) -> str:
+def _last_prompt(stage: BotSetup) -> str:
     messages = stage.models.prompts[-1].request.messages
     return "\n".join(getattr(part, "text", "") for m in messages for part in m.parts)
 
 
-async def _stored(stage: Stage, channel: Json) -> None:
+async def _stored(stage: BotSetup, channel: Json) -> None:
     """Wait until the reply that is shown there is stored as well."""
     for _ in range(500):
         if await stage.router.store.last_reply(Channel("discord", channel["id"])) is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conversation_driver import settings
-from discord_double.bot_setup import QUICK_EDITS, Stage
+from discord_double.bot_setup import QUICK_EDITS, BotSetup
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.rest import Exchange
@@ -40,8 +40,8 @@ def records() -> Records:
 @pytest.fixture
 async def stage(
     double: DiscordDouble, channel: Json, ann: Json, records: Records
-) -> AsyncIterator[Stage]:
-    boss = double.world.add_user("boss")
+) -> AsyncIterator[BotSetup]:
+    boss = double.state.add_user("boss")
     conf = settings(discord=QUICK_EDITS.model_copy(update={"admins": (boss["id"],)}))
     context: dict[str, Any] = {
         "why": records.why,
@@ -49,123 +49,129 @@ async def stage(
         "providers": lambda: "local: fine",
         "set_log_level": records.levels.append,
     }
-    async with Stage(double, settings=conf, **context) as made:
-        await double.until(lambda: double.world.commands.get("global"))
+    async with BotSetup(double, settings=conf, **context) as made:
+        await double.until(lambda: double.state.commands.get("global"))
         yield made
 
 
 def _boss(double: DiscordDouble) -> Json:
-    return next(u for u in double.world.users.values() if u["username"] == "boss")
+    return next(u for u in double.state.users.values() if u["username"] == "boss")
 
 
-async def _told(double: DiscordDouble, exchange: Exchange) -> str:
+async def _response_text(double: DiscordDouble, exchange: Exchange) -> str:
     await double.until(lambda: exchange.answers)
     return exchange.text
 
 
 async def test_why_tells_the_route_of_the_last_reply_privately(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     await stage.answer_to(await double.say(channel, ann, double.mention("hi")))
     reply_id = await _stored_reply(stage, channel)
     exchange = await double.slash(channel, ann, "why")
 
-    assert await _told(double, exchange) == f"answered: local, reply {reply_id}"
+    assert await _response_text(double, exchange) == f"answered: local, reply {reply_id}"
     assert exchange.deferred
     assert exchange.ephemeral
 
 
 async def test_why_takes_a_link_to_a_reply(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     answer = await stage.answer_to(await double.say(channel, ann, double.mention("hi")))
     reply_id = await _stored_reply(stage, channel)
     link = f"https://discord.com/channels/1/{channel['id']}/{answer['id']}"
     option = {"name": "message", "type": 3, "value": link}
 
-    assert reply_id in await _told(double, await double.slash(channel, ann, "why", option))
+    assert reply_id in await _response_text(double, await double.slash(channel, ann, "why", option))
 
 
 async def test_the_context_menu_asks_about_one_reply(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     answer = await stage.answer_to(await double.say(channel, ann, double.mention("hi")))
     reply_id = await _stored_reply(stage, channel)
 
-    assert reply_id in await _told(double, await double.ask_about(answer, ann, "Why this reply?"))
+    assert reply_id in await _response_text(
+        double, await double.ask_about(answer, ann, "Why this reply?")
+    )
 
 
 async def test_why_says_so_where_there_is_no_reply(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    assert "no record of a reply" in await _told(double, await double.slash(channel, ann, "why"))
+    assert "no record of a reply" in await _response_text(
+        double, await double.slash(channel, ann, "why")
+    )
 
 
 async def test_usage_is_ones_own_and_everybodys_for_the_operator(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json, records: Records
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json, records: Records
 ) -> None:
-    await _told(double, await double.slash(channel, ann, "usage"))
-    await _told(double, await double.slash(channel, _boss(double), "usage"))
+    await _response_text(double, await double.slash(channel, ann, "usage"))
+    await _response_text(double, await double.slash(channel, _boss(double), "usage"))
 
     assert records.asked == [f"discord:{ann['id']}", None]
 
 
 async def test_the_log_level_is_for_the_operator(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json, records: Records
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json, records: Records
 ) -> None:
     option = {"name": "level", "type": 3, "value": "debug"}
-    refused = await _told(double, await double.slash(channel, ann, "loglevel", option))
-    await _told(double, await double.slash(channel, _boss(double), "loglevel", option))
+    refused = await _response_text(double, await double.slash(channel, ann, "loglevel", option))
+    await _response_text(double, await double.slash(channel, _boss(double), "loglevel", option))
 
     assert "operator" in refused
     assert records.levels == ["debug"]
 
 
 async def test_providers_in_a_direct_message_are_for_the_operator(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    dm = double.world.dm_with(ann)
+    dm = double.state.dm_with(ann)
 
-    assert "operator" in await _told(double, await double.slash(dm, ann, "providers"))
-    assert await _told(double, await double.slash(channel, ann, "providers")) == "local: fine"
+    assert "operator" in await _response_text(double, await double.slash(dm, ann, "providers"))
+    assert (
+        await _response_text(double, await double.slash(channel, ann, "providers")) == "local: fine"
+    )
 
 
 async def test_mute_keeps_the_bot_silent_until_it_ends(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    await _told(double, await double.slash(channel, ann, "mute", _duration("2h")))
+    await _response_text(double, await double.slash(channel, ann, "mute", _duration("2h")))
     muted = await double.say(channel, ann, double.mention("hello?"))
-    await _told(double, await double.slash(channel, ann, "mute", _duration("0")))
+    await _response_text(double, await double.slash(channel, ann, "mute", _duration("0")))
     await stage.answer_to(await double.say(channel, ann, double.mention("now?")))
 
     assert double.answers_to(muted) == []
 
 
 async def test_mute_explains_a_duration_it_does_not_understand(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    told = await _told(double, await double.slash(channel, ann, "mute", _duration("soon")))
+    text = await _response_text(double, await double.slash(channel, ann, "mute", _duration("soon")))
 
-    assert "Try 30m" in told
+    assert "Try 30m" in text
 
 
 async def test_optout_leaves_messages_unread_until_one_is_back(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    await _told(double, await double.slash(channel, ann, "optout"))
+    await _response_text(double, await double.slash(channel, ann, "optout"))
     unread = await double.say(channel, ann, double.mention("secret"))
     back = {"name": "back", "type": 5, "value": True}
-    await _told(double, await double.slash(channel, ann, "optout", back))
+    await _response_text(double, await double.slash(channel, ann, "optout", back))
     await stage.answer_to(await double.say(channel, ann, double.mention("hi")))
 
     assert double.answers_to(unread) == []
 
 
-async def test_whoever_opted_out_is_not_read_through_the_replies_of_others_either(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+async def test_a_reply_does_not_quote_a_person_who_opted_out(
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    bob = double.world.add_user("bob")
-    await _told(double, await double.slash(channel, ann, "optout"))
+    bob = double.state.add_user("bob")
+    await _response_text(double, await double.slash(channel, ann, "optout"))
     private = await double.say(channel, ann, "my secret")
     answers_to = {"message_id": private["id"], "channel_id": channel["id"]}
     asked = await double.say(channel, bob, double.mention("why?"), reply_to=answers_to)
@@ -177,29 +183,31 @@ async def test_whoever_opted_out_is_not_read_through_the_replies_of_others_eithe
 
 
 async def test_reset_and_forget_me_empty_the_memory(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     await stage.answer_to(await double.say(channel, ann, double.mention("a secret")))
     forget = {"name": "me", "type": 1, "options": []}
 
-    assert "text of 1 of your messages" in await _told(
+    assert "text of 1 of your messages" in await _response_text(
         double, await double.slash(channel, ann, "forget", forget)
     )
-    assert "I ignore everything" in await _told(double, await double.slash(channel, ann, "reset"))
+    assert "I ignore everything" in await _response_text(
+        double, await double.slash(channel, ann, "reset")
+    )
 
 
 async def test_privacy_tells_what_is_kept(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    assert "/forget me" in await _told(double, await double.slash(channel, ann, "privacy"))
+    assert "/forget me" in await _response_text(double, await double.slash(channel, ann, "privacy"))
 
 
 async def test_commands_are_synced_only_when_they_changed(
-    double: DiscordDouble, stage: Stage, channel: Json, ann: Json
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     assert len(double.calls("PUT", "/commands")) == 1
     asked = len(double.calls("GET", "/commands"))
-    async with Stage(double):
+    async with BotSetup(double):
         await double.until(lambda: len(double.calls("GET", "/commands")) > asked)
 
     assert len(double.calls("PUT", "/commands")) == 1
@@ -209,7 +217,7 @@ def _duration(text: str) -> Json:
     return {"name": "duration", "type": 3, "value": text}
 
 
-async def _stored_reply(stage: Stage, channel: Json) -> str:
+async def _stored_reply(stage: BotSetup, channel: Json) -> str:
     """The id of the last reply, once it is stored."""
     for _ in range(500):
         found = await stage.router.store.last_reply(Channel("discord", channel["id"]))

@@ -53,16 +53,16 @@ async def test_a_refused_token_ends_with_what_to_do(double: DiscordDouble, tmp_p
 async def test_a_refused_key_is_told_to_the_admin(
     double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
 ) -> None:
-    boss = double.world.add_user("boss")
+    boss = double.state.add_user("boss")
     async with RehearsalServer("e401") as server:
         made = config(tmp_path, server.base_url, double.token, boss["id"])
         async with running(made, Logs(made.settings.logging, io.StringIO())):
             await double.until(lambda: double.gateway.sessions)
             await double.say(channel, ann, double.mention("hello"))
-            dm = double.world.dm_with(boss)
-            (told,) = await double.until(lambda: double.sent(dm))
+            dm = double.state.dm_with(boss)
+            (text,) = await double.until(lambda: double.sent(dm))
 
-    assert "refuses the key" in told["content"]
+    assert "refuses the key" in text["content"]
 
 
 async def test_privacy_tells_how_long_pictures_are_kept_where_they_are_looked_at(

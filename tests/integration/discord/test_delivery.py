@@ -154,10 +154,10 @@ async def test_more_parts_than_allowed_become_a_file(double: DiscordDouble, open
     assert len(sent) == 5
     assert sent[-1]["content"] == "-# The complete reply is in the file."
     (file,) = sent[-1]["attachments"]
-    assert double.world.files[file["url"].removeprefix(double.world.cdn)].decode() == text
+    assert double.state.files[file["url"].removeprefix(double.state.cdn)].decode() == text
 
 
-async def test_a_reply_can_ping_nobody(double: DiscordDouble, open_: Open) -> None:
+async def test_a_reply_mentions_no_one(double: DiscordDouble, open_: Open) -> None:
     delivery = open_()
     await delivery.write("@everyone <@&1> <@2> " + "x" * 40)
     await double.until(delivery.shown)
@@ -169,7 +169,7 @@ async def test_a_reply_can_ping_nobody(double: DiscordDouble, open_: Open) -> No
     assert all(call.body["allowed_mentions"]["parse"] == [] for call in writes)
 
 
-async def test_the_author_is_pinged_by_setting_and_nobody_else(
+async def test_only_the_author_is_mentioned_if_configured(
     double: DiscordDouble, open_: Open
 ) -> None:
     settings = SETTINGS.model_copy(update={"mention_author": True})
@@ -220,7 +220,7 @@ async def test_without_controls_there_are_no_buttons(double: DiscordDouble, open
 async def test_a_deleted_trigger_is_answered_without_a_reference(
     double: DiscordDouble, trigger: Json, open_: Open
 ) -> None:
-    del double.world.messages[trigger["channel_id"]][trigger["id"]]
+    del double.state.messages[trigger["channel_id"]][trigger["id"]]
     await _finished(open_(), _reply("Hello?"))
 
     assert [m["content"] for m in double.sent()] == ["Hello?"]
@@ -241,7 +241,7 @@ async def test_an_own_message_deleted_by_a_moderator_ends_the_reply(
 async def test_a_forbidden_channel_is_undeliverable(
     double: DiscordDouble, channel: Json, open_: Open
 ) -> None:
-    double.world.forbidden.add((channel["id"], "send"))
+    double.state.forbidden.add((channel["id"], "send"))
 
     with pytest.raises(Undeliverable):
         await _finished(open_(), _reply("Hi."))
@@ -250,7 +250,7 @@ async def test_a_forbidden_channel_is_undeliverable(
 async def test_typing_that_is_forbidden_does_not_hinder_the_reply(
     double: DiscordDouble, channel: Json, open_: Open
 ) -> None:
-    double.world.forbidden.add((channel["id"], "typing"))
+    double.state.forbidden.add((channel["id"], "typing"))
     delivery = open_()
     await double.until(lambda: double.calls("POST", "/typing"))
     await _finished(delivery, _reply("Hi."))
@@ -381,8 +381,8 @@ async def test_an_old_offline_message_is_not_edited_into_the_answer(
     double: DiscordDouble, trigger: Json, open_: Open
 ) -> None:
     old = payloads.snowflake(time.time() - 300)
-    double.world.write(
-        trigger["channel_id"], double.world.me, "I'm offline.", message_id=old, flags=4096
+    double.state.write(
+        trigger["channel_id"], double.state.me, "I'm offline.", message_id=old, flags=4096
     )
     ids = await _finished(open_(attempt=2, offline_message_ids=(old,)), _reply("Here I am."))
 

@@ -44,8 +44,8 @@ async def _listening(to: DiscordDouble) -> AsyncIterator[Listener]:
 
 async def test_a_message_reaches_the_client_and_its_answer_lands() -> None:
     async with DiscordDouble() as discord_:
-        channel = discord_.world.add_channel(discord_.world.add_guild(), "general")
-        ann = discord_.world.add_user("ann")
+        channel = discord_.state.add_channel(discord_.state.add_guild(), "general")
+        ann = discord_.state.add_user("ann")
         async with _listening(discord_) as client:
             await discord_.say(channel, ann, "hello")
             heard = await discord_.until(lambda: client.heard)
@@ -53,14 +53,14 @@ async def test_a_message_reaches_the_client_and_its_answer_lands() -> None:
 
             (sent,) = discord_.sent(channel)
             assert sent["content"] == "hi"
-            assert discord_.answers_to(discord_.world.messages[channel["id"]][sent["id"]]) == []
+            assert discord_.answers_to(discord_.state.messages[channel["id"]][sent["id"]]) == []
             assert "everyone" in pings_of(discord_.calls("POST", "/messages")[0].body)
 
 
 async def test_events_missed_while_disconnected_come_with_the_resume() -> None:
     async with DiscordDouble() as discord_:
-        channel = discord_.world.add_channel(discord_.world.add_guild(), "general")
-        ann = discord_.world.add_user("ann")
+        channel = discord_.state.add_channel(discord_.state.add_guild(), "general")
+        ann = discord_.state.add_user("ann")
         async with _listening(discord_) as client:
             await discord_.say(channel, ann, "seen")
             await discord_.until(lambda: client.heard)
@@ -74,8 +74,8 @@ async def test_events_missed_while_disconnected_come_with_the_resume() -> None:
 
 async def test_an_answer_lost_after_the_effect_is_not_sent_twice_thanks_to_the_nonce() -> None:
     async with DiscordDouble() as discord_:
-        channel = discord_.world.add_channel(discord_.world.add_guild(), "general")
-        ann = discord_.world.add_user("ann")
+        channel = discord_.state.add_channel(discord_.state.add_guild(), "general")
+        ann = discord_.state.add_user("ann")
         async with _listening(discord_) as client:
             await discord_.say(channel, ann, "hello")
             heard = await discord_.until(lambda: client.heard)

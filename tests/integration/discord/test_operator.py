@@ -13,7 +13,7 @@ from understudy.platforms.discord.invite import PERMISSIONS, invite_link
 
 @pytest.fixture
 async def admins(double: DiscordDouble, rest_client: discord.Client) -> AsyncIterator[AdminAlerts]:
-    ids = tuple(double.world.add_user(name)["id"] for name in ("boss", "deputy"))
+    ids = tuple(double.state.add_user(name)["id"] for name in ("boss", "deputy"))
 
     async def connected() -> discord.Client:
         return rest_client
@@ -36,8 +36,8 @@ async def test_each_admin_gets_the_message(double: DiscordDouble, admins: AdminA
 async def test_an_admin_who_cannot_be_reached_does_not_keep_the_others_from_hearing(
     double: DiscordDouble, admins: AdminAlerts
 ) -> None:
-    boss = next(u for u in double.world.users.values() if u["username"] == "boss")
-    double.world.forbidden.add((double.world.dm_with(boss)["id"], "send"))
+    boss = next(u for u in double.state.users.values() if u["username"] == "boss")
+    double.state.forbidden.add((double.state.dm_with(boss)["id"], "send"))
     admins.enqueue("first")
     admins.enqueue("second")
 

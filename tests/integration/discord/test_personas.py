@@ -46,8 +46,8 @@ class Troupe:
         self, channel: Json, author: Json, name: str, *options: Json, may: str = MODERATOR
     ) -> str:
         group, sub = name.split()
-        told = {"name": sub, "type": 1, "options": list(options)}
-        exchange = await self.double.slash(channel, author, group, told, permissions=may)
+        text = {"name": sub, "type": 1, "options": list(options)}
+        exchange = await self.double.slash(channel, author, group, text, permissions=may)
         await self.double.until(lambda: exchange.answers)
         assert exchange.ephemeral
         return exchange.text
@@ -67,7 +67,7 @@ def flag(name: str) -> Json:
 @pytest.fixture
 def kennel(double: DiscordDouble, channel: Json) -> Json:
     """Another channel of the same server."""
-    return double.world.add_channel(double.world.guilds[channel["guild_id"]], "kennel")
+    return double.state.add_channel(double.state.guilds[channel["guild_id"]], "kennel")
 
 
 @pytest.fixture
@@ -160,10 +160,10 @@ async def test_a_servers_persona_gives_way_to_the_channels_own(
     assert "no persona of that name" in await troupe.play(channel, ann, "unknown")
 
 
-async def test_nobody_changes_the_persona_in_direct_messages_but_the_operator(
+async def test_only_the_operator_changes_the_persona_in_direct_messages(
     troupe: Troupe, double: DiscordDouble, ann: Json
 ) -> None:
-    dm = double.world.dm_with(ann)
+    dm = double.state.dm_with(ann)
 
     assert "Only my operator" in await troupe.play(dm, ann, "bessie")
     assert "Only my operator" in await troupe.command(dm, ann, "lore test", text("text", "bone"))
@@ -190,7 +190,7 @@ async def test_a_broken_file_changes_nothing_and_the_log_says_why(
     assert "Bessie is called Bessie." in await troupe.ask(channel, ann, double.mention("hello"))
 
 
-async def test_a_removed_card_leaves_the_stage(
+async def test_a_removed_card_is_unloaded(
     troupe: Troupe, double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     (troupe.folder / "rufus.json").unlink()
@@ -212,12 +212,12 @@ async def test_lore_test_shows_entries_keys_and_the_prompt_privately(
     troupe: Troupe, double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     await troupe.play(channel, ann, "rufus")
-    told = await troupe.command(channel, ann, "lore test", text("text", "a bone!"))
+    shown = await troupe.command(channel, ann, "lore test", text("text", "a bone!"))
 
-    assert "As Rufus:" in told
-    assert "named by “bone”" in told
-    assert "The bone is under the oak." in told
-    assert "tokens in all" in told
+    assert "As Rufus:" in shown
+    assert "named by “bone”" in shown
+    assert "The bone is under the oak." in shown
+    assert "tokens in all" in shown
 
 
 async def test_the_guard_stands_first_under_a_card_that_tries_to_remove_it(

@@ -10,7 +10,7 @@ import pytest
 from busy_inbox import BusyInbox
 from conversation_driver import settings
 from discord_double import payloads
-from discord_double.bot_setup import QUICK_EDITS, SWIFT, Stage
+from discord_double.bot_setup import QUICK_EDITS, SWIFT, BotSetup
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.rest import Fault
@@ -21,10 +21,8 @@ from understudy.storage.in_memory_inbox import MemoryInbox
 pytestmark = pytest.mark.slow
 
 
-async def test_a_bot_that_is_connecting_anew_stops_when_it_is_told(
-    double: DiscordDouble, channel: Json
-) -> None:
-    async with Stage(double) as stage:
+async def test_a_reconnecting_bot_stops_on_request(double: DiscordDouble, channel: Json) -> None:
+    async with BotSetup(double) as stage:
         double.gateway.holding = True
         before = double.gateway.connections
         await double.gateway.drop()
@@ -47,7 +45,7 @@ async def test_a_bot_that_was_stopped_while_it_started_leaves_no_task(
     double: DiscordDouble, channel: Json
 ) -> None:
     before = asyncio.all_tasks()
-    async with Stage(double, pace=replace(SWIFT, guilds_s=0.5)) as stage:
+    async with BotSetup(double, pace=replace(SWIFT, guilds_s=0.5)) as stage:
         client = await stage.bot.connected()
         await double.until(lambda: client.guilds)
 
@@ -57,14 +55,14 @@ async def test_a_bot_that_was_stopped_while_it_started_leaves_no_task(
 async def test_what_was_said_after_a_session_that_ended_at_once_is_caught_up(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    async with Stage(double, pace=replace(SWIFT, identify_s=0.4)) as stage:
+    async with BotSetup(double, pace=replace(SWIFT, identify_s=0.4)) as stage:
         await stage.answer_to(await double.say(channel, ann, double.mention("before")))
         for _ in range(2):
             # The second of these sessions ends before its servers are listed.
             await double.gateway.invalidate(resumable=False)
             await double.ready()
         await double.gateway.invalidate(resumable=False)
-        asked = double.world.write(channel["id"], ann, double.mention("in the gap"))
+        asked = double.state.write(channel["id"], ann, double.mention("in the gap"))
 
         await stage.answer_to(asked)
 
@@ -72,12 +70,12 @@ async def test_what_was_said_after_a_session_that_ended_at_once_is_caught_up(
 async def test_a_channel_that_cannot_be_read_just_now_is_caught_up_a_little_later(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    async with Stage(double) as stage:
+    async with BotSetup(double) as stage:
         await stage.answer_to(await double.say(channel, ann, double.mention("before")))
         double.spoil(Fault("GET", r".*/messages", 503, times=2))
         await double.gateway.drop()
         double.gateway.sessions.clear()
-        asked = double.world.write(channel["id"], ann, double.mention("in the gap"))
+        asked = double.state.write(channel["id"], ann, double.mention("in the gap"))
 
         await stage.answer_to(asked)
 
@@ -85,22 +83,22 @@ async def test_a_channel_that_cannot_be_read_just_now_is_caught_up_a_little_late
 async def test_what_came_after_a_gap_does_not_hide_it_when_the_bot_stops_in_mid_catch_up(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    store, bob = MemoryInbox(), double.world.add_user("bob")
+    store, bob = MemoryInbox(), double.state.add_user("bob")
     before, gap = (payloads.snowflake(time.time() - age_s) for age_s in (600, 300))
-    elsewhere = double.world.add_channel(double.world.guilds[channel["guild_id"]], "quiet")
+    elsewhere = double.state.add_channel(double.state.guilds[channel["guild_id"]], "quiet")
     hi = double.mention("hi")
-    async with Stage(double, store) as stage:
+    async with BotSetup(double, store) as stage:
         await stage.answer_to(await double.say(channel, ann, hi, message_id=before))
-    missed = double.world.write(channel["id"], ann, double.mention("?"), message_id=gap)
+    missed = double.state.write(channel["id"], ann, double.mention("?"), message_id=gap)
     gate = asyncio.Event()
     reading = double.spoil(Fault("GET", r".*/messages", 0, gate=gate))
-    async with Stage(double, store) as stage:
+    async with BotSetup(double, store) as stage:
         await double.until(lambda: not reading.times)
         await double.say(channel, bob, hi)
         # Events come in order: once this is answered, the one before waits for its gap.
         await stage.answer_to(await double.say(elsewhere, ann, hi))
     gate.set()
-    async with Stage(double, store) as stage:
+    async with BotSetup(double, store) as stage:
         await stage.answer_to(missed)
 
 
@@ -108,12 +106,12 @@ async def test_a_gap_is_caught_up_though_the_database_was_busy_as_the_session_be
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     store = BusyInbox()
-    async with Stage(double, store) as stage:
+    async with BotSetup(double, store) as stage:
         await stage.answer_to(await double.say(channel, ann, double.mention("before")))
         store.refusals["watermarks"] = 2
         await double.gateway.drop()
         double.gateway.sessions.clear()
-        asked = double.world.write(channel["id"], ann, double.mention("in the gap"))
+        asked = double.state.write(channel["id"], ann, double.mention("in the gap"))
 
         await stage.answer_to(asked)
 
@@ -127,9 +125,9 @@ async def said(store: InboxStore, channel: Json) -> str:
 async def test_a_reply_is_read_without_its_parent_where_the_connection_is_lost(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    parent = double.world.write(channel["id"], double.world.me, "earlier words")
+    parent = double.state.write(channel["id"], double.state.me, "earlier words")
     reference = {"type": 0, "message_id": parent["id"], "channel_id": channel["id"]}
-    async with Stage(double) as stage:
+    async with BotSetup(double) as stage:
         double.rest.faults.append(Fault("GET", ".*/messages/.*", 502, cut=True, times=9))
         text = double.mention("go on")
         asked = await double.say(channel, ann, text, type=19, message_reference=reference)
@@ -140,12 +138,12 @@ async def test_a_reply_is_read_without_its_parent_where_the_connection_is_lost(
 async def test_a_members_direct_message_is_answered_though_the_connection_is_lost_once(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    double.world.roles[ann["id"]] = []
+    double.state.roles[ann["id"]] = []
     conf = settings(discord=QUICK_EDITS.model_copy(update={"dms": "members"}))
-    async with Stage(double, settings=conf) as stage:
+    async with BotSetup(double, settings=conf) as stage:
         await double.ready()
         double.rest.faults.append(Fault("GET", ".*/members/.*", 502, cut=True, times=2))
-        asked = await double.say(double.world.dm_with(ann), ann, "psst")
+        asked = await double.say(double.state.dm_with(ann), ann, "psst")
 
         assert (await stage.answer_to(asked))["content"] == "echo"
 
@@ -153,14 +151,14 @@ async def test_a_members_direct_message_is_answered_though_the_connection_is_los
 async def test_a_question_waits_for_the_picture_that_was_shown_before_it(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    store, bob, fetched = MemoryInbox(), double.world.add_user("bob"), asyncio.Event()
+    store, bob, fetched = MemoryInbox(), double.state.add_user("bob"), asyncio.Event()
 
     async def fetch_slowly(found: Sequence[FoundImage], text: str) -> None:
         if found:
             await fetched.wait()
 
-    async with Stage(double, store, fetch_images=fetch_slowly) as stage:
-        sea = double.world.keep_file(channel["id"], "sea.png", b"", "image/png")
+    async with BotSetup(double, store, fetch_images=fetch_slowly) as stage:
+        sea = double.state.keep_file(channel["id"], "sea.png", b"", "image/png")
         await double.say(channel, ann, double.mention("look"), attachments=[sea])
         asked = await double.say(channel, ann, double.mention("where is it"))
         # Events come in order: once this is answered, the ones before have been heard.
@@ -176,7 +174,7 @@ async def test_an_edit_that_overtakes_its_message_is_made_after_it(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     store = BusyInbox(add=1)
-    async with Stage(double, store) as stage:
+    async with BotSetup(double, store) as stage:
         asked = await double.say(channel, ann, double.mention("whta is it"))
         await double.edit(asked, double.mention("what is it"))
         await stage.answer_to(asked)
@@ -188,7 +186,7 @@ async def test_an_edit_and_a_deletion_are_kept_until_the_database_takes_them(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     store = BusyInbox()
-    async with Stage(double, store) as stage:
+    async with BotSetup(double, store) as stage:
         asked = await double.say(channel, ann, double.mention("the old word"))
         await stage.answer_to(asked)
         store.refusals.update(edit=1, delete=1)
@@ -206,7 +204,7 @@ async def test_a_message_that_the_database_refuses_to_the_end_leaves_no_task(
 ) -> None:
     store = BusyInbox(add=1000)
     before = asyncio.all_tasks()
-    async with Stage(double, store):
+    async with BotSetup(double, store):
         await double.say(channel, ann, double.mention("anyone?"))
         await double.until(lambda: store.refusals["add"] < 1000)
 

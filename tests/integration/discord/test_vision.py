@@ -53,7 +53,7 @@ async def bot_with(
 def picture(double: DiscordDouble, channel: Json) -> Json:
     out = io.BytesIO()
     Image.new("RGB", (300, 200), "teal").save(out, "PNG")
-    return double.world.keep_file(channel["id"], "sea.png", out.getvalue(), "image/png")
+    return double.state.keep_file(channel["id"], "sea.png", out.getvalue(), "image/png")
 
 
 async def winner(bot: Bot, double: DiscordDouble, asked: Json) -> AttemptRecord:

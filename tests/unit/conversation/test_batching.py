@@ -129,7 +129,7 @@ def test_what_a_crash_interrupted_comes_first_and_alone() -> None:
     assert at(9.0, came(1, BOB), batches=(again,)).ready == ()
 
 
-def test_a_batch_that_waits_for_a_late_answer_blocks_nobody() -> None:
+def test_a_batch_that_waits_for_a_late_answer_blocks_no_other() -> None:
     waiting = a_batch(state=BatchState.WAITING, retry_at=60.0)
     running = a_batch(attempt=2, retry_at=60.0)
 

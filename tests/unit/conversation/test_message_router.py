@@ -11,7 +11,7 @@ from conversation_driver import (
     LOUNGE,
     WEB,
     Clock,
-    Talk,
+    ConversationDriver,
     message,
     offline_record,
     settings,
@@ -26,7 +26,7 @@ EAGER = Participation(channels=("lounge",), chance=1.0, cooldown_seconds=0)
 
 
 async def test_a_message_gets_its_reply() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.script = ["Good evening."]
         await talk.router.receive(message("m1"))
         await talk.hear(1)
@@ -37,7 +37,7 @@ async def test_a_message_gets_its_reply() -> None:
 
 
 async def test_the_same_message_twice_is_answered_once() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         await talk.router.receive(message("m1"))
         assert await talk.router.receive(message("m1")) is None
         await talk.hear(1)
@@ -48,7 +48,7 @@ async def test_the_same_message_twice_is_answered_once() -> None:
 
 
 async def test_a_reply_is_part_of_the_next_prompt() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.script = ["I am Understudy.", "As I said."]
         await talk.router.receive(message("m1", "who are you?"))
         await talk.hear(1)
@@ -64,7 +64,7 @@ async def test_a_reply_is_part_of_the_next_prompt() -> None:
 
 
 async def test_a_burst_of_one_author_is_answered_at_its_last_message() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         await talk.router.receive(message("m1", "hey", place=LOUNGE))
         await talk.router.receive(message("m2", "how are you", place=LOUNGE, addressed=None))
         await talk.hear(1)
@@ -74,7 +74,7 @@ async def test_a_burst_of_one_author_is_answered_at_its_last_message() -> None:
 
 
 async def test_two_authors_are_answered_at_the_same_time_without_seeing_later_lines() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.gate.clear()
         await talk.router.receive(message("m1", "first", place=LOUNGE))
         await talk.router.receive(message("m2", "second", BOB, LOUNGE))
@@ -88,7 +88,7 @@ async def test_two_authors_are_answered_at_the_same_time_without_seeing_later_li
 
 
 async def test_a_message_that_comes_while_the_reply_is_made_is_answered_next() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.gate.clear()
         await talk.router.receive(message("m1"))
         await talk.models.speaking.wait()
@@ -101,7 +101,7 @@ async def test_a_message_that_comes_while_the_reply_is_made_is_answered_next() -
 
 
 async def test_stop_keeps_what_was_said_so_far() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.script = ["one two three"]
         talk.models.gate.clear()
         await talk.router.receive(message("m1"))
@@ -114,7 +114,7 @@ async def test_stop_keeps_what_was_said_so_far() -> None:
 
 
 async def test_a_deleted_trigger_takes_its_reply_back() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.gate.clear()
         await talk.router.receive(message("m1"))
         await talk.models.speaking.wait()
@@ -124,8 +124,8 @@ async def test_a_deleted_trigger_takes_its_reply_back() -> None:
     assert talk.platform.said == []
 
 
-async def test_an_edited_trigger_is_answered_anew_while_nothing_is_shown() -> None:
-    async with Talk() as talk:
+async def test_an_edited_trigger_restarts_the_reply_while_nothing_is_visible() -> None:
+    async with ConversationDriver() as talk:
         talk.platform.shows_at_once = False
         talk.models.gate.clear()
         await talk.router.receive(message("m1", "1+1?"))
@@ -139,7 +139,7 @@ async def test_an_edited_trigger_is_answered_anew_while_nothing_is_shown() -> No
 
 
 async def test_regenerate_replaces_the_reply_and_its_line_in_the_memory() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.script = ["bad", "good"]
         await talk.router.receive(message("m1"))
         await talk.hear(1)
@@ -155,7 +155,7 @@ async def test_regenerate_replaces_the_reply_and_its_line_in_the_memory() -> Non
 
 
 async def test_when_all_fail_it_says_so_and_answers_late() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         now = talk.out.now()
         talk.models.script = [offline_record(OfflineReason.ALL_RATE_LIMITED, now), "there you go"]
         await talk.router.receive(message("m1"))
@@ -169,7 +169,7 @@ async def test_when_all_fail_it_says_so_and_answers_late() -> None:
 
 async def test_a_late_answer_knows_the_offline_message_and_how_long_it_took() -> None:
     clock = Clock()
-    async with Talk(now=clock) as talk:
+    async with ConversationDriver(now=clock) as talk:
         talk.models.script = [
             offline_record(OfflineReason.ALL_DOWN),
             offline_record(OfflineReason.ALL_DOWN),
@@ -193,7 +193,7 @@ async def test_a_late_answer_knows_the_offline_message_and_how_long_it_took() ->
 
 
 async def test_newer_messages_do_not_wait_for_a_late_answer() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.script = [offline_record(OfflineReason.ALL_DOWN), "first", "second"]
         await talk.router.receive(message("m1"))
         await talk.platform.until(lambda: talk.platform.notices)
@@ -203,8 +203,8 @@ async def test_newer_messages_do_not_wait_for_a_late_answer() -> None:
     assert talk.platform.said[0][0].trigger_id == "m2"
 
 
-async def test_it_is_said_once_a_minute_in_a_channel_that_nobody_answers() -> None:
-    async with Talk() as talk:
+async def test_the_offline_message_is_sent_once_a_minute_per_channel() -> None:
+    async with ConversationDriver() as talk:
         talk.models.script = [offline_record(OfflineReason.ALL_DOWN)] * 2
         for message_id, author in (("m1", ANN), ("m2", BOB)):
             await talk.router.receive(message(message_id, author=author, place=LOUNGE))
@@ -214,7 +214,9 @@ async def test_it_is_said_once_a_minute_in_a_channel_that_nobody_answers() -> No
 
 
 async def test_who_has_used_up_their_share_is_told_without_asking_a_model() -> None:
-    async with Talk(limited_until=lambda user: 9e9 if user == "web:1" else None) as talk:
+    async with ConversationDriver(
+        limited_until=lambda user: 9e9 if user == "web:1" else None
+    ) as talk:
         await talk.router.receive(message("m1"))
         await talk.platform.until(lambda: talk.platform.notices)
 
@@ -224,7 +226,7 @@ async def test_who_has_used_up_their_share_is_told_without_asking_a_model() -> N
 
 async def test_passing_trouble_of_the_platform_is_tried_again_with_the_same_nonce() -> None:
     clock = Clock()
-    async with Talk(now=clock) as talk:
+    async with ConversationDriver(now=clock) as talk:
         talk.platform.trouble = [ConnectionError("5xx")]
         await talk.router.receive(message("m1"))
         await talk.platform.until(lambda: talk.platform.screens and talk.platform.screens[0].closed)
@@ -239,7 +241,7 @@ async def test_passing_trouble_of_the_platform_is_tried_again_with_the_same_nonc
 @pytest.mark.slow
 async def test_what_never_works_is_given_up() -> None:
     clock = Clock()
-    async with Talk(now=clock) as talk:
+    async with ConversationDriver(now=clock) as talk:
         talk.platform.trouble = [ConnectionError("5xx")] * 9
         await talk.router.receive(message("m1"))
         for tries in range(1, 4):
@@ -253,14 +255,14 @@ async def test_what_never_works_is_given_up() -> None:
 
 async def test_a_reply_that_got_through_before_the_crash_is_not_made_again() -> None:
     clock = Clock()
-    first = Talk(now=clock)
+    first = ConversationDriver(now=clock)
     first.models.gate.clear()
     await first.router.receive(message("m1"))
     await first.models.speaking.wait()
     await first.router.aclose()
 
     clock.at += 150
-    async with Talk(first.out.store, now=clock) as second:
+    async with ConversationDriver(first.out.store, now=clock) as second:
         second.platform.earlier = ("bot-1",)
         await second.router.start()
         await second.platform.until(
@@ -273,7 +275,7 @@ async def test_a_reply_that_got_through_before_the_crash_is_not_made_again() -> 
 
 
 async def test_a_deleted_conversation_takes_its_running_reply_back() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.gate.clear()
         await talk.router.receive(message("m1"))
         await talk.models.speaking.wait()
@@ -285,13 +287,13 @@ async def test_a_deleted_conversation_takes_its_running_reply_back() -> None:
 
 
 async def test_stopping_or_remaking_what_is_not_there_does_nothing() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         assert not talk.router.stop("nothing")
         assert await talk.router.regenerate("nothing") is None
 
 
 async def test_a_failed_second_version_leaves_the_first() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.models.script = ["good", offline_record(OfflineReason.ALL_DOWN)]
         await talk.router.receive(message("m1"))
         await talk.hear(1)
@@ -305,7 +307,7 @@ async def test_a_failed_second_version_leaves_the_first() -> None:
 async def test_a_failed_reply_to_a_bot_is_not_spoken_of() -> None:
     robot = replace(ANN, is_bot=True)
     conf = settings(participation={"answer_bots": True})
-    async with Talk(settings=conf) as talk:
+    async with ConversationDriver(settings=conf) as talk:
         talk.models.script = [offline_record(OfflineReason.ALL_DOWN)]
         await talk.router.receive(message("m1", author=robot, place=LOUNGE))
         await talk.platform.until(lambda: talk.platform.notices)
@@ -315,7 +317,7 @@ async def test_a_failed_reply_to_a_bot_is_not_spoken_of() -> None:
 
 
 async def test_a_channel_that_refuses_replies_is_given_up() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.platform.trouble = [Undeliverable("gone")]
         await talk.router.receive(message("m1"))
         await talk.models.speaking.wait()
@@ -327,8 +329,8 @@ async def test_a_channel_that_refuses_replies_is_given_up() -> None:
     assert lines[0].state == "failed"
 
 
-async def test_nobody_asked_so_nobody_is_answered() -> None:
-    async with Talk() as talk:
+async def test_an_unaddressed_message_is_not_answered() -> None:
+    async with ConversationDriver() as talk:
         decision = await talk.router.receive(message("m1", place=LOUNGE, addressed=None))
         other = replace(LOUNGE, channel_id="elsewhere")
         named = await talk.router.receive(message("m2", place=other, addressed=Addressed.NAME))
@@ -339,8 +341,8 @@ async def test_nobody_asked_so_nobody_is_answered() -> None:
     assert (named.answer, named.reason) == (False, "not_addressed")
 
 
-async def test_whoever_opted_out_is_neither_read_nor_answered() -> None:
-    async with Talk() as talk:
+async def test_a_person_who_opted_out_is_neither_read_nor_answered() -> None:
+    async with ConversationDriver() as talk:
         await talk.router.preferences.opt_out("discord", "1", out=True)
         decision = await talk.router.receive(message("m1", "my secret", place=LOUNGE))
         lines = await talk.router.store.transcript(Channel.of(LOUNGE), 10)
@@ -349,8 +351,8 @@ async def test_whoever_opted_out_is_neither_read_nor_answered() -> None:
     assert (decision.reason, lines) == ("opted_out", ())
 
 
-async def test_a_reply_begins_anew_without_a_message_of_its_burst_that_is_deleted() -> None:
-    async with Talk() as talk:
+async def test_a_reply_restarts_without_a_deleted_message_of_its_burst() -> None:
+    async with ConversationDriver() as talk:
         talk.platform.shows_at_once = False
         talk.models.gate.clear()
         await talk.router.receive(message("m1", "my secret", place=LOUNGE))
@@ -367,7 +369,7 @@ async def test_a_reply_begins_anew_without_a_message_of_its_burst_that_is_delete
 
 
 async def test_a_message_that_is_edited_and_deleted_right_after_gets_no_reply() -> None:
-    async with Talk() as talk:
+    async with ConversationDriver() as talk:
         talk.platform.shows_at_once = False
         talk.models.gate.clear()
         await talk.router.receive(message("m1"))
@@ -380,8 +382,8 @@ async def test_a_message_that_is_edited_and_deleted_right_after_gets_no_reply() 
     assert (talk.platform.said, len(talk.platform.withdrawn)) == ([], 1)
 
 
-async def test_whoever_is_forgotten_gets_no_reply_that_is_still_being_made() -> None:
-    async with Talk() as talk:
+async def test_forgetting_a_person_cancels_the_running_reply_to_them() -> None:
+    async with ConversationDriver() as talk:
         talk.models.gate.clear()
         await talk.router.receive(message("m1", "my secret", place=LOUNGE))
         await talk.models.speaking.wait()
@@ -392,8 +394,8 @@ async def test_whoever_is_forgotten_gets_no_reply_that_is_still_being_made() -> 
     assert (talk.platform.said, len(talk.platform.withdrawn)) == ([], 1)
 
 
-async def test_a_reply_to_several_begins_anew_without_whoever_is_forgotten() -> None:
-    async with Talk(settings=settings(participation=EAGER)) as talk:
+async def test_a_reply_to_several_restarts_without_a_forgotten_person() -> None:
+    async with ConversationDriver(settings=settings(participation=EAGER)) as talk:
         talk.platform.shows_at_once = False
         talk.models.gate.clear()
         await talk.router.receive(message("m1", "my secret", place=LOUNGE, addressed=None))
@@ -409,8 +411,8 @@ async def test_a_reply_to_several_begins_anew_without_whoever_is_forgotten() -> 
     assert "hello all" in second
 
 
-async def test_what_whoever_opted_out_edits_stays_unread() -> None:
-    async with Talk() as talk:
+async def test_an_edit_by_a_person_who_opted_out_is_not_stored() -> None:
+    async with ConversationDriver() as talk:
         await talk.router.preferences.opt_out("discord", "1", out=True)
         await talk.router.receive(message("m1", "my secret", place=LOUNGE))
         await talk.router.edited(message("m1", "my other secret", place=LOUNGE))
@@ -419,13 +421,13 @@ async def test_what_whoever_opted_out_edits_stays_unread() -> None:
 
 
 async def test_a_shutdown_gives_the_batch_to_the_next_process() -> None:
-    first = Talk()
+    first = ConversationDriver()
     first.models.gate.clear()
     await first.router.receive(message("m1"))
     await first.models.speaking.wait()
     await first.router.aclose()
 
-    async with Talk(first.out.store) as second:
+    async with ConversationDriver(first.out.store) as second:
         await second.router.start()
         await second.hear(1)
 
@@ -435,7 +437,7 @@ async def test_a_shutdown_gives_the_batch_to_the_next_process() -> None:
 
 
 async def test_a_shutdown_lets_a_running_reply_end() -> None:
-    talk = Talk()
+    talk = ConversationDriver()
     talk.models.gate.clear()
     await talk.router.receive(message("m1"))
     await talk.models.speaking.wait()
@@ -449,7 +451,7 @@ async def test_a_shutdown_lets_a_running_reply_end() -> None:
 
 
 async def test_a_shutdown_waits_no_longer_than_it_may() -> None:
-    talk = Talk()
+    talk = ConversationDriver()
     talk.models.gate.clear()
     await talk.router.receive(message("m1"))
     await talk.models.speaking.wait()
@@ -460,16 +462,16 @@ async def test_a_shutdown_waits_no_longer_than_it_may() -> None:
     assert talk.platform.said == []
 
 
-async def test_what_nobody_waits_for_any_more_is_not_answered() -> None:
+async def test_a_batch_that_is_too_old_is_not_answered() -> None:
     conf = settings(conversation=Conversation(late_answer_minutes=10))
-    first = Talk(settings=conf)
+    first = ConversationDriver(settings=conf)
     first.models.gate.clear()
     await first.router.receive(message("m1"))
     await first.models.speaking.wait()
     await first.router.aclose()
 
     hour_later = first.out.now() + 3600
-    async with Talk(first.out.store, settings=conf, now=lambda: hour_later) as second:
+    async with ConversationDriver(first.out.store, settings=conf, now=lambda: hour_later) as second:
         await second.router.start()
         await second.router.receive(message("m2"))
         await second.hear(1)

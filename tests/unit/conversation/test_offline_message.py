@@ -49,7 +49,7 @@ def test_the_operators_braces_stay_as_they_are() -> None:
         (OfflineReason.BUDGET, 9000.0, None),
         (OfflineReason.REJECTED, 130.0, None),
         (OfflineReason.NO_CAPABLE, None, None),
-        # Somebody who only rests may be able to.
+        # A server in cooldown may be able to answer.
         (OfflineReason.NO_CAPABLE, 130.0, 130.0),
     ],
 )

@@ -154,7 +154,7 @@ def test_a_person_in_between_ends_a_row_of_replies_to_bots() -> None:
     assert judged(call, settings, tracker).answer
 
 
-def test_nobody_gets_more_than_the_rate_limits() -> None:
+def test_rate_limits_apply_to_every_author_and_channel() -> None:
     settings = Participation(user_per_minute=2, channel_per_minute=3)
     tracker = ActivityTracker()
 

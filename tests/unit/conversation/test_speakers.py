@@ -1,4 +1,4 @@
-"""Names in the transcript: nobody can speak for somebody else."""
+"""Names in the transcript: one person cannot imitate another."""
 
 import pytest
 from hypothesis import given
@@ -40,7 +40,7 @@ def test_who_shares_a_name_or_takes_a_role_gets_a_mark() -> None:
     assert len({n.casefold() for n in names.values()}) == 5
 
 
-def test_nobody_can_take_a_marked_name() -> None:
+def test_a_marked_name_cannot_be_imitated() -> None:
     ann = speaker_names([Author("1", "user")], "Understudy")["1"]
 
     assert speaker_names([Author("2", ann)], "Understudy")["2"] != ann

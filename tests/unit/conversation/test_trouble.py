@@ -1,6 +1,6 @@
 """When the database refuses for a while, and when time leaps under a running reply."""
 
-from conversation_driver import WEB, Clock, Talk, message, offline_record
+from conversation_driver import WEB, Clock, ConversationDriver, message, offline_record
 from understudy.conversation.inbox import LEASE_S, BatchResult, Channel, Postponement
 from understudy.errors import StorageError
 from understudy.routing.records import OfflineReason, ReplyRecord
@@ -8,7 +8,7 @@ from understudy.storage.in_memory_inbox import MemoryInbox
 
 
 class FullInbox(MemoryInbox):
-    """Has no room for the first outcome it is told."""
+    """Has no room for the first outcome it is text."""
 
     full = True
     recorded: tuple[ReplyRecord | None, ...] = ()
@@ -30,7 +30,7 @@ class FullInbox(MemoryInbox):
 
 async def test_a_reply_whose_outcome_found_no_room_is_stored_later_and_not_made_again() -> None:
     store = FullInbox()
-    async with Talk(store) as talk:
+    async with ConversationDriver(store) as talk:
         await talk.router.receive(message("m1"))
         await talk.platform.tried(1)
         (line, *_) = await store.transcript(Channel.of(WEB), 9)
@@ -41,7 +41,7 @@ async def test_a_reply_whose_outcome_found_no_room_is_stored_later_and_not_made_
 async def test_a_late_answer_is_agreed_with_its_record_though_there_was_no_room_at_first() -> None:
     store = FullInbox()
     failed = offline_record(OfflineReason.ALL_DOWN)
-    async with Talk(store) as talk:
+    async with ConversationDriver(store) as talk:
         talk.models.script = [failed]
         await talk.router.receive(message("m1"))
         await talk.platform.tried(1)
@@ -51,7 +51,7 @@ async def test_a_late_answer_is_agreed_with_its_record_though_there_was_no_room_
 
 async def test_a_running_reply_is_not_begun_twice_when_time_leaps_over_its_lease() -> None:
     clock = Clock()
-    async with Talk(now=clock) as talk:
+    async with ConversationDriver(now=clock) as talk:
         talk.models.gate.clear()
         await talk.router.receive(message("m1"))
         await talk.models.speaking.wait()

@@ -49,9 +49,9 @@ def run(
     spoken = tuple(
         Spoken(*line.split(": ", 1)) if ": " in line else Spoken("Ann", line) for line in lines
     )
-    told = {"messages": spoken, "message_count": len(spoken), "seed": "s"} | scene
+    text = {"messages": spoken, "message_count": len(spoken), "seed": "s"} | scene
     reader = Reader(settings or LoreSettings(), Budget(tokens, words), Patterns())
-    return scan([IndexedBook(book(entries))], Scene(**told), reader, effects or {})  # type: ignore[arg-type]
+    return scan([IndexedBook(book(entries))], Scene(**text), reader, effects or {})  # type: ignore[arg-type]
 
 
 def uids(lore: Lore) -> list[str]:

@@ -115,7 +115,7 @@ def test_the_operators_guard_replaces_the_built_in_one(folder: Path) -> None:
     assert found.texts(found.at(LOUNGE), LOUNGE).guard.startswith("House rules.\n\nSeveral people")
 
 
-def test_everything_wrong_is_said_at_once(folder: Path) -> None:
+def test_all_problems_are_reported_together(folder: Path) -> None:
     (folder / "personas" / "broken.json").write_text("{")
     (folder / "lorebooks" / "empty.json").write_text("[]")
 

@@ -7,7 +7,7 @@ import pytest
 
 from autojump import AutojumpLoop
 from busy_inbox import BusyInbox
-from conversation_driver import LOUNGE, Models, message, surroundings
+from conversation_driver import LOUNGE, Models, dependencies, message
 from understudy.conversation.inbox import Channel
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Inbound
@@ -27,7 +27,7 @@ async def _taking_in(store: BusyInbox) -> AsyncIterator[Ingest]:
     async def read(message: discord.Message) -> Inbound | None:
         raise AssertionError("nothing comes from Discord here")
 
-    router = MessageRouter(surroundings(Models(), store))
+    router = MessageRouter(dependencies(Models(), store))
     yield Ingest(router, read, GapTracker(), patience_s=lambda: 600)
     await router.aclose()
 

@@ -22,7 +22,7 @@ async def test_work_under_one_key_waits_and_other_work_does_not() -> None:
     assert done == ["elsewhere", "slow", "after it"]
 
 
-async def test_work_that_is_cancelled_or_fails_holds_nobody_up() -> None:
+async def test_cancelled_or_failed_work_does_not_block_the_queue() -> None:
     in_turn = SerialQueue()
 
     async def work(fails: bool) -> None:
