@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
-from understudy.llm.http import Endpoint
+from understudy.llm.http import Endpoint, HttpSessions
 from understudy.llm.http_call import Call
+from understudy.llm.http_connection import Connection
 from understudy.llm.http_parser import Headers
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -49,7 +50,7 @@ class Peer:
             while True:
                 self.writer.write(piece)
                 await self.writer.drain()
-                # Without a pass of the loop in between, nobody else would run.
+                # `drain` gives up control only where the buffer is full.
                 await asyncio.sleep(0)
 
     async def gone(self) -> None:
@@ -210,6 +211,10 @@ def send(endpoint: Endpoint, body: bytes = b"{}", path: str = "/x", **more: obje
 
 async def exchange_with(endpoint: Endpoint, body: bytes = b"{}") -> Recorder:
     return await send(endpoint, body).finished()
+
+
+def connections_of(sessions: HttpSessions) -> list[Connection]:
+    return [c for pool in sessions._pools.values() for c in pool._open]
 
 
 async def _pass_time() -> None:

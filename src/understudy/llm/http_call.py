@@ -70,8 +70,8 @@ class Holder(Protocol):
 class Call:
     """One request under way and its response; `Endpoint.send` makes it.
 
-    Owned by whoever sent it, who calls `close` or `detach` unless the receiver got `end` or
-    `failed`. Both are idempotent and do nothing once the call is done.
+    Its sender owns it, and calls `close` or `detach` unless the receiver got `end` or `failed`.
+    Both are idempotent and do nothing once the call is done.
     """
 
     __slots__ = (

@@ -1,8 +1,12 @@
 """One HTTP/1.1 connection: sends requests and hands responses on, by plain method calls."""
 
 import asyncio
+import contextlib
+import select
 import ssl
-from typing import Protocol
+import sys
+from asyncio.trsock import TransportSocket
+from typing import Protocol, cast
 
 from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
 from understudy.llm.http_call import Call
@@ -10,6 +14,10 @@ from understudy.llm.http_encoding import BodyDecoder, DroppedBody, decoder_for
 from understudy.llm.http_parser import Headers, ResponseParser
 
 _UPLOAD_STEP_BYTES = 64 * 1024
+_REST_BYTES = 64 * 1024
+_REST_READS = 16
+_MAX_DEFERRALS = 8
+"""In a row: bytes may wait to be read for as long as reading is paused."""
 
 
 class ConnectionOwner(Protocol):
@@ -48,6 +56,8 @@ class Connection(asyncio.Protocol):
         self._incomplete = False
         """Whether the rest of the request is never sent; the connection cannot be reused then."""
         self._write_paused = False
+        self._upload_due = False
+        self._deferrals = 0
 
     @property
     def call(self) -> Call | None:
@@ -68,7 +78,7 @@ class Connection(asyncio.Protocol):
         self._start(call)
 
     def abort(self) -> None:
-        """Close the socket at once; what it carries is not told of it."""
+        """Close the socket at once, without a word to the call that it carries."""
         self._call = None
         if self._transport is not None:
             self._transport.abort()
@@ -94,8 +104,8 @@ class Connection(asyncio.Protocol):
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Those of other event loops do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._owner.opened(self)
         call = self._call
         if call is None or call.done:
@@ -108,6 +118,8 @@ class Connection(asyncio.Protocol):
         if call is None:  # an idle server has nothing to say
             self.abort()
             return
+        if call.paused:  # uvloop starts to read after `connection_made`
+            self.set_paused(paused=True)
         self._parser.feed(data)
         self._deliver(call)
 
@@ -119,9 +131,11 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        transport, self._transport = self._transport, None
         self._unsent = None
         self._owner.gone(self)
+        if transport is not None and isinstance(exc, OSError):
+            self._read_rest(transport)
         self._ended(exc)
         self._parser.release()
 
@@ -130,7 +144,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self._upload()
+        # Not at once: asyncio's transport closes twice where a write fails in here.
+        self._schedule_upload()
 
     # Its own affairs.
 
@@ -149,15 +164,30 @@ class Connection(asyncio.Protocol):
             self._upload()
 
     def _upload(self) -> None:
-        """Hand on a large body in steps: the transport copies, and TLS encrypts, what it gets."""
-        transport = self._transport
-        while self._unsent is not None and not self._write_paused:
-            if transport is None or transport.is_closing():
-                return
-            rest = self._unsent
-            step, rest = rest[:_UPLOAD_STEP_BYTES], rest[_UPLOAD_STEP_BYTES:]
-            self._unsent = rest if len(rest) else None
-            transport.write(step)
+        """Hand on the next step of a large body, unless an answer may be there to be read first.
+
+        A server that refuses a request early may close at once, and a write that fails then
+        closes the transport before the answer is read. The transport copies, and TLS encrypts,
+        all it gets, whether the server takes it or not.
+        """
+        self._upload_due = False
+        transport, rest = self._transport, self._unsent
+        if rest is None or self._write_paused or transport is None or transport.is_closing():
+            return
+        if self._deferrals < _MAX_DEFERRALS and _is_readable(transport):
+            self._deferrals += 1
+            self._schedule_upload()
+            return
+        self._deferrals = 0
+        step, rest = rest[:_UPLOAD_STEP_BYTES], rest[_UPLOAD_STEP_BYTES:]
+        self._unsent = rest if len(rest) else None
+        transport.write(step)
+        self._schedule_upload()
+
+    def _schedule_upload(self) -> None:
+        if self._unsent is not None and not self._upload_due:
+            self._upload_due = True
+            asyncio.get_running_loop().call_soon(self._upload)
 
     def _deliver(self, call: Call) -> None:
         """Hand on what the parser found: head, body, end or fault, in this order."""
@@ -245,6 +275,24 @@ class Connection(asyncio.Protocol):
         self.abort()
         call.receiver.failed(error)
 
+    def _read_rest(self, transport: asyncio.Transport) -> None:
+        """Read the answer of a server that closed while it was still being written to.
+
+        The failed write closed the transport, but the kernel keeps what had arrived, and asyncio
+        closes the socket after `connection_lost`. Other event loops have closed it by now.
+        """
+        sock = transport.get_extra_info("socket")
+        if transport.get_extra_info("sslcontext") is not None or type(sock) is not TransportSocket:
+            return
+        with contextlib.suppress(OSError), sock.dup() as rest:
+            for _ in range(_REST_READS):
+                call = self._call
+                data = rest.recv(_REST_BYTES)
+                if call is None or not data:
+                    return
+                self._parser.feed(data)
+                self._deliver(call)
+
     def _ended(self, exc: Exception | None) -> None:
         """The connection ended, in order where `exc` is `None`."""
         call = self._call
@@ -276,3 +324,13 @@ class Connection(asyncio.Protocol):
 def _is_bug(exc: Exception | None) -> bool:
     """Whether the connection ended because a receiver raised."""
     return exc is not None and not isinstance(exc, OSError)
+
+
+def _is_readable(transport: asyncio.Transport) -> bool:
+    """Whether the socket has something to read; not known on Windows."""
+    sock = transport.get_extra_info("socket")
+    if sys.platform == "win32" or sock is None or sock.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -99,12 +99,14 @@ class Network:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look_up(self, key: tuple[str, int]) -> Addresses:
-        host, port = key
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return await self._resolve(*key)
         finally:
             self._lookups.pop(key, None)
+
+    async def _resolve(self, host: str, port: int) -> Addresses:
+        loop = asyncio.get_running_loop()
+        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class Connector:

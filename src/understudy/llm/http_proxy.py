@@ -6,6 +6,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from understudy.errors import ConfigError, ErrorClass, ProviderError, Unreachable
@@ -91,8 +92,7 @@ class Tunnel(asyncio.Protocol):
             self._parser.release()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._request)
+        cast("asyncio.Transport", transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser

@@ -1,6 +1,8 @@
 """How connections are made, shared, kept, distrusted, limited and closed."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -13,6 +15,7 @@ from raw_http import (
     Recorder,
     Serve,
     answering,
+    connections_of,
     exchange_with,
     raw_server,
     repeating,
@@ -21,7 +24,7 @@ from raw_http import (
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
 from understudy.llm.http import Endpoint, HttpSessions, Pool
-from understudy.llm.http_connection import Connection
+from understudy.llm.http_connector import Addresses, Network
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 MANY = 32 * 1024 * 1024
@@ -48,10 +51,6 @@ def endpoint(
     if clock is None:
         return Endpoint(sessions, server.url, headers={}, pool=pool)
     return Endpoint(sessions, server.url, headers={}, pool=pool, clock=clock)
-
-
-def connections_of(sessions: HttpSessions) -> list[Connection]:
-    return [c for pool in sessions._pools.values() for c in pool._open]
 
 
 async def forever(peer: Peer) -> None:
@@ -368,6 +367,31 @@ async def test_a_port_without_server_is_refused_and_reported_later(sessions: Htt
     assert got.exchange.phase is Phase.CONNECT
 
 
+async def test_callers_share_one_look_up_of_a_name() -> None:
+    lookups: list[str] = []
+    asked, found = asyncio.Barrier(3), asyncio.Event()
+
+    class SlowNames(Network):
+        async def _resolve(self, host: str, port: int) -> Addresses:
+            lookups.append(host)
+            await asked.wait()
+            await found.wait()
+            return await super()._resolve("localhost", port)
+
+    network = SlowNames()
+    both = asyncio.gather(network.addresses("a.example", 1), network.addresses("a.example", 1))
+    other = asyncio.create_task(network.addresses("b.example", 1))
+    gone = asyncio.create_task(network.addresses("b.example", 1))
+    await asked.wait()
+    gone.cancel()
+    found.set()
+
+    assert all(await both)
+    assert await other
+    assert lookups == ["a.example", "b.example"]
+    await network.aclose()
+
+
 # Closing.
 
 
@@ -640,7 +664,7 @@ async def test_a_large_upload_waits_for_its_server(sessions: HttpSessions) -> No
     async with raw_server(serve) as server:
         there = endpoint(sessions, server)
         got = send(there, bytes(MANY))
-        for _ in range(20):
+        while not any(connection._write_paused for connection in connections_of(sessions)):
             await exchange_with(there)
         waiting = max(
             c._transport.get_write_buffer_size()
@@ -685,6 +709,32 @@ async def test_an_answer_to_half_a_request_is_heard(attempt: int, sessions: Http
         got = await exchange_with(endpoint(sessions, server), bytes(MANY))
 
     assert (got.status, got.body, got.ended) == (413, b"big", True)
+
+
+async def test_an_answer_is_heard_whenever_its_server_hangs_up(sessions: HttpSessions) -> None:
+    answer = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig"
+    reports: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, report: reports.append(report))
+
+    def serve(listening: socket.socket) -> None:
+        # In a thread, so that the reset can arrive at any step of an upload.
+        for turn in range(60):
+            accepted, _ = listening.accept()
+            with accepted:
+                left = 1 + turn * 40_000
+                while left > 0:
+                    left -= len(accepted.recv(65536))
+                accepted.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=serve, args=(listening,))
+        serving.start()
+        there = endpoint(sessions, RawServer(listening.getsockname()[1]))
+        got = [await exchange_with(there, bytes(8_000_000)) for _ in range(60)]
+        serving.join()
+
+    assert {(one.status, one.body, one.ended) for one in got} == {(413, b"big", True)}
+    assert reports == []
 
 
 async def test_half_a_request_is_never_followed_by_another(sessions: HttpSessions) -> None:
