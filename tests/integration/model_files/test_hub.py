@@ -108,7 +108,7 @@ def test_without_a_network_one_sentence_says_so(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("hf:owner/tiny-GGUF/other.gguf", "owner/tiny-GGUF has no file other.gguf."),
-        ("hf:nobody/x/y.gguf", "The hub has no repository nobody/x, or it is private"),
+        ("hf:absent/x/y.gguf", "The hub has no repository absent/x, or it is private"),
     ],
 )
 def test_what_the_hub_does_not_have_is_named(

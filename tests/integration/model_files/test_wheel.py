@@ -46,7 +46,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A simple index with one wheel; pip is told of it by its own environment."""
+    """A simple index with one wheel; pip gets its address from the environment."""
     root = tmp_path_factory.mktemp("index")
     project = root / "tiny-llm"
     project.mkdir()
@@ -170,7 +170,7 @@ def test_a_wheel_given_by_hand_is_checked_the_same(index: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("limit", [100_000, 600_000], ids=["in the download", "while unpacking"])
 def test_a_disk_that_takes_no_more_leaves_nothing(limit: int, index: Path, tmp_path: Path) -> None:
-    """The largest file a process may write stands for a full disk: the same refusal, mid-write."""
+    """A limit on file sizes makes a write fail in its middle, as a full disk does."""
     place, part = rooms(tmp_path)
     entry, _ = described(index)
     script = (

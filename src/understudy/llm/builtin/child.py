@@ -45,7 +45,7 @@ def main() -> None:
     report_to.flush()
     if server is not None:
         sys.stdin.buffer.read()
-    # Without waiting for replies that still run: nobody is there to read them.
+    # Without waiting for replies that still run: their reader is gone.
     os._exit(0 if server is not None else 1)
 
 

@@ -21,6 +21,8 @@ _SICK_CHECKS = 3
 _CALM_S = 60.0
 """A process that lasted so long has not failed at starting."""
 _LONGEST_BACKOFF_S = 60.0
+_QUICK_RESTARTS = 2
+"""Without a pause."""
 _RETRY_LOAD_S = 15.0
 """After a failed load: a file that is being copied, or memory that is free again."""
 
@@ -50,7 +52,7 @@ class _Ended(Enum):
 
 CheckHealth = Callable[[Address], Awaitable[bool]]
 ReadMemory = Callable[[int], int]
-"""The memory of a process in bytes, 0 where that cannot be told."""
+"""The memory of a process in bytes, 0 where it is unknown."""
 
 
 class BuiltinServer:
@@ -149,8 +151,9 @@ class BuiltinServer:
                     self._set(ServerState.STOPPED)
                     return
                 crashes = 0 if self._clock() - began > _CALM_S else crashes + 1
-                if crashes > 1:
-                    await asyncio.sleep(min(2.0 ** (crashes - 2), _LONGEST_BACKOFF_S))
+                if crashes > _QUICK_RESTARTS:
+                    pause_s = 2.0 ** (crashes - _QUICK_RESTARTS - 1)
+                    await asyncio.sleep(min(pause_s, _LONGEST_BACKOFF_S))
                 self._set(ServerState.LOADING)
         except LoadFailed as failed:
             self._fail(failed.failure)
