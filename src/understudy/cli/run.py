@@ -1,6 +1,7 @@
 """`understudy run`: the bot."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def _write_first_files() -> None:
         written = [path.name for path in write_first_files(Path())]
         if written:
             names = " and ".join(written).replace("config.yaml", "config.yaml (a starter)")
-            typer.echo(f"Created {names}.", err=True)
+            _print(f"Created {names}.")
 
 
 async def _run(config: "Config", logs: "Logs") -> None:
@@ -45,14 +46,20 @@ async def _run(config: "Config", logs: "Logs") -> None:
         _print_addresses(everything)
         async with service_notifications():
             await wait_for_stop(everything.discord)
-        typer.echo("Finishing running replies; press Ctrl-C again to stop at once.", err=True)
+        _print("Finishing running replies; press Ctrl-C again to stop at once.")
+
+
+def _print(line: str) -> None:
+    """To standard error, where it can be written: a full disk must not end the bot."""
+    with contextlib.suppress(OSError):
+        typer.echo(line, err=True)
 
 
 def _print_addresses(running: "Running") -> None:
     if running.web is not None:
-        typer.echo(f"Chat page:       {running.web.url}", err=True)
-        typer.echo(f"Operator's page: {running.web.login}  (this link works once)", err=True)
+        _print(f"Chat page:       {running.web.url}")
+        _print(f"Operator's page: {running.web.login}  (this link works once)")
     if running.gateway is not None:
-        typer.echo(f"Gateway:         {running.gateway}", err=True)
+        _print(f"Gateway:         {running.gateway}")
     if running.discord is not None:
-        typer.echo("Discord:         connecting; the log has the invite link", err=True)
+        _print("Discord:         connecting; the log has the invite link")

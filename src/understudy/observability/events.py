@@ -31,6 +31,7 @@ LEDGER_BEHIND: Final = "ledger.behind"
 LEDGER_LOST: Final = "ledger.lost"
 PROMPTS_LOGGED: Final = "prompts.logged"
 PROMPTS_LOST: Final = "prompts.lost"
+LINES_DROPPED: Final = "log.lines_dropped"
 
 TELLING: Final = {
     ATTEMPT: (

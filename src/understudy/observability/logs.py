@@ -13,7 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from understudy.config.settings import Logging
-from understudy.observability.events import TELLING
+from understudy.observability.events import LINES_DROPPED, TELLING
 
 Level = Literal["debug", "info", "warning", "error"]
 _LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -28,6 +28,8 @@ class Logs:
     def __init__(self, settings: Logging, stream: TextIO) -> None:
         self._stream = stream
         self._held: list[str] | None = None
+        self._dropped = 0
+        """Lines that could not be written since the last one that was."""
         self._level = settings.level
         self._console = settings.format == "console" or (
             settings.format == "auto" and stream.isatty()
@@ -60,8 +62,16 @@ class Logs:
         if self._held is not None:
             self._held.append(line)
             return
-        self._stream.write(line)
-        self._stream.flush()
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+        except (OSError, ValueError):
+            # The disk is full, or the reader of the pipe is gone: replies go on without a log.
+            self._dropped += 1
+            return
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            structlog.get_logger().warning(LINES_DROPPED, lines=dropped)
 
     def _processors(self) -> list[Processor]:
         if not self._console:

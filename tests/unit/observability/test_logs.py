@@ -104,3 +104,27 @@ def test_the_fields_for_people_are_fields_that_there_are() -> None:
 
     assert all(hasattr(AttemptRecord, name) for name in set(TELLING[ATTEMPT]) - of_usage)
     assert of_usage < set(attempt_fields(answered("one")))
+
+
+class _FullDisk(io.StringIO):
+    is_full = True
+
+    def write(self, line: str) -> int:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        return super().write(line)
+
+
+def test_lines_that_cannot_be_written_are_dropped_and_counted() -> None:
+    disk = _FullDisk()
+    logs = Logs(Logging(format="json"), disk)
+    logs.write("one\n")
+    logs.write("two\n")
+
+    disk.is_full = False
+    logs.write("three\n")
+
+    first, second = disk.getvalue().splitlines()
+    assert first == "three"
+    assert json.loads(second)["event"] == "log.lines_dropped"
+    assert json.loads(second)["lines"] == 2
