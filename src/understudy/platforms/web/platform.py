@@ -1,5 +1,6 @@
 """The web platform: a running site made from the program's dependencies."""
 
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,12 +11,20 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from understudy.config.settings import Web
+from understudy.http_server.body_budget import BodyBudget
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
+from understudy.http_server.stream_limits import LimitedStreams, StreamLimits
 from understudy.network import is_loopback
 from understudy.platforms.web.attempt_feed import AttemptFeed
 from understudy.platforms.web.auth import Access, check_host, load_operator_token
-from understudy.platforms.web.chat import ChatApi, ConversationHistory, ImageActions, ReplyControl
+from understudy.platforms.web.chat import (
+    BROWSER_COOKIE,
+    ChatApi,
+    ConversationHistory,
+    ImageActions,
+    ReplyControl,
+)
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import (
     CandidateView,
@@ -53,6 +62,11 @@ class WebDependencies:
     """Wall clock."""
 
 
+_EVENT_PATHS = re.compile(r"/api/chats/[^/]+/events")
+_MAX_HELD_BYTES = 96_000_000
+"""Bodies of all requests together; the largest message has 48 MB."""
+
+
 @dataclass(slots=True)
 class WebPlatform:
     """Register `live.open_delivery` with the message router, and `live` and `feed` as observers of
@@ -75,7 +89,12 @@ class WebPlatform:
         check_host(deps.web)
         self._access = _access(deps)
         limits = ClientLimits(connections=deps.max_connections)
-        site = self._site(deps)
+        site = LimitedStreams(
+            BodyBudget(self._site(deps), _MAX_HELD_BYTES),
+            StreamLimits.within(deps.max_connections),
+            cookie=BROWSER_COOKIE,
+            paths=_EVENT_PATHS,
+        )
         async with WebServer(site, deps.web.host, deps.web.port, limits=limits) as server:
             self.url = server.url
             try:
