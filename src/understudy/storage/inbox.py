@@ -40,6 +40,7 @@ from understudy.conversation.inbox import (
 )
 from understudy.conversation.messages import Inbound
 from understudy.storage import inbox_rows
+from understudy.storage.coordination import DatabaseClock
 from understudy.storage.database import Database
 from understudy.storage.history import SqlHistory, carried_by, parts_of
 from understudy.storage.ledger_rows import insert_replies
@@ -80,9 +81,17 @@ _MOVE_MEMBERS = (
     .where(messages.c.batch_id == bindparam("of_batch"), messages.c.role == "user")
     .values(state=bindparam("new_state"))
 )
+_wanted = messages.alias("wanted")
+# Rows that another process is claiming are left to it; SQLite needs no row locks.
+_FREE_OF_THESE = (
+    select(_wanted.c.seq)
+    .where(_wanted.c.seq.in_(bindparam("seqs", expanding=True)), FREE)
+    .order_by(_wanted.c.seq)
+    .with_for_update(skip_locked=True)
+)
 _CLAIM_MESSAGES = (
     update(messages)
-    .where(messages.c.seq.in_(bindparam("seqs", expanding=True)), FREE)
+    .where(messages.c.seq.in_(_FREE_OF_THESE))
     .values(state=MessageState.CLAIMED, batch_id=bindparam("for_batch"))
     .returning(messages)
 )
@@ -107,15 +116,17 @@ _SENT = _ADD_SENT.on_conflict_do_update(
 class SqlInbox(SqlHistory):
     """The InboxStore of one process; `owner` is unique among the running processes."""
 
-    def __init__(self, database: Database, owner: str, *, persist: bool = True) -> None:
+    def __init__(
+        self,
+        database: Database,
+        owner: str,
+        *,
+        persist: bool = True,
+        clock: DatabaseClock | None = None,
+    ) -> None:
         super().__init__(database, None if persist else VolatileTexts())
         self._owner = owner
-
-    async def release_leases(self) -> None:
-        """At start: make the claims of an earlier process of this name free to retake."""
-        mine = and_(batches.c.owner == self._owner, batches.c.state == BatchState.CLAIMED)
-        released = update(batches).where(mine).values(lease_until=0.0)
-        await self._db.write(lambda connection: connection.execute(released))
+        self._clock = clock or DatabaseClock()
 
     async def add(self, inbound: Inbound, decision: Decision, now: float) -> bool:
         row = inbox_rows.message_row(inbound, decision, now)
@@ -141,9 +152,10 @@ class SqlInbox(SqlHistory):
             waiting = connection.execute(_FREE_HERE, here).mappings().all()
             found = connection.execute(_LIVE_HERE, here).mappings().all()
             members = self._members(connection, [row["id"] for row in found])
+            shift = self._clock.offset
             return PendingWork(
                 self._to_stored(waiting),
-                tuple(inbox_rows.batch(row, members[row["id"]]) for row in found),
+                tuple(inbox_rows.batch(row, members[row["id"]], shift) for row in found),
             )
 
         return await self._db.read(work)
@@ -183,16 +195,18 @@ class SqlInbox(SqlHistory):
             "directed": claim.directed,
             "owner": self._owner,
             "attempt": 1,
-            "lease_until": claim.lease_until,
+            "lease_until": claim.lease_until + self._clock.offset,
             "created_at": now,
             "offline_ids": "[]",
             "replaces": "[]",
         }
 
     async def reclaim(self, batch_id: str, lease_until: float, now: float) -> Batch | None:
-        crashed = and_(batches.c.state == BatchState.CLAIMED, batches.c.lease_until <= now)
+        shift = self._clock.offset
+        crashed = and_(batches.c.state == BatchState.CLAIMED, batches.c.lease_until <= now + shift)
         due = and_(
-            batches.c.state == BatchState.WAITING, func.coalesce(batches.c.retry_at, 0) <= now
+            batches.c.state == BatchState.WAITING,
+            func.coalesce(batches.c.retry_at, 0) <= now + shift,
         )
 
         def work(connection: Connection) -> Batch | None:
@@ -202,14 +216,15 @@ class SqlInbox(SqlHistory):
                 BatchState.CLAIMED,
                 owner=self._owner,
                 attempt=batches.c.attempt + 1,
-                lease_until=lease_until,
+                lease_until=lease_until + shift,
             )
             return self._batch(connection, batch_id) if moved else None
 
         return await self._db.write(work)
 
     async def renew(self, batch_id: str, lease_until: float) -> bool:
-        renewed = update(batches).where(self._mine(batch_id)).values(lease_until=lease_until)
+        until = lease_until + self._clock.offset
+        renewed = update(batches).where(self._mine(batch_id)).values(lease_until=until)
         return await self._db.write(lambda on: on.execute(renewed).rowcount) == 1
 
     async def release(self, batch_id: str) -> None:
@@ -221,7 +236,7 @@ class SqlInbox(SqlHistory):
                 connection,
                 self._mine(batch_id),
                 BatchState.WAITING,
-                retry_at=wait.retry_at,
+                retry_at=wait.retry_at + self._clock.offset,
                 offline_ids=inbox_rows.packed(wait.offline_message_ids),
             )
             if moved and wait.record is not None:
@@ -257,7 +272,7 @@ class SqlInbox(SqlHistory):
                 nonce=claim.nonce,
                 owner=self._owner,
                 attempt=1,
-                lease_until=claim.lease_until,
+                lease_until=claim.lease_until + self._clock.offset,
                 retry_at=None,
                 offline_ids="[]",
                 replaces=inbox_rows.packed(replaces),
@@ -267,9 +282,10 @@ class SqlInbox(SqlHistory):
         return await self._db.write(work)
 
     async def unfinished(self, now: float, orphaned_before: float) -> tuple[Channel, ...]:
+        shift = self._clock.offset
         due = or_(
-            and_(batches.c.state == BatchState.CLAIMED, batches.c.lease_until <= now),
-            and_(batches.c.state == BatchState.WAITING, batches.c.retry_at <= now),
+            and_(batches.c.state == BatchState.CLAIMED, batches.c.lease_until <= now + shift),
+            and_(batches.c.state == BatchState.WAITING, batches.c.retry_at <= now + shift),
         )
         left = select(batches.c.platform, batches.c.channel_id).where(LIVE, due)
         orphans = (
@@ -369,7 +385,7 @@ class SqlInbox(SqlHistory):
     def _batch(self, connection: Connection, batch_id: str) -> Batch:
         found = connection.execute(select(batches).where(batches.c.id == batch_id))
         members = self._members(connection, [batch_id])
-        return inbox_rows.batch(found.mappings().one(), members[batch_id])
+        return inbox_rows.batch(found.mappings().one(), members[batch_id], self._clock.offset)
 
     def _members(
         self, connection: Connection, batch_ids: Sequence[str]

@@ -103,7 +103,8 @@ def line(row: RowMapping, record: ReplyRecord | None = None) -> Line:
     )
 
 
-def batch(row: RowMapping, messages: Sequence[StoredMessage]) -> Batch:
+def batch(row: RowMapping, messages: Sequence[StoredMessage], shift: float) -> Batch:
+    """`shift` is how far the database's clock is ahead of this process's."""
     return Batch(
         id=row["id"],
         reply_id=row["reply_id"],
@@ -112,9 +113,9 @@ def batch(row: RowMapping, messages: Sequence[StoredMessage]) -> Batch:
         directed=bool(row["directed"]),
         messages=tuple(messages),
         attempt=row["attempt"],
-        lease_until=row["lease_until"],
+        lease_until=row["lease_until"] - shift,
         created_at=row["created_at"],
-        retry_at=row["retry_at"],
+        retry_at=None if row["retry_at"] is None else row["retry_at"] - shift,
         offline_message_ids=unpacked(row["offline_ids"]),
         replaces=unpacked(row["replaces"]),
     )

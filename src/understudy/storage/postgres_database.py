@@ -65,6 +65,11 @@ class PostgresDatabase(Database):
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="database")
         self._closing = threading.Event()
 
+    @property
+    def libpq_url(self) -> str:
+        """For a connection without SQLAlchemy; holds the password."""
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
     @staticmethod
     def connect(url: URL, retry_for_s: float = _RETRY_FOR_S) -> "PostgresDatabase":
         """Without a look at the schema; the first statement connects."""

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration."""
 
 metadata = MetaData()
@@ -219,6 +219,50 @@ attempts = Table(
     Index("attempts_by_time", "ts"),
 )
 """One row per attempt, skips included."""
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("config_rev", Text, nullable=False),
+)
+"""The processes that use this database. Times by the database's clock."""
+
+roles = Table(
+    "roles",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("until", Float, nullable=False),
+)
+"""Work that one instance does for all, under a lease."""
+
+cooldowns = Table(
+    "cooldowns",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("until", Float, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("leased_until", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Index("cooldowns_changed", "changed_at"),
+)
+"""Open cooldowns that instances share; a closed one has `until` 0. Times by the database's
+clock."""
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("window", Text, primary_key=True),
+    Column("used", Float, nullable=False),
+    Column("ends_at", Float, nullable=False),
+    Index("quotas_old", "ends_at"),
+)
+"""What a user, a key or all together used in one window of time, reservations included."""
 
 COPIED = (messages, batches, sent, channels, opt_outs, replies, attempts)
 """What `db copy` copies, referenced tables first."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -108,8 +107,8 @@ async def test_a_failed_transaction_stores_nothing(url: str) -> None:
 
 
 @pytest.mark.slow
-async def test_work_waits_for_a_server_that_restarts(tmp_path: Path) -> None:
-    server = PrivateServer(tmp_path / "data", 16)
+async def test_work_waits_for_a_server_that_restarts() -> None:
+    server = PrivateServer(16)
     database = await Database.open(server.url)
     await asyncio.to_thread(server.stop)
     try:
@@ -119,7 +118,7 @@ async def test_work_waits_for_a_server_that_restarts(tmp_path: Path) -> None:
         assert await database.read(opted_out) == 1
     finally:
         await database.aclose()
-        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.close)
 
 
 async def test_the_error_of_a_wrong_database_names_it_without_the_password() -> None:

@@ -8,7 +8,6 @@ import pytest
 from conversation_driver import ANN, WEB, message
 from understudy.conversation.inbox import Channel, Claim, Decision
 from understudy.storage.inbox import SqlInbox
-from understudy.storage.instance import acquire_instance
 from understudy.storage.stores import open_storage
 
 ANSWER = Decision(answer=True, reason="dm", directed=True)
@@ -42,18 +41,6 @@ async def test_a_claim_of_a_running_process_cannot_be_retaken(tmp_path: Path) ->
         async with open_storage(path, persist=True) as second:
             assert await second.inbox.reclaim("b1", 140.0, now=101.0) is None
         assert await first.inbox.renew("b1", 150.0)
-
-
-def test_each_process_gets_its_own_number_and_a_free_number_is_used_again(
-    tmp_path: Path,
-) -> None:
-    first, second = acquire_instance(tmp_path / "bot.db"), acquire_instance(tmp_path / "bot.db")
-    first.close()
-    third = acquire_instance(tmp_path / "bot.db")
-    second.close()
-    third.close()
-
-    assert (first.name, second.name, third.name) == ("instance1", "instance2", "instance1")
 
 
 async def test_with_persist_off_no_text_reaches_the_disk(tmp_path: Path) -> None:
