@@ -35,6 +35,7 @@ from understudy.observability.events import LogObserver
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.logs import Logs
 from understudy.observability.prompt_log import PromptLog
+from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown_store import CooldownStore
 from understudy.routing.ledger import LedgerReader
 from understudy.routing.monitoring import CapabilityProber
@@ -47,6 +48,7 @@ from understudy.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from understudy.storage.files import StorageFiles
+    from understudy.storage.stores import Stores
 
 _log = structlog.get_logger()
 GRACE_S = 20.0
@@ -127,8 +129,13 @@ class Bot:
 
 
 @asynccontextmanager
-async def open_bot(config: Config, logs: Logs, clocks: Clock | None = None) -> AsyncGenerator[Bot]:
-    """Storage, ledger, router and conversation. Raises ConfigError and StorageError."""
+async def open_bot(
+    config: Config, logs: Logs, clocks: Clock | None = None, *, shared: bool = False
+) -> AsyncGenerator[Bot]:
+    """Storage, ledger, router and conversation. Raises ConfigError and StorageError.
+
+    `shared` says that other processes use a SQLite database too; on PostgreSQL they may always.
+    """
     # SQLAlchemy takes half a second to import, which `ask` does not need.
     from understudy.storage.files import storage_files
     from understudy.storage.ledger import Ledger
@@ -154,6 +161,8 @@ async def open_bot(config: Config, logs: Logs, clocks: Clock | None = None) -> A
         )
         bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
         await stack.enter_async_context(_persistent_router_state(bot, files))
+        if shared or storage.database.is_shared:
+            await stack.enter_async_context(_shared_cooldowns(bot, storage))
         await stack.enter_async_context(ledger_retention(bot.settings, ledger, clocks.wall))
         await stack.enter_async_context(tracing(settings.telemetry, observers))
         yield bot
@@ -229,6 +238,19 @@ async def _persistent_cooldowns(bot: Bot, file: Path) -> AsyncGenerator[None]:
         yield
     finally:
         await cooldowns.keep(bot.config)
+
+
+@asynccontextmanager
+async def _shared_cooldowns(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
+    """Share cooldowns with the other processes of this database."""
+    from understudy.storage.shared_cooldowns import share_cooldowns
+
+    def keys() -> set[ScopeKey]:
+        return {key for c in bot.models.router.candidates for key in c.scope_keys}
+
+    board, clock = bot.models.router.memory.board, bot.clocks.monotonic
+    async with share_cooldowns(storage.database, storage.coordinator, board, keys, clock):
+        yield
 
 
 @asynccontextmanager

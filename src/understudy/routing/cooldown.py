@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
+from typing import Protocol
 
 from understudy.errors import ErrorClass
 from understudy.routing.candidates import ScopeKey
@@ -46,6 +47,34 @@ class Availability:
 
 
 _OPEN_GATE = Availability()
+
+
+class CooldownSharing(Protocol):
+    """Connects the board of one process with those of others. Must not block or raise."""
+
+    def opened(self, cooldown: Cooldown) -> None:
+        """A scope was opened here, or is open for longer."""
+        ...
+
+    def closed(self, keys: Iterable[ScopeKey]) -> None:
+        """Scopes that were open are closed here."""
+        ...
+
+    def probing(self, keys: Iterable[ScopeKey]) -> None:
+        """A request has begun to probe."""
+        ...
+
+    def released(self, keys: Iterable[ScopeKey]) -> None:
+        """A probe ended without a finding."""
+        ...
+
+    def may_probe(self, key: ScopeKey) -> bool:
+        """Whether this process may probe a half-open scope. False asks the others for it."""
+        ...
+
+
+_ASKING_S = 0.2
+"""How long a half-open scope stays open while other processes are asked for the probe."""
 
 
 @dataclass(slots=True)
@@ -100,9 +129,12 @@ class CooldownBoard:
 
     def __init__(self, random: Random) -> None:
         self._random = random
+        self.sharing: CooldownSharing | None = None
+        """Set where other processes use the same servers."""
         self._breakers: dict[ScopeKey, _Breaker] = {}
 
-    def gate(self, keys: Iterable[ScopeKey], now: float) -> Availability:
+    def gate(self, keys: Iterable[ScopeKey], now: float, *, asking: bool = True) -> Availability:
+        """`asking` is False where no request depends on it, as on a page."""
         if not self._breakers:
             return _OPEN_GATE
         hold: Cooldown | None = None
@@ -112,22 +144,30 @@ class CooldownBoard:
             if breaker is None or breaker.until is None:
                 continue
             until = breaker.held_until(now)
-            if until is None:
+            if until is None and (
+                self.sharing is None or not asking or self.sharing.may_probe(key)
+            ):
                 probes.append(key)
-            elif hold is None or until > hold.until:
+                continue
+            if until is None:
+                until = now + _ASKING_S
+            if hold is None or until > hold.until:
                 hold = Cooldown(key, until, breaker.cause)
         return Availability(hold, tuple(probes))
 
-    def lease(self, keys: Iterable[ScopeKey], until: float) -> None:
+    def lease(self, keys: Sequence[ScopeKey], until: float) -> None:
         """Let one attempt probe these scopes; to everyone else they stay open until it is over."""
         for key in keys:
             self._breakers[key].leased_until = until
+        if self.sharing is not None:
+            self.sharing.probing(keys)
 
     def release(self, keys: Iterable[ScopeKey]) -> None:
         """Give a probe's lease back without a finding."""
         for key in keys:
             if key in self._breakers:
                 self._breakers[key].leased_until = 0.0
+                self._share_released(key)
 
     def succeed(self, keys: Iterable[ScopeKey], now: float) -> BreakerChange | None:
         """A useful reply came: everything that led to it is well."""
@@ -139,6 +179,7 @@ class CooldownBoard:
             breaker.count(now, failed=False)
             if breaker.until is not None:
                 change = BreakerChange(key.scope, breaker.state(now), State.CLOSED, 0.0)
+                self._share_closed([key])
             breaker.until, breaker.leased_until = None, 0.0
         return change
 
@@ -165,6 +206,7 @@ class CooldownBoard:
             breaker.opened = now
         breaker.until = max(breaker.until or 0.0, now + hold_s)
         breaker.cause = cause
+        self._share_opened(key, breaker)
         return BreakerChange(key.scope, before, State.OPEN, hold_s)
 
     def restore(self, hold: Cooldown) -> None:
@@ -177,6 +219,13 @@ class CooldownBoard:
         breaker = self._breakers.get(key)
         if breaker is not None and breaker.until is not None:
             breaker.until = max(breaker.until, until)
+            self._share_opened(key, breaker)
+
+    def close(self, key: ScopeKey) -> None:
+        """Close a scope that another process found to be well."""
+        breaker = self._breakers.get(key)
+        if breaker is not None:
+            breaker.until, breaker.leased_until, breaker.in_a_row = None, 0.0, 0
 
     def state(self, key: ScopeKey, now: float) -> State:
         breaker = self._breakers.get(key)
@@ -195,7 +244,20 @@ class CooldownBoard:
         keys = list(self._breakers) if key is None else [key] if key in self._breakers else []
         for known in keys:
             del self._breakers[known]
+        self._share_closed(keys)
         return keys
+
+    def _share_opened(self, key: ScopeKey, breaker: _Breaker) -> None:
+        if self.sharing is not None and breaker.until is not None:
+            self.sharing.opened(Cooldown(key, breaker.until, breaker.cause))
+
+    def _share_closed(self, keys: Sequence[ScopeKey]) -> None:
+        if self.sharing is not None and keys:
+            self.sharing.closed(keys)
+
+    def _share_released(self, key: ScopeKey) -> None:
+        if self.sharing is not None:
+            self.sharing.released([key])
 
     def _hold_s(
         self, breaker: _Breaker, rule: Rule, now: float, retry_after_s: float | None
