@@ -60,7 +60,7 @@ async def test_a_doubt_about_an_edit_is_told_in_the_log(tmp_path: Path) -> None:
         write(tmp_path, "a, b", a, b)
         said = await in_thread(_doubting, tmp_path)
 
-    assert ".env:1: is no NAME=value" in said
+    assert ".env:1: is not NAME=value" in said
 
 
 def _doubting(folder: Path) -> str:
