@@ -12,6 +12,7 @@ from PIL import Image
 
 from command import understudy
 from llama_server import llama_server
+from playback import playing, recordings_of
 from tiny_model import make_tiny_model
 from tiny_projector import make_tiny_projector
 from understudy.rehearsal.server import RehearsalServer
@@ -110,3 +111,16 @@ async def test_with_vision_off_the_request_is_the_same_with_and_without_an_image
 
         assert server.calls == 2
         assert server.last_body == without
+
+
+async def test_an_engine_that_drops_pictures_silently_gets_one_where_it_says_that_it_sees(
+    tmp_path: Path, picture: Path
+) -> None:
+    looks = ("version_with_vision", "context_length", "models", "image_reply")
+    async with playing(recordings_of("koboldcpp", looks)) as server:
+        configure(tmp_path, {"home": {"engine": "koboldcpp", "base_url": server.url}})
+        answer = await asyncio.to_thread(ask, tmp_path, "--image", str(picture))
+        asked = await server.until_asked("POST /v1/chat/completions")
+
+    assert answer["provider"] == "home"
+    assert b"data:image/" in asked.body

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 GRACE_S = 20.0
 """How long running replies may take at shutdown."""
+_PROBE_LIMIT_S = 2.0
+"""How long a short-lived command waits to learn contexts and vision of the engines at home."""
 
 
 @dataclass(slots=True)
@@ -181,6 +183,7 @@ async def open_bot_without_storage(config: Config, logs: Logs) -> AsyncGenerator
         tables = MemoryTables()
         inbox = MemoryInbox(tables, "me")
         bot.messages = _conversation(bot, inbox, MemoryPreferences(), tables.effects)
+        await _prober(bot).probe_local(_PROBE_LIMIT_S)
         yield bot
 
 
@@ -256,13 +259,7 @@ async def _shared_cooldowns(bot: Bot, storage: "Stores") -> AsyncGenerator[None]
 @asynccontextmanager
 async def _capability_probing(bot: Bot, file: Path) -> AsyncGenerator[None]:
     """Probe capabilities of the models in the background; `file` persists them."""
-    prober = CapabilityProber(
-        lambda: bot.models.router.candidates,
-        bot.models.router.memory.book,
-        bot.models.prices,
-        file=file,
-        wall=bot.clocks.wall,
-    )
+    prober = _prober(bot, file)
     await prober.recall()
     task = asyncio.create_task(prober.run(), name="capability prober")
     try:
@@ -271,6 +268,16 @@ async def _capability_probing(bot: Bot, file: Path) -> AsyncGenerator[None]:
         task.cancel()
         await asyncio.wait({task})
         await prober.save()
+
+
+def _prober(bot: Bot, file: Path | None = None) -> CapabilityProber:
+    return CapabilityProber(
+        lambda: bot.models.router.candidates,
+        bot.models.router.memory.book,
+        bot.models.prices,
+        file=file,
+        wall=bot.clocks.wall,
+    )
 
 
 def config_folder(config: Config) -> Path:

@@ -104,6 +104,20 @@ class CapabilityProber:
         if due or self._ratios() != self._saved:
             await self.save()
 
+    async def probe_local(self, limit_s: float) -> None:
+        """Probe the engines at home once, all at a time, for a process too short-lived to `run`.
+
+        A hosted server needs none: it refuses loudly, and its context is large.
+        """
+        local = [c for c in self._candidates() if c.off is None and c.local]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s), asyncio.TaskGroup() as probes:
+                for candidate in local:
+                    probes.create_task(self._probe(candidate))
+
+    async def _probe(self, candidate: Candidate) -> None:
+        self._take(candidate, await candidate.client.probe(candidate.model))
+
     def _ratios(self) -> dict[str, float]:
         learned = self._book.learned_tokens_per_char()
         return {c.name: learned[c.key] for c in self._candidates() if c.key in learned}

@@ -50,6 +50,18 @@ def test_a_real_engine_answers_when_the_first_provider_is_dead(engine: str, tmp_
     assert [a["error_class"] for a in answer["attempts"]] == ["connect_refused", None]
 
 
+def test_a_question_longer_than_the_context_is_cut_before_it_is_sent(
+    engine: str, tmp_path: Path
+) -> None:
+    config(tmp_path, engine)
+
+    done = understudy("ask", "lol omg " * 1500, "--json", folder=tmp_path)
+
+    answer = json.loads(done.stdout)
+    assert [a["error_class"] for a in answer["attempts"]] == ["connect_refused", None]
+    assert 1000 < answer["usage"]["input_tokens"] < 2048
+
+
 def test_the_tokens_are_those_the_real_engine_counted(engine: str, tmp_path: Path) -> None:
     config(tmp_path, engine)
 
