@@ -32,7 +32,7 @@ _MIB = 1024 * 1024
 _HEAD = struct.Struct(">I")
 _WATCH_S = 0.03
 _START_S = 20.0
-"""Added to the deadline of a child's first work: a cold disk or a busy machine delays its start."""
+"""For starting a child and importing its work: a cold disk or a busy machine delays that."""
 _PASSED_ON = frozenset(
     # Windows does not start Python without SYSTEMROOT.
     ("PATH", "PYTHONPATH", "PYTHONHOME", "SYSTEMROOT", "LANG", "LC_ALL", "VIRTUAL_ENV", "TEMP")
@@ -155,6 +155,8 @@ class WorkerPool:
         request = msgspec.msgpack.encode((function, args))
         async with self._place(function), self._worker(function) as worker:
             limit_s = min(deadline_s or self.limits.deadline_s, self.limits.deadline_s)
+            if worker.is_new:
+                await self._prepare(worker, function)
             answer = await self._call(worker, request, limit_s)
         outcome, value = msgspec.msgpack.decode(answer, type=tuple[str, msgspec.Raw])
         if outcome == "failed":
@@ -216,10 +218,12 @@ class WorkerPool:
             _LOG.warning("worker.killed", pool=self.name, work=function, reason=reason)
         return WorkerKilled(function, reason)
 
+    async def _prepare(self, worker: Worker, function: str) -> None:
+        """Import the function, which is no part of its work's time."""
+        async with asyncio.timeout(_START_S):
+            await worker.call(msgspec.msgpack.encode((function, None)))
+
     async def _call(self, worker: Worker, request: bytes, limit_s: float) -> bytes:
-        async with asyncio.timeout(limit_s + _START_S if worker.is_new else None):
-            if worker.is_new:
-                await worker.call(_NOTHING)
         try:
             async with asyncio.timeout(limit_s):
                 return await worker.call(request)
@@ -275,8 +279,6 @@ class WorkerPool:
         task.add_done_callback(self._closing.discard)
 
 
-_NOTHING = msgspec.msgpack.encode(("", ()))
-"""Answered as soon as the child is up."""
 # Ctrl-C on a terminal goes to the whole process group; a child must not get it.
 _NEW_GROUP = int(getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
 

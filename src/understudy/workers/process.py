@@ -43,10 +43,14 @@ def main() -> None:
 
 
 def answer_to(request: bytes) -> bytes:
-    """`("done", result)`, or `("failed", (type, text))` for an exception."""
-    name, args = msgspec.msgpack.decode(request, type=tuple[str, list[object]])
+    """`("done", result)`, or `("failed", (type, text))` for an exception.
+
+    Without arguments (None) the function is only imported.
+    """
+    name, args = msgspec.msgpack.decode(request, type=tuple[str, list[object] | None])
     try:
-        result = function_of(name)(*args) if name else None
+        function = function_of(name)
+        result = None if args is None else function(*args)
         return msgspec.msgpack.encode(("done", result))
     except Exception as error:  # noqa: BLE001 - the root of the child's work
         text = str(error)[:_MAX_TEXT].encode("utf-8", "replace").decode()
