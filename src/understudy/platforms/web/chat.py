@@ -177,7 +177,9 @@ class ChatApi:
 
         async def past() -> list[Json]:
             lines = await self._history.transcript(channel, SHOWN_LINES)
-            return [stored_entry(line) for line in lines]
+            renderer = self._live.renderer
+            await renderer.render_ahead(line.text for line in lines if line.role != "user")
+            return [stored_entry(line, renderer) for line in lines]
 
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         stream = event_stream(self._live, channel.id, past)

@@ -17,7 +17,8 @@ from typing import Literal
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.messages import Inbound
 from understudy.errors import StorageError
-from understudy.platforms.web.markdown import blocks, close_open_markup
+from understudy.platforms.web.markdown import close_open_markup
+from understudy.platforms.web.rendering import Blocks, Renderer
 from understudy.platforms.web.serializers import Json, message_entry, page_id, step_of, steps_of
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
@@ -38,13 +39,18 @@ class LiveReply:
     notes: tuple[str, ...] = ()
     retry_at: float | None = None
     revision: int = 0
-    _rendered: tuple[int, tuple[str, ...]] = (-1, ())
+    _rendered: tuple[int, Blocks] = (-1, ())
 
-    def blocks(self) -> tuple[str, ...]:
+    def markdown(self) -> str:
+        return close_open_markup(self.text) if self.state == "writing" else self.text
+
+    def blocks(self, renderer: Renderer) -> tuple[int, Blocks]:
+        """The latest rendered blocks, with the revision they belong to."""
         if self._rendered[0] != self.revision:
-            text = close_open_markup(self.text) if self.state == "writing" else self.text
-            self._rendered = (self.revision, blocks(text))
-        return self._rendered[1]
+            rendered = renderer.blocks(self.markdown())
+            if rendered is not None:
+                self._rendered = (self.revision, rendered)
+        return self._rendered
 
     def entry(self) -> Json:
         """Everything except the blocks, which are sent as differences."""
@@ -98,6 +104,7 @@ class LiveConversations:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.renderer = Renderer()
         self._conversations: dict[str, LiveConversation] = {}
         self._writing: dict[str, tuple[LiveConversation, LiveReply]] = {}
         self.closed = False
@@ -275,8 +282,9 @@ def _common_prefix(one: Sequence[str], other: Sequence[str]) -> int:
 class PageState:
     """What one page has received so far."""
 
-    def __init__(self, conversation: LiveConversation) -> None:
+    def __init__(self, conversation: LiveConversation, renderer: Renderer) -> None:
         self._conversation = conversation
+        self._renderer = renderer
         self._messages = 0
         self._removed = 0
         self._cleared = conversation.cleared
@@ -326,10 +334,10 @@ class PageState:
         return events
 
     def _update(self, reply: LiveReply) -> Json:
-        blocks = reply.blocks()
+        revision, blocks = reply.blocks(self._renderer)
         sent = self._replies.get(reply.id, (0, ()))[1]
         keep = _common_prefix(sent, blocks)
-        self._replies[reply.id] = (reply.revision, blocks)
+        self._replies[reply.id] = (revision, blocks)
         return {**reply.entry(), "keep": keep, "blocks": list(blocks[keep:])}
 
 
@@ -360,7 +368,7 @@ async def event_stream(
 ) -> AsyncIterator[bytes]:
     """The event stream of one page. It ends when the server closes or the page disconnects."""
     with live.subscribe(channel_id) as (conversation, changed):
-        page = PageState(conversation)
+        page = PageState(conversation, live.renderer)
         changed.set()
         while not live.closed:
             try:
@@ -370,6 +378,9 @@ async def event_stream(
                 yield b": ping\n\n"
                 continue
             changed.clear()
+            await live.renderer.render_ahead(
+                reply.markdown() for reply in conversation.replies.values()
+            )
             began = time.perf_counter()
             try:
                 events = await _next_events(page, past)

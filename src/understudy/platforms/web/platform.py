@@ -33,9 +33,11 @@ from understudy.platforms.web.operator import (
     OperatorPages,
 )
 from understudy.platforms.web.personas import PersonaActions, PersonaPages
+from understudy.platforms.web.rendering import RENDERER_LIMITS, Renderer
 from understudy.platforms.web.site import ReadPage, SiteParts, build_site
 from understudy.platforms.web.templates import PageContext
 from understudy.routing.ledger import LedgerReader
+from understudy.workers.pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,11 @@ class WebPlatform:
             cookie=BROWSER_COOKIE,
             paths=_EVENT_PATHS,
         )
-        async with WebServer(site, deps.web.host, deps.web.port, limits=limits) as server:
+        async with (
+            WorkerPool("markdown", RENDERER_LIMITS) as pool,
+            WebServer(site, deps.web.host, deps.web.port, limits=limits) as server,
+        ):
+            self.live.renderer = Renderer(pool)
             self.url = server.url
             try:
                 yield

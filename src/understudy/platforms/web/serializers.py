@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from understudy.conversation.inbox import Line, MessageState, Overview
 from understudy.conversation.messages import ImageRef, Inbound
-from understudy.platforms.web.markdown import blocks
+from understudy.platforms.web.rendering import Renderer, plain
 from understudy.routing.records import (
     AttemptRecord,
     Outcome,
@@ -60,7 +60,7 @@ def message_entry(inbound: Inbound) -> Json:
     }
 
 
-def stored_entry(line: Line) -> Json:
+def stored_entry(line: Line, renderer: Renderer) -> Json:
     """A stored message or reply of a conversation."""
     if line.role == "user":
         return {
@@ -78,7 +78,7 @@ def stored_entry(line: Line) -> Json:
         "id": line.reply_id or line.message_id,
         "kind": "reply",
         "state": _REPLY_STATES.get(line.record.outcome, "done") if line.record else "done",
-        "blocks": list(blocks(line.text)),
+        "blocks": list(renderer.blocks(line.text) or plain(line.text)),
         "text": line.text,
         "steps": steps_of(attempts),
         "at": line.at,
