@@ -148,6 +148,7 @@ def event_streams(scene: Scene) -> None:
 def guessing(scene: Scene) -> None:
     """Tokens are tried as fast as they are answered: as bearer, in the form, as login code."""
     counts: dict[str, int] = {}
+    sources = {"bearer": "127.0.0.3", "form": "127.0.0.4", "code": "127.0.0.5", "key": "127.0.0.6"}
 
     def guess(
         name: str, once: Callable[[int], tuple[str, str, bytes | None, dict[str, str]]]
@@ -156,7 +157,7 @@ def guessing(scene: Scene) -> None:
         while time.monotonic() < ends:
             at += 1
             url, method, body, headers = once(at)
-            status = ask(url, method, body, headers, timeout_s=5).status
+            status = ask(url, method, body, headers, source=sources[name], timeout_s=5).status
             if status in (200, 401, 403):
                 counts[name] = counts.get(name, 0) + 1
 

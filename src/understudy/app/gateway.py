@@ -11,8 +11,12 @@ from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.conversation.dependencies import new_id
+from understudy.errors import RequestRefused
 from understudy.gateway.app import Gateway, Source
+from understudy.gateway.client_connection import JSON, answer
 from understudy.gateway.rate_limits import KeyLimits
+from understudy.gateway.responses import error_body
+from understudy.http_server.auth_throttle import AuthThrottle
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 
@@ -52,6 +56,12 @@ def limited_by_open_files(settings: GatewaySettings, files: int) -> GatewaySetti
     return settings.model_copy(update={"max_requests": most})
 
 
+async def _refuse_attempts(send: Send, retry_after_s: int) -> None:
+    refusal = RequestRefused(429, "too_many_wrong_keys", "Too many wrong keys from this address.")
+    headers = [JSON, (b"retry-after", b"%d" % retry_after_s)]
+    await answer(send, 429, headers, error_body(refusal))
+
+
 @asynccontextmanager
 async def gateway(bot: Bot) -> AsyncGenerator[str]:
     """Serve the gateway; yields its base URL. Raises ConfigError."""
@@ -60,6 +70,10 @@ async def gateway(bot: Bot) -> AsyncGenerator[str]:
     reloadable.current()
     limits = ClientLimits(connections=divide_files(open_file_limit()).clients)
     async with WebServer(
-        reloadable, settings.host, settings.port, setting="gateway.port", limits=limits
+        AuthThrottle(reloadable, _refuse_attempts),
+        settings.host,
+        settings.port,
+        setting="gateway.port",
+        limits=limits,
     ) as server:
         yield f"{server.url}/v1"

@@ -15,7 +15,6 @@ from understudy.network import is_direct, is_loopback
 SESSION_COOKIE = "understudy_session"
 SESSION_S = 30 * 24 * 3600
 LINK_S = 3600
-FAILURES_PER_MINUTE = 10
 
 
 class Level(IntEnum):
@@ -45,7 +44,6 @@ class Access:
         self._clock = clock
         self._new_secret = new_secret
         self._links: dict[str, float] = {}
-        self._failures: list[float] = []
 
     def new_link_code(self) -> str:
         """A code that logs one browser in as operator, once, within `LINK_S`."""
@@ -66,15 +64,6 @@ class Access:
             if hmac.compare_digest(given, known.encode())
         )
         return max(levels, default=Level.ANONYMOUS)
-
-    def is_throttled(self) -> bool:
-        """Whether login pauses for all clients after too many failures within a minute."""
-        now = self._clock()
-        self._failures = [at for at in self._failures if at > now - 60]
-        return len(self._failures) >= FAILURES_PER_MINUTE
-
-    def record_failure(self) -> None:
-        self._failures.append(self._clock())
 
     def session(self, level: Level) -> str:
         """A cookie value for this level, valid for `SESSION_S` or until its token changes."""

@@ -49,17 +49,14 @@ class Login:
         if level is Level.ANONYMOUS:
             if level_of(self._access, request) is Level.OPERATOR:
                 return RedirectResponse(self._operator_page, status_code=303)
-            return self._form(_EXPIRED, self._operator_page)
+            return self._form(_EXPIRED, self._operator_page, status=403)
         return self._welcome(request, level, self._operator_page)
 
     async def log_in(self, request: Request) -> Response:
         form = await _form_of(request)
         target = self._target(form.get("next", ""))
-        if self._access.is_throttled():
-            return self._form("Too many attempts. Try again in a minute.", target, status=429)
         level = self._access.check_token(form.get("token", "").strip())
         if level is Level.ANONYMOUS:
-            self._access.record_failure()
             return self._form("Wrong token.", target, status=403)
         return self._welcome(request, level, target if level is Level.OPERATOR else "/")
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import Send
 
 from understudy.config.settings import Web
+from understudy.http_server.auth_throttle import AuthThrottle
 from understudy.http_server.body_budget import BodyBudget
 from understudy.http_server.connection import ClientLimits
+from understudy.http_server.refusal import refuse
 from understudy.http_server.server import WebServer
 from understudy.http_server.stream_limits import LimitedStreams, StreamLimits
 from understudy.network import is_loopback
@@ -69,6 +72,10 @@ _MAX_HELD_BYTES = 96_000_000
 """Bodies of all requests together; the largest message has 48 MB."""
 
 
+async def _refuse_attempts(send: Send, retry_after_s: int) -> None:
+    await refuse(send, f"Too many wrong tokens. Try again in {retry_after_s} s.", retry_after_s)
+
+
 @dataclass(slots=True)
 class WebPlatform:
     """Register `live.open_delivery` with the message router, and `live` and `feed` as observers of
@@ -92,7 +99,13 @@ class WebPlatform:
         self._access = _access(deps)
         limits = ClientLimits(connections=deps.max_connections)
         site = LimitedStreams(
-            BodyBudget(self._site(deps), _MAX_HELD_BYTES),
+            AuthThrottle(
+                BodyBudget(self._site(deps), _MAX_HELD_BYTES),
+                _refuse_attempts,
+                # 303 leads to the login form.
+                failed=(303, 401, 403),
+                login_path="/login",
+            ),
             StreamLimits.within(deps.max_connections),
             cookie=BROWSER_COOKIE,
             paths=_EVENT_PATHS,

@@ -116,17 +116,6 @@ def test_a_chat_session_cannot_be_raised_to_operator() -> None:
     assert level(access, cookie=f"2.{until}.{signature}") is Level.ANONYMOUS
 
 
-def test_ten_wrong_tokens_within_a_minute_pause_the_login() -> None:
-    clock = Clock()
-    access = make_access(clock=clock)
-    for _ in range(10):
-        access.record_failure()
-
-    assert access.is_throttled()
-    clock.now += 61
-    assert not access.is_throttled()
-
-
 def test_a_reachable_host_without_a_token_is_refused_with_advice() -> None:
     with pytest.raises(ConfigError, match="UNDERSTUDY_WEB_TOKEN"):
         check_host(Web(host="0.0.0.0"))
