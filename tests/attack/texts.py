@@ -126,7 +126,7 @@ def forged_turns(scene: Scene) -> None:
             for server in servers:
                 markers = _TEMPLATES[server.partition("-")[2]]
                 model.bodies.clear()
-                answer = _ask_with(program.gateway, server, markers)
+                answer = _ask_with(program.gateway, f"{server}/stand-in", markers)
                 inside = _between(model.bodies)
                 lost += answer.status != 200 or not inside
                 forged += sum(inside.count(marker) for marker in markers)

@@ -1,10 +1,15 @@
 """Chat → one prompt text, for servers that know no roles. Rows of data, chosen by name."""
 
+import re
 from dataclasses import dataclass
+from functools import cache
 
 from understudy.errors import ConfigError
 from understudy.llm.messages import Message
 from understudy.llm.openai_wire import text_of
+
+# `<|im_end|>`, `</s>`, `[INST]`, and words before a colon: `### Instruction:`, `USER:`.
+_MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z]+\]|[#A-Za-z][#A-Za-z ]*:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +31,25 @@ class ChatTemplate:
         turns = ""
         for message in messages:
             before, after = around.get(message.role, self.user)
-            turns += f"{before}{text_of(message)}{after}"
+            turns += f"{before}{self.without_markers(text_of(message))}{after}"
         return turns + self.opening
+
+    def without_markers(self, text: str) -> str:
+        """The text with each marker of this template broken by a space: a message, a name or a
+        card must not begin a turn."""
+        return _markers(self).sub(lambda found: _broken(found[0]), text)
+
+
+@cache
+def _markers(template: ChatTemplate) -> re.Pattern[str]:
+    parts = (*template.system, *template.user, *template.assistant, *template.stops)
+    found = {marker for part in parts for marker in _MARKER.findall(part)}
+    return re.compile("|".join(re.escape(marker) for marker in sorted(found, key=len)[::-1]))
+
+
+def _broken(marker: str) -> str:
+    """`User :` and `< |im_end|>`."""
+    return f"{marker[:-1]} :" if marker.endswith(":") else f"{marker[0]} {marker[1:]}"
 
 
 CHAT_TEMPLATES: dict[str, ChatTemplate] = {
