@@ -1,6 +1,7 @@
 """Clients of the HTTP server: heads, bodies, trailers and pipelined requests, in any split."""
 
 import asyncio
+import logging
 
 from starlette.types import Receive, Scope, Send
 from uvicorn import Config
@@ -9,6 +10,8 @@ from uvicorn.server import ServerState
 from understudy.http_server.connection import ClientLimits, Connection
 
 _LIMITS = ClientLimits(head_bytes=400, headers=8, pipelined=3)
+# One line for each request that is not HTTP.
+logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 _LOOP = asyncio.new_event_loop()
 _MAX_STEPS = 50
 
