@@ -92,6 +92,17 @@ class PersonaError(UnderstudyError):
     """A card, persona or lorebook file cannot be used; the text may be shown to its sender."""
 
 
+class PersonaExists(PersonaError):
+    """Another persona has the key of an imported card; `free_key` is not taken."""
+
+    def __init__(self, key: str, free_key: str) -> None:
+        super().__init__(
+            f"there is another persona {key!r}; choose another key, such as {free_key!r}"
+        )
+        self.key = key
+        self.free_key = free_key
+
+
 class ImageRefusal(StrEnum):
     """Why an image was left out: `reason` in the log event."""
 

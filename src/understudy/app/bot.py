@@ -100,7 +100,7 @@ class Bot:
         """
         path = self.config.path
         fresh = await asyncio.to_thread(load_config, path, os.environ)
-        personas = await _personas(fresh)
+        personas = await _personas(fresh, self.personas)
         self.models.use(fresh)
         deferred = restart_required(self.started, fresh.settings)
         warned = self.settings().logging.prompts
@@ -121,7 +121,7 @@ class Bot:
         if seen == self.library:
             return
         self.library = seen
-        personas = await _personas(config)
+        personas = await _personas(config, self.personas)
         if config is not self.config:
             # The configuration changed meanwhile; load again under the new one.
             self.library = frozenset()
@@ -289,9 +289,12 @@ async def _library(config: Config) -> LibraryStamp:
     return await asyncio.to_thread(library_stamp, config.settings.persona, config_folder(config))
 
 
-async def _personas(config: Config) -> Personas:
-    settings = config.settings.persona
-    library = await asyncio.to_thread(load_library, settings, config_folder(config))
+async def _personas(config: Config, previous: Personas | None = None) -> Personas:
+    settings, folder = config.settings.persona, config_folder(config)
+    earlier = None if previous is None else previous.library
+    library = await asyncio.to_thread(load_library, settings, folder, earlier)
+    for warning in library.warnings:
+        _log.warning("personas.file_unusable", reason=warning)
     return Personas(settings, library)
 
 

@@ -14,7 +14,7 @@ from understudy.app.lore import try_lore
 from understudy.app.status import any_usable, candidate_views, gauges
 from understudy.config.settings import Settings
 from understudy.conversation.messages import Place
-from understudy.conversation.personas.importing import import_card
+from understudy.conversation.personas.importing import ImportOptions, import_card
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
@@ -24,6 +24,8 @@ from understudy.platforms.web.operator import OperatorActions
 from understudy.platforms.web.personas import PersonaActions
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
+
+_MAX_NOTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,12 @@ def _page_context(settings: Settings) -> PageContext:
 
 
 def _persona_actions(bot: Bot) -> PersonaActions:
-    async def import_persona(card: bytes) -> str:
+    async def import_persona(card: bytes, options: ImportOptions) -> str:
         folder = config_folder(bot.config) / bot.settings().persona.folder
-        imported = await asyncio.to_thread(import_card, card, folder)
+        imported = await asyncio.to_thread(import_card, card, folder, options)
         await bot.reload_personas()
-        return f"Imported {imported.file.card.name} as {imported.key!r}."
+        notes = [f"Note: {note}." for note in imported.file.card.notes[:_MAX_NOTES]]
+        return " ".join([f"Imported {imported.file.card.name} as {imported.key!r}.", *notes])
 
     here = Place(PLATFORM, "")
     return PersonaActions(

@@ -1,6 +1,7 @@
 """`understudy config`: check, show and explain the configuration."""
 
 import json
+from pathlib import Path
 
 import typer
 
@@ -17,8 +18,14 @@ def config() -> None:
 @app.command()
 def check(config: ConfigFile = None) -> None:
     """Check the configuration; list every mistake with its line."""
+    from understudy.conversation.personas.folder import load_library
+
     loaded = load(config)
+    folder = loaded.path.parent if loaded.path is not None else Path()
+    library = load_library(loaded.settings.persona, folder)
     typer.echo(f"{loaded.path} is valid." if loaded.path else "No config.yaml: defaults apply.")
+    for warning in library.warnings:
+        typer.echo(f"not used: {warning}", err=True)
 
 
 @app.command()

@@ -23,15 +23,22 @@ def persona() -> None:
 def import_(
     file: Annotated[Path, typer.Argument(help="A card: PNG, JSON, CHARX or YAML.")],
     key: Annotated[str | None, typer.Option("--as", help="The key to store it under.")] = None,
+    replace: Annotated[  # noqa: FBT002
+        bool, typer.Option("--replace", help="Replace the card of the same key.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Import a character card into the personas folder; a running bot reloads it at once."""
-    from understudy.conversation.personas.importing import import_card
+    from understudy.conversation.personas.importing import ImportOptions, import_card
+    from understudy.errors import PersonaError, PersonaExists
 
-    imported = import_card(_read(file), _folder(load(config)), key=key)
-    typer.echo(
-        f"{imported.file.card.name} was imported as persona {imported.key!r} ({imported.path})."
-    )
+    options = ImportOptions(key, file.stem, replace=replace)
+    try:
+        imported = import_card(_read(file), _folder(load(config)), options)
+    except PersonaExists as error:
+        raise PersonaError(f"{error} (--as), or replace it (--replace)") from None
+    done = "replaced" if imported.replaced else "was imported as"
+    typer.echo(f"{imported.file.card.name} {done} persona {imported.key!r} ({imported.path}).")
     _describe(imported.file.card)
 
 
@@ -42,11 +49,11 @@ def export(
     config: ConfigFile = None,
 ) -> None:
     """Write a persona's card to a file, with every field of the original."""
-    from understudy.conversation.personas.importing import export_card
+    from understudy.conversation.personas.importing import CARD_ENDINGS, export_card
     from understudy.errors import PersonaError
 
     folder = _folder(load(config))
-    found = sorted(p for p in folder.glob(f"{key}.*") if p.suffix in (".png", ".json", ".charx"))
+    found = sorted(p for p in folder.glob("*") if p.stem == key and p.suffix in CARD_ENDINGS)
     if not found:
         there = ", ".join(sorted({p.stem for p in folder.glob("*.*")})) or "none"
         raise PersonaError(f"there is no card {key!r} in {folder}; there are: {there}")
@@ -72,6 +79,8 @@ def list_(config: ConfigFile = None) -> None:
         lore = f", {entries} lore entries" if entries else ""
         mark = "  (default)" if key == loaded.settings.persona.default else ""
         typer.echo(f"{key}: {one.name}, {made_of}{lore}{mark}")
+    for warning in personas.warnings:
+        typer.echo(f"not used: {warning}", err=True)
     if not personas.keys:
         typer.echo(f"No personas in {_folder(loaded)} yet; `understudy persona import FILE`.")
 
@@ -97,12 +106,12 @@ def _folder(config: "Config") -> Path:
 
 
 def _read(file: Path) -> bytes:
-    from understudy.conversation.personas.containers import MAX_FILE
+    from understudy.conversation.personas.containers import MAX_CHARX
     from understudy.errors import PersonaError
 
     try:
-        if file.stat().st_size > MAX_FILE:
-            raise PersonaError(f"{file} is larger than {MAX_FILE // 1024**2} MB")
+        if file.stat().st_size > MAX_CHARX:
+            raise PersonaError(f"{file} is larger than {MAX_CHARX // 1024**2} MB")
         return file.read_bytes()
     except OSError as error:
         raise PersonaError(f"{file}: {error.strerror}") from None

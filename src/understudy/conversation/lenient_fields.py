@@ -7,9 +7,23 @@ falls back to its default and adds a note; nothing here raises.
 from collections.abc import Mapping
 from typing import TypeVar
 
+import msgspec
+
+from understudy.errors import NOT_JSON, PersonaError
+
 _T = TypeVar("_T")
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0", ""}
+
+
+def decode_json(data: bytes) -> object:
+    """The value of a JSON file, with or without a byte-order mark; raises PersonaError."""
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            data = data.decode("utf-16").encode()
+        return msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
+    except NOT_JSON:
+        raise PersonaError("not valid JSON") from None
 
 
 class Fields:
@@ -17,8 +31,12 @@ class Fields:
 
     def __init__(self, raw: object, notes: list[str], where: str) -> None:
         self._raw: Mapping[object, object] = raw if isinstance(raw, Mapping) else {}
-        self._notes = notes
+        self.notes = notes
         self._where = where
+
+    @property
+    def names(self) -> list[str]:
+        return [str(name) for name in self._raw]
 
     def get(self, *names: str) -> object:
         """The first value that is present and not null."""
@@ -28,7 +46,7 @@ class Fields:
         return name in self._raw
 
     def inner(self, name: str) -> "Fields":
-        return Fields(self._raw.get(name), self._notes, f"{self._where}.{name}")
+        return Fields(self._raw.get(name), self.notes, f"{self._where}.{name}")
 
     def text(self, *names: str, default: str = "") -> str:
         value = self.get(*names)
@@ -88,7 +106,7 @@ class Fields:
         return value if isinstance(value, list) else []
 
     def _unreadable(self, name: str, default: _T) -> _T:
-        self._notes.append(f"{self._where}.{name} has an unexpected type and was left out")
+        self.notes.append(f"{self._where}.{name} has an unexpected type and was left out")
         return default
 
 

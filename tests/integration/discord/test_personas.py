@@ -179,11 +179,11 @@ async def test_a_card_put_in_the_folder_plays_without_a_restart(
     assert "Daisy is called Daisy." in await troupe.ask(channel, ann, "Daisy, hello?")
 
 
-async def test_a_broken_file_changes_nothing_and_the_log_says_why(
+async def test_the_earlier_version_of_a_broken_file_stays_in_use(
     troupe: Troupe, double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
     (troupe.folder / "bessie.json").write_text("{broken")
-    await double.until(lambda: "personas.refused" in troupe.log.getvalue())
+    await double.until(lambda: "personas.file_unusable" in troupe.log.getvalue())
 
     assert "bessie.json" in troupe.log.getvalue()
     assert "I am Bessie here" in await troupe.play(channel, ann, "bessie")
@@ -257,3 +257,17 @@ async def test_typing_a_persona_offers_those_that_fit(
     await double.until(lambda: exchange.choices)
 
     assert exchange.choices == [{"name": "Rufus (rufus)", "value": "rufus"}]
+
+
+async def test_a_long_greeting_is_sent_completely(
+    troupe: Troupe, double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    greeting = " ".join(f"word{number}" for number in range(950))
+    (troupe.folder / "talker.json").write_bytes(card("Talker", first_mes=greeting))
+    await double.until(lambda: "personas.reloaded" in troupe.log.getvalue())
+    before = len(double.sent())
+
+    await troupe.play(channel, ann, "talker")
+
+    sent = [message["content"] for message in double.sent()[before:]]
+    assert " ".join(" ".join(sent).split()) == greeting

@@ -11,6 +11,8 @@ from understudy.cli.doctor.suggestions import not_configured
 from understudy.config.load import Config
 from understudy.config.providers import Server
 from understudy.config.settings import Settings
+from understudy.conversation.personas.folder import load_library
+from understudy.errors import ConfigError
 from understudy.llm.builtin.servers import BuiltinServers
 from understudy.llm.client import LLMClient
 from understudy.llm.http import HttpSessions
@@ -76,7 +78,8 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
         await sessions.aclose()
     findings = tuple(examination.result() for examination in examinations)
     safety = await asyncio.to_thread(unsafe, config)
-    checks = (discord.result(), *_vision(settings, findings), *safety)
+    personas = await asyncio.to_thread(_personas, config)
+    checks = (discord.result(), *_vision(settings, findings), *personas, *safety)
     return DoctorReport(findings, checks, not_configured(nearby.result(), settings.model))
 
 
@@ -132,3 +135,14 @@ def _vision(settings: Settings, findings: tuple[Finding, ...]) -> tuple[Check, .
         "local engine with --mmproj, or set vision: true on a provider that does"
     )
     return (Check("vision", ok=False, advice=advice),)
+
+
+def _personas(config: Config) -> tuple[Check, ...]:
+    """Files in the folders of personas and lorebooks that cannot be used. Blocking."""
+    folder = config.path.parent if config.path else Path()
+    try:
+        warnings = load_library(config.settings.persona, folder).warnings
+    except ConfigError as error:
+        return (Check("personas", ok=False, advice=str(error)),)
+    # The bot runs without these files, so they are no failure.
+    return tuple(Check("personas", ok=True, advice=f"not used: {text}") for text in warnings)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from understudy.conversation.lenient_fields import Fields
 from understudy.conversation.lore.book import Book, CharacterFilter, Entry, Logic, Role, Slot
 from understudy.conversation.lore.decorators import decorated
+from understudy.conversation.unsupported_formats import unsupported_format
+from understudy.errors import PersonaError
 
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 _ALSO_MATCH = {
@@ -21,9 +23,15 @@ _MAX_KEYS = 200
 
 
 def parse_book(raw: object, *, book_id: str, name: str = "") -> Book | None:
-    """The lorebook in a parsed JSON file, or `None` when its format is unknown."""
+    """The lorebook in a parsed JSON file, or `None` when its format is unknown.
+
+    Raises PersonaError for a file of another program that is recognised.
+    """
+    if (other := unsupported_format(raw)) is not None:
+        raise PersonaError(f"this is {other}, which is not supported")
     notes: list[str] = []
-    top = Fields(raw, notes, "book")
+    # JanitorAI exports the entries alone.
+    top = Fields({"entries": raw} if isinstance(raw, list) else raw, notes, "book")
     if top.text("spec") == "lorebook_v3":
         top = top.inner("data")
     entries = _entries(top, notes)
@@ -45,19 +53,22 @@ def parse_book(raw: object, *, book_id: str, name: str = "") -> Book | None:
 def _entries(top: Fields, notes: list[str]) -> list[Entry] | None:
     raw = top.get("entries")
     if top.has("lorebookVersion"):
-        return [_novelai(Fields(e, notes, "entry"), i) for i, e in enumerate(top.items("entries"))]
+        return _novelai_entries(top, notes)
     if top.text("kind") == "memory":
         return [_agnai(Fields(e, notes, "entry"), i) for i, e in enumerate(top.items("entries"))]
     if top.text("type") == "risu":
-        return [_risu(Fields(e, notes, "entry"), i) for i, e in enumerate(top.items("data"))]
+        return _risu_entries([Fields(e, notes, "entry") for e in top.items("data")])
     if isinstance(raw, Mapping):
-        return [
-            _world_info(Fields(entry, notes, f"entry {uid}"), str(uid))
-            for uid, entry in raw.items()
-        ]
-    if isinstance(raw, list):
-        return [_character_book(Fields(e, notes, f"entry {i}"), i) for i, e in enumerate(raw)]
+        return [_any_entry(Fields(e, notes, f"entry {uid}"), str(uid)) for uid, e in raw.items()]
+    if isinstance(raw, list) and (not raw or any(isinstance(e, Mapping) for e in raw)):
+        return [_any_entry(Fields(e, notes, f"entry {i}"), str(i)) for i, e in enumerate(raw)]
     return None
+
+
+def _any_entry(f: Fields, uid: str) -> Entry:
+    """World Info entries and those of cards occur both in lists and by uid."""
+    is_world_info = f.has("key") and not (f.has("keys") or f.has("insertion_order"))
+    return _world_info(f, uid) if is_world_info else _character_book(f, uid)
 
 
 def _world_info(f: Fields, uid: str) -> Entry:
@@ -68,28 +79,30 @@ def _world_info(f: Fields, uid: str) -> Entry:
         secondary=_secondary(f, "keysecondary", selective_default=True),
         content=f.text("content"),
         constant=f.flag("constant"),
-        enabled=not f.flag("disable"),
+        enabled=_enabled(f),
         order=f.integer("order", default=100),
         slot=_slot(f.integer("position", default=0)),
     )
     return _extended(plain, f)
 
 
-def _character_book(f: Fields, index: int) -> Entry:
+def _character_book(f: Fields, uid: str) -> Entry:
     extensions = f.inner("extensions")
     from_st = extensions.has("selectiveLogic") or extensions.has("display_index")
     # SillyTavern exports `use_regex: true` for every entry, though its keys are plain text.
     patterns = f.flag("use_regex") and not from_st
     spoken = f.text("position", default="after_char")
     plain = Entry(
-        uid=f.text("id", default=str(index)),
+        uid=f.text("id", "uid", default=uid),
         title=f.text("comment", "name"),
         keys=f.texts("keys", "key")[:_MAX_KEYS],
-        secondary=() if patterns else _secondary(f, "secondary_keys", selective_default=False),
+        secondary=()
+        if patterns
+        else _secondary(f, "secondary_keys", "keysecondary", selective_default=False),
         content=f.text("content"),
         constant=f.flag("constant") and not patterns,
-        enabled=f.flag("enabled", default=True),
-        order=f.integer("insertion_order", "priority", default=100),
+        enabled=_enabled(f),
+        order=f.integer("insertion_order", "order", "priority", default=100),
         slot=_slot(extensions.integer("position", default=int(spoken != "before_char"))),
         regex_keys=patterns,
     )
@@ -148,9 +161,13 @@ def _filter(f: Fields) -> CharacterFilter | None:
     )
 
 
-def _secondary(f: Fields, name: str, *, selective_default: bool) -> tuple[str, ...]:
+def _secondary(f: Fields, *names: str, selective_default: bool) -> tuple[str, ...]:
     selective = f.flag("selective", default=selective_default)
-    return f.texts(name)[:_MAX_KEYS] if selective else ()
+    return f.texts(*names)[:_MAX_KEYS] if selective else ()
+
+
+def _enabled(f: Fields) -> bool:
+    return f.flag("enabled", default=True) and not f.flag("disable")
 
 
 def _slot(number: int) -> Slot:
@@ -165,14 +182,23 @@ def _role(number: int) -> Role:
     return _ROLES[number] if 0 <= number < len(_ROLES) else "system"
 
 
-def _novelai(f: Fields, index: int) -> Entry:
+def _novelai_entries(top: Fields, notes: list[str]) -> list[Entry]:
+    categories = [Fields(c, notes, "category") for c in top.items("categories")]
+    disabled = {c.text("id") for c in categories if not c.flag("enabled", default=True)}
+    entries = [Fields(e, notes, f"entry {i}") for i, e in enumerate(top.items("entries"))]
+    return [_novelai(entry, i, disabled) for i, entry in enumerate(entries)]
+
+
+def _novelai(f: Fields, index: int, disabled_categories: set[str]) -> Entry:
     priority = f.inner("contextConfig").integer("budgetPriority", default=100)
+    category = f.text("category")
     return Entry(
         uid=f.text("id", default=str(index)),
         title=f.text("displayName"),
         keys=f.texts("keys")[:_MAX_KEYS],
         content=f.text("text"),
-        enabled=f.flag("enabled", default=True),
+        constant=f.flag("forceActivation"),
+        enabled=_enabled(f) and category not in disabled_categories,
         order=priority,
     )
 
@@ -183,19 +209,33 @@ def _agnai(f: Fields, index: int) -> Entry:
         title=f.text("name"),
         keys=f.texts("keywords")[:_MAX_KEYS],
         content=f.text("entry"),
-        enabled=f.flag("enabled", default=True),
+        enabled=_enabled(f),
         order=f.integer("weight", default=100),
     )
 
 
+def _risu_entries(entries: list[Fields]) -> list[Entry]:
+    """A `child` repeats the entry of its id in another place; a `folder` has no text."""
+    originals = {f.text("id"): f for f in reversed(entries) if f.text("mode") != "child"}
+    return [
+        _risu(originals.get(f.text("id"), f) if f.text("mode") == "child" else f, i)
+        for i, f in enumerate(entries)
+        if f.text("mode") != "folder"
+    ]
+
+
 def _risu(f: Fields, index: int) -> Entry:
+    patterns = f.flag("useRegex")
     return Entry(
         uid=str(index),
         title=f.text("comment"),
-        keys=f.texts("key")[:_MAX_KEYS],
+        # The key of a regular expression is one pattern, whatever commas are in it.
+        keys=(f.text("key"),) if patterns else f.texts("key")[:_MAX_KEYS],
         secondary=f.texts("secondkey")[:_MAX_KEYS] if f.flag("selective") else (),
         content=f.text("content"),
-        constant=f.flag("alwaysActive"),
+        constant=f.flag("alwaysActive") or f.text("mode") == "constant",
+        enabled=_enabled(f),
         order=f.integer("insertorder", default=100),
         probability=min(max(f.number("activationPercent", default=100.0), 0.0), 100.0),
+        regex_keys=patterns,
     )

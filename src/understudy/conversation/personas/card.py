@@ -1,13 +1,13 @@
 """A character card, versions 1 to 3. The original JSON is kept for export."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
-from understudy.conversation.lenient_fields import Fields
+from understudy.conversation.lenient_fields import Fields, decode_json
 from understudy.conversation.lore.book import Book, Role
 from understudy.conversation.lore.formats import parse_book
-from understudy.errors import NOT_JSON, PersonaError
+from understudy.conversation.unsupported_formats import unsupported_format
+from understudy.errors import PersonaError
 
 _MAX_TEXT = 100_000
 _MAX_GREETINGS = 200
@@ -57,18 +57,30 @@ class Card:
         return self.nickname or self.name
 
 
-def parse_card(source: bytes, *, book_id: str = "card") -> Card:
-    """Parse a card's JSON; raises PersonaError when it is not a card."""
+def parse_card(source: bytes, *, book_id: str = "card", name: str = "") -> Card:
+    """Parse a card's JSON; raises PersonaError when it is not a card.
+
+    `name` is used for a card without one.
+    """
     try:
-        raw = msgspec.json.decode(source.removeprefix(b"\xef\xbb\xbf"))
-    except NOT_JSON:
+        raw = decode_json(source)
+    except PersonaError:
         raise PersonaError("the card's text is not valid JSON") from None
+    if (other := unsupported_format(raw)) is not None:
+        raise PersonaError(f"this is {other}, which is not supported")
     notes: list[str] = []
     top = Fields(raw, notes, "card")
+    if top.text("kind") == "character" and top.has("persona"):
+        return _agnai(top, source, name, book_id)
     spec = _spec(top, notes)
-    if spec == "v1":
-        return _v1(top, source, notes)
-    return _v2_or_v3(top.inner("data"), spec, source, notes, book_id)
+    if isinstance(top.get("data"), Mapping):
+        return _card(top.inner("data"), spec, source, name, book_id)
+    if spec != "v1":
+        notes.append("the card has no `data`; the fields beside `spec` are used")
+    card = _card(top, spec, source, name, book_id)
+    if not (card.description or card.personality or card.greeting or card.system_prompt):
+        raise PersonaError("this is no character card: it has no name with a description")
+    return card
 
 
 def _spec(top: Fields, notes: list[str]) -> str:
@@ -82,54 +94,89 @@ def _spec(top: Fields, notes: list[str]) -> str:
     return "v1"
 
 
-def _v1(f: Fields, source: bytes, notes: list[str]) -> Card:
-    """Accepts the field names of older programs too."""
-    card = Card(
-        name=_line(f.text("name", "char_name")),
-        spec="v1",
-        source=source,
-        description=_text(f, "description", "char_persona", "context"),
-        personality=_text(f, "personality"),
-        scenario=_text(f, "scenario", "world_scenario"),
-        greeting=_text(f, "first_mes", "char_greeting", "greeting"),
-        examples=_text(f, "mes_example", "example_dialogue"),
-        notes=tuple(notes),
-    )
-    if not card.name or not (card.description or card.personality or card.greeting):
-        raise PersonaError("this is no character card: it has no name with a description")
-    return card
-
-
-def _v2_or_v3(f: Fields, spec: str, source: bytes, notes: list[str], book_id: str) -> Card:
-    name = _line(f.text("name"))
-    if not name:
-        raise PersonaError("the card has no name")
+def _card(f: Fields, spec: str, source: bytes, fallback: str, book_id: str) -> Card:
+    """Also reads the names that older programs gave the fields of a flat card."""
+    name = _name(f, fallback, f.text("name", "char_name"))
     extensions = f.inner("extensions")
-    raw_book = f.get("character_book")
-    book = None if raw_book is None else parse_book(raw_book, book_id=book_id, name=name)
+    book = _book(f, f.get("character_book"), book_id, name)
     return Card(
         name=name,
         spec=spec,
         source=source,
         nickname=_line(f.text("nickname")) if spec == "v3" else "",
-        description=_text(f, "description"),
+        description=_text(f, "description", "char_persona", "context"),
         personality=_text(f, "personality"),
-        scenario=_text(f, "scenario"),
-        greeting=_text(f, "first_mes"),
+        scenario=_text(f, "scenario", "world_scenario"),
+        greeting=_text(f, "first_mes", "char_greeting", "greeting"),
         alternate_greetings=_greetings(f, "alternate_greetings"),
         group_greetings=_greetings(f, "group_only_greetings"),
-        examples=_text(f, "mes_example"),
+        examples=_text(f, "mes_example", "example_dialogue"),
         system_prompt=_text(f, "system_prompt"),
         post_history=_text(f, "post_history_instructions"),
-        creator_notes=_text(f, "creator_notes"),
+        creator_notes=_text(f, "creator_notes", "creatorcomment"),
         creator=_line(f.text("creator")),
         version=_line(f.text("character_version")),
         tags=frozenset(_line(tag) for tag in f.texts("tags")[:_MAX_GREETINGS]),
-        talkativeness=min(max(extensions.number("talkativeness", default=0.5), 0.0), 1.0),
+        talkativeness=_talkativeness(f, extensions),
         depth_note=_depth_note(extensions.inner("depth_prompt")),
         book=book,
-        notes=(*notes, *(book.notes if book else ())),
+        notes=(*f.notes, *(book.notes if book else ())),
     )
+
+
+def _talkativeness(f: Fields, extensions: Fields) -> float:
+    own = extensions.number("talkativeness", default=f.number("talkativeness", default=0.5))
+    return min(max(own, 0.0), 1.0)
+
+
+def _agnai(f: Fields, source: bytes, fallback: str, book_id: str) -> Card:
+    """A character of Agnai: its persona is a text or lists of attributes."""
+    name = _name(f, fallback, f.text("name"))
+    book = _book(f, f.get("characterBook"), book_id, name)
+    return Card(
+        name=name,
+        spec="v1",
+        source=source,
+        description=_attributes(f.inner("persona")),
+        scenario=_text(f, "scenario"),
+        greeting=_text(f, "greeting"),
+        alternate_greetings=_greetings(f, "alternateGreetings"),
+        examples=_text(f, "sampleChat"),
+        system_prompt=_text(f, "systemPrompt"),
+        post_history=_text(f, "postHistoryInstructions"),
+        creator_notes=_text(f, "description"),
+        creator=_line(f.text("creator")),
+        version=_line(f.text("characterVersion")),
+        tags=frozenset(_line(tag) for tag in f.texts("tags")[:_MAX_GREETINGS]),
+        book=book,
+        notes=(*f.notes, *(book.notes if book else ())),
+    )
+
+
+def _attributes(persona: Fields) -> str:
+    attributes = persona.inner("attributes")
+    if persona.text("kind") == "text":
+        return "\n".join(attributes.texts("text"))[:_MAX_TEXT]
+    lines = (f"{key}: {', '.join(attributes.texts(key))}" for key in attributes.names)
+    return "\n".join(lines)[:_MAX_TEXT]
+
+
+def _name(f: Fields, fallback: str, name: str) -> str:
+    if line := _line(name) or _line(f.text("nickname")):
+        return line
+    if not fallback.strip():
+        raise PersonaError("the card has no name")
+    f.notes.append(f"the card has no name; {fallback!r} is used")
+    return _line(fallback)
+
+
+def _book(f: Fields, raw: object, book_id: str, name: str) -> Book | None:
+    if raw is None:
+        return None
+    book = parse_book(raw, book_id=book_id, name=name)
+    if book is None:
+        f.notes.append("the card's lorebook has an unknown format and is not used")
+    return book
 
 
 def _depth_note(f: Fields) -> DepthNote | None:
@@ -144,12 +191,17 @@ def _depth_note(f: Fields) -> DepthNote | None:
 
 
 def _greetings(f: Fields, name: str) -> tuple[str, ...]:
-    kept = [g for g in f.items(name) if isinstance(g, str) and g.strip()]
-    return tuple(g[:_MAX_TEXT] for g in kept[:_MAX_GREETINGS])
+    found = [g for g in f.items(name) if isinstance(g, str) and g.strip()]
+    if len(found) > _MAX_GREETINGS:
+        f.notes.append(f"only the first {_MAX_GREETINGS} of {len(found)} {name} are used")
+    return tuple(g[:_MAX_TEXT] for g in found[:_MAX_GREETINGS])
 
 
 def _text(f: Fields, *names: str) -> str:
-    return f.text(*names)[:_MAX_TEXT]
+    text = f.text(*names)
+    if len(text) > _MAX_TEXT:
+        f.notes.append(f"{names[0]} has {len(text)} characters; the first {_MAX_TEXT} are used")
+    return text[:_MAX_TEXT]
 
 
 def _line(text: str) -> str:

@@ -11,7 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from ruamel.yaml import YAML
@@ -23,6 +23,7 @@ from understudy.errors import PersonaError
 
 _MIB = 1024 * 1024
 MAX_FILE = 20 * _MIB
+MAX_CHARX = 128 * _MIB
 _MAX_UNPACKED = 10 * MAX_FILE
 _MAX_TEXT = 8 * _MIB
 _MAX_CHUNKS = 10_000
@@ -31,6 +32,7 @@ _MAX_YAML = 64 * 1024
 _MAX_YAML_EVENTS = 5_000
 _MAX_YAML_DEPTH = 20
 _PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
 _ZIP = b"PK\x03\x04"
 _ZIP_ENTRY = b"PK\x01\x02"
 # Python decompresses bzip2 and LZMA without a limit on the size of the result.
@@ -50,17 +52,30 @@ class CardFile:
     file: bytes
 
 
-def read_card(data: bytes, *, book_id: str = "card") -> CardFile:
-    """Read the card in a file, whose kind the content decides; raises PersonaError."""
-    if len(data) > MAX_FILE:
-        raise PersonaError(f"the file is larger than {MAX_FILE // _MIB} MB")
+def read_card(data: bytes, *, book_id: str = "card", name: str = "") -> CardFile:
+    """Read the card in a file, whose kind the content decides; raises PersonaError.
+
+    `name` is used for a card without one.
+    """
+    # RisuAI exports a JPEG picture with the ZIP archive behind it.
+    charx = data.startswith((_ZIP, _JPEG))
+    limit = MAX_CHARX if charx else MAX_FILE
+    if len(data) > limit:
+        raise PersonaError(f"the file is larger than {limit // _MIB} MB")
     if data.startswith(_PNG):
-        return CardFile(parse_card(_from_png(data), book_id=book_id), "png", data)
-    if data.startswith(_ZIP):
-        return CardFile(parse_card(_from_charx(data), book_id=book_id), "charx", data)
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        return CardFile(parse_card(data, book_id=book_id), "json", data)
-    return CardFile(parse_card(_from_yaml(data), book_id=book_id), "yaml", data)
+        return CardFile(_card_in_png(data, book_id, name), "png", data)
+    if charx:
+        card = parse_card(_from_charx(data), book_id=book_id, name=name)
+        return CardFile(card, "charx", data)
+    if is_json(data):
+        return CardFile(parse_card(data, book_id=book_id, name=name), "json", data)
+    return CardFile(parse_card(_from_yaml(data), book_id=book_id, name=name), "yaml", data)
+
+
+def is_json(data: bytes) -> bool:
+    """Whether a text file begins as JSON does, after a byte-order mark."""
+    text = data.lstrip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n")
+    return text.startswith((b"{", b"["))
 
 
 def export_png(card: Card, picture: bytes) -> bytes:
@@ -94,22 +109,44 @@ def export_charx(card: Card, original: bytes | None = None) -> bytes:
     return out.getvalue()
 
 
-def _from_png(data: bytes) -> bytes:
+def _card_in_png(data: bytes, book_id: str, name: str) -> Card:
+    """The V3 card of the picture; if that is damaged, the older one beside it."""
+    failure: PersonaError | None = None
+    for keyword, text in _from_png(data):
+        try:
+            card = parse_card(_decoded(text), book_id=book_id, name=name)
+        except PersonaError as error:
+            failure = failure or error
+            continue
+        if failure is None:
+            return card
+        note = f"the picture's version 3 card is damaged; its {keyword!r} card is used"
+        return replace(card, notes=(note, *card.notes))
+    raise failure or PersonaError("the picture carries no character card")
+
+
+def _from_png(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """(keyword, text) of the cards in a picture, the best one first."""
     found: dict[str, tuple[bytes, bytes]] = {}
     for kind, body in _chunks(data):
         if kind in _TEXT_CHUNKS:
             keyword = _keyword(body)
             if keyword in _KEYWORDS:
                 found.setdefault(keyword, (kind, body))
-    # Only one chunk is decompressed, however many there are.
-    chosen = found.get("ccv3") or found.get("chara")
-    if chosen is None:
+    if not found:
         raise PersonaError(
             "the picture carries no character card; chat programs often strip it when they "
             "shrink pictures, so use the original file"
         )
+    # One chunk of each keyword is decompressed, however many there are.
+    for keyword in _KEYWORDS:
+        if keyword in found:
+            yield keyword, _text_of(*found[keyword])
+
+
+def _decoded(text: bytes) -> bytes:
     try:
-        return base64.b64decode(_text_of(*chosen))
+        return text if text.lstrip().startswith(b"{") else base64.b64decode(text)
     except binascii.Error:
         raise PersonaError("the card in the picture is damaged") from None
 
@@ -170,6 +207,8 @@ def _from_charx(data: bytes) -> bytes:
                 if member.filename == _CARD_JSON:
                     return _bounded_read(archive, member, _MAX_TEXT)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError):
+        if data.startswith(_JPEG):
+            raise PersonaError("the picture carries no character card") from None
         raise PersonaError("the CHARX file is damaged") from None
     raise PersonaError("the CHARX file has no card.json")
 

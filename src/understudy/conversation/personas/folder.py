@@ -1,55 +1,74 @@
 """Loads personas and lorebooks from the operator's folders. Blocking; at start and reload.
 
-A persona is a text file (`pirate.md`), a character card (`bessie.png`, `.json`, `.charx`), or a
-folder with a `persona.yaml` that names its files.
+A persona is a text file (`pirate.md`), a character card (`bessie.png`, `.json`, `.charx`, RisuAI's
+`.jpeg`), or a folder with a `persona.yaml` that names its files.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from understudy.config.settings import Persona as PersonaSettings
-from understudy.conversation.lenient_fields import Fields
+from understudy.conversation.lenient_fields import Fields, decode_json
 from understudy.conversation.lore.book import Book
 from understudy.conversation.lore.formats import parse_book
 from understudy.conversation.lore.scan import IndexedBook
-from understudy.conversation.personas.containers import MAX_FILE, CardFile, read_card
+from understudy.conversation.personas.containers import (
+    MAX_CHARX,
+    MAX_FILE,
+    CardFile,
+    is_json,
+    read_card,
+)
+from understudy.conversation.personas.importing import CARD_ENDINGS, TEXT_ENDINGS
 from understudy.conversation.personas.registry import (
     BUILT_IN_GUARD,
     BUILT_IN_STYLE,
     Library,
     Persona,
 )
-from understudy.errors import NOT_JSON, ConfigError, PersonaError
+from understudy.errors import ConfigError, PersonaError
 
-_TEXTS = (".md", ".txt")
-_CARDS = (".png", ".json", ".charx")
+_ARCHIVES = (".charx", ".jpeg", ".jpg")
+_BOOKS = (".json", ".lorebook")
 _SHEET = "persona.yaml"
 
 
-def load_library(settings: PersonaSettings, folder: Path) -> Library:
+def load_library(
+    settings: PersonaSettings, folder: Path, previous: Library | None = None
+) -> Library:
     """Load everything that `settings` names, relative to `folder`.
 
-    Raises ConfigError, with all problems, when a file is invalid or a configured one is missing.
+    A file that cannot be used becomes a warning of the library; the version of `previous` stays
+    in use. Raises ConfigError, with all problems, when one that the configuration names is missing
+    or cannot be used.
     """
+    previous = previous or Library()
     mistakes: list[str] = []
     style, guard = BUILT_IN_STYLE, BUILT_IN_GUARD
     if settings.system_prompt_file is not None:
         style = _optional_text(mistakes, folder / settings.system_prompt_file) or style
     if settings.guard_file is not None:
         guard = _optional_text(mistakes, folder / settings.guard_file) or guard
-    books = dict(_books(folder / settings.lore.folder, mistakes))
+    unusable: dict[str, str] = {}
+    warnings: list[str] = []
+    books = _load_books(folder / settings.lore.folder, unusable, warnings)
     base = style.replace("{name}", "{{char}}")
-    personas = dict(_personas(folder / settings.folder, base, books, mistakes))
-    mistakes += _missing(settings, personas, books, folder)
+    failed_personas: dict[str, str] = {}
+    personas = _load_personas(folder / settings.folder, base, books, failed_personas, warnings)
+    for key in failed_personas.keys() & previous.personas.keys():
+        personas[key] = previous.personas[key]
+        failed_personas[key] += "; its earlier version stays in use"
+    mistakes += _missing_personas(settings, personas, failed_personas, folder)
+    mistakes += _missing_books(settings, books, unusable, folder)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    warnings += [*unusable.values(), *failed_personas.values()]
     indexed = {name: IndexedBook(book) for name, book in books.items()}
-    return Library(style, guard, personas, indexed)
+    return Library(style, guard, personas, indexed, tuple(warnings))
 
 
 def _optional_text(mistakes: list[str], path: Path) -> str:
@@ -60,16 +79,21 @@ def _optional_text(mistakes: list[str], path: Path) -> str:
         return ""
 
 
-def _missing(
-    settings: PersonaSettings, personas: dict[str, Persona], books: dict[str, Book], folder: Path
+def _missing_personas(
+    settings: PersonaSettings, personas: dict[str, Persona], failed: dict[str, str], folder: Path
 ) -> Iterator[str]:
     wanted = {settings.default, *settings.by_channel.values(), *settings.by_guild.values()}
     for key in sorted(wanted - {None, *personas}, key=str):
         available = ", ".join(sorted(personas)) or "none"
-        yield (
+        yield failed.get(str(key)) or (
             f"persona {key!r} is named in the configuration, but {folder / settings.folder} has no "
             f"{key}.md, {key}.png or folder of that name; there are: {available}"
         )
+
+
+def _missing_books(
+    settings: PersonaSettings, books: dict[str, Book], failed: dict[str, str], folder: Path
+) -> Iterator[str]:
     lore = settings.lore
     named = {
         *lore.books,
@@ -77,50 +101,93 @@ def _missing(
     }
     for name in sorted(named - set(books)):
         available = ", ".join(sorted(books)) or "none"
-        yield (
+        yield failed.get(name) or (
             f"lorebook {name!r} is named in the configuration, but there is no {name}.json in "
             f"{folder / lore.folder}; there are: {available}"
         )
 
 
-def _books(folder: Path, mistakes: list[str]) -> Iterator[tuple[str, Book]]:
-    for path in sorted(folder.glob("*")):
-        if path.suffix in (".json", ".png"):
-            try:
-                yield path.stem, read_book(path)
-            except PersonaError as error:
-                mistakes.append(str(error))
+def _load_books(folder: Path, unusable: dict[str, str], warnings: list[str]) -> dict[str, Book]:
+    books: dict[str, Book] = {}
+    for path in _visible_files(folder):
+        if path.suffix not in (*_BOOKS, *CARD_ENDINGS):
+            continue
+        try:
+            book = read_book(path)
+        except PersonaError as error:
+            unusable[path.stem] = str(error)
+            continue
+        if path.stem in books:
+            warnings.append(f"{path}: another file has the same name; this one is not used")
+        else:
+            books[path.stem] = book
+    return books
 
 
 def read_book(path: Path) -> Book:
     """A lorebook file, or the book inside a card."""
     data = _bytes(path)
-    if path.suffix == ".json":
-        try:
-            book = parse_book(msgspec.json.decode(data), book_id=path.stem, name=path.stem)
-        except NOT_JSON:
-            raise PersonaError(f"{path}: not valid JSON") from None
-    else:
+    if not is_json(data):
         book = _card(path, data).card.book
+    else:
+        try:
+            book = parse_book(decode_json(data), book_id=path.stem, name=path.stem)
+        except PersonaError as error:
+            raise PersonaError(f"{path}: {error}") from None
+        book = book or _book_of_card(path, data)
     if book is None:
         raise PersonaError(f"{path}: there is no lorebook in it")
     return book
 
 
-def _personas(
-    folder: Path, base: str, books: dict[str, Book], mistakes: list[str]
-) -> Iterator[tuple[str, Persona]]:
-    for path in sorted(folder.glob("*")):
+def _book_of_card(path: Path, data: bytes) -> Book | None:
+    try:
+        return _card(path, data).card.book
+    except PersonaError:
+        return None
+
+
+def _load_personas(
+    folder: Path,
+    base: str,
+    books: dict[str, Book],
+    failed: dict[str, str],
+    warnings: list[str],
+) -> dict[str, Persona]:
+    personas: dict[str, Persona] = {}
+    for path in _visible_files(folder):
         try:
-            if (path / _SHEET).is_file():
-                yield path.name, _from_sheet(path, base, books)
-            elif path.suffix in _TEXTS:
-                name = path.stem.replace("_", " ").title()
-                yield path.stem, Persona(path.stem, name, _text(path))
-            elif path.suffix in _CARDS:
-                yield path.stem, from_card(path.stem, _card(path, _bytes(path)), base)
+            persona = _persona(path, base, books)
         except PersonaError as error:
-            mistakes.append(str(error))
+            failed[_key_of(path)] = str(error)
+            continue
+        if persona is None:
+            continue
+        if persona.key in personas:
+            warnings.append(f"{path}: another persona has the same key; this file is not used")
+        else:
+            personas[persona.key] = persona
+    return personas
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
+
+
+def _key_of(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
+
+
+def _persona(path: Path, base: str, books: dict[str, Book]) -> Persona | None:
+    """None for a file that is not a persona by its name."""
+    if (path / _SHEET).is_file():
+        return _from_sheet(path, base, books)
+    if path.suffix in TEXT_ENDINGS:
+        name = path.stem.replace("_", " ").title()
+        return Persona(path.stem, name, _text(path))
+    if path.suffix in CARD_ENDINGS:
+        return from_card(path.stem, _card(path, _bytes(path)), base)
+    return None
 
 
 def from_card(key: str, file: CardFile, style: str) -> Persona:
@@ -191,7 +258,7 @@ def _yaml(path: Path) -> object:
 
 def _card(path: Path, data: bytes) -> CardFile:
     try:
-        return read_card(data, book_id=f"{path.stem}'s own")
+        return read_card(data, book_id=f"{path.stem}'s own", name=path.stem)
     except PersonaError as error:
         raise PersonaError(f"{path}: {error}") from None
 
@@ -205,8 +272,9 @@ def _text(path: Path) -> str:
 
 def _bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise PersonaError(f"{path}: larger than {MAX_FILE // 1024**2} MB")
+        limit = MAX_CHARX if path.suffix in _ARCHIVES else MAX_FILE
+        if path.stat().st_size > limit:
+            raise PersonaError(f"{path}: larger than {limit // 1024**2} MB")
         return path.read_bytes()
     except OSError as error:
         raise PersonaError(f"{path}: {error.strerror}") from None
@@ -215,7 +283,7 @@ def _bytes(path: Path) -> bytes:
 LibraryStamp = frozenset[tuple[str, int, int]]
 """Path, modification time and size of every file; compared to detect changes."""
 
-_ENDINGS = frozenset({".md", ".txt", ".png", ".json", ".charx", ".yaml"})
+_ENDINGS = frozenset({*TEXT_ENDINGS, *CARD_ENDINGS, *_BOOKS, ".yaml"})
 
 
 def library_stamp(settings: PersonaSettings, folder: Path) -> LibraryStamp:

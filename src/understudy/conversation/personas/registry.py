@@ -53,6 +53,8 @@ class Library:
     guard: str = BUILT_IN_GUARD
     personas: Mapping[str, Persona] = field(default_factory=dict)
     books: Mapping[str, IndexedBook] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    """Files that cannot be used, and why."""
 
 
 class Personas:
@@ -79,6 +81,15 @@ class Personas:
             budget_cap=lore.budget_tokens,
             cache_friendly=lore.placement == "cache_friendly",
         )
+
+    @property
+    def library(self) -> Library:
+        return self._library
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Files that cannot be used, and why."""
+        return self._library.warnings
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -18,13 +18,15 @@ from understudy.platforms.discord.command_context import (
     respond,
 )
 from understudy.platforms.discord.inbound import PLATFORM, place_in
-from understudy.platforms.discord.rendering import split
+from understudy.platforms.discord.rendering import finished
+from understudy.platforms.discord.sender import files_of
 
 _log = structlog.get_logger()
 
 _MOST_CHOICES = 25
 """Discord's limit per option."""
-_MOST_PARTS = 3
+_MOST_PARTS = 5
+"""A longer greeting is attached as a file too."""
 _NOT_YOURS = "Only my operator can do that in direct messages."
 _NOT_SERVER = "Changing it on the whole server needs the permission Manage Server."
 
@@ -160,8 +162,12 @@ async def _greet(interaction: Interaction, persona: Persona, number: int) -> str
     if not isinstance(channel, discord.abc.Messageable):
         return ""
     try:
-        for part in split(ready[number - 1])[:_MOST_PARTS]:
-            await channel.send(part, allowed_mentions=discord.AllowedMentions.none())
+        for page in finished(ready[number - 1], (), _MOST_PARTS, controls=False):
+            await channel.send(
+                page.content,
+                files=files_of(page),
+                allowed_mentions=discord.AllowedMentions.none(),
+            )
     except discord.HTTPException as error:
         _log.info("discord.greeting_failed", status=error.status)
         return "I lack the permission to send my greeting here."

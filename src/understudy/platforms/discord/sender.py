@@ -51,7 +51,7 @@ class Sender:
                 page.content,
                 nonce=f"{self._context.nonce}-{'late-' if late else ''}{part}",
                 allowed_mentions=_mentions(author=mention),
-                files=_files(page),
+                files=files_of(page),
                 # discord.py takes None for both, though its overloads do not say so.
                 view=self._view(page),  # type: ignore[arg-type]
                 reference=self._trigger() if part == 0 else None,  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ class Sender:
                 content=page.content,
                 allowed_mentions=_mentions(author=False),
                 view=self._view(page),
-                attachments=_files(page),
+                attachments=files_of(page),
             )
         )
 
@@ -170,7 +170,7 @@ def _mentions(*, author: bool) -> discord.AllowedMentions:
     return discord.AllowedMentions(everyone=False, roles=False, users=False, replied_user=author)
 
 
-def _files(page: Page) -> list[discord.File]:
+def files_of(page: Page) -> list[discord.File]:
     if page.file is None:
         return []
     return [discord.File(io.BytesIO(page.file.encode()), FILE_NAME)]

@@ -8,16 +8,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from understudy.conversation.personas.containers import MAX_FILE
+from understudy.conversation.personas.importing import ImportOptions
 from understudy.conversation.prompt.preview import Preview, describe_lore
-from understudy.errors import ConfigError, PersonaError
+from understudy.errors import ConfigError, PersonaError, PersonaExists
 from understudy.platforms.web.api import ApiError, read_body, read_json, with_json_errors
 
 _MAX_TEXT = 8000
+_MAX_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
 class PersonaActions:
-    import_card: Callable[[bytes], Awaitable[str]]
+    import_card: Callable[[bytes, ImportOptions], Awaitable[str]]
     """Import a card and return the result as a sentence. Raises PersonaError and ConfigError."""
     persona_keys: Callable[[], Sequence[str]]
     """The keys of all personas."""
@@ -42,8 +44,15 @@ class PersonaPages:
     async def import_card(self, request: Request) -> Response:
         too_large = f"A card has at most {MAX_FILE // 1024**2} MB."
         card = await read_body(request, MAX_FILE, too_large)
+        existing, name = request.query_params.get("existing"), request.query_params.get("name", "")
+        options = ImportOptions(
+            file_name=name[:_MAX_NAME], replace=existing == "replace", number=existing == "number"
+        )
         try:
-            return JSONResponse({"said": await self._actions.import_card(card)})
+            return JSONResponse({"said": await self._actions.import_card(card, options)})
+        except PersonaExists as error:
+            found = {"error": str(error), "exists": error.key, "free_key": error.free_key}
+            return JSONResponse(found, status_code=409)
         except PersonaError as error:
             raise ApiError(400, str(error)) from error
         except ConfigError as error:

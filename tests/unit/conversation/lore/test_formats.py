@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from understudy.conversation.lore.book import Book, Entry, Logic, Slot
 from understudy.conversation.lore.formats import parse_book
 from understudy.conversation.lore.matching import MatchSettings, Scanned, match
 from understudy.conversation.lore.patterns import Patterns
+from understudy.errors import PersonaError
 
 
 def book(raw: object) -> Book:
@@ -167,3 +169,84 @@ def test_no_entry_however_odd_stops_the_reading(entry: dict[str, object]) -> Non
 
     assert len(parsed.entries) == len(as_list.entries) == 1
     assert isinstance(json.dumps([e.uid for e in parsed.entries]), str)
+
+
+def test_novelai_entries_that_are_forced_or_disabled_by_their_category() -> None:
+    book = parse_book(
+        {
+            "lorebookVersion": 5,
+            "entries": [
+                {"text": "Always.", "keys": [], "forceActivation": True, "category": ""},
+                {"text": "Off.", "keys": ["x"], "enabled": True, "category": "c1"},
+                {"text": "On.", "keys": ["y"], "enabled": True, "category": "c2"},
+            ],
+            "categories": [{"id": "c1", "enabled": False}, {"id": "c2", "enabled": True}],
+        },
+        book_id="b",
+    )
+
+    assert book is not None
+    assert [entry.constant for entry in book.entries] == [True, False, False]
+    assert [entry.enabled for entry in book.entries] == [True, False, True]
+
+
+def test_a_risu_pattern_is_one_key_and_folders_are_no_entries() -> None:
+    entries = [
+        {"key": "\uf000folder:1", "mode": "folder", "comment": "Places", "content": ""},
+        {"key": "/(barn|shed), red/i", "useRegex": True, "content": "Red.", "mode": "normal"},
+        {"key": "cow, milk", "content": "Milk.", "mode": "normal", "id": "m", "insertorder": 50},
+        {"key": "cheese", "mode": "child", "id": "m", "content": ""},
+    ]
+
+    book = parse_book({"type": "risu", "ver": 1, "data": entries}, book_id="b")
+
+    assert book is not None
+    assert [entry.keys for entry in book.entries] == [
+        ("/(barn|shed), red/i",),
+        ("cow", "milk"),
+        ("cow", "milk"),
+    ]
+    assert book.entries[0].regex_keys
+    assert book.entries[2].content == "Milk."
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_enabled_false_is_obeyed_in_lists_and_mappings(as_list: bool) -> None:
+    entries = [
+        {"keys": ["a"], "content": "A.", "enabled": False},
+        {"key": ["b"], "keysecondary": [], "content": "B.", "enabled": False},
+        {"key": ["c"], "disable": True, "content": "C."},
+        {"keys": ["d"], "content": "D."},
+    ]
+    raw = entries if as_list else {str(n): entry for n, entry in enumerate(entries)}
+
+    book = parse_book({"entries": raw}, book_id="b")
+
+    assert book is not None
+    assert [entry.enabled for entry in book.entries] == [False, False, False, True]
+
+
+def test_a_list_of_entries_alone_is_a_book() -> None:
+    book = parse_book(
+        [
+            {
+                "key": ["ship", "gull"],
+                "content": "The Gull.",
+                "name": "Ship",
+                "enabled": True,
+                "constant": False,
+                "insertion_order": 7,
+                "probability": 100,
+            }
+        ],
+        book_id="b",
+    )
+
+    assert book is not None
+    entry = book.entries[0]
+    assert (entry.title, entry.keys, entry.order) == ("Ship", ("ship", "gull"), 7)
+
+
+def test_a_koboldai_story_is_refused_by_name() -> None:
+    with pytest.raises(PersonaError, match="a KoboldAI story"):
+        parse_book({"gamestarted": True, "worldinfo": []}, book_id="b")

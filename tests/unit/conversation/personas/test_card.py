@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import random
 import struct
 import zipfile
 import zlib
@@ -235,3 +236,99 @@ def test_only_one_of_several_compressed_chunks_is_decompressed() -> None:
     card = read_card(png((b"tEXt", text), (b"zTXt", b"chara\0\0not compressed"))).card
 
     assert card.name == "Bessie"
+
+
+def test_a_flat_card_keeps_the_fields_of_later_versions() -> None:
+    flat = V1 | {
+        "system_prompt": "Stay in character.",
+        "alternate_greetings": ["Hello again."],
+        "character_book": {"entries": [{"keys": ["barn"], "content": "Red."}]},
+        "extensions": {"depth_prompt": {"prompt": "Moo.", "depth": 2}},
+    }
+
+    card = read_card(packed(flat)).card
+
+    assert card.system_prompt == "Stay in character."
+    assert card.alternate_greetings == ("Hello again.",)
+    assert card.book is not None
+    assert card.book.entries[0].content == "Red."
+    assert card.depth_note is not None
+    assert card.depth_note.text == "Moo."
+
+
+def test_a_card_with_a_spec_but_without_data_is_read_from_its_top_level() -> None:
+    card = read_card(packed(V1 | {"spec": "chara_card_v2"})).card
+
+    assert card.description == V1["description"]
+    assert any("no `data`" in note for note in card.notes)
+
+
+def test_a_damaged_version_3_card_gives_way_to_the_older_one_beside_it() -> None:
+    found = read_card(png(text_part(b"chara", V2), (b"tEXt", b"ccv3\0bm90IGpzb24=")))
+
+    assert found.card.name == V2["data"]["name"]  # type: ignore[index]
+    assert "version 3 card is damaged" in found.card.notes[0]
+
+
+def test_a_text_that_is_cut_is_noted() -> None:
+    card = read_card(packed(V1 | {"description": "x" * 100_001})).card
+
+    assert "description has 100001 characters; the first 100000 are used" in card.notes
+
+
+def test_a_picture_with_an_archive_behind_it_is_a_charx() -> None:
+    jpeg = b"\xff\xd8\xff\xe0 picture \xff\xd9"
+
+    found = read_card(jpeg + charx({"card.json": packed(V3)}))
+
+    assert (found.container, found.card.spec) == ("charx", "v3")
+
+
+def test_a_charx_of_many_megabytes_is_read() -> None:
+    assets = {f"assets/{n}.bin": random.randbytes(9 * 1024 * 1024) for n in range(3)}
+    stored = charx({"card.json": packed(V3), **assets})
+
+    assert len(stored) > MAX_FILE
+    assert read_card(stored).card.spec == "v3"
+
+
+def test_an_agnai_character_is_read() -> None:
+    character = {
+        "kind": "character",
+        "name": "Mira",
+        "persona": {"kind": "wpp", "attributes": {"traits": ["brave", "curious"], "age": ["30"]}},
+        "scenario": "On a ship.",
+        "greeting": "Ahoy!",
+        "sampleChat": "{{char}}: Land!",
+        "characterBook": {
+            "kind": "memory",
+            "entries": [{"name": "ship", "entry": "The Gull.", "keywords": ["ship"]}],
+        },
+    }
+
+    card = read_card(packed(character)).card
+
+    assert card.description == "traits: brave, curious\nage: 30"
+    assert (card.greeting, card.examples) == ("Ahoy!", "{{char}}: Land!")
+    assert card.book is not None
+    assert card.book.entries[0].keys == ("ship",)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ({"gamestarted": True, "prompt": "", "actions": []}, "a KoboldAI story"),
+        ({"storyContainerVersion": 1}, "a NovelAI story"),
+        ([{"keys": "ship", "value": "The Gull.", "type": "class"}], "AI Dungeon story cards"),
+        ({"prompts": [], "prompt_order": []}, "a SillyTavern preset"),
+    ],
+)
+def test_files_of_other_programs_are_refused_by_name(raw: object, name: str) -> None:
+    with pytest.raises(PersonaError, match=name):
+        read_card(packed(raw))
+
+
+def test_a_card_in_utf_16_is_read() -> None:
+    text = "\ufeff" + json.dumps(V1)
+
+    assert read_card(text.encode("utf-16-le")).card.name == V1["name"]

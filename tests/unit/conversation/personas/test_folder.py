@@ -115,27 +115,70 @@ def test_the_operators_guard_replaces_the_built_in_one(folder: Path) -> None:
     assert found.texts(found.at(LOUNGE), LOUNGE).guard.startswith("House rules.\n\nSeveral people")
 
 
-def test_all_problems_are_reported_together(folder: Path) -> None:
+def test_configured_files_that_are_missing_or_invalid_are_reported_together(folder: Path) -> None:
     (folder / "personas" / "broken.json").write_text("{")
-    (folder / "lorebooks" / "empty.json").write_text("[]")
 
-    said = mistakes(folder, default="bassie", lore=Lore(books=("barn",)))
+    said = mistakes(folder, default="bassie", by_guild={"g": "broken"}, lore=Lore(books=("barn",)))
 
     assert "broken.json: the card's text is not valid JSON" in said
-    assert "empty.json: there is no lorebook in it" in said
     assert "persona 'bassie' is named in the configuration" in said
     assert "there are: bessie, grumpy_cat, pirate" in said
     assert "lorebook 'barn' is named in the configuration" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("personas/photo.png", b"\x89PNG\r\n\x1a\nno chunks"),
+        ("personas/notes.json", b'{"version": 3}'),
+        ("personas/photo.jpg", b"\xff\xd8\xff\xe0 only a picture"),
+        ("personas/empty/persona.yaml", b"name: X"),
+        ("lorebooks/broken.json", b"{"),
+        ("lorebooks/story.json", b'{"gamestarted": true, "actions": []}'),
+    ],
+)
+def test_a_file_that_is_not_configured_is_a_warning(
+    folder: Path, name: str, content: bytes
+) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+
+    found = personas(folder)
+
+    assert set(found.keys) == {"bessie", "grumpy_cat", "pirate"}
+    assert len(found.warnings) == 1
+    assert name.split("/")[1] in found.warnings[0]
+
+
+def test_two_files_of_one_key_are_a_warning(folder: Path) -> None:
+    (folder / "personas" / "bessie.md").write_text("You are another Bessie.")
+
+    assert "another persona has the same key" in personas(folder).warnings[0]
 
 
 def test_a_sheet_cannot_name_files_outside_its_folder(folder: Path) -> None:
     (folder / "secret.md").write_text("secret")
     (folder / "personas" / "pirate" / "persona.yaml").write_text("system_prompt: ../../secret.md")
 
-    assert "lies outside" in mistakes(folder)
+    assert "lies outside" in personas(folder).warnings[0]
 
 
 def test_a_sheet_without_any_text_is_a_mistake(folder: Path) -> None:
     (folder / "personas" / "pirate" / "persona.yaml").write_text("name: X")
 
-    assert "needs a card or a system_prompt" in mistakes(folder)
+    assert "needs a card or a system_prompt" in personas(folder).warnings[0]
+
+
+def test_books_with_a_byte_order_mark_and_cards_are_books(folder: Path) -> None:
+    books = folder / "lorebooks"
+    (books / "marked.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(FARM).encode())
+    (books / "novel.lorebook").write_text(
+        json.dumps({"lorebookVersion": 5, "entries": [{"text": "T", "keys": ["k"]}]})
+    )
+    (books / "card.json").write_text(json.dumps(CARD))
+
+    found = personas(folder, lore=Lore(books=("marked", "novel", "card")))
+
+    assert found.warnings == ()
+    texts = found.texts(found.at(LOUNGE), LOUNGE)
+    assert [book.book.entries[0].content for book in texts.books] == ["Cows.", "T", "A red barn."]

@@ -10,12 +10,18 @@ async function refresh() {
   byId("lore-persona").value = personas.includes(chosen) ? chosen : "";
 }
 
-async function importCard(file) {
+async function importCard(file, existing = "ask") {
   const note = byId("card-note");
   note.textContent = `Reading ${file.name}…`;
   try {
-    const response = await fetch("/api/operator/personas", { method: "POST", body: file });
+    const name = file.name.replace(/\.[^.]*$/, "");
+    const query = new URLSearchParams({ existing, name });
+    const response = await fetch(`/api/operator/personas?${query}`, { method: "POST", body: file });
     const answer = await response.json();
+    if (answer.exists) {
+      const replace = confirm(`There is another persona "${answer.exists}". OK replaces it; Cancel imports this one as "${answer.free_key}".`);
+      return importCard(file, replace ? "replace" : "number");
+    }
     note.textContent = answer.said || answer.error;
     await refresh();
   } catch {
