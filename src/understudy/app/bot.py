@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from understudy.storage.stores import Stores
 
 _log = structlog.get_logger()
+_SHARED_REFRESH_S = 1.0
 GRACE_S = 20.0
 """How long running replies may take at shutdown."""
 _PROBE_LIMIT_S = 2.0
@@ -71,6 +72,8 @@ class Bot:
     clocks: Clock = field(default_factory=Clock)
     ledger: LedgerReader | None = None
     """None without a database."""
+    storage: "Stores | None" = None
+    """Where other processes use the same database."""
     alerts: Alerts = field(default_factory=Alerts)
     """Reports problems that only the operator can fix."""
     prompts: PromptLog = field(init=False)
@@ -141,15 +144,11 @@ async def open_bot(
     # SQLAlchemy takes half a second to import, which `ask` does not need.
     from understudy.storage.files import storage_files
     from understudy.storage.ledger import Ledger
-    from understudy.storage.stores import open_storage
 
     settings, clocks = config.settings, clocks or Clock()
     files = storage_files(settings.storage)
     async with AsyncExitStack() as stack:
-        opened = open_storage(
-            settings.storage.url, persist=settings.conversation.persist, config_rev=config.rev
-        )
-        storage = await stack.enter_async_context(opened)
+        storage = await stack.enter_async_context(_stores(config, shared=shared))
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
         alerts = Alerts(clocks.wall)
@@ -164,10 +163,23 @@ async def open_bot(
         bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
         await stack.enter_async_context(_persistent_router_state(bot, files))
         if shared or storage.database.is_shared:
-            await stack.enter_async_context(_shared_cooldowns(bot, storage))
+            await stack.enter_async_context(_shared_state(bot, storage))
         await stack.enter_async_context(ledger_retention(bot.settings, ledger, clocks.wall))
         await stack.enter_async_context(tracing(settings.telemetry, observers))
         yield bot
+
+
+@asynccontextmanager
+async def _stores(config: Config, *, shared: bool) -> "AsyncGenerator[Stores]":
+    from understudy.storage.stores import open_storage
+
+    async with open_storage(
+        config.settings.storage.url,
+        persist=config.settings.conversation.persist,
+        config_rev=config.rev,
+        interval_s=_SHARED_REFRESH_S if shared else None,
+    ) as storage:
+        yield storage
 
 
 @asynccontextmanager
@@ -244,13 +256,15 @@ async def _persistent_cooldowns(bot: Bot, file: Path) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def _shared_cooldowns(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
+async def _shared_state(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
     """Share cooldowns with the other processes of this database."""
     from understudy.storage.shared_cooldowns import share_cooldowns
 
     def keys() -> set[ScopeKey]:
         return {key for c in bot.models.router.candidates for key in c.scope_keys}
 
+    bot.storage = storage
+    bot.logs.bind(instance=storage.coordinator.id)
     board, clock = bot.models.router.memory.board, bot.clocks.monotonic
     async with share_cooldowns(storage.database, storage.coordinator, board, keys, clock):
         yield

@@ -1,6 +1,7 @@
 """Connects the bot to Discord."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
@@ -26,6 +27,7 @@ from understudy.platforms.discord.command_context import (
 from understudy.platforms.discord.inbound import PLATFORM, FetchImages, FoundImage
 from understudy.platforms.discord.presence import Presence
 from understudy.routing.ledger import Grouping
+from understudy.storage.roles import Role, run_with_role
 
 _USAGE_DAYS = 30
 
@@ -34,7 +36,8 @@ _USAGE_DAYS = 30
 async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[None]]:
     """Register the platform, and stay connected until exit.
 
-    The task ends only with a ConfigError that says what the operator has to fix.
+    Where processes share the database, one of them is connected with a token; the others wait. The
+    task ends only with a ConfigError that says what the operator has to fix.
     """
     parts = Parts(
         router=bot.messages,
@@ -45,15 +48,32 @@ async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[
         fetch_images=_fetch_images(bot),
     )
     platform = DiscordBot(parts, token)
-    bot.messages.register(PLATFORM, platform.open)
-    bot.alerts.listeners.append(platform.notify_admins)
-    task = asyncio.create_task(platform.run(), name="discord")
+    if bot.storage is None:
+        work = _connected(bot, platform)
+    else:
+        role = Role(_role_name(token), bot.storage.database, bot.storage.coordinator)
+        work = run_with_role(role, bot.storage.coordinator, lambda: _connected(bot, platform))
+    task = asyncio.create_task(work, name="discord")
     try:
         yield task
     finally:
-        bot.alerts.listeners.remove(platform.notify_admins)
         task.cancel()
         await asyncio.wait({task})
+
+
+async def _connected(bot: Bot, platform: DiscordBot) -> None:
+    bot.messages.register(PLATFORM, platform.open)
+    bot.alerts.listeners.append(platform.notify_admins)
+    try:
+        await platform.run()
+    finally:
+        bot.alerts.listeners.remove(platform.notify_admins)
+        bot.messages.unregister(PLATFORM)
+
+
+def _role_name(token: str) -> str:
+    """Names the token in the database without telling it."""
+    return f"discord-{hashlib.blake2b(token.encode(), digest_size=16).hexdigest()}"
 
 
 def _command_context(bot: Bot) -> CommandContext:

@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from understudy.app.bot import Bot
 from understudy.app.file_limits import divide_files, open_file_limit
+from understudy.app.workers import Worker
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.conversation.dependencies import new_id
@@ -26,8 +27,9 @@ _log = structlog.get_logger()
 class _ReloadableGateway:
     """Passes each request to the gateway of the current configuration."""
 
-    def __init__(self, bot: Bot) -> None:
+    def __init__(self, bot: Bot, worker: Worker) -> None:
         self._bot = bot
+        self._worker = worker
         self._limits = KeyLimits()
         self._current: tuple[Config, Gateway] | None = None
         bot.observers.append(self._limits)
@@ -43,8 +45,19 @@ class _ReloadableGateway:
     def _gateway(self) -> Gateway:
         names = [c.name.rstrip("/") for c in self._bot.models.router.candidates if c.off is None]
         source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
-        settings = limited_by_open_files(self._bot.settings().gateway, open_file_limit())
+        settings = share_of(self._bot.settings().gateway, self._worker)
+        settings = limited_by_open_files(settings, open_file_limit())
         return Gateway(settings, source, self._limits, new_id=new_id)
+
+
+def share_of(settings: GatewaySettings, worker: Worker) -> GatewaySettings:
+    """One worker's part of what all workers may hold at a time."""
+    return settings.model_copy(
+        update={
+            "max_requests": worker.share_of(settings.max_requests),
+            "max_held_bytes": worker.share_of(settings.max_held_bytes),
+        }
+    )
 
 
 def limited_by_open_files(settings: GatewaySettings, files: int) -> GatewaySettings:
@@ -63,10 +76,10 @@ async def _refuse_attempts(send: Send, retry_after_s: int) -> None:
 
 
 @asynccontextmanager
-async def gateway(bot: Bot) -> AsyncGenerator[str]:
+async def gateway(bot: Bot, worker: Worker) -> AsyncGenerator[str]:
     """Serve the gateway; yields its base URL. Raises ConfigError."""
     settings = bot.settings().gateway
-    reloadable = _ReloadableGateway(bot)
+    reloadable = _ReloadableGateway(bot, worker)
     reloadable.current()
     limits = ClientLimits(connections=divide_files(open_file_limit()).clients)
     async with WebServer(
@@ -75,5 +88,6 @@ async def gateway(bot: Bot) -> AsyncGenerator[str]:
         settings.port,
         setting="gateway.port",
         limits=limits,
+        reuse_port=worker.shares_ports,
     ) as server:
         yield f"{server.url}/v1"

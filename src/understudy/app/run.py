@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from understudy.app.bot import Bot, answering, open_bot
 from understudy.app.gateway import gateway
 from understudy.app.reload import watching_for_changes
+from understudy.app.workers import ALONE, Worker, reporting
 from understudy.clock import Clock
 from understudy.config.load import Config
 from understudy.errors import ConfigError
@@ -36,21 +37,26 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    config: Config, logs: Logs, clocks: Clock | None = None
+    config: Config, logs: Logs, clocks: Clock | None = None, worker: Worker = ALONE
 ) -> AsyncGenerator[Running]:
-    """Start everything; stop it in reverse order. Raises ConfigError, StorageError."""
+    """Start everything; stop it in reverse order. Raises ConfigError, StorageError.
+
+    Of several workers, the first one serves the page, and each serves the gateway.
+    """
     settings = config.settings
     files = storage_files(settings.storage)
     async with AsyncExitStack() as stack:
-        bot = await stack.enter_async_context(open_bot(config, logs, clocks))
+        bot = await stack.enter_async_context(
+            open_bot(config, logs, clocks, shared=worker.shares_ports)
+        )
         page = base_url = None
-        if settings.web.enabled:
+        if settings.web.enabled and worker.is_first:
             from understudy.app.web import web_page
 
             token_file = files.beside("web-token")
             page = await stack.enter_async_context(web_page(bot, token_file))
         if settings.gateway.enabled:
-            base_url = await stack.enter_async_context(gateway(bot))
+            base_url = await stack.enter_async_context(gateway(bot, worker))
         discord = None
         if settings.discord.enabled and settings.discord.token is not None:
             # discord.py is slow to import, and needed only with a token.
@@ -68,8 +74,8 @@ async def running(
         yield Running(bot, page, base_url, discord)
 
 
-async def wait_for_stop(platform: asyncio.Task[None] | None = None) -> None:
-    """Wait for SIGINT or SIGTERM. A second signal is not caught.
+async def wait_for_stop(platform: asyncio.Task[None] | None = None, worker: Worker = ALONE) -> None:
+    """Wait for SIGINT, SIGTERM or the end of the supervisor. A second signal is not caught.
 
     Raises the error of `platform` if that ends first.
     """
@@ -79,9 +85,10 @@ async def wait_for_stop(platform: asyncio.Task[None] | None = None) -> None:
         loop.add_signal_handler(number, stopped.set)
     waiting = asyncio.ensure_future(stopped.wait())
     try:
-        await asyncio.wait(
-            {waiting, platform} if platform else {waiting}, return_when=asyncio.FIRST_COMPLETED
-        )
+        async with reporting(worker, stopped.set):
+            await asyncio.wait(
+                {waiting, platform} if platform else {waiting}, return_when=asyncio.FIRST_COMPLETED
+            )
         if platform is not None and platform.done():
             platform.result()
     finally:

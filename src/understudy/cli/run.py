@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,17 +12,56 @@ from understudy.cli.options import ConfigFile, Verbose, load, logs_for
 
 if TYPE_CHECKING:
     from understudy.app.run import Running
+    from understudy.app.workers import Worker
     from understudy.config.load import Config
     from understudy.observability.logs import Logs
 
 
-def run(config: ConfigFile = None, verbose: Verbose = False) -> None:  # noqa: FBT002
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=64,
+        help="Processes that share the gateway's port.",
+        show_default="run.workers",
+    ),
+]
+
+
+def run(config: ConfigFile = None, verbose: Verbose = False, workers: Workers = None) -> None:  # noqa: FBT002
     """Run the bot: web page, gateway and Discord, as far as they are configured."""
+    from understudy.app.workers import this_worker
+
     if config is None:
         _write_first_files()
     loaded = load(config)
     logs = logs_for(loaded, verbose=verbose, in_dialogue=False)
-    asyncio.run(_run(loaded, logs))
+    worker = this_worker()
+    count = workers or loaded.settings.run.workers
+    if count > 1 and not worker.shares_ports:
+        code = asyncio.run(_supervise(loaded, count))
+        raise typer.Exit(code)
+    asyncio.run(_run(loaded, logs, worker))
+
+
+async def _supervise(config: "Config", count: int) -> int:
+    from understudy.app.run import require_provider
+    from understudy.app.systemd import service_notifications
+    from understudy.app.workers import Supervisor, check_workers
+
+    require_provider(config)
+    check_workers(config.settings)
+    supervisor = Supervisor([sys.executable, "-m", "understudy", *sys.argv[1:]], count)
+    running = asyncio.create_task(supervisor.run())
+    ready = asyncio.create_task(supervisor.all_ready.wait())
+    await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        ready.cancel()
+        return running.result()
+    _print(f"{count} workers are running.")
+    async with service_notifications():
+        return await running
 
 
 def _write_first_files() -> None:
@@ -35,18 +75,20 @@ def _write_first_files() -> None:
             _print(f"Created {names}.")
 
 
-async def _run(config: "Config", logs: "Logs") -> None:
+async def _run(config: "Config", logs: "Logs", worker: "Worker") -> None:
     from understudy.app.file_limits import raise_open_file_limit
     from understudy.app.run import require_provider, running, wait_for_stop
     from understudy.app.systemd import service_notifications
 
     require_provider(config)
     raise_open_file_limit()
-    async with running(config, logs) as everything:
-        _print_addresses(everything)
+    async with running(config, logs, worker=worker) as everything:
+        if worker.is_first:
+            _print_addresses(everything)
         async with service_notifications():
-            await wait_for_stop(everything.discord)
-        _print("Finishing running replies; press Ctrl-C again to stop at once.")
+            await wait_for_stop(everything.discord, worker)
+        if worker.is_first:
+            _print("Finishing running replies; press Ctrl-C again to stop at once.")
 
 
 def _print(line: str) -> None:

@@ -19,6 +19,7 @@ _FIXED = (
     "gateway.host",
     "gateway.port",
     "storage.url",
+    "run.workers",
     "logging.format",
     "telemetry.enabled",
     "telemetry.endpoint",

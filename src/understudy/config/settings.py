@@ -224,6 +224,10 @@ class Debug(Section):
     error_text: bool = False
 
 
+class Run(Section):
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+
+
 class Settings(Section):
     model: ModelSettings = ModelSettings()
     vision: Vision = Vision()
@@ -236,6 +240,7 @@ class Settings(Section):
     gateway: Gateway = Gateway()
     limits: Limits = Limits()
     storage: Storage = Storage()
+    run: Run = Run()
     logging: Logging = Logging()
     telemetry: Telemetry = Telemetry()
     debug: Debug = Debug()

@@ -69,6 +69,10 @@ class MessageRouter:
         """Enable replies on this platform; the next sweep resumes what a crash left there."""
         self._platforms[platform] = open_delivery
 
+    def unregister(self, platform: str) -> None:
+        """Start no further reply on this platform; running ones continue."""
+        self._platforms.pop(platform, None)
+
     async def start(self) -> None:
         """Resume what a crash left, and sweep the inbox periodically."""
         await self._dependencies.preferences.refresh()

@@ -27,12 +27,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int, setting: str) -> socket.socket:
+def _listen(host: str, port: int, setting: str, *, reuse_port: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio disables Nagle's algorithm only for sockets whose protocol is IPPROTO_TCP; with it,
     # a response in two writes waits 40 ms for the client's delayed ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -44,8 +46,16 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
+def check_port(host: str, port: int, setting: str) -> None:
+    """Raises ConfigError where the port is in use, also by a process that would share it."""
+    _listen(host, port, setting, reuse_port=False).close()
+
+
 class WebServer:
-    """Runs one ASGI app. Raises ConfigError where it cannot listen on the address."""
+    """Runs one ASGI app. Raises ConfigError where it cannot listen on the address.
+
+    With `reuse_port`, processes of one user share the port, and the kernel divides connections.
+    """
 
     def __init__(
         self,
@@ -55,8 +65,9 @@ class WebServer:
         *,
         setting: str = "web.port",
         limits: ClientLimits | None = None,
+        reuse_port: bool = False,
     ) -> None:
-        self._socket = _listen(host, port, setting)
+        self._socket = _listen(host, port, setting, reuse_port=reuse_port)
         self._host = host
         # Access without a token depends on the peer's address: no header may change it.
         config = uvicorn.Config(

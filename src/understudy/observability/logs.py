@@ -31,6 +31,7 @@ class Logs:
         self._dropped = 0
         """Lines that could not be written since the last one that was."""
         self._level = settings.level
+        self._fields: dict[str, str] = {}
         self._console = settings.format == "console" or (
             settings.format == "auto" and stream.isatty()
         )
@@ -73,7 +74,18 @@ class Logs:
             dropped, self._dropped = self._dropped, 0
             structlog.get_logger().warning(LINES_DROPPED, lines=dropped)
 
+    def bind(self, **fields: str) -> None:
+        """Add these fields to every line from now on."""
+        self._fields |= fields
+        self._apply()
+
     def _processors(self) -> list[Processor]:
+        return [self._with_fields, *self._format()] if self._fields else self._format()
+
+    def _with_fields(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {**event, **self._fields}
+
+    def _format(self) -> list[Processor]:
         if not self._console:
             return [_exceptions_without_words, _as_json]
         brief = [] if self._level == "debug" else [_brief]

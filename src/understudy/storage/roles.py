@@ -5,15 +5,21 @@ instance gets the role with its next refresh; when the owner hangs, its lease ru
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 
+import structlog
 from sqlalchemy import Connection, and_, delete, or_
 from sqlalchemy.dialects.postgresql import insert
 
+from understudy.errors import StorageError
 from understudy.storage.coordination import Coordinator
 from understudy.storage.database import Database
 from understudy.storage.tables import roles
 
 LEASE_S = 10.0
+_CHECK_S = 0.5
+_log = structlog.get_logger()
 
 
 class Role:
@@ -59,3 +65,43 @@ class Role:
         )
         until: float | None = connection.execute(statement).scalar_one_or_none()
         return 0.0 if until is None else until
+
+
+async def run_with_role(
+    role: Role, coordinator: Coordinator, work: Callable[[], Coroutine[object, object, None]]
+) -> None:
+    """Run `work` while this instance has the role; cancel it when the role is lost.
+
+    The role is given up only after `work` has ended. Raises what `work` raises.
+    """
+    coordinator.refreshers.append(role.refresh)
+    try:
+        with suppress(StorageError):
+            await role.refresh()
+        while True:
+            await _held(role)
+            _log.info("role.acquired", role=role.name)
+            await _run_while_held(role, work)
+            _log.warning("role.lost", role=role.name)
+    finally:
+        coordinator.refreshers.remove(role.refresh)
+        with suppress(StorageError):
+            await role.release()
+
+
+async def _held(role: Role) -> None:
+    while not role.held:
+        role.changed.clear()
+        await role.changed.wait()
+
+
+async def _run_while_held(role: Role, work: Callable[[], Coroutine[object, object, None]]) -> None:
+    running = asyncio.create_task(work(), name=role.name)
+    try:
+        while role.held and not running.done():
+            await asyncio.wait({running}, timeout=_CHECK_S)
+        if running.done():
+            running.result()
+    finally:
+        running.cancel()
+        await asyncio.wait({running})

@@ -23,7 +23,7 @@ class Stores:
 
 @asynccontextmanager
 async def open_storage(
-    location: Path | str, *, persist: bool, config_rev: str = ""
+    location: Path | str, *, persist: bool, config_rev: str = "", interval_s: float | None = None
 ) -> AsyncGenerator[Stores]:
     """The stores of this process, after releasing the leases of dead ones.
 
@@ -32,7 +32,7 @@ async def open_storage(
     """
     database = await Database.open(location)
     try:
-        async with coordinated(database, config_rev) as coordinator:
+        async with coordinated(database, config_rev, interval_s) as coordinator:
             inbox = SqlInbox(database, coordinator.id, persist=persist, clock=coordinator.clock)
             yield Stores(
                 database,
