@@ -257,8 +257,9 @@ async def _persistent_cooldowns(bot: Bot, file: Path) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def _shared_state(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
-    """Share cooldowns with the other processes of this database."""
+    """Share cooldowns and quotas with the other processes of this database."""
     from understudy.storage.shared_cooldowns import share_cooldowns
+    from understudy.storage.shared_quotas import open_quotas
 
     def keys() -> set[ScopeKey]:
         return {key for c in bot.models.router.candidates for key in c.scope_keys}
@@ -266,7 +267,12 @@ async def _shared_state(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
     bot.storage = storage
     bot.logs.bind(instance=storage.coordinator.id)
     board, clock = bot.models.router.memory.board, bot.clocks.monotonic
-    async with share_cooldowns(storage.database, storage.coordinator, board, keys, clock):
+    async with (
+        share_cooldowns(storage.database, storage.coordinator, board, keys, clock),
+        open_quotas(storage.database, storage.coordinator) as quotas,
+    ):
+        await quotas.seed(bot.guard.used_today())
+        bot.guard.shared = quotas
         yield
 
 
@@ -327,7 +333,7 @@ def _conversation(
             select_images=bot.images.selector.select,
             caption_images=bot.images.saw,
             may_spend=bot.guard.may_spend,
-            limited_until=bot.guard.limited_until,
+            reserve=bot.guard.reserve,
             now=bot.clocks.wall,
         )
     )

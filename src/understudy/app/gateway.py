@@ -20,6 +20,7 @@ from understudy.gateway.responses import error_body
 from understudy.http_server.auth_throttle import AuthThrottle
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
+from understudy.routing.quotas import Unit
 
 _log = structlog.get_logger()
 
@@ -32,7 +33,11 @@ class _ReloadableGateway:
         self._worker = worker
         self._limits = KeyLimits()
         self._current: tuple[Config, Gateway] | None = None
-        bot.observers.append(self._limits)
+        if bot.guard.shared is None:
+            bot.observers.append(self._limits)
+        else:
+            self._limits.reserve = bot.guard.charge
+            self._limits.expected_tokens = lambda: bot.guard.expect(Unit.TOKENS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.current()(scope, receive, send)

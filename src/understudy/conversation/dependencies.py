@@ -24,7 +24,7 @@ def new_id() -> str:
     return base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
 
 
-def _unlimited(_user: str) -> float | None:
+async def _unlimited(_reply_id: str, _origin: Origin) -> float | None:
     return None
 
 
@@ -60,8 +60,8 @@ class Dependencies:
     """Called with the images of a delivered reply and its platform, to caption them."""
     may_spend: Callable[[Origin], bool] = _always
     """False once the daily spending limit is reached."""
-    limited_until: Callable[[str], float | None] = _unlimited
-    """When the quota of a user (`platform:id`) is available again; None while it is not used up."""
+    reserve: Callable[[str, Origin], Awaitable[float | None]] = _unlimited
+    """Reserve the reply of this id in its user's quota; when that is available again, or None."""
     now: Callable[[], float] = time.time
     """Wall clock."""
     chance: Callable[[], float] = random.random

@@ -129,7 +129,7 @@ class ReplyTask:
     async def _answer(self) -> None:
         if await self._is_over():
             return
-        limited_until = self._dependencies.limited_until(self.builder.user)
+        limited_until = await self._dependencies.reserve(self.batch.reply_id, self.builder.origin)
         if limited_until is not None:
             await self._fail(self._record(OfflineReason.BUDGET, limited_until))
             return

@@ -157,7 +157,7 @@ class Gateway:
             self._door.leave()
 
     async def _answer(self, call: _Call, guest: Guest, ask: ClientRequest) -> None:
-        self._count(guest)
+        await self._count(guest, call.id)
         events = self._source.reply(self._request(call.id, guest, ask))
         form = Form(call.id, int(self._wall()), ask.include_usage, ask.raw_completion)
         why = functools.partial(self._why, ask)
@@ -183,10 +183,8 @@ class Gateway:
             may_spend=self._source.may_spend,
         )
 
-    def _count(self, guest: Guest) -> None:
-        if guest.key is None:
-            return
-        wait_s = self._limits.take(guest.key, self._wall())
+    async def _count(self, guest: Guest, call_id: str) -> None:
+        wait_s = await self._limits.acquire(guest.key, call_id, guest.origin, self._wall())
         if wait_s is not None:
             raise RequestRefused(
                 429,

@@ -1,11 +1,16 @@
 """What each key may use per minute and per day. Pure: the caller owns the clock."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from understudy.clock import DAY_S, MINUTE_S
 from understudy.config.settings import GatewayKey
 from understudy.gateway.auth import key_user
-from understudy.routing.records import AttemptRecord, ReplyRecord
+from understudy.routing.quotas import Charge, Unit, window
+from understudy.routing.records import AttemptRecord, Origin, ReplyRecord
+
+Reserve = Callable[[str, Origin, Sequence[Charge]], Awaitable[Charge | None]]
+"""`QuotaGuard.charge`."""
 
 
 @dataclass(slots=True)
@@ -49,7 +54,37 @@ class KeyLimits:
     """
 
     def __init__(self) -> None:
+        self.reserve: Reserve | None = None
+        """Set where other processes serve the same keys; these counts are not used then."""
+        self.expected_tokens: Callable[[], float] = lambda: 0.0
         self._by_user: dict[str, _Used] = {}
+
+    async def acquire(
+        self, key: GatewayKey | None, request_id: str, origin: Origin, now: float
+    ) -> float | None:
+        """Count one request and return None, or return the seconds to wait for room.
+
+        With `reserve`, tokens are reserved too; the guard corrects them when the reply ends.
+        """
+        if self.reserve is None:
+            return None if key is None else self.take(key, now)
+        charges = [] if key is None else self._charges(key, now)
+        full = await self.reserve(request_id, origin, charges)
+        return None if full is None else max(0.0, full.ends_at - now)
+
+    def _charges(self, key: GatewayKey, now: float) -> list[Charge]:
+        tokens = self.expected_tokens()
+        wanted = (
+            (Unit.REQUESTS, 1.0, ("minute", MINUTE_S), key.requests_per_minute),
+            (Unit.REQUESTS, 1.0, ("day", DAY_S), key.requests_per_day),
+            (Unit.TOKENS, tokens, ("minute", MINUTE_S), key.tokens_per_minute),
+            (Unit.TOKENS, tokens, ("day", DAY_S), key.tokens_per_day),
+        )
+        return [
+            Charge(f"{key_user(key.name)}:{unit.value}", *window(*span, now), unit, amount, limit)
+            for unit, amount, span, limit in wanted
+            if limit is not None
+        ]
 
     def take(self, key: GatewayKey, now: float) -> float | None:
         """Count one request and return `None`, or return the seconds to wait for room."""

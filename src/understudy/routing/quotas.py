@@ -1,46 +1,151 @@
-"""Keeps to `limits`: what one user, and everybody together, may use in a day (UTC)."""
+"""Enforces `limits`: what one user, and all users together, may use per day (UTC)."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
 
 from understudy.clock import DAY_S
 from understudy.config.settings import Limits
+from understudy.errors import StorageError
 from understudy.routing.ledger import LedgerReader, Spent, start_of_day, start_of_next_day
 from understudy.routing.records import AttemptRecord, Origin, ReplyOutcome, ReplyRecord
 
+_log = structlog.get_logger()
 _SHOWN = (ReplyOutcome.DELIVERED, ReplyOutcome.PARTIAL)
 _NOTHING = Spent()
+_ALL = "all:usd"
+_STALE_S = 900.0
+"""A reservation whose reply left no record is returned after this long."""
+_LEARNING = 0.2
+
+
+class Unit(StrEnum):
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    USD = "usd"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """An amount in one scope and window of time: a reservation, or its correction."""
+
+    scope: str
+    window: str
+    ends_at: float
+    """Wall clock."""
+    unit: Unit
+    amount: float
+    limit: float | None = None
+    """Refuse the charge once this much was used; None adds it in any case."""
+    only_if_shown: bool = False
+    """Returned when the reply was not delivered."""
+
+
+class QuotaStore(Protocol):
+    """Sums of charges that all processes share."""
+
+    async def reserve(self, charges: Sequence[Charge]) -> Charge | tuple[float, ...]:
+        """Add every charge and return the new totals, or add none and return the one whose limit
+        is reached. Raises StorageError."""
+        ...
+
+    def settle(self, corrections: Sequence[Charge]) -> None:
+        """Add corrections soon. Must not block or raise."""
+        ...
+
+
+def window(name: str, span_s: int, now: float) -> tuple[str, float]:
+    """The name of the current window of this length, and its end."""
+    number = int(now // span_s)
+    return f"{name} {number}", float((number + 1) * span_s)
 
 
 class QuotaGuard:
-    """An observer that counts what today's replies used, beginning with what the ledger holds.
+    """An observer that counts today's use, starting with what the ledger has stored.
 
-    Money of unknown cost cannot be counted. Replies that run when a limit is reached end well.
+    Alone, it counts in memory. With `shared`, each request reserves before it starts: a request,
+    and the mean tokens and cost of a reply; `reply_ended` corrects the reservation. Costs that no
+    server reports cannot be counted. Replies that run when a limit is reached are finished.
     """
 
     def __init__(self, limits: Callable[[], Limits], wall: Callable[[], float] = time.time) -> None:
+        self.shared: QuotaStore | None = None
         self._limits = limits
         self._wall = wall
         self._day = -1
         self._by_user: dict[str, Spent] = {}
         self._usd = 0.0
+        self._reserved: dict[str, tuple[float, tuple[Charge, ...]]] = {}
+        self._totals: dict[tuple[str, str], float] = {}
+        self._mean = {Unit.TOKENS: 500.0, Unit.USD: 0.01}
 
     async def recall(self, ledger: LedgerReader) -> None:
-        """Take over what was used today before the program started. Raises StorageError."""
-        self._adopt(await ledger.spent(start_of_day(self._wall())))
+        """Load what was used today before the process started. Raises StorageError."""
+        self._load(await ledger.spent(start_of_day(self._wall())))
+
+    def used_today(self) -> tuple[Charge, ...]:
+        """What `recall` loaded, as rows of a shared store."""
+        day, ends_at = self._today()
+        rows = [Charge(_ALL, day, ends_at, Unit.USD, self._usd)]
+        for user, spent in self._by_user.items():
+            amounts = (spent.replies, spent.tokens, spent.usd)
+            for unit, amount in zip(Unit, amounts, strict=True):
+                rows.append(Charge(_scope(user, unit), day, ends_at, unit, amount))
+        return tuple(rows)
+
+    async def reserve(self, request_id: str, origin: Origin) -> float | None:
+        """Reserve a reply to a user; the wall clock until which their quota is used up, or None."""
+        if self.shared is None or not origin.user:
+            return self.limited_until(origin.user)
+        full = await self.charge(request_id, origin, self._user_charges(origin.user))
+        return None if full is None else full.ends_at
+
+    async def charge(
+        self, request_id: str, origin: Origin, charges: Sequence[Charge]
+    ) -> Charge | None:
+        """Reserve these charges and the money; the charge that is refused, or None.
+
+        While the database cannot be used, the limits count in this process alone.
+        """
+        assert self.shared is not None
+        self._return_stale(request_id)
+        wanted = (*charges, *self._money(origin))
+        if not wanted:
+            return None
+        try:
+            totals = await self.shared.reserve(wanted)
+        except StorageError as error:
+            _log.warning("quotas.not_reserved", error=str(error))
+            return None
+        if isinstance(totals, Charge):
+            return totals
+        self._reserved[request_id] = (self._wall(), wanted)
+        for charge, total in zip(wanted, totals, strict=True):
+            self._totals[charge.scope, charge.window] = total - charge.amount
+        return None
+
+    def expect(self, unit: Unit) -> float:
+        """What a reply is likely to use."""
+        return self._mean[unit]
 
     def may_spend(self, origin: Origin) -> bool:
-        """Whether candidates that cost money may be asked on behalf of `origin`."""
-        self._turn()
+        """Whether candidates that cost money may be used for `origin`."""
+        self._start_day()
         limits = self._limits()
-        if limits.daily_usd is not None and self._usd >= limits.daily_usd:
+        if limits.daily_usd is not None and self._used(_ALL, self._usd) >= limits.daily_usd:
             return False
         most = limits.per_user.usd_per_day
-        return most is None or not origin.user or self._of(origin.user).usd < most
+        if most is None or not origin.user:
+            return True
+        return self._used(_scope(origin.user, Unit.USD), self._of(origin.user).usd) < most
 
     def limited_until(self, user: str) -> float | None:
-        """When a user who has used up requests or tokens may go on; `None`: at once."""
-        self._turn()
+        """When a user whose requests or tokens are used up may continue; None: at once."""
+        self._start_day()
         limits, used = self._limits().per_user, self._of(user)
         requests, tokens = limits.requests_per_day, limits.tokens_per_day
         over = (requests is not None and used.replies >= requests) or (
@@ -52,25 +157,82 @@ class QuotaGuard:
         """Counted with its reply."""
 
     def reply_ended(self, record: ReplyRecord) -> None:
-        self._turn()
+        self._start_day()
         user, usage = record.origin.user, record.usage
         used = self._of(user)
         usd = record.cost_usd or 0.0
+        tokens = usage.input_tokens + usage.output_tokens if usage else 0
+        shown = record.outcome in _SHOWN
         self._by_user[user] = Spent(
-            replies=used.replies + (record.outcome in _SHOWN),
-            tokens=used.tokens + (usage.input_tokens + usage.output_tokens if usage else 0),
-            usd=used.usd + usd,
+            replies=used.replies + shown, tokens=used.tokens + tokens, usd=used.usd + usd
         )
         self._usd += usd
+        self._settle(record.request_id, {Unit.TOKENS: tokens, Unit.USD: usd}, shown=shown)
+
+    def _user_charges(self, user: str) -> list[Charge]:
+        limits = self._limits().per_user
+        day, ends_at = self._today()
+        charges = []
+        if limits.requests_per_day is not None:
+            scope = _scope(user, Unit.REQUESTS)
+            most = limits.requests_per_day
+            charges.append(Charge(scope, day, ends_at, Unit.REQUESTS, 1, most, only_if_shown=True))
+        if limits.tokens_per_day is not None:
+            scope, tokens = _scope(user, Unit.TOKENS), self.expect(Unit.TOKENS)
+            charges.append(Charge(scope, day, ends_at, Unit.TOKENS, tokens, limits.tokens_per_day))
+        return charges
+
+    def _money(self, origin: Origin) -> list[Charge]:
+        """Added in any case: past the limit, the reply comes from candidates that are free."""
+        limits = self._limits()
+        day, ends_at = self._today()
+        scopes = [] if limits.daily_usd is None else [_ALL]
+        if limits.per_user.usd_per_day is not None and origin.user:
+            scopes.append(_scope(origin.user, Unit.USD))
+        usd = self.expect(Unit.USD)
+        return [Charge(scope, day, ends_at, Unit.USD, usd) for scope in scopes]
+
+    def _settle(self, request_id: str, used: Mapping[Unit, float], *, shown: bool) -> None:
+        _, charges = self._reserved.pop(request_id, (0.0, ()))
+        for unit in self._mean if shown else ():
+            self._mean[unit] += _LEARNING * (used[unit] - self._mean[unit])
+        corrections = []
+        for charge in charges:
+            actual = charge.amount if shown or not charge.only_if_shown else 0.0
+            actual = used.get(charge.unit, actual)
+            if actual != charge.amount:
+                corrections.append(replace(charge, amount=actual - charge.amount, limit=None))
+        if corrections and self.shared is not None:
+            self.shared.settle(corrections)
+
+    def _return_stale(self, again: str) -> None:
+        """Return what replies without a record reserved, and an earlier try of `again`."""
+        before = self._wall() - _STALE_S
+        for key in [key for key, (at, _) in self._reserved.items() if key == again or at < before]:
+            self._settle(key, {Unit.TOKENS: 0, Unit.USD: 0.0}, shown=False)
+
+    def _used(self, scope: str, alone: float) -> float:
+        if self.shared is None:
+            return alone
+        return self._totals.get((scope, self._today()[0]), 0.0)
+
+    def _today(self) -> tuple[str, float]:
+        return window("day", DAY_S, self._wall())
 
     def _of(self, user: str) -> Spent:
         return self._by_user.get(user, _NOTHING)
 
-    def _adopt(self, spent: Mapping[str, Spent]) -> None:
+    def _load(self, spent: Mapping[str, Spent]) -> None:
         self._day = int(self._wall() // DAY_S)
         self._by_user = dict(spent)
         self._usd = sum(one.usd for one in spent.values())
 
-    def _turn(self) -> None:
+    def _start_day(self) -> None:
         if int(self._wall() // DAY_S) != self._day:
-            self._adopt({})
+            self._load({})
+            today = self._today()[0]
+            self._totals = {key: used for key, used in self._totals.items() if key[1] == today}
+
+
+def _scope(user: str, unit: Unit) -> str:
+    return f"user:{user}:{unit.value}"

@@ -20,7 +20,7 @@ from understudy.config.settings import Conversation, Participation
 from understudy.conversation.inbox import Channel
 from understudy.conversation.messages import Addressed
 from understudy.errors import Undeliverable
-from understudy.routing.records import OfflineReason
+from understudy.routing.records import OfflineReason, Origin
 
 EAGER = Participation(channels=("lounge",), chance=1.0, cooldown_seconds=0)
 
@@ -213,10 +213,12 @@ async def test_the_offline_message_is_sent_once_a_minute_per_channel() -> None:
     assert sorted(bool(notice.text) for _, notice in talk.platform.notices) == [False, True]
 
 
+async def out_of_quota(_reply_id: str, origin: Origin) -> float | None:
+    return 9e9 if origin.user == "web:1" else None
+
+
 async def test_who_has_used_up_their_share_is_told_without_asking_a_model() -> None:
-    async with ConversationDriver(
-        limited_until=lambda user: 9e9 if user == "web:1" else None
-    ) as talk:
+    async with ConversationDriver(reserve=out_of_quota) as talk:
         await talk.router.receive(message("m1"))
         await talk.platform.until(lambda: talk.platform.notices)
 
