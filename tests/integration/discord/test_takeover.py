@@ -1,0 +1,162 @@
+"""Two instances with one token: one is connected, and the other takes over."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from discord_double.double import DiscordDouble
+from discord_double.payloads import Json
+from postgres_server import new_database, shared_server
+from understudy.rehearsal.server import RehearsalServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+TAKEOVER_S = 15.0
+_PROGRAM = Path(__file__).parents[2] / "discord_double" / "instance_process.py"
+_CONFIG = """\
+model:
+  provider_order: [a]
+  servers:
+    a: {{engine: openai, base_url: "{model}"}}
+web: {{enabled: false}}
+storage: {{url: "{url}"}}
+logging: {{format: json}}
+conversation: {{quiet_seconds: 0.2}}
+"""
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'bot.db'}"
+        return
+    with new_database(shared_server()) as created:
+        yield created
+
+
+class Instances:
+    """Two processes; which one is connected shows in the log of each."""
+
+    def __init__(self, folder: Path, double: DiscordDouble, *, sqlite: bool) -> None:
+        self.folder = folder
+        self.double = double
+        self.sqlite = sqlite
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self, name: str) -> None:
+        options = {
+            "api": self.double.api_url,
+            "gateway": self.double.gateway_url,
+            "config": str(self.folder / "config.yaml"),
+            "up": str(self.folder / f"{name}.up"),
+            # SQLite is shared by the workers of one supervisor.
+            "workers": 2 if self.sqlite else 1,
+        }
+        with (self.folder / f"{name}.log").open("w") as log:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                *(sys.executable, str(_PROGRAM), json.dumps(options)),
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "DISCORD_TOKEN": self.double.token,
+                },
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+        await self.double.until((self.folder / f"{name}.up").exists, 30)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def owns(self, name: str) -> bool:
+        text = self.log(name)
+        return text.count("role.acquired") > text.count("role.lost")
+
+    async def aclose(self) -> None:
+        for process in self.processes.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            await process.wait()
+        # The transports close their pipes in the next turn of the loop.
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def two_instances(folder: Path, url: str) -> AsyncGenerator[tuple[Instances, DiscordDouble]]:
+    async with AsyncExitStack() as stack:
+        model = await stack.enter_async_context(RehearsalServer("say:hello"))
+        double = await stack.enter_async_context(DiscordDouble())
+        (folder / "config.yaml").write_text(_CONFIG.format(model=model.base_url, url=url))
+        instances = Instances(folder, double, sqlite=url.startswith("sqlite"))
+        stack.push_async_callback(instances.aclose)
+        await instances.start("one")
+        await double.ready()
+        await instances.start("two")
+        yield instances, double
+
+
+def answered(double: DiscordDouble, *messages: Json) -> bool:
+    return all(answers(double)[message["id"]] for message in messages)
+
+
+def answers(double: DiscordDouble) -> Counter[str]:
+    references = (message.get("message_reference") for message in double.sent())
+    return Counter(reference["message_id"] for reference in references if reference)
+
+
+async def test_the_standby_takes_over_when_the_owner_is_killed(url: str, tmp_path: Path) -> None:
+    async with two_instances(tmp_path, url) as (instances, double):
+        guild = double.state.add_guild()
+        room, ann = double.state.add_channel(guild, "room"), double.state.add_user("ann")
+        before = await double.say(room, ann, double.mention("before"))
+        await double.until(lambda: answered(double, before), 30)
+        assert (instances.owns("one"), instances.owns("two")) == (True, False)
+
+        instances.processes["one"].kill()
+        meanwhile = await double.say(room, ann, double.mention("meanwhile"))
+        await double.until(lambda: instances.owns("two"), TAKEOVER_S)
+        await double.until(lambda: answered(double, meanwhile), 30)
+        after = await double.say(room, ann, double.mention("after"))
+        await double.until(lambda: answered(double, after), 30)
+
+        assert set(answers(double).values()) == {1}
+
+
+async def test_a_frozen_owner_loses_the_role_and_stays_silent_afterwards(
+    url: str, tmp_path: Path
+) -> None:
+    async with two_instances(tmp_path, url) as (instances, double):
+        guild = double.state.add_guild()
+        room, ann = double.state.add_channel(guild, "room"), double.state.add_user("ann")
+        # Messages that arrive between two owners are caught up in channels that were read before.
+        before = await double.say(room, ann, double.mention("before"))
+        await double.until(lambda: answered(double, before), 30)
+
+        frozen = instances.processes["one"]
+        frozen.send_signal(signal.SIGSTOP)
+        await double.until(lambda: instances.owns("two"), TAKEOVER_S)
+        frozen.send_signal(signal.SIGCONT)
+        await double.until(lambda: "role.lost" in instances.log("one"), 10)
+        asked = await double.say(room, ann, double.mention("who is there?"))
+        await double.until(lambda: answered(double, asked), 30)
+
+        assert instances.owns("two")
+        assert set(answers(double).values()) == {1}
+
+
+async def test_a_stopping_owner_hands_over_at_once(url: str, tmp_path: Path) -> None:
+    async with two_instances(tmp_path, url) as (instances, double):
+        instances.processes["one"].terminate()
+
+        await double.until(lambda: instances.owns("two"), TAKEOVER_S)
+
+        assert await instances.processes["one"].wait() == 0
