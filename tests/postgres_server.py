@@ -112,4 +112,6 @@ def database_location(kind: str, folder: Path) -> Iterator[Path | str]:
         yield url
 
 
-KINDS = ["sqlite", "postgres", *(["postgres, named"] if "TEST_POSTGRES_URL" in os.environ else [])]
+_NAMES = ["postgres", *(["postgres, named"] if "TEST_POSTGRES_URL" in os.environ else [])]
+KINDS = ["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in _NAMES)]
+"""Parameters of tests that run over every database; a server takes seconds to start."""

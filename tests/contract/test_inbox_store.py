@@ -41,7 +41,7 @@ HERE = Channel.of(LOUNGE)
 Stores = Callable[[str], InboxStore]
 
 
-@pytest.fixture(params=["memory", *KINDS, "sqlite, ids only", "postgres, ids only"])
+@pytest.fixture(params=["memory", *KINDS, "sqlite, ids only"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Stores]:
     """Stores of processes that share one database, by the process's name."""
     async with AsyncExitStack() as stack:

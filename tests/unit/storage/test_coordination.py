@@ -166,6 +166,7 @@ async def test_the_role_of_a_dead_owner_is_free_with_the_next_refresh(location: 
         assert ours.held
 
 
+@pytest.mark.slow
 async def test_a_notification_makes_another_instance_refresh() -> None:
     with new_database(shared_server()) as url:
         async with open_storage(url, persist=True) as a, open_storage(url, persist=True) as b:
@@ -180,6 +181,7 @@ async def test_a_notification_makes_another_instance_refresh() -> None:
                 await refreshed.wait()
 
 
+@pytest.mark.slow
 async def test_a_terminated_listener_connects_again_and_takes_its_lock_back() -> None:
     with new_database(shared_server()) as url:
         async with open_storage(url, persist=True) as a, open_storage(url, persist=True) as b:
@@ -210,6 +212,7 @@ def test_the_databases_clock_does_not_follow_a_wall_clock_that_is_set() -> None:
     assert clock.offset == -7790.0
 
 
+@pytest.mark.slow
 async def test_leases_mean_the_same_on_machines_whose_clocks_differ() -> None:
     with new_database(shared_server()) as url:
         database = await Database.open(url)

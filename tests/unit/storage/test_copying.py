@@ -22,6 +22,7 @@ from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.ledger import Ledger
 
+pytestmark = pytest.mark.slow
 ANSWER = Decision(answer=True, reason="dm", directed=True)
 HERE = Channel.of(LOUNGE)
 ME = Author("understudy", "Understudy", is_bot=True)

@@ -18,6 +18,7 @@ from understudy.storage.postgres_database import PostgresDatabase
 from understudy.storage.postgres_maintenance import check
 from understudy.storage.tables import metadata
 
+pytestmark = pytest.mark.slow
 ANSWER = Decision(answer=True, reason="dm", directed=True)
 
 
