@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 
 import aiohttp
 import msgspec
@@ -25,7 +24,7 @@ from understudy.app.bot import open_bot
 from understudy.config.load import load_config
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.observability.logs import Logs
-from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
+from understudy.routing.request import HeldSink, Prompt, ReplyRequest
 
 COUNTS = {"ok": 1500, "tokens": 300}
 ROUTES = json.loads(os.environ["BENCH_ROUTES"])
@@ -62,17 +61,11 @@ async def through_router(measure: Callable[[Ask], Awaitable[None]]) -> None:
                 wanted = ReplyRequest(
                     id=f"bench-{next(numbers)}",
                     sink="gateway",
-                    kind=SinkKind.HELD,
                     build=lambda _fit: Prompt(request, input_tokens=40),
                     order=(ROUTE_WORDS[route][0],),
                 )
-                async with aclosing(bot.models.reply(wanted)) as events:
-                    async for event in events:
-                        if isinstance(event, ReplyEnded):
-                            return (
-                                event.record.usage.input_tokens + event.record.usage.output_tokens
-                            )
-                raise AssertionError
+                usage = (await bot.models.reply(wanted, HeldSink())).record.usage
+                return usage.input_tokens + usage.output_tokens
 
             await measure(ask)
 

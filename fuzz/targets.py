@@ -70,7 +70,8 @@ def reply(data: bytes) -> None:
     try:
         payloads = [*frames.feed(data), *frames.finish()]
         events = reader.read_all(payloads, frames.take_comments())
-        reader.raise_failure()
+        if reader.failure is not None:
+            raise reader.failure
         end = reader.end(eof_is_end=False)
     except ProviderError:
         return
@@ -96,10 +97,10 @@ def model_list(data: bytes) -> None:
 def normaliser(data: bytes) -> None:
     """The output filter handles every text, or raises a typed error."""
     text = data.decode("utf-8", "replace")
-    clean = OutputFilter(for_people=True, is_bound=lambda: True)
+    clean = OutputFilter(for_people=True)
     try:
         for start in range(0, len(text), 7):
-            clean.take(TextDelta(text[start : start + 7]))
+            clean.push(TextDelta(text[start : start + 7]))
         clean.rest()
     except ProviderError:
         return

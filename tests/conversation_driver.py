@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from reply_events import AttemptEnded, RouterEvent, play
 from sample_records import answered, failed, reply
 from understudy.config.settings import Conversation, Participation, Settings
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
@@ -17,14 +18,7 @@ from understudy.conversation.preferences import MemoryPreferences, Preferences
 from understudy.errors import ErrorClass
 from understudy.llm.messages import TextDelta
 from understudy.routing.records import OfflineReason, ReplyRecord
-from understudy.routing.request import (
-    AttemptEnded,
-    Fit,
-    Prompt,
-    ReplyEnded,
-    ReplyRequest,
-    RouterEvent,
-)
+from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, ReplySink
 from understudy.storage.in_memory_inbox import MemoryInbox
 
 FIT = Fit(n_ctx=8192, reply_tokens=300, vision=False, tokens_per_char=0.3)
@@ -71,7 +65,10 @@ class Models:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+    async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
+        return await play(self._events(request), sink)
+
+    async def _events(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
         self.requests.append(request)
         self.prompts.append(request.build(FIT))
         line = self.script.pop(0) if self.script else "echo"

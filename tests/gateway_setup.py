@@ -15,7 +15,8 @@ from understudy.llm.registry import build_client
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.candidates import Candidate
-from understudy.routing.router import ModelRouter, RouterEnvironment
+from understudy.routing.environment import RouterEnvironment
+from understudy.routing.router import ModelRouter
 from understudy.routing.timeouts import Limits
 
 

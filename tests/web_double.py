@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from conversation_driver import FIT, dependencies
+from reply_events import AttemptEnded, Restarted, RouterEvent, play
 from understudy.config.settings import Conversation, Participation, Settings
 from understudy.conversation.inbox import Decision
 from understudy.conversation.message_router import MessageRouter
@@ -24,14 +25,7 @@ from understudy.routing.records import (
     ReplyOutcome,
     ReplyRecord,
 )
-from understudy.routing.request import (
-    AttemptEnded,
-    Prompt,
-    ReplyEnded,
-    ReplyRequest,
-    Restarted,
-    RouterEvent,
-)
+from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, ReplySink
 from understudy.storage.in_memory_inbox import MemoryInbox
 
 
@@ -115,7 +109,10 @@ class ScriptedModels:
     """How many replies have ended, stopped ones included."""
     prompts: list[Prompt] = field(default_factory=list)
 
-    async def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+    async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
+        return await play(self._replied(request), sink)
+
+    async def _replied(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
         self.count += 1
         self.prompts.append(request.build(FIT))
         script = self.scripts[min(self.count, len(self.scripts)) - 1]

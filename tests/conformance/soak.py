@@ -19,6 +19,7 @@ from random import Random
 
 import structlog
 
+from reply_events import Restarted, RouterEvent, reply_events
 from understudy.app.models import ReloadableRouter
 from understudy.config.load import Config, parse_config
 from understudy.errors import ErrorClass
@@ -26,17 +27,9 @@ from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, 
 from understudy.rehearsal.faults import FAULTS, Behaviour
 from understudy.rehearsal.script import at_random
 from understudy.rehearsal.server import RehearsalServer
+from understudy.routing.environment import RouterEnvironment
 from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
-from understudy.routing.request import (
-    Fit,
-    Prompt,
-    ReplyEnded,
-    ReplyRequest,
-    Restarted,
-    RouterEvent,
-    SinkKind,
-)
-from understudy.routing.router import RouterEnvironment
+from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
 
 ENGINES = ("openai", "openrouter", "llama.cpp", "nanogpt")
 FAULT_SHARE = 0.5
@@ -209,13 +202,12 @@ class Soak:
         request = ReplyRequest(
             id=f"soak-{number}",
             sink="gateway" if kind is SinkKind.APPEND_ONLY else "web",
-            kind=kind,
             build=build,
             may_trim_prompt=kind is not SinkKind.APPEND_ONLY,
             images=images,
             queue_key=str(number % 7),
         )
-        return self.models.reply(request)
+        return reply_events(self.models.reply, request, kind)
 
     def remains(self) -> Remains:
         for server in self.servers:

@@ -7,22 +7,16 @@ from collections.abc import AsyncGenerator, Awaitable
 from types import TracebackType
 
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
+from reply_events import Restarted, RouterEvent, reply_events
 from understudy.config.providers import NamedServer
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import Candidate
+from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.records import Outcome as AttemptOutcome
-from understudy.routing.request import (
-    Fit,
-    Prompt,
-    ReplyEnded,
-    ReplyRequest,
-    Restarted,
-    RouterEvent,
-    SinkKind,
-)
-from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
+from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
+from understudy.routing.router import ModelRouter
 from understudy.routing.timeouts import Deadline, Limits
 
 _PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
@@ -91,16 +85,14 @@ class UnderstudyRouter(Subject):
             message = Message("user", (TextPart("Tell me a story."), *image))
             return Prompt(ChatRequest((message,)), input_tokens=10, images=len(image))
 
-        return self.router.reply(
-            ReplyRequest(
-                id="conformance",
-                sink="gateway" if wish.sink is Sink.APPEND_ONLY else "web",
-                kind=SinkKind(wish.sink.value),
-                build=build,
-                may_trim_prompt=wish.may_trim_prompt,
-                images=int(wish.image),
-            )
+        request = ReplyRequest(
+            id="conformance",
+            sink="gateway" if wish.sink is Sink.APPEND_ONLY else "web",
+            build=build,
+            may_trim_prompt=wish.may_trim_prompt,
+            images=int(wish.image),
         )
+        return reply_events(self.router.reply, request, SinkKind(wish.sink.value))
 
     def _outcome(self, end: ReplyEnded, text: str, visible: float | None, took_s: float) -> Outcome:
         record = end.record

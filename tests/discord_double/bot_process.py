@@ -20,6 +20,7 @@ from yarl import URL
 from conversation_driver import FIT
 from conversation_driver import settings as quick_settings
 from discord_double.bot_setup import QUICK_EDITS, SWIFT
+from reply_events import RouterEvent, play
 from sample_records import answered, reply
 from understudy.config.settings import Participation
 from understudy.conversation.dependencies import Dependencies
@@ -32,14 +33,18 @@ from understudy.platforms.discord.client import Parts
 from understudy.platforms.discord.command_context import CommandContext
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.presence import Presence
-from understudy.routing.request import ReplyEnded, ReplyRequest, RouterEvent
+from understudy.routing.request import ReplyEnded, ReplyRequest, ReplySink
 from understudy.storage.stores import open_storage
 
 _WORDS = 40
 
 
-async def _repeat(request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
-    """Answers the last question `qN` of the prompt."""
+async def _repeat(request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
+    """Answer the last question `qN` of the prompt."""
+    return await play(_words(request), sink)
+
+
+async def _words(request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
     parts = request.build(FIT).request.messages[-1].parts
     said = "".join(part.text for part in parts if isinstance(part, TextPart))
     question = re.findall(r"q\d+", said)[-1]

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from reply_events import reply_events
 from understudy.app.run import Running, running
 from understudy.config.load import load_config
 from understudy.config.settings import Logging
@@ -35,10 +36,11 @@ from understudy.observability.reply_report import format_runs
 from understudy.observability.traces import Traces
 from understudy.observability.usage_report import usage_csv
 from understudy.routing.candidates import Candidate
+from understudy.routing.environment import RouterEnvironment
 from understudy.routing.ledger import Grouping
 from understudy.routing.records import AttemptRecord, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
-from understudy.routing.router import ModelRouter, RouterEnvironment
+from understudy.routing.router import ModelRouter
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
 
@@ -288,8 +290,8 @@ async def test_a_crash_of_our_own_is_logged_without_what_it_says() -> None:
         return Prompt(asked, 10)
 
     ended: ReplyRecord | None = None
-    request = ReplyRequest(id="r1", sink="web", kind=SinkKind.HELD, build=build)
-    async with aclosing(router.reply(request)) as events:
+    request = ReplyRequest(id="r1", sink="web", build=build)
+    async with aclosing(reply_events(router.reply, request, SinkKind.HELD)) as events:
         async for event in events:
             if isinstance(event, ReplyEnded):
                 ended = event.record

@@ -10,6 +10,7 @@ import pytest
 
 from command import understudy
 from playback import Recording, playing, recordings_of
+from reply_events import reply_events
 from understudy.app.bot import Bot, open_bot_without_storage
 from understudy.app.reload import watching_for_changes
 from understudy.config.load import load_config
@@ -112,7 +113,7 @@ def at_home(engine: str, url: str) -> dict[str, object]:
 
 async def reply(bot: Bot) -> ReplyEnded:
     asked = ChatRequest((Message("user", (TextPart("Say something"),)),))
-    wanted = ReplyRequest("r1", "terminal", SinkKind.HELD, build=lambda _fit: Prompt(asked, 4))
-    async with aclosing(bot.models.reply(wanted)) as events:
+    wanted = ReplyRequest("r1", "terminal", build=lambda _fit: Prompt(asked, 4))
+    async with aclosing(reply_events(bot.models.reply, wanted, SinkKind.HELD)) as events:
         ends = [event async for event in events if isinstance(event, ReplyEnded)]
     return ends[-1]

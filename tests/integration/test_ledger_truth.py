@@ -10,6 +10,7 @@ import pytest
 
 from llama_server import llama_server
 from playback import load, playing, recordings_of
+from reply_events import reply_events
 from tiny_model import make_tiny_model
 from understudy.config.providers import NamedServer
 from understudy.llm.http import HttpSessions
@@ -18,10 +19,11 @@ from understudy.llm.registry import build_client
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.candidates import Candidate
+from understudy.routing.environment import RouterEnvironment
 from understudy.routing.ledger import Grouping
 from understudy.routing.records import CostSource, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyRequest, SinkKind
-from understudy.routing.router import ModelRouter, RouterEnvironment
+from understudy.routing.router import ModelRouter
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
 
@@ -59,8 +61,8 @@ async def stored(ledger: Ledger, *candidates: Candidate) -> ReplyRecord:
     """Ask once, and read back what the ledger has of it."""
     async with LedgerQueue(ledger) as queue:
         router = ModelRouter(candidates, instruments=RouterEnvironment(observers=(queue,)))
-        request = ReplyRequest(id="r1", sink="gateway", kind=SinkKind.HELD, build=build)
-        async with aclosing(router.reply(request)) as events:
+        request = ReplyRequest(id="r1", sink="gateway", build=build)
+        async with aclosing(reply_events(router.reply, request, SinkKind.HELD)) as events:
             async for _ in events:
                 pass
         await router.memory.aclose()

@@ -37,11 +37,11 @@ from understudy.observability.logs import Logs
 from understudy.observability.prompt_log import PromptLog
 from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown_store import CooldownStore
+from understudy.routing.environment import RouterEnvironment
 from understudy.routing.ledger import LedgerReader
 from understudy.routing.monitoring import CapabilityProber
 from understudy.routing.quotas import QuotaGuard
 from understudy.routing.records import AttemptObserver
-from understudy.routing.router import RouterEnvironment
 from understudy.storage.in_memory_inbox import MemoryInbox
 from understudy.storage.in_memory_tables import MemoryTables
 from understudy.workers.pool import WorkerPool

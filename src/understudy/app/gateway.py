@@ -1,12 +1,14 @@
 """Serves the gateway of a bot."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from weakref import WeakSet
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from understudy.app.bot import Bot
+from understudy.app.bot import GRACE_S, Bot
 from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.workers import Worker
 from understudy.config.load import Config
@@ -22,6 +24,8 @@ from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.routing.quotas import Unit
 
+_LAST_WORDS_S = 2
+"""For sending why a reply ended, once the grace is over."""
 _log = structlog.get_logger()
 
 
@@ -33,6 +37,7 @@ class _ReloadableGateway:
         self._worker = worker
         self._limits = KeyLimits()
         self._current: tuple[Config, Gateway] | None = None
+        self._created: WeakSet[Gateway] = WeakSet()
         if bot.guard.shared is None:
             bot.observers.append(self._limits)
         else:
@@ -45,7 +50,13 @@ class _ReloadableGateway:
     def current(self) -> Gateway:
         if self._current is None or self._current[0] is not self._bot.config:
             self._current = (self._bot.config, self._gateway())
+            self._created.add(self._current[1])
         return self._current[1]
+
+    def end_replies(self) -> None:
+        """End all replies, those under an earlier configuration included."""
+        for created in tuple(self._created):
+            created.end_replies()
 
     def _gateway(self) -> Gateway:
         names = [c.name.rstrip("/") for c in self._bot.models.router.candidates if c.off is None]
@@ -80,13 +91,36 @@ async def _refuse_attempts(send: Send, retry_after_s: int) -> None:
     await answer(send, 429, headers, error_body(refusal))
 
 
+class RunningGateway:
+    """A gateway that listens."""
+
+    def __init__(self, server: WebServer, end_replies: Callable[[], None]) -> None:
+        self.url = f"{server.url}/v1"
+        self._server = server
+        self._end_replies = end_replies
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin_shutdown(self) -> None:
+        """Accept no more requests; those that run have `GRACE_S` to end by themselves."""
+        self._server.stop_accepting()
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(GRACE_S, self._end_replies)
+
+    def stopped(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 @asynccontextmanager
-async def gateway(bot: Bot, worker: Worker) -> AsyncGenerator[str]:
-    """Serve the gateway; yields its base URL. Raises ConfigError."""
+async def gateway(bot: Bot, worker: Worker) -> AsyncGenerator[RunningGateway]:
+    """Serve the gateway. Raises ConfigError."""
     settings = bot.settings().gateway
     reloadable = _ReloadableGateway(bot, worker)
     reloadable.current()
-    limits = ClientLimits(connections=divide_files(open_file_limit()).clients)
+    limits = ClientLimits(
+        connections=divide_files(open_file_limit()).clients, grace_s=int(GRACE_S) + _LAST_WORDS_S
+    )
     async with WebServer(
         AuthThrottle(reloadable, _refuse_attempts),
         settings.host,
@@ -95,4 +129,9 @@ async def gateway(bot: Bot, worker: Worker) -> AsyncGenerator[str]:
         limits=limits,
         reuse_port=worker.shares_ports,
     ) as server:
-        yield f"{server.url}/v1"
+        running = RunningGateway(server, reloadable.end_replies)
+        try:
+            yield running
+        finally:
+            running.begin_shutdown()
+    running.stopped()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from understudy.config.settings import Vision
 from understudy.conversation.dependencies import new_id
-from understudy.conversation.images import Captioner, GenerateReply, ImageSelector
+from understudy.conversation.images import Captioner, ImageSelector
 from understudy.conversation.messages import ImageRef
 from understudy.images.intake import ImageSource
 from understudy.images.service import ImageService, open_images
+from understudy.routing.request import Reply
 
 Intake = tuple[tuple[ImageRef, ...], tuple[str, ...]]
 """Accepted images, and notes for the user about the rejected ones."""
@@ -39,7 +40,7 @@ class ImageSupport:
 
 @asynccontextmanager
 async def open_image_support(
-    folder: Path, settings: Callable[[], Vision], reply: GenerateReply, wall: Callable[[], float]
+    folder: Path, settings: Callable[[], Vision], reply: Reply, wall: Callable[[], float]
 ) -> AsyncGenerator[ImageSupport]:
     """`folder` stores the images; it is created with the first one."""
     async with open_images(folder, settings, wall) as service:

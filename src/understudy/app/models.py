@@ -1,6 +1,5 @@
 """The router of the current configuration, replaced when that changes."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from understudy.llm.http import HttpSessions
 from understudy.llm.pricing import PriceBook
 from understudy.llm.registry import build_client, builtin_options
 from understudy.routing.candidates import build_candidates
-from understudy.routing.request import ReplyRequest, RouterEvent
-from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
+from understudy.routing.environment import RouterEnvironment, RouterRules
+from understudy.routing.request import ReplyEnded, ReplyRequest, ReplySink
+from understudy.routing.router import ModelRouter
 from understudy.routing.router_state import RouterState
 from understudy.routing.timeouts import Deadline
 
@@ -43,9 +43,9 @@ class ReloadableRouter:
         self._load_models(config.settings.model)
         self._memory.forgive()
 
-    def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+    async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
         """As `ModelRouter.reply`, of the current router."""
-        return self.router.reply(request)
+        return await self.router.reply(request, sink)
 
     def reset(self, provider: str | None) -> None:
         """End the cooldowns of one provider, or of all."""

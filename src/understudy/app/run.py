@@ -49,14 +49,14 @@ async def running(
         bot = await stack.enter_async_context(
             open_bot(config, logs, clocks, shared=worker.shares_ports)
         )
-        page = base_url = None
+        page = served = None
         if settings.web.enabled and worker.is_first:
             from understudy.app.web import web_page
 
             token_file = files.beside("web-token")
             page = await stack.enter_async_context(web_page(bot, token_file))
         if settings.gateway.enabled:
-            base_url = await stack.enter_async_context(gateway(bot, worker))
+            served = await stack.enter_async_context(gateway(bot, worker))
         discord = None
         if settings.discord.enabled and settings.discord.token is not None:
             # discord.py is slow to import, and needed only with a token.
@@ -66,12 +66,19 @@ async def running(
             discord = await stack.enter_async_context(discord_platform(bot, token))
         await stack.enter_async_context(answering(bot))
         await stack.enter_async_context(watching_for_changes(bot))
+        if served is not None:
+            # First of all, so that gateway and conversations have the same time to end.
+            stack.callback(served.begin_shutdown)
         # Objects of the start live as long as the process, so the collector can skip them. Replies
         # create few cycles: the default frequency of collection takes a tenth of the CPU.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_OBJECTS_PER_COLLECTION)
-        yield Running(bot, page, base_url, discord)
+        _collect_less_often()
+        yield Running(bot, page, None if served is None else served.url, discord)
+
+
+def _collect_less_often() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
 
 
 async def wait_for_stop(platform: asyncio.Task[None] | None = None, worker: Worker = ALONE) -> None:

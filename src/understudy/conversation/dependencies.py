@@ -4,7 +4,7 @@ import base64
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from understudy.config.settings import Settings
@@ -16,7 +16,7 @@ from understudy.conversation.messages import ImageRef
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences
 from understudy.routing.records import Origin
-from understudy.routing.request import ReplyRequest, RouterEvent
+from understudy.routing.request import Reply
 
 
 def new_id() -> str:
@@ -48,7 +48,7 @@ def _no_captions(_images: Sequence[ImageRef], _platform: str) -> None:
 class Dependencies:
     store: InboxStore
     preferences: Preferences
-    reply: Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]
+    reply: Reply
     """The `reply` of the current ModelRouter."""
     settings: Callable[[], Settings]
     personas: Callable[[], Personas]

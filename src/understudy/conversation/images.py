@@ -6,8 +6,7 @@ there is one, else the file name.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from understudy.conversation.speakers import safe_name
 from understudy.conversation.tokens import image_tokens, text_tokens
 from understudy.llm.messages import ChatRequest, ImagePart, Message, Part, TextPart
 from understudy.routing.records import ReplyOutcome
-from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent, SinkKind
+from understudy.routing.request import Fit, HeldSink, Prompt, Reply, ReplyEnded, ReplyRequest
 
 _CAPTION_CHARS = 600
 
@@ -133,15 +132,11 @@ _INSTRUCTION = (
 _CAPTION_TOKENS = 160
 _QUEUE_LIMIT = 50
 
-GenerateReply = Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]
-
 
 class Captioner:
     """Captions images one at a time in the background; drops requests beyond the queue's limit."""
 
-    def __init__(
-        self, library: ImageLibrary, reply: GenerateReply, new_id: Callable[[], str]
-    ) -> None:
+    def __init__(self, library: ImageLibrary, reply: Reply, new_id: Callable[[], str]) -> None:
         self._library = library
         self._reply = reply
         self._new_id = new_id
@@ -184,17 +179,13 @@ class Captioner:
         request = ReplyRequest(
             id=self._new_id(),
             sink=sink,
-            kind=SinkKind.HELD,
             build=lambda fit: _prompt(part, fit),
             # A candidate without vision would invent a description.
             degrade_images=False,
             images=1,
             queue_key="captions",
         )
-        async with aclosing(self._reply(request)) as events:
-            async for event in events:
-                if isinstance(event, ReplyEnded):
-                    await self._save(image, event)
+        await self._save(image, await self._reply(request, HeldSink()))
 
     async def _save(self, image: ImageRef, ended: ReplyEnded) -> None:
         text = caption_text(ended.text)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from enum import StrEnum
 
 import structlog
@@ -30,7 +30,7 @@ from understudy.conversation.lease import Lease
 from understudy.conversation.offline_message import next_try_at, offline_text
 from understudy.conversation.request_builder import RequestBuilder
 from understudy.errors import StorageError, Undeliverable
-from understudy.llm.messages import TextDelta
+from understudy.llm.messages import Output, TextDelta
 from understudy.retry import retry_storage
 from understudy.routing.records import (
     AttemptRecord,
@@ -38,7 +38,7 @@ from understudy.routing.records import (
     ReplyOutcome,
     ReplyRecord,
 )
-from understudy.routing.request import AttemptEnded, ReplyEnded, Restarted
+from understudy.routing.request import Answering, ReplyEnded, SinkKind
 
 _log = structlog.get_logger()
 _CHECK_CHANNEL_S = 120.0
@@ -61,6 +61,42 @@ class Interruption(StrEnum):
     """Another process has claimed the batch."""
 
 
+class DeliverySink:
+    """Shows a reply's text on its platform, whole each time, and collects its attempts."""
+
+    kind = SinkKind.EDITABLE
+
+    def __init__(self, delivery: Delivery, own_text: Callable[[str], str]) -> None:
+        self.text = ""
+        self.attempts: list[AttemptRecord] = []
+        self._delivery = delivery
+        self._own_text = own_text
+        self._changed = False
+
+    def is_visible(self) -> bool:
+        return self._delivery.shown()
+
+    def start(self, answering: Answering) -> None:
+        """The platform learns who answered from the record."""
+
+    def write(self, output: Output) -> None:
+        if isinstance(output, TextDelta):
+            self.text += output.text
+            self._changed = True
+
+    def restart(self) -> None:
+        self.text = ""
+        self._changed = False
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        self.attempts.append(record)
+
+    async def flush(self) -> None:
+        if self._changed:
+            self._changed = False
+            await self._delivery.write(self._own_text(self.text))
+
+
 class ReplyTask:
     """Generates and delivers the reply to one claimed batch, then settles or postpones it."""
 
@@ -78,8 +114,7 @@ class ReplyTask:
         self._lease = Lease(dependencies.store, batch.id, batch.lease_until, dependencies.now)
         self._delivery = open_delivery(self._context())
         self._interrupted: asyncio.Future[Interruption] | None = _pending_interruption()
-        self._text = ""
-        self._attempts: list[AttemptRecord] = []
+        self._shown = DeliverySink(self._delivery, self.builder.own_text)
 
     @property
     def channel(self) -> Channel:
@@ -135,7 +170,7 @@ class ReplyTask:
             return
         result = await self._generate_until_interrupted()
         while result is Interruption.EDITED:
-            self._text = ""
+            self._shown = DeliverySink(self._delivery, self.builder.own_text)
             await self.builder.reload()
             result = await self._generate_until_interrupted()
         if isinstance(result, Interruption):
@@ -181,20 +216,9 @@ class ReplyTask:
         return interrupted.result() if was_interrupted else generation.result()
 
     async def _generate(self, delivery: Delivery) -> ReplyEnded:
-        request = await self.builder.build(delivery.shown)
-        async with aclosing(self._dependencies.reply(request)) as events:
-            async for event in events:
-                match event:
-                    case TextDelta(text):
-                        self._text += text
-                        await delivery.write(self.builder.own_text(self._text))
-                    case Restarted():
-                        self._text = ""
-                    case AttemptEnded(record):
-                        self._attempts.append(record)
-                    case ReplyEnded():
-                        return event
-        raise RuntimeError("the model router ended a reply without saying how")
+        request = await self.builder.build()
+        self._shown = DeliverySink(delivery, self.builder.own_text)
+        return await self._dependencies.reply(request, self._shown)
 
     async def _finish(self, ended: ReplyEnded) -> None:
         text = self.builder.own_text(ended.text) or ended.text.strip()
@@ -231,7 +255,7 @@ class ReplyTask:
         if why is Interruption.LOST:
             _log.warning("batch.lost", reply_id=self.batch.reply_id)
             return
-        text = self.builder.own_text(self._text)
+        text = self.builder.own_text(self._shown.text)
         if why is Interruption.STOPPED and text:
             record = self._record(None, None)
             await self._deliver(Reply(self.batch.reply_id, text, record, stopped=True))
@@ -310,7 +334,7 @@ class ReplyTask:
             request_id=self.batch.reply_id,
             sink=self.builder.place.platform,
             outcome=ReplyOutcome.CANCELLED if reason is None else ReplyOutcome.OFFLINE,
-            attempts=tuple(self._attempts),
+            attempts=tuple(self._shown.attempts),
             offline_reason=reason,
             retry_at=retry_at,
             origin=self.builder.origin,

@@ -1,6 +1,5 @@
 """Builds the ModelRouter request of one batch from history, persona and images."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +14,7 @@ from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import ConversationSnapshot, PersonaPromptBuilder
 from understudy.conversation.speakers import own_text, safe_name, speaker_names
 from understudy.routing.records import Origin
-from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
+from understudy.routing.request import ReplyEnded, ReplyRequest
 
 ME = "understudy"
 """Author id of the bot's own lines."""
@@ -66,7 +65,7 @@ class RequestBuilder:
     def images(self) -> tuple[ImageRef, ...]:
         return tuple(i for message in self.batch.messages for i in message.inbound.images)
 
-    async def build(self, shown: Callable[[], bool]) -> ReplyRequest:
+    async def build(self) -> ReplyRequest:
         """Load the history up to the batch and build the request."""
         lines = await self._lines()
         shared = not self.place.private
@@ -87,12 +86,10 @@ class RequestBuilder:
         return ReplyRequest(
             id=self.batch.reply_id,
             sink=self.place.platform,
-            kind=SinkKind.EDITABLE,
             build=partial(build_prompt, source),
             images=len(images_of_prompt.parts),
             origin=self.origin,
             queue_key=self.place.channel_id,
-            shown=shown,
             may_spend=self.dependencies.may_spend,
             last_user_text=self.trigger.text,
             previous_reply=_last(lines, "assistant"),

@@ -1,10 +1,10 @@
 """The gateway as a bare ASGI application: OpenAI's protocol straight onto the ModelRouter."""
 
+import contextlib
 import functools
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -27,10 +27,10 @@ from understudy.gateway.client_connection import (
 from understudy.gateway.error_responses import refusal_of
 from understudy.gateway.rate_limits import KeyLimits
 from understudy.gateway.requests import ClientRequest, ModelNames, read_ask, read_completion
-from understudy.gateway.responses import error_body, model_entry, model_list
-from understudy.gateway.streaming import Events, Form, Why, collect, stream, whole
+from understudy.gateway.responses import Form, error_body, model_entry, model_list
+from understudy.gateway.streaming import AnswerSink, StreamSink
 from understudy.routing.records import Origin
-from understudy.routing.request import ReplyEnded, ReplyRequest, SinkKind
+from understudy.routing.request import Reply, ReplyEnded, ReplyRequest
 
 _OPENAPI = Path(__file__).with_name("openapi.json")
 
@@ -39,7 +39,7 @@ _OPENAPI = Path(__file__).with_name("openapi.json")
 class Source:
     """Where replies come from."""
 
-    reply: Callable[[ReplyRequest], Events]
+    reply: Reply
     candidates: tuple[str, ...]
     """`provider/model` of everything in the order; the provider alone where it chooses."""
     may_spend: Callable[[Origin], bool]
@@ -88,6 +88,8 @@ class Gateway:
         self._new_id = new_id
         self._wall = wall
         self._started = int(wall())
+        self._connections: set[ClientConnection] = set()
+        """Those whose reply is running."""
         self._endpoints: dict[str, dict[str, Callable[[_Call], Awaitable[None]]]] = {
             "/chat/completions": {"POST": self._chat},
             "/completions": {"POST": self._go_on},
@@ -158,19 +160,65 @@ class Gateway:
 
     async def _answer(self, call: _Call, guest: Guest, ask: ClientRequest) -> None:
         await self._count(guest, call.id)
-        events = self._source.reply(self._request(call.id, guest, ask))
+        request = self._request(call.id, guest, ask)
         form = Form(call.id, int(self._wall()), ask.include_usage, ask.raw_completion)
-        why = functools.partial(self._why, ask)
         if ask.stream:
-            await _streamed(call, events, form, why)
+            await self._stream(call, request, form, ask)
         else:
-            await _held(call, events, form, why)
+            await self._answer_whole(call, request, form, ask)
+
+    async def _stream(
+        self, call: _Call, request: ReplyRequest, form: Form, ask: ClientRequest
+    ) -> None:
+        headers = [*SSE, *call.always]
+        connection = ClientConnection(call.receive, call.send, headers, keep_alive_s=KEEP_ALIVE_S)
+        sink = StreamSink(form, connection)
+        with self._open(connection):
+            async with connection:
+                end = await self._source.reply(request, sink)
+                refusal = None if end.finish_reason else self._refusal(ask, end)
+                if connection.opened:
+                    await sink.end(end, refusal)
+                elif refusal is not None:
+                    raise refusal
+        if connection.ended_early:
+            if not connection.opened:
+                raise _shutting_down()
+            await sink.break_off(_shutting_down())
+
+    async def _answer_whole(
+        self, call: _Call, request: ReplyRequest, form: Form, ask: ClientRequest
+    ) -> None:
+        connection = ClientConnection(call.receive, call.send)
+        sink = AnswerSink(form)
+        with self._open(connection):
+            async with connection:
+                end = await self._source.reply(request, sink)
+                answered = sink.answer(end)
+                if answered is None:
+                    raise self._refusal(ask, end)
+                headers, body = answered
+                await answer(call.send, 200, [JSON, *call.always, *headers], body)
+        if connection.ended_early:
+            raise _shutting_down()
+
+    @contextlib.contextmanager
+    def _open(self, connection: ClientConnection) -> Iterator[None]:
+        self._connections.add(connection)
+        try:
+            yield
+        finally:
+            self._connections.discard(connection)
+
+    def end_replies(self) -> None:
+        """End all running replies: streams with an error event, other answers with a 503."""
+        for connection in tuple(self._connections):
+            connection.end_early()
 
     def _request(self, call_id: str, guest: Guest, ask: ClientRequest) -> ReplyRequest:
         return ReplyRequest(
             id=call_id,
             sink="gateway",
-            kind=SinkKind.APPEND_ONLY if ask.stream else SinkKind.HELD,
             build=ask.build,
             origin=guest.origin,
             may_trim_prompt=False,
@@ -193,7 +241,7 @@ class Gateway:
                 retry_after_s=wait_s,
             )
 
-    def _why(self, ask: ClientRequest, end: ReplyEnded) -> RequestRefused:
+    def _refusal(self, ask: ClientRequest, end: ReplyEnded) -> RequestRefused:
         return refusal_of(
             end, images=ask.images > 0, raw_completion=ask.raw_completion, now=self._wall()
         )
@@ -216,23 +264,8 @@ class Gateway:
         await _send_json(call, b'{"status":"ok"}')
 
 
-async def _streamed(call: _Call, events: Events, form: Form, why: Why) -> None:
-    line = ClientConnection(
-        call.receive, call.send, [*SSE, *call.always], keep_alive_s=KEEP_ALIVE_S
-    )
-    async with line, aclosing(events):
-        end = await stream(events, form, line, why)
-        if not line.opened:
-            raise why(end)
-
-
-async def _held(call: _Call, events: Events, form: Form, why: Why) -> None:
-    async with ClientConnection(call.receive, call.send), aclosing(events):
-        outputs, end = await collect(events)
-        reply = whole(form, outputs, end)
-        if reply is None:
-            raise why(end)
-        await answer(call.send, 200, [JSON, *call.always, *reply.headers], reply.body)
+def _shutting_down() -> RequestRefused:
+    return RequestRefused(503, "shutting_down", "The gateway is shutting down.")
 
 
 async def _send_json(call: _Call, body: bytes) -> None:

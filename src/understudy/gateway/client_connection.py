@@ -1,4 +1,4 @@
-"""The client's end of one answer: what it is sent, and whether it is still there."""
+"""One client's connection during an answer: sends, keeps alive, notices when it hangs up."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ JSON: Header = (b"content-type", b"application/json")
 SSE: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    # nginx holds a stream back until its buffer is full, unless it is told not to.
+    # nginx buffers a stream unless this header says not to.
     (b"x-accel-buffering", b"no"),
 )
 
@@ -37,15 +37,15 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 KEEP_ALIVE_S = 15.0
 _WATCH_AFTER_S = 0.05
-"""Quick answers are not worth a task that looks out for a client hanging up."""
+"""Quick answers are not worth a task that waits for the client to hang up."""
 
 
 class ClientConnection:
     """An async context manager around one answer.
 
-    When the client hangs up, the body is cancelled and the block ends without an error. A stream
-    that says nothing for `keep_alive_s` is sent a comment: its answer then begins with status 200
-    even if the first word is still to come.
+    When the client hangs up, or `end_early` is called, the body is cancelled and the block ends
+    without an error. A stream that is silent for `keep_alive_s` is sent a comment: its answer then
+    begins with status 200 even if the first output is still to come.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class ClientConnection:
         keep_alive_s: float | None = None,
     ) -> None:
         self.opened = False
+        self.ended_early = False
+        """Whether `end_early` ended the block."""
         self._gone = False
         self._receive = receive
         self._send = send
@@ -63,9 +65,11 @@ class ClientConnection:
         self._keep_alive_s = keep_alive_s
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
+        self._sending = False
         self._task: asyncio.Task[object] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._keep_alives: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
@@ -78,16 +82,23 @@ class ClientConnection:
         assert self._timer is not None
         assert self._task is not None
         self._timer.cancel()
-        # A task that is over knows this line by its traceback: kept here, it would leave a circle
-        # of everything that an answer had to do with to the garbage collector.
+        # The traceback of a finished task refers to this connection: kept here, it would leave a
+        # cycle of everything that an answer used to the garbage collector.
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
-            watcher.cancel()
-            await asyncio.wait([watcher])
-        if not self._gone:
+            tasks = {watcher, *self._keep_alives}
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if not (self._gone or self.ended_early):
             return False
-        # The cancellation was this line's own; one that came from outside stays pending.
+        # The cancellation was this object's own; one from outside stays pending.
         return self._task.uncancel() == 0 and kind is asyncio.CancelledError
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client hung up."""
+        return self._gone
 
     async def open(self, extra: Iterable[Header] = ()) -> None:
         """Send the status and headers of a stream, once."""
@@ -98,28 +109,49 @@ class ClientConnection:
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         self._sent_at = self._loop.time()
+        self._sending = True
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+        self._sending = False
+
+    def end_early(self) -> None:
+        """End the block from outside; whoever owns it then tells the client why."""
+        if self._task is not None and not (self._gone or self.ended_early):
+            self.ended_early = True
+            self._task.cancel()
 
     def _watch(self) -> None:
-        self._watcher = self._loop.create_task(self._watching())
+        self._watcher = self._loop.create_task(self._wait_for_hang_up())
+        if self._keep_alive_s is not None:
+            self._schedule(self._sent_at + self._keep_alive_s)
 
-    async def _watching(self) -> None:
-        hung_up = False
-        while not hung_up:
-            try:
-                async with asyncio.timeout_at(self._silent_until()):
-                    hung_up = (await self._receive())["type"] == "http.disconnect"
-            except TimeoutError:
-                await self._keep_alive()
-        self._gone = True
-        assert self._task is not None
-        self._task.cancel()
+    async def _wait_for_hang_up(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self.ended_early:
+            self._gone = True
+            assert self._task is not None
+            self._task.cancel()
 
-    def _silent_until(self) -> float | None:
-        return None if self._keep_alive_s is None else self._sent_at + self._keep_alive_s
+    def _schedule(self, when: float) -> None:
+        self._timer = self._loop.call_at(when, self._check_silence)
 
-    async def _keep_alive(self) -> None:
-        until = self._silent_until()
-        if until is not None and self._loop.time() >= until:
-            await self.open()
-            await self.write(KEEP_ALIVE)
+    def _check_silence(self) -> None:
+        assert self._keep_alive_s is not None
+        now = self._loop.time()
+        if now < self._sent_at + self._keep_alive_s:
+            self._schedule(self._sent_at + self._keep_alive_s)
+        elif self._sending:  # the client does not read what it was sent
+            self._schedule(now + self._keep_alive_s)
+        else:
+            self._keep_alive()
+
+    def _keep_alive(self) -> None:
+        assert self._keep_alive_s is not None
+        self._schedule(self._loop.time() + self._keep_alive_s)
+        task = self._loop.create_task(self._send_keep_alive())
+        self._keep_alives.add(task)
+        task.add_done_callback(self._keep_alives.discard)
+
+    async def _send_keep_alive(self) -> None:
+        await self.open()
+        await self.write(KEEP_ALIVE)

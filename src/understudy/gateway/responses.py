@@ -1,138 +1,28 @@
-"""What a client reads: OpenAI's shapes of answers, stream chunks and errors."""
+"""What clients read: answers, stream frames and errors in OpenAI's shape."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 
-from understudy.errors import NOT_JSON, RequestRefused
-from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta, Usage
-
-Logprobs = dict[str, object]
-_decode = msgspec.json.Decoder(Logprobs).decode
-
-
-def logprobs_of(outputs: Sequence[TextDelta | ReasoningDelta | ToolCallDelta]) -> Logprobs | None:
-    """Join what came piece by piece, list by list: a chat's `content`, a bare text's `tokens`,
-    `token_logprobs` and so on. What is in no such shape is left out."""
-    joined: dict[str, list[object]] = {}
-    for told in _told(outputs):
-        for name, values in told.items():
-            if isinstance(values, list):
-                joined.setdefault(name, []).extend(values)
-    return dict(joined) or None
-
-
-def _told(outputs: Iterable[TextDelta | ReasoningDelta | ToolCallDelta]) -> Iterable[Logprobs]:
-    for output in outputs:
-        if isinstance(output, TextDelta):
-            for piece in output.logprobs:
-                try:
-                    yield _decode(piece)
-                except NOT_JSON:
-                    continue
-
-
-Output = TextDelta | ReasoningDelta | ToolCallDelta
+from understudy.errors import RequestRefused
+from understudy.gateway.accumulator import ReplyAccumulator
+from understudy.llm.frames import Json, first_choice, read_frame, with_members, write_frame
+from understudy.llm.messages import (
+    Output,
+    ReasoningDelta,
+    ReplyIdentity,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageSource,
+)
+from understudy.routing.request import ReplyEnded
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 _encode = msgspec.json.encode
-
-
-class _Function(msgspec.Struct, omit_defaults=True):
-    arguments: str
-    name: str | None = None
-
-
-class _ToolCall(msgspec.Struct, omit_defaults=True):
-    function: _Function
-    index: int | None = None
-    id: str | None = None
-    type: str | None = None
-
-
-class _Delta(msgspec.Struct, omit_defaults=True):
-    role: str | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _ChunkChoice(msgspec.Struct):
-    delta: _Delta
-    finish_reason: str | None = None
-    index: int = 0
-    logprobs: Logprobs | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Message(msgspec.Struct, omit_defaults=True):
-    role: str
-    content: str | None
-    reasoning_content: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None
-    index: int = 0
-    logprobs: Logprobs | None = None
-
-
-class _Cached(msgspec.Struct):
-    cached_tokens: int
-
-
-class _Reasoned(msgspec.Struct):
-    reasoning_tokens: int
-
-
-class UsagePiece(msgspec.Struct, omit_defaults=True):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: _Cached | None = None
-    completion_tokens_details: _Reasoned | None = None
-    cost: float | None = None
-
-
-class ErrorPiece(msgspec.Struct):
-    message: str
-    type: str
-    code: str
-    param: str | None = None
-
-
-class _Model(msgspec.Struct):
-    id: str
-    object: str
-    created: int
-    owned_by: str
-
-
-def model_entry(name: str, created: int) -> bytes:
-    return _encode(_model(name, created))
-
-
-def model_list(names: Iterable[str], created: int) -> bytes:
-    return _encode({"object": "list", "data": [_model(name, created) for name in names]})
-
-
-def _model(name: str, created: int) -> _Model:
-    return _Model(name, "model", created, "understudy")
-
-
-class _Answer(msgspec.Struct, omit_defaults=True):
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: Sequence[_Choice | _ChunkChoice]
-    usage: UsagePiece | None = None
-    error: ErrorPiece | None = None
-
-
+_NULL = msgspec.Raw(b"null")
 _KINDS = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -143,186 +33,210 @@ _KINDS = {
 }
 
 
-def error_of(refusal: RequestRefused) -> ErrorPiece:
-    kind = _KINDS.get(refusal.status, "server_error")
-    return ErrorPiece(str(refusal), kind, refusal.code, refusal.param)
+def model_entry(name: str, created: int) -> bytes:
+    return _encode(_model(name, created))
+
+
+def model_list(names: Iterable[str], created: int) -> bytes:
+    return _encode({"object": "list", "data": [_model(name, created) for name in names]})
+
+
+def _model(name: str, created: int) -> Json:
+    return {"id": name, "object": "model", "created": created, "owned_by": "understudy"}
+
+
+def error_of(refusal: RequestRefused) -> Json:
+    return {
+        "message": str(refusal),
+        "type": _KINDS.get(refusal.status, "server_error"),
+        "code": refusal.code,
+        "param": refusal.param,
+    }
 
 
 def error_body(refusal: RequestRefused) -> bytes:
     return _encode({"error": error_of(refusal)})
 
 
-def usage_of(usage: Usage | None) -> UsagePiece | None:
-    if usage is None:
-        return None
-    return UsagePiece(
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.input_tokens + usage.output_tokens,
-        _Cached(usage.cache_read_tokens) if usage.cache_read_tokens else None,
-        _Reasoned(usage.reasoning_tokens) if usage.reasoning_tokens else None,
-        usage.cost_usd,
-    )
+def usage_of(usage: Usage) -> Json:
+    figures: Json = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    if usage.cache_read_tokens:
+        figures["prompt_tokens_details"] = {"cached_tokens": usage.cache_read_tokens}
+    if usage.reasoning_tokens:
+        figures["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    if usage.cost_usd is not None:
+        figures["cost"] = usage.cost_usd
+    return figures
 
 
-@dataclass(slots=True)
-class _OpenCall:
-    """One tool call while its pieces arrive."""
-
-    id: str | None
-    name: str | None
-    arguments: list[str]
-
-
-def _tool_calls(pieces: Iterable[ToolCallDelta]) -> list[_ToolCall] | None:
-    calls: dict[int, _OpenCall] = {}
-    for piece in pieces:
-        call = calls.setdefault(piece.index, _OpenCall(piece.call_id, piece.name, []))
-        call.arguments.append(piece.arguments)
-    return [
-        _ToolCall(_Function("".join(call.arguments), call.name), id=call.id, type="function")
-        for _, call in sorted(calls.items())
-    ] or None
-
-
-def frame(payload: bytes) -> bytes:
+def event(payload: bytes) -> bytes:
+    """Return one server-sent event."""
     if b"\n" in payload:
         payload = payload.replace(b"\n", b"\ndata: ")
     return b"data: %b\n\n" % payload
 
 
-def frames(payloads: Iterable[bytes]) -> bytes:
-    return b"".join(map(frame, payloads))
-
-
 @dataclass(frozen=True, slots=True)
-class Envelope:
-    """What all parts of one answer have in common."""
+class Form:
+    """How the answer to one request looks where its server does not say."""
 
     id: str
     created: int
-    model: str
+    include_usage: bool
+    raw_completion: bool = False
+    """The answer continues a text; it has no messages."""
 
-    def whole(
-        self, text: str, outputs: Sequence[Output], finish_reason: str | None, usage: Usage | None
-    ) -> bytes:
-        """The answer in one piece: `text` with the thoughts and tool calls among `outputs`."""
-        thoughts = "".join(o.text for o in outputs if isinstance(o, ReasoningDelta))
-        calls = _tool_calls(o for o in outputs if isinstance(o, ToolCallDelta))
-        content = None if calls and not text else text
-        message = _Message("assistant", content, thoughts or None, calls)
-        choice = _Choice(message, finish_reason, logprobs=logprobs_of(outputs))
-        return _encode(self._answer("chat.completion", [choice], usage))
+    @property
+    def own_id(self) -> str:
+        return f"cmpl-{self.id}" if self.raw_completion else f"chatcmpl-{self.id}"
 
-    def role(self) -> bytes:
-        return self._chunk(_Delta(role="assistant", content=""))
 
-    def output(self, event: Output) -> bytes:
-        """The frames of one output: as they came from the model's server, or made anew."""
-        if event.raw:
-            return frames(event.raw)
-        if isinstance(event, TextDelta):
-            logprobs = logprobs_of([event]) or msgspec.UNSET
-            return self._chunk(_Delta(content=event.text), logprobs=logprobs)
-        if isinstance(event, ReasoningDelta):
-            return self._chunk(_Delta(reasoning_content=event.text))
-        function = _Function(event.arguments, event.name)
-        kind = None if event.call_id is None else "function"
-        return self._chunk(
-            _Delta(tool_calls=[_ToolCall(function, event.index, event.call_id, kind)])
-        )
+class Envelope:
+    """Writes the frames and the whole answer of one reply, all with the same identity."""
 
-    def finish(self, reason: str | None) -> bytes:
-        return self._chunk(_Delta(), reason)
+    __slots__ = ("_completion", "_members", "_missing")
 
-    def usage(self, usage: Usage | None) -> bytes:
-        """The chunk that clients get who asked for usage; empty where nothing is known."""
+    def __init__(self, form: Form, identity: ReplyIdentity, model: str) -> None:
+        kind = "text_completion" if form.raw_completion else "chat.completion"
+        created = identity.created
+        self._completion = form.raw_completion
+        self._members: Json = {
+            "id": form.own_id if identity.id is None else identity.id,
+            "object": kind,
+            "created": form.created if created is None else msgspec.Raw(created),
+            "model": identity.model or model,
+        }
+        # Members that no frame of this server has.
+        lacking = [name for name in ("id", "created", "model") if not getattr(identity, name)]
+        missing = {name: self._members[name] for name in lacking}
+        if missing and identity.id is None:
+            missing["object"] = self._frame_kind
+        self._missing = _encode(missing)[1:-1] if missing else b""
+
+    @property
+    def _frame_kind(self) -> str:
+        return "text_completion" if self._completion else "chat.completion.chunk"
+
+    def events(self, output: Output) -> bytes:
+        """Return the events of one output: the server's frames, or one of our own."""
+        frames = output.frames
+        if not frames:
+            return self._own(output)
+        if self._missing:
+            return b"".join(event(with_members(frame, self._missing)) for frame in frames)
+        return b"".join(map(event, frames))
+
+    def role(self, output: Output) -> bytes:
+        """Return the event that names the role, unless the first output's frame does."""
+        if self._completion or (output.frames and b'"role"' in output.frames[0]):
+            return b""
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def last_events(self, end: ReplyEnded, *, include_usage: bool) -> bytes:
+        """Return the events that end a complete reply, `[DONE]` excluded."""
+        finish, usage, rest = self._finish(end)
+        if not include_usage:
+            return finish if not rest else self._with_rest(finish, rest)
+        return finish + usage
+
+    def broken(self, refusal: RequestRefused) -> bytes:
+        """Return the event that ends a reply which was interrupted."""
+        frame = self._frame({}, "error")
+        frame["error"] = error_of(refusal)
+        return event(write_frame(frame))
+
+    def usage_event(self, usage: Usage | None) -> bytes:
         if usage is None:
             return b""
-        return b"data: %b\n\n" % _encode(self._answer("chat.completion.chunk", [], usage))
+        frame = self._members | {
+            "object": self._frame_kind,
+            "choices": [],
+            "usage": usage_of(usage),
+        }
+        return event(write_frame(frame))
 
-    def broken(self, refusal: RequestRefused) -> bytes:
-        """The chunk that ends a stream which cannot be made whole any more."""
-        answer = self._answer("chat.completion.chunk", [_ChunkChoice(_Delta(), "error")], None)
-        answer.error = error_of(refusal)
-        return b"data: %b\n\n" % _encode(answer)
+    def whole(self, end: ReplyEnded, gathered: ReplyAccumulator) -> bytes:
+        """Return the answer in one piece."""
+        gathered.add_frames(end.frames)
+        winner = end.record.winner
+        choice: Json = {"index": 0, "logprobs": None, "finish_reason": end.finish_reason}
+        if self._completion:
+            choice |= gathered.choice() | {"text": end.text}
+        else:
+            message: Json = {"role": "assistant", "content": end.text} | gathered.message()
+            if not end.text and message.get("tool_calls"):
+                message["content"] = None
+            if end.text and message.get("refusal") == end.text:
+                message["content"] = None
+            choice |= gathered.choice() | {"message": message}
+        answer = self._members | gathered.top | {"choices": [choice]}
+        usage = None if winner is None else winner.usage
+        if usage is not None:
+            reported = gathered.usage if usage.source is UsageSource.REPORTED else {}
+            answer["usage"] = usage_of(usage) | reported
+        return write_frame(answer)
 
-    def _chunk(
-        self,
-        delta: _Delta,
-        reason: str | None = None,
-        logprobs: Logprobs | msgspec.UnsetType = msgspec.UNSET,
-    ) -> bytes:
-        choice = _ChunkChoice(delta, reason, logprobs=logprobs)
-        answer = self._answer("chat.completion.chunk", [choice], None)
-        return b"data: %b\n\n" % _encode(answer)
+    def _own(self, output: Output) -> bytes:
+        match output:
+            case TextDelta(text):
+                return self._chunk({"content": text})
+            case ReasoningDelta(text) if not self._completion:
+                return self._chunk({"reasoning_content": text})
+            case ToolCallDelta(index, call_id, name, arguments) if not self._completion:
+                function = {"arguments": arguments} | ({"name": name} if name else {})
+                call: Json = {"index": index, "function": function}
+                if call_id is not None:
+                    call |= {"id": call_id, "type": "function"}
+                return self._chunk({"tool_calls": [call]})
+            case _:
+                return b""
 
-    def _answer(
-        self, kind: str, choices: Sequence[_Choice | _ChunkChoice], usage: Usage | None
-    ) -> _Answer:
-        return _Answer(self.id, kind, self.created, self.model, choices, usage_of(usage))
+    def _chunk(self, delta: Json) -> bytes:
+        return event(write_frame(self._frame(delta, None)))
 
+    def _frame(self, delta: Json, reason: str | None) -> Json:
+        choice: Json = {"index": 0, "finish_reason": reason}
+        if self._completion:
+            choice |= {"text": delta.get("content", ""), "logprobs": None}
+        else:
+            choice["delta"] = delta
+        return self._members | {"object": self._frame_kind, "choices": [choice]}
 
-class _CompletionChoice(msgspec.Struct):
-    text: str
-    finish_reason: str | None = None
-    index: int = 0
-    logprobs: Logprobs | None = None
+    def _finish(self, end: ReplyEnded) -> tuple[bytes, bytes, Json]:
+        """Return the events of finish and usage, and what else the usage frame holds."""
+        winner = end.record.winner
+        usage = None if winner is None else winner.usage
+        finish, usage_event, rest = b"", b"", {}
+        for payload in end.frames:
+            frame = read_frame(payload)
+            choice = first_choice(frame)
+            if choice:
+                finish = self._finish_event(payload, frame, choice, end.finish_reason)
+                continue
+            figures = frame.get("usage")
+            rest = {k: v for k, v in frame.items() if k not in (*self._members, "choices", "usage")}
+            if usage is not None and usage.source is UsageSource.REPORTED:
+                known = figures if isinstance(figures, dict) else {}
+                frame |= self._members | {"object": self._frame_kind}
+                frame["usage"] = usage_of(usage) | known
+                usage_event = event(write_frame(frame))
+        if not finish:
+            finish = event(write_frame(self._frame({}, end.finish_reason)))
+        return finish, usage_event or self.usage_event(usage), rest
 
+    def _finish_event(self, payload: bytes, frame: Json, choice: Json, reason: str | None) -> bytes:
+        if choice.get("finish_reason") == reason and not self._missing:
+            return event(payload)
+        choice["finish_reason"] = reason
+        if self._missing:
+            frame = self._members | {"object": self._frame_kind} | frame
+        return event(write_frame(frame))
 
-class _CompletionAnswer(msgspec.Struct, omit_defaults=True):
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[_CompletionChoice]
-    usage: UsagePiece | None = None
-    error: ErrorPiece | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionEnvelope:
-    """What all parts of one text have in common; the counterpart of a chat's `Envelope`."""
-
-    id: str
-    created: int
-    model: str
-
-    def whole(
-        self, text: str, outputs: Sequence[Output], finish_reason: str | None, usage: Usage | None
-    ) -> bytes:
-        choice = _CompletionChoice(text, finish_reason, logprobs=logprobs_of(outputs))
-        return _encode(self._answer([choice], usage))
-
-    def role(self) -> bytes:
-        """Nothing: a text has no speaker."""
-        return b""
-
-    def output(self, event: Output) -> bytes:
-        """The frames of one piece of text: as they came from the server, or made anew."""
-        if event.raw:
-            return frames(event.raw)
-        if not isinstance(event, TextDelta):
-            return b""
-        return self._frame(_CompletionChoice(event.text, logprobs=logprobs_of([event])))
-
-    def finish(self, reason: str | None) -> bytes:
-        return self._frame(_CompletionChoice("", reason))
-
-    def usage(self, usage: Usage | None) -> bytes:
-        return b"" if usage is None else frame(_encode(self._answer([], usage)))
-
-    def broken(self, refusal: RequestRefused) -> bytes:
-        answer = self._answer([_CompletionChoice("", "error")])
-        answer.error = error_of(refusal)
-        return frame(_encode(answer))
-
-    def _frame(self, choice: _CompletionChoice) -> bytes:
-        return frame(_encode(self._answer([choice])))
-
-    def _answer(
-        self, choices: list[_CompletionChoice], usage: Usage | None = None
-    ) -> _CompletionAnswer:
-        return _CompletionAnswer(
-            self.id, "text_completion", self.created, self.model, choices, usage_of(usage)
-        )
+    def _with_rest(self, finish: bytes, rest: Json) -> bytes:
+        """Add members of a usage frame that the client gets no other frame for."""
+        frame = read_frame(finish[len(b"data: ") :])
+        return event(write_frame(rest | frame))

@@ -1,121 +1,110 @@
-"""Router events → one client's answer, in one piece or as a stream."""
+"""Sinks of the gateway: a stream of events, and an answer in one piece."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from understudy.errors import RequestRefused
+from understudy.gateway.accumulator import ReplyAccumulator
 from understudy.gateway.client_connection import ClientConnection, Header
-from understudy.gateway.responses import DONE, CompletionEnvelope, Envelope, Output
-from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.gateway.responses import DONE, Envelope, Form
+from understudy.llm.messages import Output, ReplyIdentity
 from understudy.routing.records import AttemptRecord, Outcome
-from understudy.routing.request import Answering, AttemptEnded, ReplyEnded, RouterEvent
-
-Events = AsyncGenerator[RouterEvent, None]
-Why = Callable[[ReplyEnded], RequestRefused]
-"""Puts a reply that never came, or broke off, into words for the client."""
-_OUTPUT = (TextDelta, ReasoningDelta, ToolCallDelta)
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How the answer to one request is to look."""
-
-    id: str
-    created: int
-    include_usage: bool
-    raw_completion: bool = False
-    """A text that goes on from a prompt, rather than a message."""
-
-    def envelope(self, model: str) -> Envelope | CompletionEnvelope:
-        if self.raw_completion:
-            return CompletionEnvelope(f"cmpl-{self.id}", self.created, model)
-        return Envelope(f"chatcmpl-{self.id}", self.created, model)
-
+from understudy.routing.request import Answering, HeldSink, ReplyEnded, SinkKind
 
 _LONGEST_HEADER = 256
 
 
-def _in_header(name: str) -> bytes:
-    """A name that a model's server may have chosen, as a header's value can hold it."""
-    printable = "".join(c if " " <= c <= "~" else "?" for c in name[:_LONGEST_HEADER])
-    return printable.strip().encode()
+class StreamSink:
+    """Passes a reply on to a client as it comes."""
+
+    kind = SinkKind.APPEND_ONLY
+
+    def __init__(self, form: Form, connection: ClientConnection) -> None:
+        self._form = form
+        self._connection = connection
+        self._envelope = Envelope(form, ReplyIdentity(), "")
+        self._headers: list[Header] = []
+        self._begun = False
+        self._unsent: list[bytes] = []
+
+    def is_visible(self) -> bool:
+        return self._connection.opened
+
+    def start(self, answering: Answering) -> None:
+        self._envelope = Envelope(self._form, answering.identity, answering.model)
+        self._headers = answered_by(answering.provider, answering.model, answering.tries)
+
+    def write(self, output: Output) -> None:
+        if not self._begun:
+            self._begun = True
+            self._unsent.append(self._envelope.role(output))
+        self._unsent.append(self._envelope.events(output))
+
+    def restart(self) -> None:
+        """What was sent to a client cannot be replaced, so the router never calls this."""
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        """The records of the attempts are not sent."""
+
+    async def flush(self) -> None:
+        data = b"".join(self._unsent)
+        self._unsent.clear()
+        await self._connection.open(self._headers)
+        if data:
+            await self._connection.write(data)
+
+    async def end(self, end: ReplyEnded, refusal: RequestRefused | None) -> None:
+        """Send the last events; `refusal` says why the reply is not complete."""
+        envelope, usage = self._envelope, self._form.include_usage
+        if refusal is None:
+            last = envelope.last_events(end, include_usage=usage)
+        else:
+            last = envelope.broken(refusal)
+            last += envelope.usage_event(end.record.usage) if usage else b""
+        await self._connection.write(last + DONE, last=True)
+
+    async def break_off(self, refusal: RequestRefused) -> None:
+        """End a stream that the router has not ended."""
+        await self._connection.write(self._envelope.broken(refusal) + DONE, last=True)
+
+
+class AnswerSink(HeldSink):
+    """Accumulates a reply for a client that does not stream."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._gathered = ReplyAccumulator()
+
+    def write(self, output: Output) -> None:
+        self._gathered.add(output)
+
+    def answer(self, end: ReplyEnded) -> tuple[list[Header], bytes] | None:
+        """Return headers and body; `None` where there is no complete reply."""
+        winner = end.record.winner
+        if winner is None or end.finish_reason is None:
+            return None
+        model = winner.model_served or winner.model_requested
+        headers = answered_by(winner.provider, model, tries(end.record.attempts))
+        envelope = Envelope(self._form, end.identity, model)
+        return headers, envelope.whole(end, self._gathered)
 
 
 def answered_by(provider: str, model: str, attempts: int) -> list[Header]:
-    """The headers that tell who answered, and at which try."""
+    """Return the headers that name the answering server and the number of attempts."""
     return [
-        (b"x-router-provider", _in_header(provider)),
-        (b"x-router-model", _in_header(model)),
+        (b"x-router-provider", _header_value(provider)),
+        (b"x-router-model", _header_value(model)),
         (b"x-router-attempts", b"%d" % attempts),
     ]
 
 
 def tries(attempts: Iterable[AttemptRecord]) -> int:
-    """How many candidates were really asked."""
+    """Count the attempts that were made, skips excluded."""
     return sum(attempt.outcome is not Outcome.SKIPPED for attempt in attempts)
 
 
-async def collect(events: Events) -> tuple[list[Output], ReplyEnded]:
-    """Read a held reply to its end."""
-    outputs: list[Output] = []
-    async for event in events:
-        if isinstance(event, _OUTPUT):
-            outputs.append(event)
-        elif isinstance(event, ReplyEnded):
-            return outputs, event
-    raise AssertionError("the router ends every reply with ReplyEnded")
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """An answer in one piece."""
-
-    headers: list[Header]
-    body: bytes
-
-
-def whole(form: Form, outputs: list[Output], end: ReplyEnded) -> Whole | None:
-    """The answer in one piece; `None` where there is no whole reply."""
-    winner = end.record.winner
-    if winner is None or end.finish_reason is None:
-        return None
-    model = winner.model_served or winner.model_requested
-    return Whole(
-        answered_by(winner.provider, model, tries(end.record.attempts)),
-        form.envelope(model).whole(end.text, outputs, end.finish_reason, winner.usage),
-    )
-
-
-async def stream(events: Events, form: Form, line: ClientConnection, why: Why) -> ReplyEnded:
-    """Pass a reply on as it comes. Where nothing was sent at all, the caller tells why."""
-    envelope = form.envelope("")
-    tried = 1
-    prefix = b""
-    async for event in events:
-        if isinstance(event, _OUTPUT):
-            frame = envelope.output(event)
-            await line.write(prefix + frame if prefix else frame)
-            prefix = b""
-        elif isinstance(event, Answering):
-            envelope = form.envelope(event.model)
-            prefix = envelope.role()
-            await line.open(answered_by(event.provider, event.model, tried))
-        elif isinstance(event, AttemptEnded):
-            tried += event.record.outcome is not Outcome.SKIPPED
-        elif isinstance(event, ReplyEnded):
-            if line.opened:
-                await line.write(_last_frames(envelope, form, event, why), last=True)
-            return event
-    raise AssertionError("the router ends every reply with ReplyEnded")
-
-
-def _last_frames(
-    envelope: Envelope | CompletionEnvelope, form: Form, end: ReplyEnded, why: Why
-) -> bytes:
-    if end.finish_reason is None:
-        last = envelope.broken(why(end))
-    else:
-        last = envelope.finish(end.finish_reason)
-    teller = end.record.winner or end.record
-    usage = envelope.usage(teller.usage) if form.include_usage else b""
-    return last + usage + DONE
+def _header_value(name: str) -> bytes:
+    """Return a name that a server may have chosen in a form that a header can hold."""
+    if name.isascii() and name.isprintable() and len(name) <= _LONGEST_HEADER:
+        return name.strip().encode()
+    printable = "".join(c if " " <= c <= "~" else "?" for c in name[:_LONGEST_HEADER])
+    return printable.strip().encode()

@@ -59,6 +59,8 @@ class ClientLimits:
     """Requests that may wait in line behind the one that is being answered."""
     head_s: float = 20.0
     body_s: float = 120.0
+    grace_s: int = 3
+    """How long running requests may take after the server was stopped."""
     write_s: float = 30.0
     """How long a client may read nothing of a response."""
 

@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 from understudy.errors import ConfigError
 from understudy.http_server.connection import ClientLimits, Connection
 
-GRACE_S = 3
 ACCEPTED_AT_ONCE = 32
 """asyncio accepts up to this many connections before it handles any. With the kernel's backlog as
 the number, that could exceed the limits for connections and for open files."""
@@ -69,18 +68,19 @@ class WebServer:
     ) -> None:
         self._socket = _listen(host, port, setting, reuse_port=reuse_port)
         self._host = host
+        limits = limits or ClientLimits()
         # Access without a token depends on the peer's address: no header may change it.
         config = uvicorn.Config(
             app,
             # uvicorn only calls it.
-            http=partial(Connection, limits or ClientLimits()),  # type: ignore[arg-type]
+            http=partial(Connection, limits),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=GRACE_S,
+            timeout_graceful_shutdown=limits.grace_s,
             backlog=ACCEPTED_AT_ONCE,
         )
         self._server = _Server(config)
@@ -105,8 +105,12 @@ class WebServer:
         self._socket.listen(_BACKLOG)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def stop_accepting(self) -> None:
+        """Close the socket that listens, and idle connections; running requests go on."""
         self._server.should_exit = True
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop_accepting()
         if self._task is not None:
             await self._task
         for connection in tuple(self._server.server_state.connections):

@@ -1,11 +1,13 @@
-"""LLMClient: the one thing every engine implements."""
+"""LLMClient: the interface of every engine, and what it reports about one attempt."""
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from understudy.llm.messages import ChatEvent, ChatRequest, Usage
+from understudy.errors import ProviderError
+from understudy.llm.messages import ChatEvent, ChatRequest, Finished, Output, ReplyIdentity, Usage
 from understudy.llm.pricing import Price
 
 
@@ -22,10 +24,10 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Exchange:
-    """What the HTTP exchange of one attempt has come to so far.
+    """The state of one attempt's HTTP exchange.
 
-    Owned by that attempt: the client writes it while it streams, the router reads it once the
-    attempt is over, however it ended. Times are seconds since the attempt was dispatched.
+    The client writes it while it streams; the router reads it after the attempt. Times are seconds
+    since the attempt was sent.
     """
 
     may_wait: bool = True
@@ -42,7 +44,8 @@ class Exchange:
     """Comments, pings and other frames that carry no output."""
     bad_frames: int = 0
     usage: Usage | None = None
-    """The last usage seen, so that a broken-off attempt still counts its tokens."""
+    """The last usage received, so that an interrupted attempt still counts its tokens."""
+    identity: ReplyIdentity = field(default_factory=ReplyIdentity)
 
 
 class ProbeState(StrEnum):
@@ -52,12 +55,12 @@ class ProbeState(StrEnum):
     KEY_REFUSED = "key_refused"
     MODEL_MISSING = "model_missing"
     BROKEN = "broken"
-    """It answers, but not like the engine it is configured as."""
+    """It answers, but not like the configured engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """What a cheap, side-effect free look at a server found. `None` means it does not tell."""
+    """The result of a cheap probe without side effects. `None`: the server does not say."""
 
     state: ProbeState
     model: str | None = None
@@ -67,42 +70,116 @@ class ProbeReport:
     max_concurrency: int | None = None
     price: Price | None = None
     health_endpoint: bool = True
-    """False where nothing can be asked for free: then a real request is the probe."""
+    """False where no request is free of charge: then the next real request is the probe."""
     advice: str = ""
     """One sentence for a person, empty when all is well."""
+
+
+class EventReceiver(Protocol):
+    """Gets the events of one reply by method calls. No method may raise or block.
+
+    `finished` or `failed` is the last call. None comes before `LLMClient.start` has returned, and
+    none after `Generation.close`.
+    """
+
+    def output(self, events: Sequence[Output]) -> None:
+        """Take everything that one read from the server brought, at least one event."""
+        ...
+
+    def finished(self, finished: Finished) -> None: ...
+
+    def failed(self, error: ProviderError) -> None:
+        """Take the failure that ended the reply, a leaf of `ProviderError`."""
+        ...
+
+
+class Generation(Protocol):
+    """One reply under way. Whoever started it calls `close` unless it ended by itself."""
+
+    def pause_reading(self) -> None:
+        """Stop reading from the server; what was read before may still come."""
+        ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None:
+        """Give the reply up; its connection is closed at once. Idempotent."""
+        ...
 
 
 class LLMClient(Protocol):
     """A model server in its own dialect.
 
-    Makes one attempt and never retries: the router alone does. Streams upstream always.
-    Configured sampling, headers and key are the client's; the request's own fields win.
+    Makes one attempt and never retries: only the router does. Always streams from the server.
+    Configured sampling, headers and key belong to the client; the request's own fields win.
     """
 
     @property
     def supports_completions(self) -> bool:
-        """Whether its server may be sent a bare request."""
+        """Whether its server accepts a text to continue."""
         ...
 
-    def stream(
-        self, request: ChatRequest, model: str, exchange: Exchange
-    ) -> AsyncGenerator[ChatEvent, None]:
-        """Yield the reply's events, `Finished` last; an empty `model` lets the server choose.
+    def start(
+        self, request: ChatRequest, model: str, exchange: Exchange, receiver: EventReceiver
+    ) -> Generation:
+        """Send the request; an empty `model` lets the server choose.
 
-        Raises a leaf of `ProviderError` for every failure, a stream that ends without a finish
-        included. Sets no limit on time but the connect timeout: the caller cancels. Whoever
-        iterates closes the generator; closing or cancelling it closes the connection at once.
+        A stream that ends without a finish fails. Sets no time limit but the one for connecting.
+        Raises a leaf of `ProviderError` for a request that cannot be sent at all.
         """
         ...
 
     async def probe(self, model: str) -> ProbeReport:
-        """Look at the server without making it work; never raises for the server's state."""
+        """Query the server without causing work; never raises for the server's state."""
         ...
 
     async def count_tokens(self, request: ChatRequest, model: str) -> int | None:
-        """Count the prompt with the server's own tokenizer, or `None` where that is not cheap."""
+        """Count the prompt with the server's own tokenizer; `None` where that is not cheap."""
         ...
 
     async def aclose(self) -> None:
-        """Give back what the client owns; the shared HTTP sessions are not its own."""
+        """Release what the client owns; the shared HTTP connections are not among it."""
         ...
+
+
+class EventReader:
+    """A receiver for a coroutine that reads the events one by one."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[ChatEvent | ProviderError] = asyncio.Queue()
+
+    def output(self, events: Sequence[Output]) -> None:
+        for event in events:
+            self._events.put_nowait(event)
+
+    def finished(self, finished: Finished) -> None:
+        self._events.put_nowait(finished)
+
+    def failed(self, error: ProviderError) -> None:
+        self._events.put_nowait(error)
+
+    async def next(self) -> ChatEvent:
+        """Raises what the reply failed with."""
+        event = await self._events.get()
+        if isinstance(event, ProviderError):
+            raise event
+        return event
+
+
+async def stream_events(
+    client: LLMClient, request: ChatRequest, model: str, exchange: Exchange
+) -> AsyncGenerator[ChatEvent, None]:
+    """Yield a reply's events, `Finished` last, for a caller that does not need back pressure.
+
+    Raises what the reply failed with. Closing or cancelling it closes the connection.
+    """
+    reader = EventReader()
+    generation = client.start(request, model, exchange, reader)
+    try:
+        while True:
+            event = await reader.next()
+            yield event
+            if isinstance(event, Finished):
+                return
+    finally:
+        generation.close()

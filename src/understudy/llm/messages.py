@@ -1,7 +1,7 @@
-"""The words of a chat: what goes to a model and what comes back. Frozen data, no behaviour.
+"""Requests to models and the events of their replies. Data without behaviour.
 
-What the gateway passes through untouched travels as opaque bytes: `ChatRequest.extra` on the way
-down, an event's `raw` frames on the way up.
+What the gateway passes through unchanged stays encoded: `ChatRequest.extra` on the way to the
+server, the `frames` of an event on the way back. A frame is the JSON of one stream event.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What one candidate is asked. Unset fields take the provider's configured values."""
+    """A request to one candidate. Unset fields take the provider's configured values."""
 
     messages: tuple[Message, ...]
     max_tokens: int | None = None
@@ -48,12 +48,12 @@ class ChatRequest:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     omit: tuple[str, ...] = ()
-    """Body fields that must not be sent, configured or not: this model's server refuses them."""
+    """Body fields that this model's server rejects; left out even where they are configured."""
     extra: bytes = b""
-    """A JSON object whose members go into the upstream body untouched and win over the fields
+    """A JSON object whose members go into the upstream body unchanged and override the fields
     above; from the gateway it holds the client's `messages` too."""
     raw_completion: bool = False
-    """Go on from the `prompt` in `extra`: a text, no conversation. `messages` is sent to no one."""
+    """Continue the text of `prompt` in `extra`. `messages` is not sent."""
 
 
 class UsageSource(StrEnum):
@@ -80,17 +80,18 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
+    """Visible text. `frames` are those of the server that it came in, one output in each."""
+
     text: str
-    raw: tuple[bytes, ...] = ()
-    """The frames it came in, where they held nothing else and nothing was changed."""
-    logprobs: tuple[bytes, ...] = ()
-    """What the server told of the tokens: a JSON object for each frame that did."""
+    frames: tuple[bytes, ...] = ()
+    plain: bool = False
+    """Whether its frames differ from an earlier frame of the reply in nothing but the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     text: str
-    raw: tuple[bytes, ...] = ()
+    frames: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,16 @@ class ToolCallDelta:
     call_id: str | None
     name: str | None
     arguments: str
-    raw: tuple[bytes, ...] = ()
+    frames: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OtherDelta:
+    """A frame without text, reasoning or tool call: a role, an image, members unknown here."""
+
+    frames: tuple[bytes, ...]
+    media: bool = False
+    """Whether it holds an image or audio, which is a reply by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +121,20 @@ class Finished:
     reason: str
     """`stop`, `length`, `tool_calls` or `content_filter`."""
     usage: Usage | None = None
-    """`None` where the server told nothing."""
+    """`None` where the server reported nothing."""
+    frames: tuple[bytes, ...] = ()
+    """The server's last frames: the one with the finish reason, then the one with the usage."""
 
 
-ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | Finished
+Output = TextDelta | ReasoningDelta | ToolCallDelta | OtherDelta
+ChatEvent = Output | Finished
+
+
+@dataclass(slots=True)
+class ReplyIdentity:
+    """What all frames of one reply share; `None` where the server sends no such member."""
+
+    id: str | int | None = None
+    created: bytes | None = None
+    """As JSON."""
+    model: str | None = None

@@ -1,8 +1,6 @@
 """An LLMClient over an OpenAI-shaped chat endpoint; each engine's file says what differs."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -18,11 +16,11 @@ from understudy.errors import (
     Rejected,
 )
 from understudy.llm.addresses import api_root, is_local
-from understudy.llm.client import Exchange, Phase, ProbeReport
+from understudy.llm.client import EventReceiver, Exchange, Generation, ProbeReport
 from understudy.llm.dialect import Dialect
 from understudy.llm.error_classifier import classify
 from understudy.llm.http import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
-from understudy.llm.http_reader import Answer, ResponseReader
+from understudy.llm.http_reader import Answer
 from understudy.llm.messages import ChatEvent, ChatRequest, Message, Usage
 from understudy.llm.model_list import ModelList, model_report, read_models, report_failure
 from understudy.llm.openai_wire import (
@@ -32,10 +30,10 @@ from understudy.llm.openai_wire import (
     encode_body,
     encode_message,
     merge_turns,
-    missing_page,
     request_members,
     with_length_field,
 )
+from understudy.llm.reply_response import MissingPage, ReplyResponse
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import Decode, StreamParser
 
@@ -43,8 +41,6 @@ _T = TypeVar("_T")
 
 # A second choice would be paid for and thrown away; the others are decided here.
 _OURS = frozenset(("n", "model", "stream", "stream_options"))
-_MAX_ERROR_BYTES = 256 * 1024
-_MAX_WHOLE_BYTES = 16 * 1024 * 1024
 _HOSTED_CONNECT_S = 5.0
 _LOCAL_CONNECT_S = 1.0
 
@@ -104,48 +100,31 @@ class OpenAIClient:
     def supports_completions(self) -> bool:
         return self.dialect.completions_path is not None
 
-    def stream(
-        self, request: ChatRequest, model: str, exchange: Exchange
-    ) -> AsyncGenerator[ChatEvent, None]:
+    def start(
+        self, request: ChatRequest, model: str, exchange: Exchange, receiver: EventReceiver
+    ) -> Generation:
+        body = self.body(request, model)
         if request.raw_completion:
-            return self.complete(self.body(request, model), exchange)
-        return self.converse(
-            self.dialect.chat_path, self.body(request, model), self.reader(exchange)
-        )
+            return self.complete(body, exchange, receiver)
+        return self.converse(self.dialect.chat_path, body, self.parser(exchange), receiver)
 
-    async def converse(
-        self, path: str, body: bytes, reader: StreamParser
-    ) -> AsyncGenerator[ChatEvent, None]:
-        """Send one body and yield the reply's events, whichever way it is answered."""
-        exchange = reader.exchange
+    def converse(
+        self, path: str, body: bytes, parser: StreamParser, receiver: EventReceiver
+    ) -> Generation:
+        """Send one body; the reply's events go to `receiver`, in one piece or streamed."""
         if len(body) > self.dialect.max_body_bytes:
             raise Rejected(ErrorClass.PAYLOAD_TOO_LARGE)
-        response = await self.endpoint.post(path, body, exchange)
-        try:
-            exchange.upstream_id = response.headers.get(self.dialect.id_header)
-            await self._refuse_errors(response)
-            frames = SseReader() if _is_stream(response) else None
-            while not reader.closed:
-                for event in await self._next(response, frames, reader):
-                    yield event
-                reader.raise_failure()
-            finished = reader.end(eof_is_end=self.dialect.eof_is_end)
-            response.detach()
-            exchange.phase = Phase.DONE
-            yield finished
-        finally:
-            response.close()
+        response = ReplyResponse(self, parser, receiver)
+        response.call = self.endpoint.send(path, body, parser.exchange, response)
+        return response
 
-    async def complete(self, body: bytes, exchange: Exchange) -> AsyncGenerator[ChatEvent, None]:
-        """Send one bare prompt. Raises `unsupported_input` where the server has no such page."""
+    def complete(self, body: bytes, exchange: Exchange, receiver: EventReceiver) -> Generation:
+        """Send one text to continue. Fails as `unsupported_input` where no server page does it."""
         path = self.dialect.completions_path
         if path is None:
             raise Rejected(ErrorClass.UNSUPPORTED_INPUT)
-        with missing_page():
-            events = self.converse(path, body, self.reader(exchange, decode_completion))
-            async with aclosing(events):
-                async for event in events:
-                    yield event
+        parser = self.parser(exchange, decode_completion)
+        return self.converse(path, body, parser, MissingPage(receiver))
 
     async def probe(self, model: str) -> ProbeReport:
         try:
@@ -195,7 +174,7 @@ class OpenAIClient:
         asked_as = "prompt" if request.raw_completion else "messages"
         return {k: v for k, v in members.items() if k in dialect.fields or k == asked_as}
 
-    def reader(self, exchange: Exchange, decode: Decode = DECODE_CHUNK) -> StreamParser:
+    def parser(self, exchange: Exchange, decode: Decode = DECODE_CHUNK) -> StreamParser:
         return StreamParser(exchange, self._classify_within, self.repair_usage, decode)
 
     def turns(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -204,18 +183,19 @@ class OpenAIClient:
     def repair_usage(self, usage: Usage, chunk: Chunk) -> Usage | None:  # noqa: ARG002
         return usage
 
-    def read_whole_reply(self, body: bytes, reader: StreamParser) -> list[ChatEvent]:
-        """Read a 200 that is no stream. Raises `bad_body` for what is no reply at all."""
+    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[ChatEvent]:
+        """Read a 200 that is not a stream. Raises `bad_body` for what is no reply at all."""
         text = body.strip()
-        if text[:5] == b"data:":  # a stream under the wrong name
+        if text[:5] == b"data:":  # a stream under the wrong content type
             frames = SseReader()
-            return reader.read_all([*frames.feed(text), *frames.finish()], frames.take_comments())
+            payloads = [*frames.feed(text), *frames.finish()]
+            return parser.read_all(payloads, frames.take_comments())
         if text[:1] == b"[":
             raise self._classify_within(text)
         if text[:1] != b"{":
             raise BadReply(ErrorClass.BAD_BODY, http_status=200)
-        events = reader.read(text)
-        if not events and not reader.finished:
+        events = parser.read(text)
+        if not events and not parser.finished:
             raise BadReply(ErrorClass.EMPTY_REPLY, http_status=200)
         return events
 
@@ -263,7 +243,7 @@ class OpenAIClient:
         except NOT_JSON:
             raise BadReply(ErrorClass.BAD_BODY, http_status=answer.status) from None
 
-    # Its own affairs.
+    # Internal.
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream, */*;q=0.5"}
@@ -276,39 +256,11 @@ class OpenAIClient:
         headers.update(self.facts.headers)
         return headers
 
-    async def _refuse_errors(self, response: ResponseReader) -> None:
-        if response.status < 300:
-            return
-        if response.status < 400:
-            raise BadReply(
-                ErrorClass.BAD_BODY, http_status=response.status, detail="it redirects elsewhere"
-            )
-        body = await response.read_whole(_MAX_ERROR_BYTES)
-        raise self._classified(response.status, response.headers, body)
-
-    async def _next(
-        self, response: ResponseReader, frames: SseReader | None, reader: StreamParser
-    ) -> list[ChatEvent]:
-        """Read on and return what it brought; at the end of the body the reader is closed."""
-        if frames is None:
-            whole = await response.read_whole(_MAX_WHOLE_BYTES)
-            reader.closed = True
-            return self.read_whole_reply(whole, reader)
-        data = await self._more(response, reader)
-        if data:
-            return reader.read_all(frames.feed(data), frames.take_comments())
-        reader.closed = True
-        return reader.read_all(frames.finish(), frames.take_comments())
-
-    async def _more(self, response: ResponseReader, reader: StreamParser) -> bytes:
-        """Return the next bytes; none at the end, however it came: the reader judges it."""
-        try:
-            if not reader.finished:
-                return await response.read()
-            async with asyncio.timeout(self.dialect.finish_grace_s):
-                return await response.read()
-        except (ProviderError, TimeoutError):
-            return b""
+    def error_of(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Return what an answer with an error status reports."""
+        if status < 400:
+            return BadReply(ErrorClass.BAD_BODY, http_status=status, detail="it redirects")
+        return self._classified(status, headers, body)
 
     def _classify_within(self, body: bytes) -> ProviderError:
         return self._classified(None, {}, body)
@@ -324,9 +276,3 @@ class OpenAIClient:
             wall=self.clocks.wall(),
             secrets=self._secrets,
         )
-
-
-def _is_stream(response: ResponseReader) -> bool:
-    """Whether to read frames: some servers stream without saying so, none as JSON or HTML."""
-    kind = response.headers.get("content-type", "")
-    return "event-stream" in kind or not ("json" in kind or "html" in kind)

@@ -2,12 +2,12 @@
 
 import base64
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
-from understudy.errors import NOT_JSON, ErrorClass, ProviderError, Rejected
+from understudy.errors import NOT_JSON
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart, Usage, UsageSource
 
 _LENGTHS = frozenset(("max_tokens", "max_completion_tokens"))
@@ -98,6 +98,7 @@ class Chunk(msgspec.Struct):
     """One frame of a stream, or a whole answer. What no one reads is left undecoded."""
 
     id: str | int | None = None
+    created: msgspec.Raw = ABSENT
     model: str | None = None
     choices: list[Choice] | None = None
     usage: msgspec.Raw = ABSENT
@@ -240,10 +241,6 @@ def money(value: float | str | None) -> float | None:
     return amount if amount is not None and math.isfinite(amount) and amount >= 0 else None
 
 
-def logprobs_of(choice: Choice) -> tuple[bytes, ...]:
-    return (bytes(choice.logprobs),) if present(choice.logprobs) else ()
-
-
 def is_only_text(delta: Delta) -> bool:
     """Whether a delta is what nearly all are: a piece of text and nothing else."""
     return type(delta.content) is str and not (
@@ -255,14 +252,14 @@ def is_only_text(delta: Delta) -> bool:
     )
 
 
-def spoken(content: str | list[ContentPiece] | None) -> str:
+def content_text(content: str | list[ContentPiece] | None) -> str:
     """The visible text of a content field, whichever form it has."""
     if isinstance(content, list):
         return "".join(piece.text or "" for piece in content if piece.type in ("text", ""))
     return content or ""
 
 
-def thought(delta: Delta) -> str:
+def reasoning_text(delta: Delta) -> str:
     """The reasoning of a delta, under whichever name it came; each name repeats the others."""
     if delta.reasoning or delta.reasoning_content:
         return delta.reasoning or delta.reasoning_content or ""
@@ -292,9 +289,6 @@ def _tokens(*values: float | None) -> int | None:
     return None
 
 
-_NO_SUCH_PAGE = frozenset((404, 405, 501))
-
-
 def decode_completion(payload: bytes) -> Chunk:
     """One frame of a text completion, its text where a chat's would stand."""
     chunk = DECODE_CHUNK(payload)
@@ -302,14 +296,3 @@ def decode_completion(payload: bytes) -> Chunk:
         if choice.delta is None and choice.text is not None:
             choice.delta = Delta(content=choice.text)
     return chunk
-
-
-@contextmanager
-def missing_page() -> Iterator[None]:
-    """Says `unsupported_input` for a 404: the model is not gone, and chats with it go on."""
-    try:
-        yield
-    except ProviderError as error:
-        if error.http_status not in _NO_SUCH_PAGE:
-            raise
-        raise Rejected(ErrorClass.UNSUPPORTED_INPUT, http_status=error.http_status) from None

@@ -1,31 +1,35 @@
-"""Frames of one reply → chat events. No I/O; one reader belongs to one attempt."""
+"""Frames of one reply → chat events. No I/O; one parser belongs to one attempt."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import groupby
+
+import msgspec
 
 from understudy.errors import NOT_JSON, BadReply, ErrorClass, ProviderError
+from understudy.llm import frames
 from understudy.llm.client import Exchange, Phase
 from understudy.llm.finish_reasons import FinishReason, read_finish_reason
 from understudy.llm.messages import (
     ChatEvent,
     Finished,
+    OtherDelta,
+    Output,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
     Usage,
 )
 from understudy.llm.openai_wire import (
+    ABSENT,
     DECODE_CHUNK,
     Choice,
     Chunk,
     ToolCallPiece,
+    content_text,
     is_only_text,
-    logprobs_of,
     money,
     present,
-    spoken,
-    thought,
+    reasoning_text,
     usage_from_timings,
     usage_of,
 )
@@ -33,32 +37,43 @@ from understudy.llm.sse import DONE
 
 MAX_REPLY_CHARS = 2 * 1024 * 1024
 _BAD_FRAMES_IN_A_ROW = 3
-
-Output = TextDelta | ReasoningDelta | ToolCallDelta
+_MOST_BORDERS = 8
+"""How often the constant part of text frames is determined: it may change in every frame."""
 
 Classify = Callable[[bytes], ProviderError]
-"""Names the failure that a body within a 200 speaks of."""
+"""Names the failure that a body within a 200 reports."""
 Decode = Callable[[bytes], Chunk]
 """Turns one frame into a chunk; for an engine whose frames are not in OpenAI's shape."""
 RepairUsage = Callable[[Usage, Chunk], Usage | None]
 """Corrects figures that this engine is known to invent; `None` is unknown."""
 
+_decode_text = msgspec.json.Decoder(str).decode
+
 
 class StreamParser:
-    """Collects one reply; `read` each frame, then ask `end` for the close."""
+    """Collects one reply: feed all frames to `read_all`, then ask `end` for the close.
+
+    Nearly all frames of a reply differ in their text alone. Once one of them was read in full,
+    its likes are recognised by what surrounds the text, and only the text is decoded.
+    """
 
     __slots__ = (
         "_bad_in_a_row",
+        "_borders_left",
         "_classify",
         "_decode",
         "_done",
-        "_failure",
         "_finish",
+        "_finish_frame",
+        "_head",
         "_repair",
         "_size",
+        "_tail",
         "_tools",
+        "_usage_frame",
         "closed",
         "exchange",
+        "failure",
     )
 
     def __init__(
@@ -69,42 +84,58 @@ class StreamParser:
         decode: Decode = DECODE_CHUNK,
     ) -> None:
         self.exchange = exchange
+        self.failure: ProviderError | None = None
+        """What a frame reported, or was; the events before it are valid."""
+        self.closed = False
+        """Whether `[DONE]` was read: nothing more is to be read."""
         self._classify = classify
         self._repair = repair
         self._decode = decode
         self._finish: FinishReason | None = None
+        self._finish_frame: bytes | None = None
+        self._usage_frame: bytes | None = None
         self._size = 0
         self._bad_in_a_row = 0
         self._tools = False
         self._done = False
-        self._failure: ProviderError | None = None
-        self.closed = False
-        """Whether nothing more is to be read: `[DONE]` was seen, or the body is at its end."""
+        self._head = b""
+        """What precedes the text in plain frames, its opening quote included; empty: unknown."""
+        self._tail = b""
+        self._borders_left = _MOST_BORDERS
 
     @property
     def finished(self) -> bool:
-        """Whether a finish was seen; koboldcpp may send one early, so this is not the end."""
+        """Whether a finish was read; koboldcpp may send one early, so this is not the end."""
         return self._finish is not None
 
-    def read_all(self, payloads: list[bytes], comments: int) -> list[ChatEvent]:
-        """Return the events of all frames; a failure among them waits for `raise_failure`.
+    def read_all(self, payloads: list[bytes], comments: int = 0) -> list[ChatEvent]:
+        """Return the events of all frames; `failure` is set by a frame that ends the reply.
 
-        Text that came in one go is one event, in however many frames it came.
+        Text of frames that follow each other is one event.
         """
         self.exchange.keepalives += comments
         events: list[ChatEvent] = []
+        texts: list[str] = []
+        start = 0
         try:
-            for payload in payloads:
+            for number, payload in enumerate(payloads):
+                text = self._plain_text(payload) if self._head else ""
+                if text:
+                    if not texts:
+                        start = number
+                    texts.append(text)
+                    continue
+                if texts:
+                    events.append(_run(texts, payloads[start:number]))
+                    texts = []
                 events += self.read(payload)
         except ProviderError as error:
-            self._failure = error
+            self.failure = error
+        if texts:
+            events.append(_run(texts, payloads[start : start + len(texts)]))
         if events:
             self.exchange.phase = Phase.STREAMING
-        return events if len(events) < 2 else _joined(events)
-
-    def raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        return events
 
     def read(self, payload: bytes) -> list[ChatEvent]:
         """Return the events of one frame.
@@ -123,90 +154,175 @@ class StreamParser:
         return self._events(chunk, payload)
 
     def end(self, *, eof_is_end: bool) -> Finished:
-        """Close the reply. Raises `truncated_stream` where no finish was seen."""
+        """Close the reply. Raises `truncated_stream` where no finish was read."""
         if self._finish is None and not (self._done or eof_is_end):
             raise BadReply(ErrorClass.TRUNCATED_STREAM)
         reason: FinishReason = "tool_calls" if self._tools else "stop"
-        return Finished(self._finish or reason, self.exchange.usage)
+        last = (self._finish_frame, self._usage_frame)
+        return Finished(
+            self._finish or reason,
+            self.exchange.usage,
+            tuple(frame for frame in last if frame is not None),
+        )
+
+    def _plain_text(self, payload: bytes) -> str:
+        """Return the text of a frame with the known borders, which is not empty; else nothing."""
+        head, tail = self._head, self._tail
+        if not (
+            payload.startswith(head)
+            and payload.endswith(tail)
+            and len(payload) > len(head) + len(tail)
+        ):
+            return ""
+        try:
+            text = _decode_text(memoryview(payload)[len(head) - 1 : len(payload) - len(tail) + 1])
+        except NOT_JSON:
+            return ""
+        self._grow(len(text))
+        self._bad_in_a_row = 0
+        return text
 
     def _events(self, chunk: Chunk, payload: bytes) -> list[ChatEvent]:
-        if self.exchange.model_served is None:
-            self._identify(chunk)
-        tells_usage = present(chunk.usage) or chunk.timings is not None
-        if tells_usage or chunk.x_groq is not None:
-            self._count(chunk)
+        payload = self._identified(chunk, payload)
+        self._count(chunk)
         if present(chunk.error) or not chunk.choices:
-            return self._without_output(chunk, payload)
+            return self._without_choices(chunk, payload)
         choice = chunk.choices[0]
         if choice.finish_reason == "error" or present(choice.error):
             raise self._classify(payload)
         if choice.index:  # of several choices the first counts
             return []
+        ends = self._read_finish(choice)
+        outputs = self._outputs(choice)
+        if not (ends or outputs):
+            self.exchange.keepalives += 1
+        if choice.delta is None and choice.message is None:
+            return list(outputs)
+        if ends or present(chunk.usage):
+            return self._last(outputs, chunk, payload, ends=ends)
+        if choice.finish_reason is not None:  # a word that ends nothing
+            payload = frames.with_finish(payload, None)
+        simple = len(chunk.choices) == 1 and choice.message is None
+        return self._framed(outputs, choice, payload, simple=simple)
+
+    def _read_finish(self, choice: Choice) -> bool:
         reason = read_finish_reason(choice.finish_reason)
-        unchanged = not tells_usage and choice.finish_reason is None and len(chunk.choices) == 1
-        events = self._said(choice, (payload,) if unchanged and choice.delta is not None else ())
         if reason is not None:
             self._finish = reason
-        elif not events:
-            self.exchange.keepalives += 1
-        return events
+        return reason is not None
 
-    def _said(self, choice: Choice, raw: tuple[bytes, ...]) -> list[ChatEvent]:
+    def _last(
+        self, outputs: list[Output], chunk: Chunk, payload: bytes, *, ends: bool
+    ) -> list[ChatEvent]:
+        """Keep the finish and the usage of a frame for the end; pass on what else it holds."""
+        choice = (chunk.choices or [Choice()])[0]
+        if present(chunk.usage):
+            self._usage_frame = frames.usage_frame(payload)
+        if ends and not outputs and choice.message is None and not frames.has_media(payload):
+            self._finish_frame = frames.without_usage(payload)
+            return []
+        if ends:
+            self._finish_frame = frames.finish_frame(payload)
+        return self._framed(outputs, choice, payload, simple=False)
+
+    def _framed(
+        self, outputs: list[Output], choice: Choice, payload: bytes, *, simple: bool
+    ) -> list[ChatEvent]:
+        """Add to each output the frame that clients get for it."""
+        if not outputs:
+            rest = payload if simple else frames.rest_frame(payload)
+            if rest is None:
+                return []
+            return [OtherDelta((rest,), frames.has_media(rest))]
+        delta = choice.delta
+        if simple and len(outputs) == 1 and delta is not None and type(delta.content) is not list:
+            output = outputs[0]
+            if isinstance(output, TextDelta):
+                if is_only_text(delta) and choice.finish_reason is None:
+                    self._learn_borders(payload, output.text)
+                return [TextDelta(output.text, (payload,))]
+            if isinstance(output, ReasoningDelta):
+                return [ReasoningDelta(output.text, (payload,))]
+        return list(frames.divide(payload, outputs))
+
+    def _learn_borders(self, payload: bytes, text: str) -> None:
+        if self._borders_left:
+            self._borders_left -= 1
+            self._head, self._tail = frames.text_borders(payload, text) or (b"", b"")
+
+    def _outputs(self, choice: Choice) -> list[Output]:
         delta = choice.delta or choice.message
         if delta is None:
-            return self._text(choice, choice.text, raw)
+            return self._text(choice.text)
         if is_only_text(delta):
-            return self._text(choice, spoken(delta.content), raw)
-        events: list[Output] = []
-        if reasoning := thought(delta):
-            events.append(ReasoningDelta(reasoning, raw))
-        if text := spoken(delta.content) or delta.refusal:
-            events.append(TextDelta(text, raw, logprobs_of(choice)))
+            return self._text(content_text(delta.content))
+        outputs: list[Output] = []
+        if reasoning := reasoning_text(delta):
+            outputs.append(ReasoningDelta(reasoning))
+            self._grow(len(reasoning))
+        outputs += self._text(content_text(delta.content) or delta.refusal)
         if delta.tool_calls:
-            events += self._calls(delta.tool_calls, raw)
-        for event in events:
-            self._grow(len(event.arguments if isinstance(event, ToolCallDelta) else event.text))
-        if len(events) > 1:  # a frame can be forwarded only where it holds one thing
-            return [replace(event, raw=()) for event in events]
-        return list(events)
+            outputs += self._calls(delta.tool_calls)
+        return outputs
 
-    def _text(self, choice: Choice, text: str | None, raw: tuple[bytes, ...]) -> list[ChatEvent]:
+    def _text(self, text: str | None) -> list[Output]:
         if not text:
             return []
         self._grow(len(text))
-        return [TextDelta(text, raw, logprobs_of(choice))]
+        return [TextDelta(text)]
 
-    def _calls(self, calls: list[ToolCallPiece], raw: tuple[bytes, ...]) -> list[Output]:
+    def _calls(self, calls: list[ToolCallPiece]) -> list[Output]:
         self._tools = True
-        return [
-            ToolCallDelta(
-                position if call.index is None else call.index,
-                call.id,
-                call.function.name if call.function else None,
-                (call.function.arguments if call.function else None) or "",
-                raw,
+        outputs: list[Output] = []
+        for position, call in enumerate(calls):
+            arguments = (call.function.arguments if call.function else None) or ""
+            self._grow(len(arguments))
+            outputs.append(
+                ToolCallDelta(
+                    position if call.index is None else call.index,
+                    call.id,
+                    call.function.name if call.function else None,
+                    arguments,
+                )
             )
-            for position, call in enumerate(calls)
-        ]
+        return outputs
 
     def _grow(self, chars: int) -> None:
         self._size += chars
         if self._size > MAX_REPLY_CHARS:
             raise BadReply(ErrorClass.RESPONSE_TOO_LARGE)
 
-    def _without_output(self, chunk: Chunk, payload: bytes) -> list[ChatEvent]:
+    def _without_choices(self, chunk: Chunk, payload: bytes) -> list[ChatEvent]:
         if present(chunk.error) or present(chunk.detail) or chunk.object == "error":
             raise self._classify(payload)
-        if not present(chunk.usage):
-            self.exchange.keepalives += 1
-        return []
+        if present(chunk.usage) or chunk.timings is not None:
+            self._usage_frame = payload
+            return []
+        self.exchange.keepalives += 1
+        rest = frames.without_text(payload) if chunk.choices is not None else None
+        return [] if rest is None else [OtherDelta((payload,))]
 
-    def _identify(self, chunk: Chunk) -> None:
-        self.exchange.model_served = chunk.model or None
-        if self.exchange.upstream_id is None and chunk.id:
-            self.exchange.upstream_id = str(chunk.id)
+    def _identified(self, chunk: Chunk, payload: bytes) -> bytes:
+        """Return the frame with the id, time and model of the reply's first one."""
+        identity = self.exchange.identity
+        created = None if chunk.created is ABSENT else bytes(chunk.created)
+        model = chunk.model or None
+        if (chunk.id, created, model) == (identity.id, identity.created, identity.model):
+            return payload
+        if identity.id is None:
+            identity.id = chunk.id
+            if self.exchange.upstream_id is None and chunk.id:
+                self.exchange.upstream_id = str(chunk.id)
+        if identity.created is None:
+            identity.created = created
+        if identity.model is None:
+            identity.model = self.exchange.model_served = model
+        same = (chunk.id, created, model) == (identity.id, identity.created, identity.model)
+        return payload if same or not chunk.choices else frames.with_identity(payload, identity)
 
     def _count(self, chunk: Chunk) -> None:
+        if not (present(chunk.usage) or chunk.timings is not None or chunk.x_groq is not None):
+            return
         usage = usage_of(chunk.x_groq.usage if chunk.x_groq else chunk.usage)
         if usage is None and chunk.timings is not None and self.exchange.usage is None:
             usage = usage_from_timings(chunk.timings)
@@ -230,19 +346,5 @@ class StreamParser:
         return []
 
 
-def _joined(events: list[ChatEvent]) -> list[ChatEvent]:
-    joined: list[ChatEvent] = []
-    for is_text, alike in groupby(events, _is_text_in_frames):
-        if is_text:
-            pieces = [event for event in alike if isinstance(event, TextDelta)]
-            text = "".join(piece.text for piece in pieces)
-            raw = tuple(frame for piece in pieces for frame in piece.raw)
-            logprobs = tuple(told for piece in pieces for told in piece.logprobs)
-            joined.append(TextDelta(text, raw, logprobs))
-        else:
-            joined += alike
-    return joined
-
-
-def _is_text_in_frames(event: ChatEvent) -> bool:
-    return isinstance(event, TextDelta) and bool(event.raw)
+def _run(texts: list[str], payloads: list[bytes]) -> TextDelta:
+    return TextDelta("".join(texts), tuple(payloads), plain=True)

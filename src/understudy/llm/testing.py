@@ -1,10 +1,18 @@
 """ScriptedClient: a shipped double of LLMClient that plays back what it was given."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
+from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
+from understudy.llm.client import (
+    EventReceiver,
+    Exchange,
+    Generation,
+    Phase,
+    ProbeReport,
+    ProbeState,
+)
 from understudy.llm.messages import ChatEvent, ChatRequest, Finished, TextDelta, Usage
 
 
@@ -50,28 +58,14 @@ class ScriptedClient:
     probes: int = 0
     closed: bool = False
 
-    async def stream(
-        self, request: ChatRequest, model: str, exchange: Exchange
-    ) -> AsyncGenerator[ChatEvent, None]:
+    def start(
+        self, request: ChatRequest, model: str, exchange: Exchange, receiver: EventReceiver
+    ) -> Generation:
         script = self.scripts[min(len(self.calls), len(self.scripts) - 1)]
         call = Call(request, model)
         self.calls.append(call)
         exchange.phase = Phase.FIRST_TOKEN
-        try:
-            for step in script:
-                match step:
-                    case Exception():
-                        raise step
-                    case Pause(seconds):
-                        await asyncio.sleep(seconds)
-                    case asyncio.Event():
-                        await step.wait()
-                    case _:
-                        exchange.phase = Phase.STREAMING
-                        _note(step, exchange)
-                        yield step
-        finally:
-            call.ended = True
+        return _Playback(iter(script), call, exchange, receiver)
 
     async def probe(self, model: str) -> ProbeReport:  # noqa: ARG002 - answers alike for all
         self.probes += 1
@@ -88,7 +82,68 @@ class ScriptedClient:
         self.closed = True
 
 
-def _note(event: ChatEvent, exchange: Exchange) -> None:
-    if isinstance(event, Finished):
-        exchange.phase = Phase.DONE
-        exchange.usage = event.usage
+class _Playback:
+    """Plays one script by callbacks of the event loop."""
+
+    def __init__(
+        self, steps: Iterator[Step], call: Call, exchange: Exchange, receiver: EventReceiver
+    ) -> None:
+        self._steps = steps
+        self._call = call
+        self._exchange = exchange
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        self._paused = False
+        self._waiting: asyncio.Task[bool] | None = None
+        self._next: asyncio.Handle | None = self._loop.call_soon(self._play)
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if self._next is None and self._waiting is None and not self._call.ended:
+            self._next = self._loop.call_soon(self._play)
+
+    def close(self) -> None:
+        self._call.ended = True
+        if self._next is not None:
+            self._next.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _play(self) -> None:
+        self._next = None
+        while not self._call.ended and not self._paused:
+            step = next(self._steps, None)
+            match step:
+                case Pause(seconds):
+                    self._next = self._loop.call_later(seconds, self._play)
+                    return
+                case asyncio.Event():
+                    self._waiting = self._loop.create_task(step.wait())
+                    self._waiting.add_done_callback(self._go_on)
+                    return
+                case Finished():
+                    self.close()
+                    self._exchange.phase = Phase.DONE
+                    self._exchange.usage = step.usage
+                    self._receiver.finished(step)
+                case None:
+                    self._fail(BadReply(ErrorClass.TRUNCATED_STREAM))
+                case Exception():
+                    self._fail(step)
+                case _:
+                    self._exchange.phase = Phase.STREAMING
+                    self._receiver.output([step])
+
+    def _go_on(self, waited: "asyncio.Task[bool]") -> None:
+        self._waiting = None
+        if not waited.cancelled():
+            self._play()
+
+    def _fail(self, error: Exception) -> None:
+        self.close()
+        if not isinstance(error, ProviderError):
+            error = Unreachable(ErrorClass.INTERNAL, detail=type(error).__name__)
+        self._receiver.failed(error)

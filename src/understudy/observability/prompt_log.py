@@ -7,8 +7,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +18,8 @@ from understudy.config.settings import Logging
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.observability import events
 from understudy.routing.records import describe_route
-from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, RouterEvent
+from understudy.routing.request import Fit, Prompt, Reply, ReplyEnded, ReplyRequest, ReplySink
 
-Ask = Callable[[ReplyRequest], AsyncGenerator[RouterEvent, None]]
 _log = structlog.get_logger("understudy.prompts")
 
 
@@ -30,7 +28,7 @@ class PromptLog:
 
     def __init__(
         self,
-        ask: Ask,
+        ask: Reply,
         settings: Callable[[], Logging],
         base: Path,
         wall: Callable[[], float] = time.time,
@@ -46,11 +44,10 @@ class PromptLog:
         if settings.prompts:
             _log.warning(events.PROMPTS_LOGGED, folder=str(self._base / settings.prompts_folder))
 
-    def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+    async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
         """As `ModelRouter.reply`."""
-        return self._recorded(request) if self._settings().prompts else self._ask(request)
-
-    async def _recorded(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+        if not self._settings().prompts:
+            return await self._ask(request, sink)
         prompts: list[ChatRequest] = []
 
         def build(fit: Fit) -> Prompt:
@@ -59,11 +56,9 @@ class PromptLog:
                 prompts.append(prompt.request)
             return prompt
 
-        async with aclosing(self._ask(replace(request, build=build))) as router_events:
-            async for event in router_events:
-                if isinstance(event, ReplyEnded):
-                    await self._write_page(prompts, event)
-                yield event
+        ended = await self._ask(replace(request, build=build), sink)
+        await self._write_page(prompts, ended)
+        return ended
 
     async def _write_page(self, prompts: list[ChatRequest], ended: ReplyEnded) -> None:
         folder = self._base / self._settings().prompts_folder

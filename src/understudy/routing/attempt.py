@@ -1,30 +1,38 @@
-"""One attempt while it runs: reads the stream, keeps the time, remembers what came."""
+"""One attempt: receives a reply's events, enforces its time limits, passes output to the sink."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass, field
+from typing import Protocol
 
 import structlog
 
 from understudy.errors import BadReply, ErrorClass, ProviderError, Rejected, Unreachable
-from understudy.llm.client import Exchange, Phase
-from understudy.llm.messages import ChatEvent, Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.llm import frames
+from understudy.llm.client import Exchange, Generation, Phase
+from understudy.llm.messages import (
+    Finished,
+    OtherDelta,
+    Output,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from understudy.routing.candidates import Candidate, ScopeKey
 from understudy.routing.fair_queue import FairQueue
-from understudy.routing.output_buffer import Output, OutputBuffer
+from understudy.routing.output_buffer import OutputBuffer
 from understudy.routing.output_filter import OutputFilter
 from understudy.routing.records import AttemptRole
-from understudy.routing.request import Prompt, ReplyRequest, Restarted, SinkKind
+from understudy.routing.request import Prompt, ReplyRequest, ReplySink, SinkKind
 from understudy.routing.timeouts import AttemptTimer, Budget
 
 _log = structlog.get_logger()
-
-Shown = Output | Restarted
+_MOST_UNSENT = 64 * 1024
+"""Bytes of output that may wait while the sink sends, before reading from the server stops."""
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class AttemptPlan:
     """What one attempt is to do."""
 
     candidate: Candidate
@@ -32,57 +40,82 @@ class Assignment:
     prompt: Prompt
     budget: Budget
     queue: FairQueue | None = None
-    """The line before a server that works on only so many requests at once."""
+    """The queue of a server that works on only so many requests at once."""
     queue_key: str = ""
     queue_s: float = 0.0
-    """How long to stand in it."""
+    """How long to wait in it."""
     is_last: bool = False
-    """No usable candidate comes after it, so that it may take its time to load a model."""
+    """No usable candidate comes after it, so that it may wait for a model to be loaded."""
     probes: tuple[ScopeKey, ...] = ()
-    """Cooldowns this attempt has the lease to probe."""
+    """Cooldowns that this attempt has the lease to probe."""
     echoes: tuple[str, ...] = ()
     """Texts that are no reply when they come back unchanged."""
 
 
-class Attempt:
-    """One HTTP request to one candidate. Everything mutable about an attempt is in here."""
+class AttemptOwner(Protocol):
+    """The request that an attempt belongs to."""
 
-    def __init__(
-        self,
-        assignment: Assignment,
-        request: ReplyRequest,
-        is_bound: Callable[[], bool],
-        clock: Callable[[], float],
-    ) -> None:
-        self.assignment = assignment
-        self.exchange = Exchange(phase=Phase.QUEUE, may_wait=assignment.is_last)
-        self.failure: ProviderError | None = None
-        """Why it failed; `None` once it has finished well."""
-        self.finish_reason: str | None = None
-        self.tool_calls = False
-        self.cancelled = False
-        self.echoed = False
-        self.yielded = False
-        """Whether any output was let through to the sink."""
-        self.queued_s = 0.0
-        self.started = clock()
-        """When it was dispatched, the time in the queue left out."""
-        self.ended: float | None = None
-        self.first_output: float | None = None
-        self.first_visible: float | None = None
-        self.max_gap_s = 0.0
-        self._has_turn = False
-        self._last_useful = self.started
-        self._clock = clock
-        self._append_only = request.kind is SinkKind.APPEND_ONLY
-        self._holdback = OutputBuffer(request.kind, assignment.echoes)
-        self._normaliser = OutputFilter(
-            for_people=request.may_trim_prompt,
-            raw_completion=request.raw_completion,
-            is_bound=lambda: self.yielded and is_bound(),
+    @property
+    def committed(self) -> bool:
+        """Whether text of this reply is visible that another attempt would contradict."""
+        ...
+
+    def begin_output(self, attempt: "Attempt") -> None:
+        """Called before an attempt's first output goes to the sink."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One HTTP request to one candidate. All mutable state of an attempt is in here."""
+
+    plan: AttemptPlan
+    request: InitVar[ReplyRequest]
+    sink: ReplySink
+    owner: AttemptOwner | None
+    clock: Callable[[], float]
+
+    exchange: Exchange = field(init=False)
+    started: float = field(init=False)
+    """When it was sent, without the time in the queue."""
+    ended: float | None = None
+    failure: ProviderError | None = None
+    """Why it failed; `None` once it has ended well."""
+    finish_reason: str | None = None
+    last_frames: tuple[bytes, ...] = ()
+    tool_calls: bool = False
+    cancelled: bool = False
+    echoed: bool = False
+    yielded: bool = False
+    """Whether any output went on to the sink."""
+    queued_s: float = 0.0
+    first_output: float | None = None
+    first_visible: float | None = None
+    max_gap_s: float = 0.0
+
+    _buffer: OutputBuffer = field(init=False)
+    _filter: OutputFilter = field(init=False)
+    _timer: AttemptTimer | None = None
+    _generation: Generation | None = None
+    _texts: list[str] = field(default_factory=list)
+    _media: bool = False
+    _reasoned: bool = False
+    _last_useful: float = field(init=False)
+    _over: bool = False
+    _written: bool = False
+    """Whether the sink has something to send."""
+    _unsent: int = 0
+    _sending: bool = False
+    _paused: bool = False
+    _wake: "asyncio.Future[None] | None" = None
+
+    def __post_init__(self, request: ReplyRequest) -> None:
+        self.exchange = Exchange(phase=Phase.QUEUE, may_wait=self.plan.is_last)
+        self.started = self._last_useful = self.clock()
+        self._buffer = OutputBuffer(self.sink.kind, self.plan.echoes)
+        self._filter = OutputFilter(
+            for_people=request.may_trim_prompt, raw_completion=request.raw_completion
         )
-        self._texts: list[str] = []
-        self._thought = False
 
     @property
     def text(self) -> str:
@@ -96,120 +129,206 @@ class Attempt:
     def visible_chars(self) -> int:
         return sum(map(len, self._texts))
 
-    async def events(self) -> AsyncGenerator[Shown, None]:
-        """Yield what the sink may have; afterwards `failure` tells how it ended.
+    async def run(self) -> None:
+        """Make the attempt; afterwards `failure` says how it ended.
 
-        Closing or cancelling it closes the connection.
+        Cancelling it, or an exception of the sink, closes the connection.
         """
+        queue, acquired = self.plan.queue, False
         try:
-            await self._take_turn()
-            async with contextlib.aclosing(self._reading()) as outputs:
-                async for output in outputs:
-                    yield output
-        except (asyncio.CancelledError, GeneratorExit):
+            if queue is not None:
+                await queue.acquire(self.plan.queue_key, self.plan.queue_s)
+                acquired = True
+                now = self.clock()
+                self.queued_s, self.started, self._last_useful = now - self.started, now, now
+            self._send()
+            await self._wait()
+        except ProviderError as error:
+            self._end(error)
+        except BaseException:
             self.cancelled = True
             raise
-        except ProviderError as error:
-            self._failed(error)
-        except Exception as error:  # noqa: BLE001 - a bug in one engine's client must not end the reply
-            _log.error("router.internal_error", error=type(error).__name__, exc_info=True)
-            self.failure = Unreachable(ErrorClass.INTERNAL)
         finally:
-            self.ended = self._clock()
-            # It knows this attempt in turn: a circle that memory would wait for the collector in.
-            del self._normaliser
-            if self._has_turn and self.assignment.queue is not None:
-                self.assignment.queue.leave()
+            self._end(None)
+            if acquired and queue is not None:
+                queue.release()
 
-    def _failed(self, error: ProviderError) -> None:
-        if error.error_class is ErrorClass.RESPONSE_TOO_LARGE and self.yielded:
+    # As the receiver of the reply's events.
+
+    def output(self, events: Sequence[Output]) -> None:
+        if self._over:
+            return
+        now = self.clock()
+        try:
+            for event in events:
+                if isinstance(event, TextDelta):
+                    self._take_text(event, now)
+                else:
+                    self._pass(event, now)
+                if self.finish_reason is not None:
+                    self._conclude(now)
+                    break
+        except ProviderError as error:
+            self._end(error)
+        if self._written:
+            self._notify()
+
+    def finished(self, finished: Finished) -> None:
+        if self._over:
+            return
+        self.finish_reason, self.last_frames = finished.reason, finished.frames
+        try:
+            self._conclude(self.clock())
+        except ProviderError as error:
+            self._end(error)
+
+    def failed(self, error: ProviderError) -> None:
+        if self._over:
+            return
+        if error.error_class is ErrorClass.INTERNAL:
+            _log.error("router.internal_error", error=error.detail)
+        elif error.error_class is ErrorClass.RESPONSE_TOO_LARGE and self.yielded:
             self.finish_reason = "length"
-        else:
-            self.failure = error
+            self._end(None)
+            return
+        self._end(error)
 
-    async def _take_turn(self) -> None:
-        """Stand in the line before the server, where there is one."""
-        queue = self.assignment.queue
-        if queue is not None:
-            await queue.enter(self.assignment.queue_key, self.assignment.queue_s)
-            now = self._clock()
-            self.queued_s, self.started, self._last_useful = now - self.started, now, now
-            self._has_turn = True
+    # Internal.
+
+    def _send(self) -> None:
+        """Raises `ProviderError` for a request that cannot be sent."""
         self.exchange.phase = Phase.CONNECT
+        candidate = self.plan.candidate
+        timer = AttemptTimer(
+            self.plan.budget.after(self.queued_s), self.clock, self.started, self._expired
+        )
+        timer.start()
+        self._timer = timer
+        try:
+            self._generation = candidate.client.start(
+                self.plan.prompt.request, candidate.model, self.exchange, self
+            )
+        except ProviderError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # A bug in one engine's client must not end the reply.
+            _log.error("router.internal_error", error=type(error).__name__, exc_info=True)
+            raise Unreachable(ErrorClass.INTERNAL) from None
 
-    async def _reading(self) -> AsyncGenerator[Shown, None]:
-        client, model = self.assignment.candidate.client, self.assignment.candidate.model
-        stream = client.stream(self.assignment.prompt.request, model, self.exchange)
-        async with contextlib.aclosing(stream):
-            with AttemptTimer(
-                self.assignment.budget.after(self.queued_s), self._clock, self.started
-            ) as watch:
-                async for event in stream:
-                    released = self._take(event, watch)
-                    if released:
-                        watch.pause()
-                        for output in released:
-                            yield output
-                        watch.resume(self._clock())
-                    if self.finish_reason is not None:
-                        break
-                for piece in self._normaliser.rest():
-                    for shown in self._pass(piece, watch):
-                        yield shown
-        for output in self._concluded():
-            yield output
+    async def _wait(self) -> None:
+        """Let the sink send what comes, until the attempt is over and all is sent."""
+        while not (self._over and not self._written):
+            if not self._written:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+                self._wake = None
+            if self._written:
+                await self._flush()
 
-    def _take(self, event: ChatEvent, watch: AttemptTimer) -> Sequence[Shown]:
-        if isinstance(event, Finished):
-            self.finish_reason = event.reason
-            return ()
-        if not isinstance(event, TextDelta):
-            return self._pass(event, watch)
-        pieces = self._normaliser.take(event)
+    async def _flush(self) -> None:
+        self._written, self._sending, self._unsent = False, True, 0
+        timer = self._timer
+        if timer is not None:
+            timer.pause()
+        await self.sink.flush()
+        self._sending = False
+        if self._over:
+            return
+        if timer is not None:
+            timer.resume()
+        if self._paused and self._generation is not None:
+            self._paused = False
+            self._generation.resume_reading()
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _expired(self, limit: ErrorClass) -> None:
+        self._end(Unreachable(limit))
+
+    def _end(self, error: ProviderError | None) -> None:
+        """The first call decides how it ended; closes what is open."""
+        if self._over:
+            return
+        self._over = True
+        self.failure = error
+        self.ended = self.clock()
+        if self._timer is not None:
+            self._timer.stop()
+        if self._generation is not None:
+            self._generation.close()
+        # They refer to this attempt: cycles that only the garbage collector would free.
+        self._timer = self._generation = self.owner = None
+        self._notify()
+
+    def _take_text(self, event: TextDelta, now: float) -> None:
+        if len(event.frames) > 1 and not self._filter.passes(event.text):
+            for frame in event.frames:
+                self._filter_text(TextDelta(frames.text_in(frame), (frame,)), now)
+                if self.finish_reason is not None:
+                    return
+        else:
+            self._filter_text(event, now)
+
+    def _filter_text(self, event: TextDelta, now: float) -> None:
+        pieces = self._filter.push(event)
+        if self._filter.worthless is not None:
+            owner = self.owner
+            seen = self.yielded and owner is not None and owner.committed
+            self._filter.refuse_loop(committed=seen)
         if len(pieces) == 1 and pieces[0] is event:
-            return self._cut(self._pass(event, watch))
-        shown: list[Shown] = []
-        if self._normaliser.forget:
-            shown += self._forgotten()
-        for piece in pieces:
-            shown += self._pass(piece, watch)
-        return self._cut(shown)
-
-    def _forgotten(self) -> Sequence[Shown]:
-        if self._append_only and self.yielded:
-            return ()
-        self._texts.clear()
-        self._thought = True
-        return () if self._holdback.forget() else (Restarted(),)
-
-    def _cut(self, shown: Sequence[Shown]) -> Sequence[Shown]:
-        if self._normaliser.cut:
+            self._pass(event, now)
+        else:
+            if self._filter.discard:
+                self._discard()
+            outputs: Sequence[Output] = pieces
+            if event.frames and self.sink.kind is not SinkKind.EDITABLE:
+                outputs = frames.filtered(event.frames[0], pieces)
+            for output in outputs:
+                self._pass(output, now)
+        if self._filter.cut:
             self.finish_reason = "stop"
-            if self._normaliser.keep is not None:
-                self._texts = [self.text[: self._normaliser.keep]]
-        return shown
+            if self._filter.worthless is not None:
+                self._texts = [self.text[: self._filter.worthless]]
 
-    def _pass(self, event: Output, watch: AttemptTimer) -> Sequence[Output]:
-        visible = self._remember(event)
-        if visible is None:
-            return ()
-        now = self._clock()
-        watch.useful(now, visible=visible)
-        self._mark(now, visible=visible)
-        return self._holdback.take(event)
+    def _discard(self) -> None:
+        """All text so far was reasoning."""
+        if self.sink.kind is SinkKind.APPEND_ONLY and self.yielded:
+            return
+        self._texts.clear()
+        self._reasoned = True
+        if not self._buffer.discard():
+            self.sink.restart()
 
-    def _remember(self, event: Output) -> bool | None:
-        """Whether the event can be seen; `None` when it is no output at all."""
-        if isinstance(event, ToolCallDelta):
+    def _pass(self, output: Output, now: float) -> None:
+        visible = self._note(output)
+        if visible is not None:
+            if self._timer is not None:
+                self._timer.useful(now, visible=visible)
+            self._mark(now, visible=visible)
+        elif not isinstance(output, OtherDelta):
+            return
+        for released in self._buffer.push(output):
+            self._write(released)
+
+    def _note(self, output: Output) -> bool | None:
+        """Whether the output is visible; `None` where it is not useful."""
+        if isinstance(output, TextDelta):
+            if not output.text:
+                return None
+            self._texts.append(output.text)
+            return self.first_visible is not None or not output.text.isspace()
+        if isinstance(output, ReasoningDelta):
+            if not output.text:
+                return None
+            self._reasoned = True
+            return False
+        if isinstance(output, ToolCallDelta):
             self.tool_calls = True
             return True
-        if not event.text:
-            return None
-        if isinstance(event, ReasoningDelta):
-            self._thought = True
-            return False
-        self._texts.append(event.text)
-        return self.first_visible is not None or not event.text.isspace()
+        self._media = self._media or output.media
+        return True if output.media else None
 
     def _mark(self, now: float, *, visible: bool) -> None:
         if self.first_output is None:
@@ -219,16 +338,32 @@ class Attempt:
         self.max_gap_s = max(self.max_gap_s, now - self._last_useful)
         self._last_useful = now
 
-    def _concluded(self) -> Iterator[Shown]:
-        """Draw the line under a stream that ended; raises when what came is no reply."""
-        if self.finish_reason is None:
-            raise BadReply(ErrorClass.TRUNCATED_STREAM)
-        if not self.tool_calls and not any(map(str.strip, self._texts)):
-            exhausted = self._thought and self.finish_reason == "length"
+    def _write(self, output: Output) -> None:
+        if not self.yielded:
+            self.yielded = True
+            assert self.owner is not None
+            self.owner.begin_output(self)
+        self.sink.write(output)
+        self._written = True
+        if self._sending:
+            self._unsent += sum(map(len, output.frames)) or 64
+            if self._unsent > _MOST_UNSENT and not self._paused and self._generation is not None:
+                self._paused = True
+                self._generation.pause_reading()
+
+    def _conclude(self, now: float) -> None:
+        """End a reply whose stream is complete; raises where what came is no reply."""
+        for piece in self._filter.rest():
+            self._pass(piece, now)
+        whole = self.tool_calls or self._media
+        if not whole and not any(map(str.strip, self._texts)):
+            exhausted = self._reasoned and self.finish_reason == "length"
             raise BadReply(ErrorClass.REASONING_EXHAUSTED if exhausted else ErrorClass.EMPTY_REPLY)
-        if self._holdback.is_echo and not self.tool_calls:
+        if self._buffer.is_echo and not whole:
             self.echoed = True
             raise BadReply(ErrorClass.GARBAGE, provider_code="echo")
         if self.finish_reason == "content_filter":
             raise Rejected(ErrorClass.CONTENT_POLICY)
-        yield from self._holdback.release()
+        for output in self._buffer.release():
+            self._write(output)
+        self._end(None)

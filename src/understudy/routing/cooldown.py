@@ -46,7 +46,7 @@ class Availability:
     """Scopes whose hold has run out: the next attempt finds out whether they are well again."""
 
 
-_OPEN_GATE = Availability()
+_AVAILABLE = Availability()
 
 
 class CooldownSharing(Protocol):
@@ -133,10 +133,12 @@ class CooldownBoard:
         """Set where other processes use the same servers."""
         self._breakers: dict[ScopeKey, _Breaker] = {}
 
-    def gate(self, keys: Iterable[ScopeKey], now: float, *, asking: bool = True) -> Availability:
+    def availability(
+        self, keys: Iterable[ScopeKey], now: float, *, asking: bool = True
+    ) -> Availability:
         """`asking` is False where no request depends on it, as on a page."""
         if not self._breakers:
-            return _OPEN_GATE
+            return _AVAILABLE
         hold: Cooldown | None = None
         probes: list[ScopeKey] = []
         for key in keys:

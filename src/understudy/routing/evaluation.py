@@ -1,13 +1,14 @@
-"""What follows from an attempt that has ended: for its candidate, and for the reply."""
+"""Evaluates an attempt that has ended: for its candidate, and for the reply."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
 from understudy.errors import ErrorClass, HoldScope, ProviderError
-from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, Capabilities
+from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, Capabilities, CapabilityBook
 from understudy.llm.messages import UsageSource
 from understudy.routing.attempt import Attempt
+from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.failure_policy import (
     DROPPABLE,
     STOPS,
@@ -17,10 +18,8 @@ from understudy.routing.failure_policy import (
     rule_for,
 )
 from understudy.routing.prompt_fitting import learn_ratio
-from understudy.routing.recorder import Verdict
-from understudy.routing.records import AttemptRole, BreakerChange, NextStep
-from understudy.routing.request import SinkKind
-from understudy.routing.request_run import RequestRun
+from understudy.routing.records import AttemptRole, BreakerChange
+from understudy.routing.request import ReplyRequest, SinkKind
 from understudy.routing.router_state import RouterState
 
 _log = structlog.get_logger()
@@ -32,189 +31,213 @@ _SHRINK = 0.85
 _LEAST_CONTEXT = 1024
 _UNDERESTIMATED = 1.5
 """For one that did not say: the estimate of the next prompts rises by this."""
-_ROOM_TO_THINK = 4
+_REASONING_FACTOR = 4
+"""By how much the reply's length grows after reasoning used all of it."""
 
 
-class AttemptEvaluator:
-    def __init__(
-        self,
-        memory: RouterState,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        *,
-        stop_on_content_policy: bool,
-        keep_partial_chars: int,
-    ) -> None:
-        self._memory = memory
-        self._clock = clock
-        self._wall = wall
-        self._stop_on_content_policy = stop_on_content_policy
-        self._keep_partial_chars = keep_partial_chars
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the evaluation needs to know of the request, this attempt included."""
 
-    def judge(self, trip: RequestRun, run: Attempt) -> Verdict:
-        """Take the consequences of an attempt that ended by itself."""
-        trip.note_end(run)
-        if run.failure is None:
-            return self._succeeded(trip, run)
-        rule = rule_for(
-            run.failure,
-            local=run.assignment.candidate.local,
-            useful_output=run.first_output is not None,
+    request: ReplyRequest
+    kind: SinkKind
+    partial: bool
+    """Visible text of this attempt was interrupted."""
+    partial_count: int
+    failures: tuple[Attempt, ...]
+    total_s: float
+    """Seconds until the request must have ended."""
+    may_retry: bool
+    """Whether this candidate may be tried once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What follows from an attempt."""
+
+    stop: bool = False
+    """No other candidate is tried."""
+    restart: bool = False
+    """The next candidate's text replaces the visible part."""
+    retry: RetryPlan | None = None
+    set_aside: bool = False
+    """The candidate may be tried again without images."""
+    breaker: BreakerChange | None = None
+    held_until: float | None = None
+    """Wall clock."""
+
+
+def evaluate(
+    attempt: Attempt,
+    progress: Progress,
+    state: RouterState,
+    env: RouterEnvironment,
+    rules: RouterRules,
+) -> Evaluation:
+    """Update cooldowns and capabilities by an attempt that ended by itself; decide what is next."""
+    error = attempt.failure
+    if error is None:
+        return _succeeded(attempt, state, env)
+    candidate = attempt.plan.candidate
+    rule = rule_for(error, local=candidate.local, useful_output=attempt.first_output is not None)
+    breaker = _count_failure(attempt, error, rule, state, env)
+    set_aside = _learn(attempt, error, progress.request, state)
+    now = env.clock()
+    hold = state.board.availability(candidate.scope_keys, now).hold
+    held_until = None if hold is None else env.wall() + hold.until - now
+    restart = progress.partial and _may_restart(attempt, progress, rule, rules)
+    stop = _is_final(error, progress, rules, restart=restart)
+    retry = None if stop or progress.partial else _retry(attempt, error, progress, state.book)
+    return Evaluation(stop, restart, retry, set_aside, breaker, held_until)
+
+
+def _succeeded(attempt: Attempt, state: RouterState, env: RouterEnvironment) -> Evaluation:
+    candidate, prompt = attempt.plan.candidate, attempt.plan.prompt
+    breaker = state.board.succeed(candidate.scope_keys, env.clock())
+    usage = attempt.exchange.usage
+    if usage is not None and usage.source is UsageSource.REPORTED and not prompt.images:
+        learn_ratio(state.book, candidate.key, prompt, usage.input_tokens)
+    return Evaluation(breaker=breaker)
+
+
+def _count_failure(
+    attempt: Attempt, error: ProviderError, rule: Rule, state: RouterState, env: RouterEnvironment
+) -> BreakerChange | None:
+    board, candidate, now = state.board, attempt.plan.candidate, env.clock()
+    probes = attempt.plan.probes
+    board.release(probes)
+    if error.http_status is not None:
+        # Whatever it answered, its machine is up.
+        board.succeed([k for k in probes if k.scope is HoldScope.ENDPOINT], now)
+    if rule.scope is None or rule.scope is HoldScope.REQUEST:
+        return None
+    change = board.fail(
+        candidate.scope_key(rule.scope),
+        rule,
+        error.error_class,
+        now,
+        retry_after_s=error.retry_after_s,
+    )
+    if change is not None and candidate.local and rule.scope is HoldScope.ENDPOINT:
+        state.health.watch(candidate)
+    if change is not None and rule.alerts and change.before != change.after:
+        _log.warning(
+            "router.operator_needed",
+            provider=candidate.provider,
+            model=candidate.model,
+            error_class=error.error_class.value,
         )
-        breaker = self._hold(run, run.failure, rule)
-        self._learn(trip, run, run.failure)
-        trip.stopped = self._final(trip, run, run.failure, rule)
-        return Verdict(
-            self._next(trip),
-            committed=trip.is_partial(run),
-            breaker=breaker,
-            held_until=self._held_until(run),
-        )
+    return change
 
-    def cancelled(self, run: Attempt) -> Verdict:
-        """The sink went away: that says nothing about the candidate."""
-        self._memory.board.release(run.assignment.probes)
-        return Verdict(NextStep.STOP)
 
-    def _succeeded(self, trip: RequestRun, run: Attempt) -> Verdict:
-        candidate, prompt = run.assignment.candidate, run.assignment.prompt
-        breaker = self._memory.board.succeed(candidate.scope_keys, self._clock())
-        usage = run.exchange.usage
-        if usage is not None and usage.source is UsageSource.REPORTED and not prompt.images:
-            learn_ratio(self._memory.book, candidate.key, prompt, usage.input_tokens)
-        return Verdict(NextStep.DELIVER, committed=trip.committed, breaker=breaker)
-
-    def _hold(self, run: Attempt, error: ProviderError, rule: Rule) -> BreakerChange | None:
-        board, candidate, now = self._memory.board, run.assignment.candidate, self._clock()
-        board.release(run.assignment.probes)
-        if error.http_status is not None:
-            # Whatever it said, its machine is up.
-            board.succeed([k for k in run.assignment.probes if k.scope is HoldScope.ENDPOINT], now)
-        if rule.scope is None or rule.scope is HoldScope.REQUEST:
-            return None
-        change = board.fail(
-            candidate.scope_key(rule.scope),
-            rule,
-            error.error_class,
-            now,
-            retry_after_s=error.retry_after_s,
-        )
-        if change is not None and candidate.local and rule.scope is HoldScope.ENDPOINT:
-            self._memory.health.look_after(candidate)
-        if change is not None and rule.alerts and change.before != change.after:
-            _log.warning(
-                "router.operator_needed",
-                provider=candidate.provider,
-                model=candidate.model,
-                error_class=error.error_class.value,
-            )
-        return change
-
-    def _held_until(self, run: Attempt) -> float | None:
-        now = self._clock()
-        hold = self._memory.board.gate(run.assignment.candidate.scope_keys, now).hold
-        return None if hold is None else self._wall() + hold.until - now
-
-    def _learn(self, trip: RequestRun, run: Attempt, error: ProviderError) -> None:
-        book, key = self._memory.book, run.assignment.candidate.key
-        match error.error_class:
-            case ErrorClass.CONTEXT_OVERFLOW:
-                self._learn_overflow(run, error)
-            case ErrorClass.UNSUPPORTED_INPUT if trip.request.raw_completion:
-                book.learn(key, Capabilities(supports_completions=False))
-            case ErrorClass.UNSUPPORTED_INPUT if run.assignment.prompt.images:
-                book.learn(key, Capabilities(vision=False))
-                trip.set_aside_for_images.append(run.assignment.candidate)
-            case ErrorClass.PAYLOAD_TOO_LARGE if run.assignment.prompt.images:
-                # Pictures are what makes a request large: without them it may do.
-                trip.set_aside_for_images.append(run.assignment.candidate)
-            case ErrorClass.UNSUPPORTED_INPUT if trip.request.tools:
-                book.learn(key, Capabilities(tools=False))
-            case ErrorClass.UNSUPPORTED_PARAM if error.parameter in DROPPABLE:
-                book.learn_omission(key, error.parameter or "")
-            case _:
-                pass
-
-    def _learn_overflow(self, run: Attempt, error: ProviderError) -> None:
-        """Learn context and tokens per byte, of which a refusal names both, one or neither."""
-        candidate, prompt = run.assignment.candidate, run.assignment.prompt
-        book, key = self._memory.book, candidate.key
-        known = book.of(key, candidate.capabilities).n_ctx
-        measured = book.has_measured_tokens(key)
-        if error.prompt_tokens is not None and not prompt.images:
-            learn_ratio(book, key, prompt, error.prompt_tokens)
-        elif error.prompt_tokens is None and not (measured and error.n_ctx is None):
-            book.learn_underestimate(key, _UNDERESTIMATED)
-        if error.n_ctx is not None:
-            book.learn(key, Capabilities(n_ctx=error.n_ctx))
-        elif known is None or measured:
-            # The estimate can be trusted, so the context must be shorter than it was thought.
-            guess = max(prompt.input_tokens // 2, _LEAST_CONTEXT)
-            book.learn(key, Capabilities(n_ctx=min(known or guess, guess)))
-
-    def _final(self, trip: RequestRun, run: Attempt, error: ProviderError, rule: Rule) -> bool:
-        """Whether nobody else is asked."""
-        if error.error_class in STOPS or trip.total_s(self._clock()) <= 0:
+def _learn(
+    attempt: Attempt, error: ProviderError, request: ReplyRequest, state: RouterState
+) -> bool:
+    """Note what the refusal says about the model; True to try it again without images."""
+    book, key = state.book, attempt.plan.candidate.key
+    images = attempt.plan.prompt.images > 0
+    match error.error_class:
+        case ErrorClass.CONTEXT_OVERFLOW:
+            _learn_overflow(attempt, error, book)
+        case ErrorClass.UNSUPPORTED_INPUT if request.raw_completion:
+            book.learn(key, Capabilities(supports_completions=False))
+        case ErrorClass.UNSUPPORTED_INPUT if images:
+            book.learn(key, Capabilities(vision=False))
             return True
-        if trip.is_partial(run):
-            return not self._may_restart(trip, run, rule)
-        if error.error_class is ErrorClass.CONTENT_POLICY:
-            policy = [r for r in trip.failures if r.error_class is ErrorClass.CONTENT_POLICY]
-            return self._stop_on_content_policy or len(policy) > 1
-        if trip.all_call_it_bad():
+        case ErrorClass.PAYLOAD_TOO_LARGE if images:
+            # Without its images the request may be small enough.
             return True
-        self._plan_repair(trip, run, error)
-        return False
+        case ErrorClass.UNSUPPORTED_INPUT if request.tools:
+            book.learn(key, Capabilities(tools=False))
+        case ErrorClass.UNSUPPORTED_PARAM if error.parameter in DROPPABLE:
+            book.learn_omission(key, error.parameter or "")
+        case _:
+            pass
+    return False
 
-    def _may_restart(self, trip: RequestRun, run: Attempt, rule: Rule) -> bool:
-        may = (
-            trip.request.kind is SinkKind.EDITABLE
-            and rule.restarts
-            and not run.tool_calls
-            and not self._is_good_enough(run.text)
-            and trip.partial_count == 1
-            and trip.total_s(self._clock()) >= _RESTART_NEEDS_S
-        )
-        trip.restarting = may
-        return may
 
-    def _is_good_enough(self, part: str) -> bool:
-        least = self._keep_partial_chars
-        return 0 < least <= len(part) and part.rstrip().endswith(_SENTENCE_ENDS)
+def _learn_overflow(attempt: Attempt, error: ProviderError, book: CapabilityBook) -> None:
+    """Learn context and tokens per byte, of which a refusal names both, one or neither."""
+    candidate, prompt = attempt.plan.candidate, attempt.plan.prompt
+    key = candidate.key
+    known = book.of(key, candidate.capabilities).n_ctx
+    measured = book.has_measured_tokens(key)
+    if error.prompt_tokens is not None and not prompt.images:
+        learn_ratio(book, key, prompt, error.prompt_tokens)
+    elif error.prompt_tokens is None and not (measured and error.n_ctx is None):
+        book.learn_underestimate(key, _UNDERESTIMATED)
+    if error.n_ctx is not None:
+        book.learn(key, Capabilities(n_ctx=error.n_ctx))
+    elif known is None or measured:
+        # The estimate is reliable, so the context must be shorter than assumed.
+        guess = max(prompt.input_tokens // 2, _LEAST_CONTEXT)
+        book.learn(key, Capabilities(n_ctx=min(known or guess, guess)))
 
-    def _plan_repair(self, trip: RequestRun, run: Attempt, error: ProviderError) -> None:
-        role = retry_plan_for(error, may_trim_prompt=trip.request.may_trim_prompt)
-        candidate = run.assignment.candidate
-        if role is None or not trip.may_repair(candidate):
-            return
-        room = None
-        if error.error_class is ErrorClass.REASONING_EXHAUSTED:
-            room = run.assignment.prompt.request.max_tokens or candidate.reply_tokens
-            room *= _ROOM_TO_THINK
-        overflow = error.error_class is ErrorClass.CONTEXT_OVERFLOW
-        trip.plan_repair(
-            RetryPlan(
-                candidate,
-                role,
-                shrink=self._shrink(run, error) if overflow else 1.0,
-                max_tokens=error.affordable_tokens or room,
-            )
-        )
 
-    def _shrink(self, run: Attempt, error: ProviderError) -> float:
-        """The share of a refused prompt that fits for sure: there is only one more try."""
-        if error.prompt_tokens is not None:
-            return _SHRINK
-        ratio = self._memory.book.tokens_per_char(run.assignment.candidate.key)
-        return min(_SHRINK, ratio / MOST_TOKENS_PER_BYTE)
+def _shrink(attempt: Attempt, error: ProviderError, book: CapabilityBook) -> float:
+    """Return the share of a refused prompt that fits for sure: there is only one more try."""
+    if error.prompt_tokens is not None:
+        return _SHRINK
+    ratio = book.tokens_per_char(attempt.plan.candidate.key)
+    return min(_SHRINK, ratio / MOST_TOKENS_PER_BYTE)
 
-    def _next(self, trip: RequestRun) -> NextStep:
-        if trip.stopped:
-            return NextStep.STOP
-        if trip.repair is not None and trip.repair.role is not AttemptRole.BACKOFF_RETRY:
-            return NextStep.RETRY
-        return (
-            NextStep.FAILOVER
-            if trip.waiting or trip.resting or trip.set_aside_for_images
-            else NextStep.STOP
-        )
+
+def _is_final(
+    error: ProviderError,
+    progress: Progress,
+    rules: RouterRules,
+    *,
+    restart: bool,
+) -> bool:
+    """Whether no other candidate is tried."""
+    if error.error_class in STOPS or progress.total_s <= 0:
+        return True
+    if progress.partial:
+        return not restart
+    classes = [failed.error_class for failed in progress.failures]
+    if error.error_class is ErrorClass.CONTENT_POLICY:
+        return rules.stop_on_content_policy or classes.count(ErrorClass.CONTENT_POLICY) > 1
+    # Two different providers refused the request, so the request is at fault.
+    refused = {
+        failed.plan.candidate.provider
+        for failed in progress.failures
+        if failed.error_class is ErrorClass.BAD_REQUEST
+    }
+    return len(refused) > 1
+
+
+def _may_restart(attempt: Attempt, progress: Progress, rule: Rule, rules: RouterRules) -> bool:
+    return (
+        progress.kind is SinkKind.EDITABLE
+        and rule.restarts
+        and not attempt.tool_calls
+        and not _is_good_enough(attempt.text, rules.keep_partial_chars)
+        and progress.partial_count == 1
+        and progress.total_s >= _RESTART_NEEDS_S
+    )
+
+
+def _is_good_enough(part: str, least: int) -> bool:
+    return 0 < least <= len(part) and part.rstrip().endswith(_SENTENCE_ENDS)
+
+
+def _retry(
+    attempt: Attempt, error: ProviderError, progress: Progress, book: CapabilityBook
+) -> RetryPlan | None:
+    role: AttemptRole | None = retry_plan_for(
+        error, may_trim_prompt=progress.request.may_trim_prompt
+    )
+    if role is None or not progress.may_retry:
+        return None
+    candidate = attempt.plan.candidate
+    room = None
+    if error.error_class is ErrorClass.REASONING_EXHAUSTED:
+        room = attempt.plan.prompt.request.max_tokens or candidate.reply_tokens
+        room *= _REASONING_FACTOR
+    overflow = error.error_class is ErrorClass.CONTEXT_OVERFLOW
+    return RetryPlan(
+        candidate,
+        role,
+        shrink=_shrink(attempt, error, book) if overflow else 1.0,
+        max_tokens=error.affordable_tokens or room,
+    )

@@ -1,4 +1,4 @@
-"""Waiting for a server that works on only so many requests at once."""
+"""A queue for servers that work on a limited number of requests at once."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -7,10 +7,10 @@ from understudy.errors import ErrorClass, Unreachable
 
 
 class FairQueue:
-    """Lets so many in at once; the others wait their turn, one per fair key in rotation.
+    """Admits `size` requests at once; the others wait, one per key in rotation.
 
-    The line holds so many and no more. In a full one a newcomer takes the last place of whoever
-    has most people in it; where that would be the newcomer's own line, nobody's.
+    At most `length` wait. When the queue is full, a new request replaces the newest one of the key
+    with the most waiting; where that is its own key, it is refused.
     """
 
     def __init__(self, size: int, length: int) -> None:
@@ -23,18 +23,18 @@ class FairQueue:
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    async def enter(self, queue_key: str, limit_s: float) -> None:
-        """Wait for a turn; whoever had one gives it back with `leave`.
+    async def acquire(self, queue_key: str, limit_s: float) -> None:
+        """Acquire a slot; release it with `release`.
 
-        Raises `Unreachable` (`queue_timeout`) when none came within `limit_s`, at once where
-        there is not even a place in the line.
+        Raises `Unreachable` (`queue_timeout`) when none is free within `limit_s`, and at once
+        when the queue is full.
         """
         if self.inside < self.size and not self._waiting:
             self.inside += 1
         else:
             await self._wait(queue_key, limit_s)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self.inside -= 1
         self._admit()
 
@@ -47,31 +47,31 @@ class FairQueue:
             async with asyncio.timeout(limit_s):
                 admitted = await turn
         except BaseException as reason:
-            self._leave(queue_key, turn)
+            self._withdraw(queue_key, turn)
             if isinstance(reason, TimeoutError):
                 raise Unreachable(ErrorClass.QUEUE_TIMEOUT) from None
             raise
         if not admitted:
-            raise _no_place()
+            raise _queue_full()
 
     def _make_room(self, queue_key: str) -> None:
         longest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=queue_key)
         own = len(self._waiting.get(queue_key, ()))
         if longest == queue_key or len(self._waiting[longest]) <= own + 1:
-            raise _no_place()
-        # That line keeps at least one: it had more than the newcomer's will have.
+            raise _queue_full()
+        # That key keeps at least one: it has more waiting than the new request's key will have.
         turn = self._waiting[longest].pop()
-        if not turn.done():  # it may have been cancelled in this very moment
+        if not turn.done():  # it may have been cancelled just now
             turn.set_result(False)
 
-    def _leave(self, queue_key: str, turn: asyncio.Future[bool]) -> None:
+    def _withdraw(self, queue_key: str, turn: asyncio.Future[bool]) -> None:
         if turn.done() and not turn.cancelled():
             if turn.result():
-                # The turn came in the same moment: it goes to the next one.
-                self.leave()
+                # The slot came at the same moment: pass it on.
+                self.release()
             return
         line = self._waiting.get(queue_key)
-        # Who is cancelled in the moment in which a place comes free has been passed over already.
+        # A request cancelled while a slot becomes free has been removed already.
         if line is not None and turn in line:
             line.remove(turn)
             if not line:
@@ -88,5 +88,5 @@ class FairQueue:
                 self.inside += 1
 
 
-def _no_place() -> Unreachable:
+def _queue_full() -> Unreachable:
     return Unreachable(ErrorClass.QUEUE_TIMEOUT, provider_code="queue_full")

@@ -193,7 +193,7 @@ class HealthMonitor:
         self._clock = clock
         self._watches: dict[ScopeKey, asyncio.Task[None]] = {}
 
-    def look_after(self, candidate: Candidate) -> None:
+    def watch(self, candidate: Candidate) -> None:
         """Begin to poll, unless that server is being polled already."""
         key = candidate.scope_key(HoldScope.ENDPOINT)
         if key in self._watches or self._board.state(key, self._clock()) is State.CLOSED:

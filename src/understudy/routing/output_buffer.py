@@ -1,71 +1,80 @@
-"""Keeps a reply back from its sink until the sink is bound to it."""
+"""Buffers output until the first visible text commits the attempt."""
 
-from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.llm.messages import OtherDelta, Output, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.request import SinkKind
 
-Output = TextDelta | ReasoningDelta | ToolCallDelta
 _MOST_HELD_CHARS = 65_536
+_MOST_HELD_OTHERS = 64
 _SHORTEST_ECHO = 24
-"""A shorter one is an answer: people greet with the words they are greeted with."""
+"""A shorter text is a reply: people greet with the words they were greeted with."""
 
 
 class OutputBuffer:
-    """Holds output until text that can be seen, or a tool call, has come.
+    """Holds output until visible text, a tool call or media has come.
 
-    Thoughts and leading blanks alone never bind a sink, so an attempt that dies thinking is
-    replaced unseen. For a sink that shows nothing before the end, everything is held.
+    Reasoning and leading blanks alone never commit an attempt, so one that fails while it reasons
+    is replaced unseen. For a sink that shows nothing before the end, everything is held.
     """
+
+    __slots__ = ("_chars", "_echoes", "_held", "_others", "_text", "_to_the_end")
 
     def __init__(self, kind: SinkKind, echoes: tuple[str, ...] = ()) -> None:
         self._to_the_end = kind is SinkKind.HELD
         self._held: list[Output] | None = []
         self._chars = 0
+        self._others = 0
         self._echoes = [text for echo in echoes if len(text := echo.strip()) >= _SHORTEST_ECHO]
         self._text = ""
 
-    def take(self, event: Output) -> tuple[Output, ...] | list[Output]:
-        """What may go on to the sink now."""
+    def push(self, output: Output) -> tuple[Output, ...] | list[Output]:
+        """Return what goes on to the sink now."""
         held = self._held
         if held is None:
-            return (event,)
-        held.append(event)
-        if self._to_the_end:
-            self._may_echo(event)
+            return (output,)
+        if isinstance(output, OtherDelta) and not output.media:
+            self._others += 1
+            if self._others <= _MOST_HELD_OTHERS:
+                held.append(output)
             return ()
-        self._chars += 0 if isinstance(event, ToolCallDelta) else len(event.text)
-        if (_binds(event) and not self._may_echo(event)) or self._chars > _MOST_HELD_CHARS:
+        held.append(output)
+        if self._to_the_end:
+            self._may_echo(output)
+            return ()
+        if isinstance(output, TextDelta | ReasoningDelta):
+            self._chars += len(output.text)
+        if (_commits(output) and not self._may_echo(output)) or self._chars > _MOST_HELD_CHARS:
             self._held = None
             return held
         return ()
 
     @property
     def is_echo(self) -> bool:
-        """Whether all that came is a text that was to be answered, word for word."""
+        """Whether the whole text equals one that it was to answer."""
         return self._text.strip() in self._echoes
 
-    def forget(self) -> bool:
-        """Drop what is held; True when nothing had been let through yet."""
+    def discard(self) -> bool:
+        """Drop what is held; False where output has gone on already."""
         if self._held is None:
             return False
         self._held.clear()
         self._text = ""
         return True
 
-    def _may_echo(self, event: Output) -> bool:
-        if not self._echoes or isinstance(event, ToolCallDelta | ReasoningDelta):
+    def release(self) -> list[Output]:
+        """Return everything still held: the reply is complete and good."""
+        held, self._held = self._held or [], None
+        return held
+
+    def _may_echo(self, output: Output) -> bool:
+        if not self._echoes or not isinstance(output, TextDelta):
             return False
-        self._text += event.text
+        self._text += output.text
         text = self._text.lstrip()
         self._echoes = [echo for echo in self._echoes if (echo + "\n\n").startswith(text)]
         return bool(self._echoes)
 
-    def release(self) -> list[Output]:
-        """Everything still held: the reply is finished and good."""
-        held, self._held = self._held or [], None
-        return held
 
-
-def _binds(event: Output) -> bool:
-    if isinstance(event, TextDelta):
-        return bool(event.text) and not event.text.isspace()
-    return isinstance(event, ToolCallDelta)
+def _commits(output: Output) -> bool:
+    if isinstance(output, TextDelta):
+        return bool(output.text) and not output.text.isspace()
+    return isinstance(output, ToolCallDelta | OtherDelta)

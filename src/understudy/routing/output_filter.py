@@ -1,19 +1,19 @@
-"""Makes of a model's raw text what people may see: thoughts apart, leaks and loops cut off.
+"""Filters a model's raw text: separates reasoning, cuts leaked template tokens and loops.
 
-A client of the gateway gets what the model wrote, thoughts apart: whoever writes their own
-prompts may well want the text that we would cut. What goes on from a bare prompt has no thoughts.
+For gateway clients only reasoning is separated: they write their own prompts and may want the
+text that is cut for people. A text completion is only checked for loops.
 """
 
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import ReasoningDelta, TextDelta
 
 
 class MarkerFinder:
-    """A set of marker texts, compiled once; case does not matter."""
+    """A set of marker texts, compiled once; case is ignored."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         ordered = sorted(texts, key=len, reverse=True)
@@ -24,14 +24,14 @@ class MarkerFinder:
         self._starts = frozenset(text[0] for text in ordered)
 
     def may_concern(self, text: str) -> bool:
-        """A quick look: False when no marker can begin in `text`."""
+        """A quick check: False when no marker can begin in `text`."""
         return any(start in text for start in self._starts)
 
     def find(self, text: str) -> re.Match[str] | None:
         return self._any.search(text)
 
     def begun(self, text: str) -> int:
-        """Where a marker may have begun that later pieces complete; else the text's length."""
+        """Return where an incomplete marker begins, which later pieces may complete; or the end."""
         found = self._begun.search(text)
         return len(text) if found is None else found.start()
 
@@ -40,15 +40,15 @@ _TAIL = 2000
 _LONGEST_UNIT = 8
 _REPEATS = 60
 _RULER_REPEATS = 400
-"""For units without a letter or digit: rulers, tables and drawings repeat honestly."""
+"""For units without a letter or digit: rulers, tables and drawings repeat on purpose."""
 _DENSEST = 0.08
 _REPLACEMENT_SHARE = 0.2
-_FIRST_LOOK = 40
-_LOOK_EVERY = 64
+_FIRST_CHECK = 40
+_CHECK_EVERY = 64
 
 
 def loop_start(text: str) -> int | None:
-    """Where the loop begins in which `text` ends; `None` while it does not end in one."""
+    """Return where the loop begins that `text` ends in; `None` where it does not end in one."""
     for size in range(1, _LONGEST_UNIT + 1):
         unit = text[-size:]
         if not text.endswith(unit * _REPEATS):
@@ -62,8 +62,8 @@ def loop_start(text: str) -> int | None:
     return None
 
 
-def says_nothing_new(text: str) -> bool:
-    """Whether the last stretch of a long text is the same over and over."""
+def is_repetitive(text: str) -> bool:
+    """Whether the end of a long text repeats itself."""
     if len(text) < _TAIL:
         return False
     tail = text[-_TAIL:].encode()
@@ -75,32 +75,31 @@ def is_undecodable(text: str) -> bool:
 
 
 class LoopDetector:
-    """Looks at a growing text now and then; says from where on it is worth nothing."""
+    """Checks a growing text from time to time for loops and undecodable characters."""
 
     def __init__(self) -> None:
         self._text = ""
-        self._next_look = _FIRST_LOOK
+        self._next_check = _FIRST_CHECK
         self._parts: list[str] = []
         self._length = 0
 
-    def take(self, text: str) -> int | None:
-        """Index of the first worthless character of the whole text so far, if it has come to
-        that."""
+    def push(self, text: str) -> int | None:
+        """Return the index in the whole text at which a loop began, if one did."""
         self._parts.append(text)
         self._length += len(text)
-        if self._length < self._next_look:
+        if self._length < self._next_check:
             return None
-        return self._look()
+        return self._check()
 
-    def _look(self) -> int | None:
-        self._next_look = self._length + _LOOK_EVERY
+    def _check(self) -> int | None:
+        self._next_check = self._length + _CHECK_EVERY
         self._text = (self._text + "".join(self._parts))[-2 * _TAIL :]
         self._parts.clear()
         dropped = self._length - len(self._text)
         if is_undecodable(self._text):
             return dropped
         start = loop_start(self._text)
-        if start is None and says_nothing_new(self._text):
+        if start is None and is_repetitive(self._text):
             start = len(self._text) - _TAIL
         return None if start is None else dropped + start
 
@@ -119,9 +118,9 @@ _LEAKS = (
 )
 _OTHER_SPEAKER = "\nUser:"
 _PAGES = ("<!doctype html", "<html")
-_CLIENTS = MarkerFinder(_OPENING + _CLOSING)
-_PEOPLES = MarkerFinder((*_OPENING, *_CLOSING, *_LEAKS, _OTHER_SPEAKER, *_PAGES))
-_NO_ONES = MarkerFinder(())
+_FOR_CLIENTS = MarkerFinder(_OPENING + _CLOSING)
+_FOR_PEOPLE = MarkerFinder((*_OPENING, *_CLOSING, *_LEAKS, _OTHER_SPEAKER, *_PAGES))
+_NONE = MarkerFinder(())
 _ENDS_THOUGHT = MarkerFinder(_CLOSING)
 
 _WORTH_KEEPING = 20
@@ -130,15 +129,11 @@ Clean = TextDelta | ReasoningDelta
 
 
 class OutputFilter:
-    """Takes the text of one attempt in pieces. Pieces that nothing is wrong with pass untouched,
-    as the very same event."""
+    """Filters the text of one attempt piece by piece. A piece that needs no change is returned as
+    the very same event."""
 
-    def __init__(
-        self, *, for_people: bool, is_bound: Callable[[], bool], raw_completion: bool = False
-    ) -> None:
-        self._markers = _NO_ONES if raw_completion else _PEOPLES if for_people else _CLIENTS
-        self._is_bound = is_bound
-        """Whether people or a client have seen text of this attempt."""
+    def __init__(self, *, for_people: bool, raw_completion: bool = False) -> None:
+        self._markers = _NONE if raw_completion else _FOR_PEOPLE if for_people else _FOR_CLIENTS
         self._loop = LoopDetector()
         self._held = ""
         self._thinking = False
@@ -146,17 +141,21 @@ class OutputFilter:
         self._visible = False
         self._last = "\n"
         self.cut = False
-        """The rest is not wanted: the reply ends here, and well."""
-        self.keep: int | None = None
-        """How many characters of the text are worth keeping, where not all are."""
-        self.forget = False
-        """All text before this piece was a thought whose beginning nobody marked."""
+        """The reply ends here, and well; what follows is not wanted."""
+        self.worthless: int | None = None
+        """Where a loop begins, as an index into the whole text."""
+        self.discard = False
+        """All text before the latest piece was reasoning without an opening tag."""
 
-    def take(self, event: TextDelta) -> tuple[TextDelta] | list[Clean]:
+    def passes(self, text: str) -> bool:
+        """Whether `push` will return this text unchanged."""
+        plain = not (self._held or self._thinking or self._markers.may_concern(text))
+        return plain and (self._visible or not self._thought)
+
+    def push(self, event: TextDelta) -> tuple[TextDelta] | list[Clean]:
         """Raises `BadReply` when the text turns out to be no reply."""
-        self.forget = False
-        plain = not (self._held or self._thinking or self._markers.may_concern(event.text))
-        if plain and (self._visible or not self._thought):
+        self.discard = False
+        if self.passes(event.text):
             self._see(event.text)
             return (event,)
         text, self._held = self._held + event.text, ""
@@ -166,13 +165,18 @@ class OutputFilter:
         return clean
 
     def rest(self) -> list[Clean]:
-        """What was held as the beginning of a marker that never came."""
-        self.forget = False
+        """Return what was held as the beginning of a marker that never came."""
+        self.discard = False
         held, self._held = self._held, ""
         clean: list[Clean] = []
         if not self.cut:
             self._emit(clean, held)
         return clean
+
+    def refuse_loop(self, *, committed: bool) -> None:
+        """Raise `garbage` for a loop, unless it began after text that is visible and good."""
+        if self.worthless is not None and (self.worthless < _WORTH_KEEPING or not committed):
+            raise BadReply(ErrorClass.GARBAGE)
 
     def _scan(self, text: str) -> list[Clean]:
         clean: list[Clean] = []
@@ -217,7 +221,7 @@ class OutputFilter:
 
     def _end_thought(self, clean: list[Clean]) -> None:
         if not self._thinking and not self._thought:
-            self.forget = self._visible
+            self.discard = self._visible
             self._visible = False
             self._loop = LoopDetector()
             clean.clear()
@@ -229,9 +233,6 @@ class OutputFilter:
             return
         self._visible = self._visible or not text.isspace()
         self._last = text[-1]
-        worthless = self._loop.take(text)
-        if worthless is None:
-            return
-        if worthless < _WORTH_KEEPING or not self._is_bound():
-            raise BadReply(ErrorClass.GARBAGE)
-        self.cut, self.keep = True, worthless
+        if self.worthless is None:
+            self.worthless = self._loop.push(text)
+            self.cut = self.cut or self.worthless is not None

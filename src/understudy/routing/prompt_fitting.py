@@ -31,13 +31,13 @@ class Overflow:
     """The prompt does not fit, and may not be cut further."""
 
 
-async def fitting_prompt(
+async def build_fitting_prompt(
     request: ReplyRequest,
     candidate: Candidate,
     book: CapabilityBook,
     *,
     sees: bool,
-    repair: RetryPlan | None,
+    retry: RetryPlan | None,
 ) -> Prompt | Overflow:
     known = book.of(candidate.key, candidate.capabilities)
     fit = Fit(
@@ -45,13 +45,13 @@ async def fitting_prompt(
         reply_tokens=candidate.reply_tokens,
         vision=sees,
         tokens_per_char=book.tokens_per_char(candidate.key),
-        shrink=1.0 if repair is None else repair.shrink,
+        shrink=1.0 if retry is None else retry.shrink,
         model=candidate.model,
     )
 
     def build(tokens_per_char: float) -> Prompt:
         fitted = replace(fit, tokens_per_char=tokens_per_char)
-        return _amended(request, request.build(fitted), candidate, book, fitted, repair)
+        return _amended(request, request.build(fitted), candidate, book, fitted, retry)
 
     if known.n_ctx is None:
         return build(fit.tokens_per_char)
@@ -73,16 +73,16 @@ def _amended(
     candidate: Candidate,
     book: CapabilityBook,
     fit: Fit,
-    repair: RetryPlan | None,
+    retry: RetryPlan | None,
 ) -> Prompt:
     chat = prompt.request
     omitted = book.omissions(candidate.key)
     if omitted:
         chat = replace(chat, omit=(*chat.omit, *omitted))
-    if repair is not None and repair.max_tokens is not None:
+    if retry is not None and retry.max_tokens is not None:
         # A client's own length would win over this one.
         extra = without_lengths(chat.extra)
-        chat = replace(chat, max_tokens=repair.max_tokens, extra=extra)
+        chat = replace(chat, max_tokens=retry.max_tokens, extra=extra)
     degraded = prompt.degraded
     if request.images and not fit.vision and "images" not in degraded:
         degraded = (*degraded, "images")

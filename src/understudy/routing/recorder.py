@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -12,11 +12,11 @@ from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.pricing import UNBILLED_ENGINES, Price, PriceBook
 from understudy.routing.attempt import Attempt
 from understudy.routing.candidates import Candidate
+from understudy.routing.environment import RouterEnvironment
+from understudy.routing.evaluation import Evaluation
 from understudy.routing.records import (
-    AttemptObserver,
     AttemptRecord,
     AttemptRole,
-    BreakerChange,
     CostSource,
     NextStep,
     OfflineReason,
@@ -41,16 +41,6 @@ class Skip:
     """What it is resting for."""
     held_until: float | None = None
     """Wall clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the router made of an attempt that has ended."""
-
-    next: NextStep
-    committed: bool = False
-    breaker: BreakerChange | None = None
-    held_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +70,17 @@ class _Common(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Knows what all records of one request share."""
+    """Makes the records of one request and passes them to the observers."""
 
     request: ReplyRequest
+    env: RouterEnvironment
     of_max: int
-    wall: Callable[[], float]
-    clock: Callable[[], float]
-    prices: PriceBook
-    scrub: Scrub | None
-    """Makes server text fit for records; `None` keeps it out of them altogether."""
     config_rev: str
-    observers: Sequence[AttemptObserver]
 
     def skipped(self, candidate: Candidate, skip: Skip, number: int) -> AttemptRecord:
         record = AttemptRecord(
             **self._common(candidate, number),
-            ts=self.wall(),
+            ts=self.env.wall(),
             role=AttemptRole.NORMAL,
             outcome=Outcome.SKIPPED,
             phase=Phase.QUEUE,
@@ -104,7 +89,7 @@ class Recorder:
             error_class=skip.error_class,
             held_until=skip.held_until,
         )
-        return self._told(record)
+        return self._observed(record)
 
     def reply(
         self,
@@ -116,9 +101,9 @@ class Recorder:
         offline: Offline | None,
     ) -> ReplyRecord:
         winner = attempts[-1] if outcome is ReplyOutcome.DELIVERED else None
-        took_s = self.clock() - started
+        took_s = self.env.clock() - started
         record = ReplyRecord(
-            ts=self.wall() - took_s,
+            ts=self.env.wall() - took_s,
             request_id=self.request.id,
             sink=self.request.sink,
             outcome=outcome,
@@ -131,61 +116,71 @@ class Recorder:
             usage=sum_usage(attempts),
             origin=self.request.origin,
         )
-        for observer in self.observers:
+        for observer in self.env.observers:
             observer.reply_ended(record)
         return record
 
-    def _told(self, record: AttemptRecord) -> AttemptRecord:
-        for observer in self.observers:
+    def _observed(self, record: AttemptRecord) -> AttemptRecord:
+        for observer in self.env.observers:
             observer.attempt_ended(record)
         return record
 
-    def attempted(self, run: Attempt, verdict: Verdict, number: int) -> AttemptRecord:
-        ended = self.clock() if run.ended is None else run.ended
-        candidate, exchange = run.assignment.candidate, run.exchange
-        usage = exchange.usage or _estimated(run)
+    def attempted(
+        self,
+        attempt: Attempt,
+        evaluation: Evaluation,
+        step: NextStep,
+        number: int,
+        *,
+        committed: bool,
+    ) -> AttemptRecord:
+        ended = self.env.clock() if attempt.ended is None else attempt.ended
+        candidate, exchange = attempt.plan.candidate, attempt.exchange
+        usage = exchange.usage or _estimated(attempt)
         cost, source = cost_of(
-            self.prices,
+            self.env.prices,
             candidate.provider,
             candidate.engine,
             (candidate.model, exchange.model_served or candidate.model),
             usage,
         )
-        prompt = run.assignment.prompt
+        prompt = attempt.plan.prompt
         record = AttemptRecord(
             **self._common(candidate, number),
-            ts=self.wall() - (ended - run.started),
-            role=run.assignment.role,
-            outcome=_outcome(run),
+            ts=self.env.wall() - (ended - attempt.started),
+            role=attempt.plan.role,
+            outcome=_outcome(attempt),
             phase=exchange.phase,
-            next=verdict.next,
+            next=step,
             model_served=exchange.model_served,
             upstream_id=exchange.upstream_id,
             http_status=exchange.http_status,
-            committed=verdict.committed,
-            visible_chars=run.visible_chars,
-            finish_reason=run.finish_reason,
-            t_queue_ms=_ms(run.queued_s),
+            committed=committed,
+            visible_chars=attempt.visible_chars,
+            finish_reason=attempt.finish_reason,
+            t_queue_ms=_ms(attempt.queued_s),
             t_connect_ms=_ms_or_none(exchange.connect_s),
             t_headers_ms=_ms_or_none(exchange.headers_s),
-            t_first_output_ms=_since(run.started, run.first_output),
-            t_first_visible_ms=_since(run.started, run.first_visible),
-            t_total_ms=_ms(ended - run.started),
-            budget_ms=_ms(run.assignment.budget.first_token_s),
+            t_first_output_ms=_since(attempt.started, attempt.first_output),
+            t_first_visible_ms=_since(attempt.started, attempt.first_visible),
+            t_total_ms=_ms(ended - attempt.started),
+            budget_ms=_ms(attempt.plan.budget.first_token_s),
             reused_connection=exchange.reused_connection,
             keepalives=exchange.keepalives,
             bad_frames=exchange.bad_frames,
-            max_gap_ms=_ms(run.max_gap_s),
+            max_gap_ms=_ms(attempt.max_gap_s),
             usage=usage,
             cost_usd=cost,
             cost_source=source,
-            maybe_billed=_maybe_billed(run),
+            maybe_billed=_maybe_billed(attempt),
             images=prompt.images,
             degraded=prompt.degraded,
-            breaker=verdict.breaker,
-            held_until=verdict.held_until,
+            breaker=evaluation.breaker,
+            held_until=evaluation.held_until,
         )
-        return self._told(record if run.failure is None else self._failed(record, run.failure))
+        return self._observed(
+            record if attempt.failure is None else self._failed(record, attempt.failure)
+        )
 
     def _failed(self, record: AttemptRecord, failure: ProviderError) -> AttemptRecord:
         detail = failure.detail
@@ -196,7 +191,9 @@ class Recorder:
             retry_after_s=failure.retry_after_s,
             http_status=failure.http_status or record.http_status,
             error_digest=hashlib.sha256(detail.encode()).hexdigest()[:8] if detail else None,
-            error_text=self.scrub(detail)[:300] if detail and self.scrub is not None else None,
+            error_text=self.env.scrub(detail)[:300]
+            if detail and self.env.scrub is not None
+            else None,
         )
 
     def _common(self, candidate: Candidate, number: int) -> _Common:
@@ -215,30 +212,30 @@ class Recorder:
         }
 
 
-def _outcome(run: Attempt) -> Outcome:
-    if run.cancelled:
+def _outcome(attempt: Attempt) -> Outcome:
+    if attempt.cancelled:
         return Outcome.CANCELLED
-    return Outcome.OK if run.failure is None else Outcome.ERROR
+    return Outcome.OK if attempt.failure is None else Outcome.ERROR
 
 
-def _estimated(run: Attempt) -> Usage | None:
+def _estimated(attempt: Attempt) -> Usage | None:
     """What an attempt used whose server spoke but did not tell; `None` where it never spoke."""
-    if run.first_output is None:
+    if attempt.first_output is None:
         return None
-    spoken = math.ceil(run.visible_chars / _CHARS_PER_TOKEN)
-    prompt = run.assignment.prompt
+    spoken = math.ceil(attempt.visible_chars / _CHARS_PER_TOKEN)
+    prompt = attempt.plan.prompt
     return Usage(prompt.input_tokens, spoken, source=UsageSource.ESTIMATED)
 
 
-def _maybe_billed(run: Attempt) -> bool:
+def _maybe_billed(attempt: Attempt) -> bool:
     """Cut off after it was sent, and nobody told what it cost."""
-    unfinished = run.cancelled or run.failure is not None
-    answered_by_refusal = (run.exchange.http_status or 200) >= 400
+    unfinished = attempt.cancelled or attempt.failure is not None
+    answered_by_refusal = (attempt.exchange.http_status or 200) >= 400
     return (
         unfinished
         and not answered_by_refusal
-        and run.exchange.phase not in _UNSENT
-        and run.exchange.usage is None
+        and attempt.exchange.phase not in _UNSENT
+        and attempt.exchange.usage is None
     )
 
 

@@ -1,11 +1,12 @@
-"""What a sink asks of the ModelRouter, and the events it gets back."""
+"""Requests to the ModelRouter, and the sinks that their replies go to."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from understudy.errors import ErrorClass
-from understudy.llm.messages import ChatRequest, ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.llm.messages import ChatRequest, Output, ReplyIdentity
 from understudy.routing.records import NOBODY, AttemptRecord, Origin, ReplyRecord
 
 
@@ -15,7 +16,7 @@ class SinkKind(StrEnum):
     APPEND_ONLY = "append_only"
     """What was sent stays sent: a streamed gateway answer."""
     HELD = "held"
-    """Nothing is shown before the end: `ask`, a gateway answer in one piece."""
+    """Nothing is shown before the end: a gateway answer in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,6 @@ class Prompt:
 BuildPrompt = Callable[[Fit], Prompt]
 
 
-def _always() -> bool:
-    return True
-
-
 def _solvent(_: Origin) -> bool:
     return True
 
@@ -76,9 +73,8 @@ class ReplyRequest:
     id: str
     sink: str
     """`discord`, `web`, `terminal` or `gateway`."""
-    kind: SinkKind
     build: BuildPrompt
-    """Pure; called anew for each candidate, so that each gets the prompt that fits it."""
+    """Pure; called for each candidate, so that each gets the prompt that fits it."""
     origin: Origin = NOBODY
     """Copied into the ReplyRecord, for the ledger and the limits."""
     may_trim_prompt: bool = True
@@ -86,16 +82,14 @@ class ReplyRequest:
     images: int = 0
     """Images of the current batch: the hard need for vision."""
     degrade_images: bool = True
-    """When nothing that can see is usable: send the text alone rather than nothing."""
+    """Send the text alone where no candidate with vision is usable."""
     tools: bool = False
     raw_completion: bool = False
-    """Go on from a bare prompt: only for models that do, and their text stays as they wrote it."""
+    """Continue a text: only for models that do, and their text is not filtered."""
     order: tuple[str, ...] | None = None
     """Provider names or `provider/model` to walk instead of the configured order."""
     queue_key: str = ""
-    """Whose turn it is in a provider's queue: the channel."""
-    shown: Callable[[], bool] = _always
-    """Asked of an editable sink: has any of the text yielded so far been shown to people?"""
+    """Requests of one key wait in one line of a provider's queue: the channel."""
     may_spend: Callable[[Origin], bool] = _solvent
     """False once the day's money is spent: candidates that cost money are then left out."""
     last_user_text: str = ""
@@ -105,39 +99,84 @@ class ReplyRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Whose text follows: right before the first output of each attempt that yields any."""
+    """The attempt whose output follows."""
 
     provider: str
     label: str
     model: str
     attempt: int
     """Its number among the request's attempts, skips included."""
+    tries: int = 1
+    """Its number without the skips."""
+    identity: ReplyIdentity = field(default_factory=ReplyIdentity)
+    """What the server's frames have in common, as far as it is known by now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
-    """Forget all text so far; the next attempt's text replaces it. Only for editable sinks,
-    and for them after any attempt that had yielded text."""
+class ReplySink(Protocol):
+    """Where the output of a reply goes. Only `flush` may wait.
+
+    The methods are called in the order `start`, `write`..., for each attempt that has output;
+    `restart` precedes the `start` of a later one. `flush` is awaited in the task of the request
+    after any of them; while it waits, the sink may get more, until reading from the server stops.
+    What it raises ends the request.
+    """
+
+    @property
+    def kind(self) -> SinkKind: ...
+
+    def is_visible(self) -> bool:
+        """Whether any text of this reply was shown to a person, or sent to a client."""
+        ...
+
+    def start(self, answering: Answering) -> None: ...
+
+    def write(self, output: Output) -> None: ...
+
+    def restart(self) -> None:
+        """Discard all text so far; only for editable sinks."""
+        ...
+
+    def attempt_ended(self, record: AttemptRecord) -> None: ...
+
+    async def flush(self) -> None:
+        """Send what was written since the last call."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
-    record: AttemptRecord
+class HeldSink:
+    """A sink that needs only the whole reply."""
+
+    kind = SinkKind.HELD
+
+    def is_visible(self) -> bool:
+        return False
+
+    def start(self, answering: Answering) -> None: ...
+
+    def write(self, output: Output) -> None: ...
+
+    def restart(self) -> None: ...
+
+    def attempt_ended(self, record: AttemptRecord) -> None: ...
+
+    async def flush(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded:
-    """Always the last event."""
+    """What came of a request."""
 
     record: ReplyRecord
     text: str = ""
-    """The whole visible reply; of a partial one, what stays on the screen."""
+    """The whole visible reply; of a partial one, what stays visible."""
     finish_reason: str | None = None
     error_class: ErrorClass | None = None
     """Why the reply is partial, or the last failure of one that never came."""
-    degraded: tuple[str, ...] = field(default=())
+    degraded: tuple[str, ...] = ()
+    frames: tuple[bytes, ...] = ()
+    """The server's last frames: finish, then usage."""
+    identity: ReplyIdentity = field(default_factory=ReplyIdentity)
 
 
-RouterEvent = (
-    TextDelta | ReasoningDelta | ToolCallDelta | Answering | Restarted | AttemptEnded | ReplyEnded
-)
+Reply = Callable[[ReplyRequest, ReplySink], Awaitable[ReplyEnded]]
+"""`ModelRouter.reply`."""

@@ -1,203 +1,414 @@
-"""One reply on its way through the candidates: what was tried, what it showed, what it may still
-spend."""
+"""One request on its way through the candidates: what was tried, what is visible, what is next."""
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from understudy.errors import ErrorClass
-from understudy.routing.attempt import Attempt
+from understudy.routing.attempt import Attempt, AttemptPlan
 from understudy.routing.candidates import Candidate
-from understudy.routing.failure_policy import RetryPlan
-from understudy.routing.recorder import Offline, Recorder, Skip, Verdict
+from understudy.routing.cooldown import Cooldown
+from understudy.routing.environment import RouterEnvironment, RouterRules
+from understudy.routing.evaluation import Evaluation, Progress, evaluate
+from understudy.routing.failure_policy import RULES, RetryPlan, backoff_s, offline_reason
+from understudy.routing.recorder import Offline, Recorder, Skip
 from understudy.routing.records import (
     AttemptRecord,
+    AttemptRole,
+    NextStep,
     OfflineReason,
     ReplyOutcome,
     ReplyRecord,
+    SkipReason,
 )
-from understudy.routing.request import (
-    Answering,
-    ReplyEnded,
-    ReplyRequest,
-    Restarted,
-    RouterEvent,
-    SinkKind,
-)
-from understudy.routing.timeouts import Deadline
+from understudy.routing.request import Answering, ReplyEnded, ReplyRequest, ReplySink, SinkKind
+from understudy.routing.router_state import RouterState
+from understudy.routing.selection import Selection
 
-MOST_REPAIRS = 2
+_MOST_RETRIES = 2
 """Per request; one per candidate."""
+_WORTH_WAITING_S = 2.0
+_BUSY_RETRY_S = 5.0
+"""When to come back after all queues were full."""
 
 
 @dataclass(slots=True, eq=False)
 class RequestRun:
-    """The state of one request. Nothing of it outlives the request or is shared with another."""
+    """Tries the candidates of one request. All that changes with the request is in here."""
 
     request: ReplyRequest
-    waiting: deque[Candidate]
-    """Candidates whose turn has not come yet, in order."""
-    recorder: Recorder
-    deadline: Deadline
-    started: float
+    sink: ReplySink
+    candidates: Sequence[Candidate]
+    state: RouterState
+    env: RouterEnvironment
+    rules: RouterRules
 
-    records: list[AttemptRecord] = field(default_factory=list)
-    failures: list[Attempt] = field(default_factory=list)
-    winner: Attempt | None = None
-    stopped: bool = False
-
-    resting: list[Candidate] = field(default_factory=list)
-    """Left out for a cooldown: asked after all, if nobody else is left."""
-    set_aside_for_images: list[Candidate] = field(default_factory=list)
-    """Cannot see the images: asked without them, if nobody who can is left."""
-    waited: bool = False
-    forcing: bool = False
-    degrading: bool = False
-    restarting: bool = False
-    """Text that people have seen broke off: the next text replaces it."""
-    repair: RetryPlan | None = None
-
-    _repaired: list[Candidate] = field(default_factory=list)
-    _first_visible: float | None = None
+    _recorder: Recorder = field(init=False)
+    _started: float = field(init=False)
     _silent_since: float = field(init=False)
+    _records: list[AttemptRecord] = field(default_factory=list)
+    _tries: int = 0
+    _waiting: deque[Candidate] = field(init=False)
+    """Candidates not considered yet, in order."""
+    _cooling: list[Candidate] = field(default_factory=list)
+    """Skipped for a cooldown: tried after all where no other is left."""
+    _without_vision: list[Candidate] = field(default_factory=list)
+    """Cannot take the images: tried without them where no other is left."""
+    _waited: bool = False
+    _forcing: bool = False
+    _degrading: bool = False
+    _restarting: bool = False
+    _retry: RetryPlan | None = None
+    _retried: list[Candidate] = field(default_factory=list)
+    _failures: list[Attempt] = field(default_factory=list)
     _partials: list[Attempt] = field(default_factory=list)
-    """What people have seen break off."""
-    _yielded_text: bool = False
+    """Those whose visible text was interrupted."""
     _running: Attempt | None = None
+    _winner: Attempt | None = None
+    _stopped: bool = False
     _over: bool = False
+    _has_output: bool = False
+    _first_visible: float | None = None
 
     def __post_init__(self) -> None:
-        self._silent_since = self.started
+        of_max = self.rules.max_attempts or len(self.candidates) + 2
+        self._recorder = Recorder(self.request, self.env, of_max, self.rules.config_rev)
+        self._started = self._silent_since = self.env.clock()
+        self._waiting = deque(self.candidates)
 
-    def remaining_s(self, now: float) -> float:
-        """Until the next attempt's text must be visible; text that broke off starts it anew."""
-        return min(self._silent_since + self.deadline.commit_s - now, self.total_s(now))
+    async def run(self) -> ReplyEnded:
+        """Make attempts until one answers or none is left. Cancelling it leaves its records."""
+        try:
+            while (plan := await self._next()) is not None:
+                await self._attempt(plan)
+            return self._end()
+        finally:
+            if not self._over:
+                self._abandon()
 
-    def total_s(self, now: float) -> float:
-        return self.started + self.deadline.total_s - now
-
-    @property
-    def decided(self) -> bool:
-        return self.stopped or self.winner is not None
-
-    @property
-    def attempts_left(self) -> bool:
-        return len(self.failures) < self.recorder.of_max
-
-    @property
-    def may_degrade(self) -> bool:
-        return self.request.degrade_images
-
-    @property
-    def echoes(self) -> tuple[str, ...]:
-        """Texts that are no reply; an echo is refused once, for some do ask for one."""
-        if any(run.echoed for run in self.failures):
-            return ()
-        return (self.request.last_user_text, self.request.previous_reply)
-
-    @property
-    def partial_count(self) -> int:
-        return len(self._partials)
-
-    def is_partial(self, run: Attempt) -> bool:
-        """Whether people have seen this attempt break off."""
-        return run in self._partials
-
-    def may_repair(self, candidate: Candidate) -> bool:
-        return len(self._repaired) < MOST_REPAIRS and candidate not in self._repaired
-
-    def plan_repair(self, repair: RetryPlan) -> None:
-        self._repaired.append(repair.candidate)
-        self.repair = repair
-
-    def all_call_it_bad(self) -> bool:
-        """Two different providers refused the request: it is at fault, not they."""
-        refused = {
-            run.assignment.candidate.provider
-            for run in self.failures
-            if run.error_class is ErrorClass.BAD_REQUEST
-        }
-        return len(refused) > 1
+    # What an attempt asks of its request.
 
     @property
     def committed(self) -> bool:
-        """Whether people have seen text of this reply that another attempt would contradict."""
-        if not self._yielded_text:
+        if not self._has_output:
             return False
-        return self.request.kind is SinkKind.APPEND_ONLY or self.request.shown()
+        return self.sink.kind is SinkKind.APPEND_ONLY or self.sink.is_visible()
 
-    def skip(self, candidate: Candidate, skip: Skip) -> AttemptRecord:
-        record = self.recorder.skipped(candidate, skip, len(self.records) + 1)
-        self.records.append(record)
-        return record
+    def begin_output(self, attempt: Attempt) -> None:
+        if self._has_output:
+            self.sink.restart()
+        self._has_output = True
+        candidate = attempt.plan.candidate
+        self.sink.start(
+            Answering(
+                candidate.provider,
+                candidate.label,
+                candidate.model,
+                len(self._records) + 1,
+                self._tries,
+                attempt.exchange.identity,
+            )
+        )
 
-    def start(self, run: Attempt) -> None:
-        self._running = run
+    # What the planning of an attempt asks.
 
-    def announce(self, run: Attempt) -> Iterator[RouterEvent]:
-        """What the sink must know before the first output of an attempt."""
-        if self._yielded_text:
-            yield Restarted()
-        self._yielded_text = True
-        candidate = run.assignment.candidate
-        yield Answering(candidate.provider, candidate.label, candidate.model, len(self.records) + 1)
+    def remaining_s(self, now: float) -> float:
+        """Until the next attempt's text must be visible; an interrupted text starts it again."""
+        silent_until = self._silent_since + self.rules.deadline.commit_s
+        return min(silent_until - now, self.total_s(now))
 
-    def note_end(self, run: Attempt) -> None:
-        """Take in what an attempt that just ended has left on the screen."""
+    def total_s(self, now: float) -> float:
+        return self._started + self.rules.deadline.total_s - now
+
+    def usable_later(self, now: float) -> int:
+        selection = self._selection()
+        usable = selection.usable(self._waiting, now)
+        if usable or self._degrading or not self.request.degrade_images:
+            return usable
+        return sum(selection.hold(c, now) is None for c in self._without_vision)
+
+    # Selection.
+
+    async def _next(self) -> AttemptPlan | None:
+        """Return the next attempt to make; skipped candidates are recorded on the way."""
+        while not self._decided and self.remaining_s(self.env.clock()) > 0:
+            if self._retry is not None:
+                plan = await self._plan_retry(self._retry)
+            elif self._waiting:
+                plan = await self._plan(self._waiting.popleft())
+            elif not await self._another_pass():
+                return None
+            else:
+                continue
+            if plan is not None:
+                return plan
+        return None
+
+    @property
+    def _decided(self) -> bool:
+        return (
+            self._stopped
+            or self._winner is not None
+            or len(self._failures) >= self._recorder.of_max
+        )
+
+    def _selection(self) -> Selection:
+        return Selection(self.request, self.state, self.env, self._forcing, self._degrading)
+
+    async def _plan(self, candidate: Candidate) -> AttemptPlan | None:
+        selection = self._selection()
+        choice = selection.choose(candidate, self.env.clock())
+        if isinstance(choice, Skip):
+            self._skip(candidate, choice)
+            return None
+        return await self._plan_attempt(selection, candidate, selection.role(choice), None)
+
+    async def _plan_retry(self, retry: RetryPlan) -> AttemptPlan | None:
+        self._retry = None
+        await asyncio.sleep(retry.wait_s)
+        return await self._plan_attempt(self._selection(), retry.candidate, retry.role, retry)
+
+    async def _plan_attempt(
+        self,
+        selection: Selection,
+        candidate: Candidate,
+        role: AttemptRole,
+        retry: RetryPlan | None,
+    ) -> AttemptPlan | None:
+        plan = await selection.plan(candidate, role, retry, self, self._echoes())
+        if isinstance(plan, Skip):
+            self._skip(candidate, plan)
+            return None
+        if plan is not None and self._restarting and retry is None:
+            return replace(plan, role=AttemptRole.RESTART)
+        return plan
+
+    def _echoes(self) -> tuple[str, ...]:
+        """Texts that are no reply; an echo is refused once, for some requests ask for one."""
+        if any(failed.echoed for failed in self._failures):
+            return ()
+        return (self.request.last_user_text, self.request.previous_reply)
+
+    def _skip(self, candidate: Candidate, skip: Skip) -> None:
+        if skip.reason is SkipReason.COOLDOWN:
+            if candidate in self._cooling or self._waited:
+                return
+            self._cooling.append(candidate)
+        elif skip.reason is SkipReason.CAPABILITY:
+            self._without_vision.append(candidate)
+        self._add(self._recorder.skipped(candidate, skip, len(self._records) + 1))
+
+    async def _another_pass(self) -> bool:
+        """Find candidates to try after all, once the order is through."""
+        if self._without_vision and self.request.degrade_images and not self._degrading:
+            self._degrading = True
+            self._waiting.extend(self._without_vision)
+            return True
+        if self._cooling and not self._waited:
+            await self._wait_for_cooldown()
+            return True
+        if self._cooling and not self._forcing:
+            self._force()
+            return True
+        return self._plan_backoff()
+
+    async def _wait_for_cooldown(self) -> None:
+        """Wait for the soonest end of a cooldown if it is near."""
+        self._waited = True
+        now = self.env.clock()
+        selection = self._selection()
+        holds = [selection.hold(c, now) for c in self._cooling]
+        wait_s = min((h.until - now if h else 0.0) for h in holds)
+        if wait_s <= min(_WORTH_WAITING_S, self.remaining_s(now)):
+            await asyncio.sleep(wait_s)
+            self._requeue(lambda hold: hold is None)
+
+    def _force(self) -> None:
+        """Try the candidates in a cooldown whose cause may have passed."""
+        self._forcing = True
+        self._requeue(lambda hold: hold is None or RULES[hold.cause].transient)
+        if self._waiting and not self.state.pacing.may_force(self.env.clock()):
+            self._waiting.clear()
+
+    def _requeue(self, ready: Callable[[Cooldown | None], bool]) -> None:
+        now = self.env.clock()
+        selection = self._selection()
+        again = [c for c in self._cooling if ready(selection.hold(c, now))]
+        self._cooling = [c for c in self._cooling if c not in again]
+        self._waiting.extend(again)
+
+    def _plan_backoff(self) -> bool:
+        """Try the last candidate that failed for a transient cause once more, after a wait."""
+        if self._restarting:
+            return False
+        now = self.env.clock()
+        for failed in reversed(self._failures):
+            candidate = failed.plan.candidate
+            if failed.failure is None or not self._may_retry(candidate):
+                continue
+            wait = backoff_s(
+                failed.failure, dice=self.env.random.random(), remaining_s=self.remaining_s(now)
+            )
+            if wait is not None and self.state.pacing.may_retry(now):
+                self._schedule(RetryPlan(candidate, AttemptRole.BACKOFF_RETRY, wait_s=wait))
+                return True
+        return False
+
+    def _may_retry(self, candidate: Candidate) -> bool:
+        return len(self._retried) < _MOST_RETRIES and candidate not in self._retried
+
+    def _schedule(self, retry: RetryPlan) -> None:
+        self._retried.append(retry.candidate)
+        self._retry = retry
+
+    # Attempts.
+
+    async def _attempt(self, plan: AttemptPlan) -> None:
+        attempt = Attempt(plan, self.request, self.sink, self, self.env.clock)
+        self._running = attempt
+        self._tries += 1
+        running, key = self.state.running, plan.candidate.key
+        running[key] += 1
+        try:
+            await attempt.run()
+        finally:
+            running[key] -= 1
         self._running = None
+        self._note_end(attempt)
+        evaluation = evaluate(attempt, self._progress(attempt), self.state, self.env, self.rules)
+        self._apply(attempt, evaluation)
+        committed = self.committed if attempt.failure is None else attempt in self._partials
+        self._add(
+            self._recorder.attempted(
+                attempt, evaluation, self._step(), len(self._records) + 1, committed=committed
+            )
+        )
+
+    def _note_end(self, attempt: Attempt) -> None:
         if self._first_visible is None:
-            self._first_visible = run.first_visible
-        if run.failure is None:
-            self.winner = run
+            self._first_visible = attempt.first_visible
+        if attempt.failure is None:
+            self._winner = attempt
             return
-        self.failures.append(run)
-        if run.first_visible is not None and run.ended is not None:
-            self._silent_since = run.ended
-        if run.yielded and self.committed:
-            self._partials.append(run)
+        self._failures.append(attempt)
+        if attempt.first_visible is not None and attempt.ended is not None:
+            self._silent_since = attempt.ended
+        if attempt.yielded and self.committed:
+            self._partials.append(attempt)
 
-    def record(self, run: Attempt, verdict: Verdict) -> AttemptRecord:
-        record = self.recorder.attempted(run, verdict, len(self.records) + 1)
-        self.records.append(record)
-        return record
+    def _progress(self, attempt: Attempt) -> Progress:
+        return Progress(
+            self.request,
+            self.sink.kind,
+            attempt in self._partials,
+            len(self._partials),
+            tuple(self._failures),
+            self.total_s(self.env.clock()),
+            self._may_retry(attempt.plan.candidate),
+        )
 
-    def end(self, offline: Offline | None) -> ReplyEnded:
-        """The last event; `offline` says why, where there is no winner."""
-        self._over = True
-        error_class = self.failures[-1].error_class if self.failures else None
-        if self.winner is not None:
-            record = self._close(ReplyOutcome.DELIVERED)
-            run = self.winner
-            degraded = run.assignment.prompt.degraded
-            return ReplyEnded(record, run.text, run.finish_reason, None, degraded)
+    def _apply(self, attempt: Attempt, evaluation: Evaluation) -> None:
+        if evaluation.set_aside:
+            self._without_vision.append(attempt.plan.candidate)
+        self._stopped = evaluation.stop
+        if attempt in self._partials:
+            self._restarting = evaluation.restart
+        if evaluation.retry is not None:
+            self._schedule(evaluation.retry)
+
+    def _step(self) -> NextStep:
+        if self._winner is not None:
+            return NextStep.DELIVER
+        if self._stopped:
+            return NextStep.STOP
+        if self._retry is not None:
+            return NextStep.RETRY
+        more = self._waiting or self._cooling or self._without_vision
+        return NextStep.FAILOVER if more else NextStep.STOP
+
+    def _add(self, record: AttemptRecord) -> None:
+        self._records.append(record)
+        self.sink.attempt_ended(record)
+
+    # The end.
+
+    def _end(self) -> ReplyEnded:
+        winner = self._winner
+        if winner is not None:
+            return ReplyEnded(
+                self._close(ReplyOutcome.DELIVERED),
+                winner.text,
+                winner.finish_reason,
+                None,
+                winner.plan.prompt.degraded,
+                winner.last_frames,
+                winner.exchange.identity,
+            )
+        error_class = self._failures[-1].error_class if self._failures else None
         if self._partials:
             record = self._close(ReplyOutcome.PARTIAL)
-            return ReplyEnded(record, max(self._partials, key=_worth).text, None, error_class)
-        rejected = offline is not None and offline.reason is OfflineReason.REJECTED
+            best = max(self._partials, key=_worth)
+            return ReplyEnded(record, best.text, None, error_class)
+        offline = self._offline()
+        rejected = offline.reason is OfflineReason.REJECTED
         outcome = ReplyOutcome.REJECTED if rejected else ReplyOutcome.OFFLINE
         return ReplyEnded(self._close(outcome, offline), error_class=error_class)
 
-    def abandon(self, judged: Callable[[Attempt], Verdict]) -> None:
-        """Record a reply that was cancelled; does nothing once the reply has ended."""
-        if self._over:
-            return
-        self._over = True
-        if self._running is not None:
-            self._running.cancelled = True
-            verdict = replace(judged(self._running), committed=self.committed)
-            self.record(self._running, verdict)
+    def _abandon(self) -> None:
+        """Record a request that was cancelled; that says nothing about the candidate."""
+        attempt = self._running
+        if attempt is not None:
+            self.state.board.release(attempt.plan.probes)
+            record = self._recorder.attempted(
+                attempt,
+                Evaluation(),
+                NextStep.STOP,
+                len(self._records) + 1,
+                committed=self.committed,
+            )
+            self._records.append(record)
         self._close(ReplyOutcome.CANCELLED)
 
     def _close(self, outcome: ReplyOutcome, offline: Offline | None = None) -> ReplyRecord:
-        return self.recorder.reply(
+        self._over = True
+        return self._recorder.reply(
             outcome,
-            tuple(self.records),
-            started=self.started,
+            tuple(self._records),
+            started=self._started,
             first_visible=self._first_visible,
             offline=offline,
         )
 
+    def _offline(self) -> Offline:
+        now = self.env.clock()
+        over = self.total_s(now) <= 0
+        reason = offline_reason(
+            self._records,
+            out_of_time=over or self.remaining_s(now) <= 0,
+            # The end of the time stops a request too, and that is not its fault.
+            at_fault=self._stopped and not over,
+        )
+        if reason is OfflineReason.BUSY:
+            return Offline(reason, self.env.wall() + _BUSY_RETRY_S)
+        if reason is OfflineReason.DEADLINE:
+            # A candidate that there was no time for may be free, whatever holds the others.
+            return Offline(reason, None)
+        return Offline(reason, self._soonest(now, self.candidates))
+
+    def _soonest(self, now: float, candidates: Iterable[Candidate]) -> float | None:
+        """Wall clock of the soonest recovery; `None` where nothing is known to be held."""
+        selection, wall = self._selection(), self.env.wall()
+        holds = [selection.hold(c, now) for c in candidates if not c.off]
+        times = [wall + hold.until - now for hold in holds if hold is not None]
+        times += [
+            a.held_until
+            for a in self._records
+            if a.skip_reason is SkipReason.BUDGET and a.held_until is not None
+        ]
+        return min(times, default=None)
+
 
 def _worth(part: Attempt) -> tuple[bool, int]:
-    """Of two parts the longer one stays, but any before one that was garbled."""
+    """Prefer a longer part, and any to one that was garbled."""
     return part.error_class is not ErrorClass.GARBAGE, len(part.text)

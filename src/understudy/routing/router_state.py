@@ -124,8 +124,8 @@ def candidate_statuses(
 def _standing(
     candidate: Candidate, memory: RouterState, now: float, wall: float
 ) -> CandidateStatus:
-    gate = memory.board.gate(candidate.scope_keys, now, asking=False)
-    hold, state = gate.hold, State.HALF_OPEN if gate.probes else State.CLOSED
+    availability = memory.board.availability(candidate.scope_keys, now, asking=False)
+    hold, state = availability.hold, State.HALF_OPEN if availability.probes else State.CLOSED
     queue = memory.queues.get((candidate.provider, candidate.endpoint))
     return CandidateStatus(
         provider=candidate.provider,

@@ -1,15 +1,13 @@
-"""The clock an attempt runs against: one timer, however many events come."""
+"""Time limits of attempts and requests, and the timer that enforces those of an attempt."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from understudy.errors import ErrorClass, Unreachable
 
 MIN_SHARE_S = 3.0
-"""What each later usable candidate keeps of the time to the first visible text."""
+"""Share of the time to the first visible text that each later usable candidate keeps."""
 _FLOOR_S = 1.0
 _PROBE_S = 8.0
 
@@ -25,7 +23,7 @@ class Limits:
     total_s: float = 120.0
     queue_s: float = 2.0
     strict: bool = False
-    """Hold to `first_token_s` even as the last candidate."""
+    """Keep to `first_token_s` even as the last candidate."""
 
 
 USUAL_LIMITS = Limits()
@@ -51,7 +49,7 @@ class Budget:
     total_s: float
 
     def after(self, queued_s: float) -> "Budget":
-        """What is left of it after time in the queue, which only the request's deadlines count."""
+        """Subtract the time in the queue, which counts only against the request's deadlines."""
         if not queued_s:
             return self
         visible_s = max(self.visible_s - queued_s, 0.0)
@@ -83,58 +81,58 @@ def budget(
 
 
 class AttemptTimer:
-    """Cancels the attempt once it overstays one of its limits, and says which as an error.
+    """Calls `expire` once an attempt exceeds one of its limits. One timer, moved lazily.
 
-    Used as a context manager around reading the stream. Only time spent waiting for the model
-    counts: between `pause` and `resume`, while the sink works, nothing is cancelled.
+    Only time spent waiting for the model counts: between `pause` and `resume`, while the sink
+    works, nothing expires.
     """
 
-    def __init__(self, budget: Budget, clock: Callable[[], float], started: float) -> None:
+    __slots__ = ("_budget", "_clock", "_expire", "_handle", "_started", "_useful_at", "_visible",
+                 "_waiting")  # fmt: skip
+
+    def __init__(
+        self,
+        budget: Budget,
+        clock: Callable[[], float],
+        started: float,
+        expire: Callable[[ErrorClass], None],
+    ) -> None:
         self._budget = budget
         self._clock = clock
         self._started = started
+        self._expire = expire
         self._useful_at: float | None = None
         self._visible = False
         self._waiting = True
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-        self._overstayed: ErrorClass | None = None
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Raises `Unreachable` (`queue_timeout`) where no time is left after the queue."""
+        if not self._schedule(self._clock()):
+            raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
+
+    def stop(self) -> None:
+        self._waiting = False
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
     def useful(self, now: float, *, visible: bool) -> None:
+        """Useful output came; the scheduled call finds out how far the limit has moved."""
         self._useful_at = now
         self._visible = self._visible or visible
 
     def pause(self) -> None:
         self._waiting = False
 
-    def resume(self, now: float) -> None:
-        """Raises `Unreachable` when a limit passed that the sink's own time does not excuse."""
+    def resume(self) -> None:
+        """Wait for the model again; a limit that passed meanwhile expires now."""
         self._waiting = True
+        now = self._clock()
         if self._useful_at is not None:
             self._useful_at = now
-        if self._timer is None and not self._arm(now):
-            raise Unreachable(self._next_limit()[1])
-
-    def __enter__(self) -> Self:
-        """Raises `Unreachable` (`queue_timeout`) when all time went by before there was a turn."""
-        self._task = asyncio.current_task()
-        assert self._task is not None
-        self._cancelling = self._task.cancelling()
-        if not self._arm(self._clock()):
-            raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._overstayed is None or self._task is None:
-            return
-        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise Unreachable(self._overstayed)
+        if self._handle is None and not self._schedule(now):
+            self._expire(self._next_limit()[1])
 
     def _next_limit(self) -> tuple[float, ErrorClass]:
         budget, start = self._budget, self._started
@@ -143,26 +141,23 @@ class AttemptTimer:
             due, limit = start + budget.first_token_s, ErrorClass.FIRST_TOKEN_TIMEOUT
         else:
             due, limit = self._useful_at + budget.idle_s, ErrorClass.IDLE_TIMEOUT
-        # Where two fall together the more telling one is named.
+        # Of two that end together the more precise one is named.
         if due <= start + whole_s:
             return due, limit
         return start + whole_s, ErrorClass.TOTAL_TIMEOUT
 
-    def _arm(self, now: float) -> bool:
+    def _schedule(self, now: float) -> bool:
         """False when the next limit has already passed."""
         due, _ = self._next_limit()
         if due <= now:
             return False
-        self._timer = asyncio.get_running_loop().call_later(due - now, self._fire)
+        self._handle = asyncio.get_running_loop().call_later(due - now, self._check)
         return True
 
-    def _fire(self) -> None:
-        # Useful output only notes its time; the timer finds out here how far the limit has moved.
-        self._timer = None
+    def _check(self) -> None:
+        self._handle = None
+        if not self._waiting:
+            return
         now = self._clock()
-        due, limit = self._next_limit()
-        if due > now:
-            self._arm(now)
-        elif self._waiting and self._task is not None:
-            self._overstayed = limit
-            self._task.cancel()
+        if not self._schedule(now):
+            self._expire(self._next_limit()[1])

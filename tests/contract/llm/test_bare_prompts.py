@@ -8,7 +8,7 @@ import pytest
 from ready_model import ReadyModels
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.client import Exchange
+from understudy.llm.client import Exchange, stream_events
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, Finished, Message, TextDelta, TextPart
 from understudy.llm.presets import PRESETS
@@ -33,7 +33,7 @@ async def told(server: RehearsalServer, sessions: HttpSessions, **entry: object)
     settings = NamedServer.model_validate({"base_url": server.base_url} | entry)
     models = ReadyModels(server.base_url, "k")
     client = build_client("one", settings, sessions=sessions, key="k", builtin=models)
-    async with aclosing(client.stream(BARE, "m", Exchange())) as events:
+    async with aclosing(stream_events(client, BARE, "m", Exchange())) as events:
         heard = [event async for event in events]
     await client.aclose()
     assert isinstance(heard[-1], Finished)
@@ -84,5 +84,5 @@ async def test_servers_for_chats_alone_are_not_asked(
 
     assert not client.supports_completions
     with pytest.raises(ProviderError) as caught:
-        await anext(client.stream(BARE, "m", Exchange()))
+        await anext(stream_events(client, BARE, "m", Exchange()))
     assert caught.value.error_class is ErrorClass.UNSUPPORTED_INPUT

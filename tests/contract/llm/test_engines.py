@@ -11,7 +11,7 @@ from playback import RECORDED, Playback, load, playing, recordings_of
 from ready_model import ReadyModels
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.client import Exchange, LLMClient, Phase
+from understudy.llm.client import Exchange, LLMClient, Phase, stream_events
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
@@ -49,7 +49,7 @@ def client_of(
 async def heard(
     client: LLMClient, request: ChatRequest = ASKED, exchange: Exchange | None = None
 ) -> list[ChatEvent]:
-    return [event async for event in client.stream(request, "m", exchange or Exchange())]
+    return [event async for event in stream_events(client, request, "m", exchange or Exchange())]
 
 
 def text_of(events: list[ChatEvent]) -> str:
@@ -202,7 +202,7 @@ async def test_an_abandoned_koboldcpp_is_told_by_key_to_stop(sessions: HttpSessi
     async with playing(recordings, held=CHAT) as playback:
         row = next(row for row in ROWS if row.engine == "koboldcpp")
         client = client_of(row, playback, sessions, {})
-        stream = client.stream(ASKED, "m", Exchange())
+        stream = stream_events(client, ASKED, "m", Exchange())
         await anext(stream)
         await stream.aclose()
         abort = await playback.until_asked("POST /api/extra/abort")

@@ -13,7 +13,7 @@ from tiny_model import CONTEXT, make_tiny_model
 from tiny_projector import make_tiny_projector
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.client import Exchange, LLMClient, ProbeState
+from understudy.llm.client import Exchange, LLMClient, ProbeState, stream_events
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
@@ -65,7 +65,7 @@ def picture() -> ImagePart:
 
 
 async def heard(client: LLMClient, request: ChatRequest) -> list[ChatEvent]:
-    return [event async for event in client.stream(request, "", Exchange())]
+    return [event async for event in stream_events(client, request, "", Exchange())]
 
 
 async def test_it_speaks_counts_and_stops_at_the_limit(
@@ -129,8 +129,8 @@ async def test_a_picture_is_taken_and_counted_with_one(
 
 
 async def test_leaving_frees_the_slot(text_server: str, sessions: HttpSessions) -> None:
-    stream = client_of(text_server, sessions).stream(
-        asking("the cat", max_tokens=1900), "", Exchange()
+    stream = stream_events(
+        client_of(text_server, sessions), asking("the cat", max_tokens=1900), "", Exchange()
     )
     await anext(stream)
     await stream.aclose()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from understudy.errors import ErrorClass, ProviderError, leaf_of
-from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
+from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState, stream_events
 from understudy.llm.messages import ChatEvent, ChatRequest, Finished, TextDelta, Usage
 from understudy.llm.testing import SILENCE, ScriptedClient, saying
 
@@ -13,7 +13,7 @@ ASKED = ChatRequest(())
 
 
 async def heard(client: ScriptedClient, exchange: Exchange | None = None) -> list[ChatEvent]:
-    return [event async for event in client.stream(ASKED, "m", exchange or Exchange())]
+    return [event async for event in stream_events(client, ASKED, "m", exchange or Exchange())]
 
 
 async def test_a_reply_is_streamed_to_its_end_with_its_usage() -> None:
@@ -37,7 +37,7 @@ async def test_a_failure_has_its_class(error_class: ErrorClass) -> None:
 async def test_leaving_in_the_middle_ends_the_call() -> None:
     client = ScriptedClient([(TextDelta("Hi"), SILENCE)])
     exchange = Exchange()
-    stream = client.stream(ASKED, "m", exchange)
+    stream = stream_events(client, ASKED, "m", exchange)
     await anext(stream)
     await stream.aclose()
 

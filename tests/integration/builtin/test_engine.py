@@ -21,7 +21,7 @@ from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.builtin.options import BuiltinOptions
 from understudy.llm.builtin.server import BuiltinServer, ServerState
 from understudy.llm.builtin.servers import BuiltinServers
-from understudy.llm.client import Exchange, LLMClient, ProbeState
+from understudy.llm.client import Exchange, LLMClient, ProbeState, stream_events
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
@@ -89,7 +89,7 @@ def picture() -> ImagePart:
 
 
 async def heard(client: LLMClient, request: ChatRequest | None = None) -> list[ChatEvent]:
-    return [event async for event in client.stream(request or asking(), "", Exchange())]
+    return [event async for event in stream_events(client, request or asking(), "", Exchange())]
 
 
 async def _rest(events: AsyncIterator[ChatEvent]) -> None:
@@ -99,7 +99,7 @@ async def _rest(events: AsyncIterator[ChatEvent]) -> None:
 
 async def refusal(client: LLMClient, *, may_wait: bool = True) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
-        async for _ in client.stream(asking(), "", Exchange(may_wait=may_wait)):
+        async for _ in stream_events(client, asking(), "", Exchange(may_wait=may_wait)):
             pass
     return caught.value
 
@@ -196,7 +196,7 @@ async def test_equal_entries_share_a_process_and_different_ones_do_not(home: Hom
 async def test_a_kill_in_mid_reply_is_a_broken_stream_and_the_next_reply_comes(home: Home) -> None:
     client = home.client(max_tokens=1500)
     server = home.server(max_tokens=1500)
-    async with aclosing(client.stream(asking(max_tokens=1500), "", Exchange())) as events:
+    async with aclosing(stream_events(client, asking(max_tokens=1500), "", Exchange())) as events:
         await anext(events)
         processes()[0].kill()
         with pytest.raises(ProviderError) as caught:
@@ -211,7 +211,7 @@ async def test_a_kill_in_mid_reply_is_a_broken_stream_and_the_next_reply_comes(h
 
 async def test_leaving_in_the_middle_frees_the_model_for_the_next(home: Home) -> None:
     client = home.client(parallel=1)
-    async with aclosing(client.stream(asking(max_tokens=1900), "", Exchange())) as events:
+    async with aclosing(stream_events(client, asking(max_tokens=1900), "", Exchange())) as events:
         await anext(events)
     async with asyncio.timeout(5):
         assert isinstance((await heard(client))[-1], Finished)
@@ -284,7 +284,7 @@ async def test_an_idle_model_gives_its_memory_back_and_returns_on_demand(models:
 
 async def test_a_model_out_of_use_ends_after_its_last_reply(home: Home) -> None:
     client, server = home.client(), home.server()
-    async with aclosing(client.stream(asking(max_tokens=1900), "", Exchange())) as events:
+    async with aclosing(stream_events(client, asking(max_tokens=1900), "", Exchange())) as events:
         await anext(events)
         home.servers.keep(set[BuiltinOptions]())
         assert isinstance(await anext(events), TextDelta)

@@ -8,15 +8,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from reply_events import reply_events
 from tiny_model import make_tiny_model
 from understudy.app.models import ReloadableRouter
 from understudy.config.load import parse_config
 from understudy.config.masking import as_yaml
 from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
 from understudy.rehearsal.server import RehearsalServer
+from understudy.routing.environment import RouterEnvironment
 from understudy.routing.records import ReplyOutcome, ReplyRecord
-from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
-from understudy.routing.router import RouterEnvironment
+from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ async def reply(
         asked = ChatRequest((Message("user", (TextPart("the cat"),)),), max_tokens=tokens)
         return Prompt(asked, 20)
 
-    request = ReplyRequest("r", "web", SinkKind.EDITABLE, build, queue_key=channel)
-    async with aclosing(router.reply(request)) as events:
+    request = ReplyRequest("r", "web", build, queue_key=channel)
+    async with aclosing(reply_events(router.reply, request)) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 on_text()

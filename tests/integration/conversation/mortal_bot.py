@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from conversation_driver import message, settings
+from reply_events import RouterEvent, play
 from sample_records import answered, reply
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import Dependencies
@@ -21,7 +22,7 @@ from understudy.conversation.messages import Author, Place
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.llm.messages import TextDelta
-from understudy.routing.request import ReplyEnded, ReplyRequest, RouterEvent
+from understudy.routing.request import ReplyEnded, ReplyRequest, ReplySink
 from understudy.storage.stores import open_storage
 
 NONCES_LAST_S = 140.0
@@ -36,7 +37,11 @@ async def short_pause(most_s: float) -> None:
     await asyncio.sleep(random.uniform(0, most_s))
 
 
-async def generate(request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+async def generate(request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
+    return await play(_words(request), sink)
+
+
+async def _words(request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
     for word in ("Of ", "course."):
         await short_pause(0.01)
         yield TextDelta(word)

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from reply_events import reply_events
 from understudy.app.bot import open_bot
 from understudy.config.load import Config, parse_config
 from understudy.errors import ErrorClass
@@ -42,7 +43,7 @@ class Run:
         return CooldownStore(self.file, self.board, lambda: self.now, lambda: self.wall)
 
     def left_s(self, one: Candidate) -> float | None:
-        hold = self.board.gate(one.scope_keys, self.now).hold
+        hold = self.board.availability(one.scope_keys, self.now).hold
         return None if hold is None else hold.until - self.now
 
     def fail(self, one: Candidate, error_class: ErrorClass) -> None:
@@ -61,7 +62,7 @@ def candidate(config: Config) -> Candidate:
 
 
 PROMPT = Prompt(ChatRequest((Message("user", (TextPart("Hello"),)),)), input_tokens=10)
-ASKED = ReplyRequest("r", "web", SinkKind.HELD, lambda _fit: PROMPT)
+ASKED = ReplyRequest("r", "web", lambda _fit: PROMPT)
 SAME = configuration()
 ONE = candidate(SAME)
 
@@ -155,7 +156,9 @@ async def test_a_bot_that_starts_again_leaves_a_refused_key_alone(tmp_path: Path
         for _ in range(2):
             async with open_bot(config, Logs(config.settings.logging, io.StringIO())) as bot:
                 if not causes:
-                    async with contextlib.aclosing(bot.models.reply(ASKED)) as events:
+                    async with contextlib.aclosing(
+                        reply_events(bot.models.reply, ASKED, SinkKind.HELD)
+                    ) as events:
                         assert [event async for event in events]
                 causes.append(bot.models.router.status()[0].cause)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from reply_events import reply_events
 from understudy.app.models import ReloadableRouter
 from understudy.config.load import Config, parse_config
 from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
@@ -17,9 +18,9 @@ from understudy.rehearsal.responder import Head, Reset, Role, Say
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.cooldown import State
+from understudy.routing.environment import RouterEnvironment
 from understudy.routing.records import ReplyOutcome
-from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
-from understudy.routing.router import RouterEnvironment
+from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest
 
 PART = "The lamp is lit. All is quiet."
 BREAKS_OFF_AFTER_A_SENTENCE = Behaviour("part", (Head(), Role(), Say((PART,)), Reset()))
@@ -36,8 +37,8 @@ class World:
         self.models.use(configuration(self.first, self.second, **model))
 
     def asking(self) -> AsyncGenerator[object, None]:
-        request = ReplyRequest("r", "web", SinkKind.EDITABLE, lambda _fit: PROMPT)
-        return self.models.reply(request)
+        request = ReplyRequest("r", "web", lambda _fit: PROMPT)
+        return reply_events(self.models.reply, request)
 
     async def ask(self) -> ReplyEnded:
         async with contextlib.aclosing(self.asking()) as events:

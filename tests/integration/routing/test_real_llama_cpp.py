@@ -13,6 +13,7 @@ from PIL import Image
 
 from llama_server import llama_server, mortal_llama_server
 from playback import load, playing, recordings_of
+from reply_events import Restarted, RouterEvent, reply_events
 from tiny_model import make_tiny_model
 from understudy.config.providers import NamedServer
 from understudy.conversation.inbox import Line
@@ -26,15 +27,7 @@ from understudy.llm.registry import build_client
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.candidates import Candidate
 from understudy.routing.records import AttemptRole, OfflineReason, ReplyOutcome
-from understudy.routing.request import (
-    Fit,
-    Prompt,
-    ReplyEnded,
-    ReplyRequest,
-    Restarted,
-    RouterEvent,
-    SinkKind,
-)
+from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
 from understudy.routing.router import ModelRouter
 
 CONTEXT = 512
@@ -84,8 +77,10 @@ def fixed(request: ChatRequest) -> Prompt:
     return Prompt(request, input_tokens=10)
 
 
-async def heard(router: ModelRouter, request: ReplyRequest) -> list[RouterEvent]:
-    async with contextlib.aclosing(router.reply(request)) as events:
+async def heard(
+    router: ModelRouter, request: ReplyRequest, kind: SinkKind = SinkKind.EDITABLE
+) -> list[RouterEvent]:
+    async with contextlib.aclosing(reply_events(router.reply, request, kind)) as events:
         return [event async for event in events]
 
 
@@ -128,7 +123,7 @@ async def test_a_conversation_too_long_is_built_again_for_the_context_the_server
         fits.append(fit)
         return build_prompt(source, fit)
 
-    request = ReplyRequest("r", "discord", SinkKind.EDITABLE, build)
+    request = ReplyRequest("r", "discord", build)
     first = ended(await heard(router, request))
     second = ended(await heard(router, request))
 
@@ -150,9 +145,9 @@ async def test_a_clients_prompt_too_long_goes_to_the_next_and_is_not_sent_again(
         [candidate("home", home, sessions), candidate("next", fallback.base_url, sessions)]
     )
     long = Prompt(asking(TextPart("the cat " * 800)), input_tokens=1600)
-    request = ReplyRequest("r", "gateway", kind, lambda _fit: long, may_trim_prompt=False)
+    request = ReplyRequest("r", "gateway", lambda _fit: long, may_trim_prompt=False)
 
-    first, second = [ended(await heard(router, request)) for _ in range(2)]
+    first, second = [ended(await heard(router, request, kind)) for _ in range(2)]
 
     assert first.text == second.text == FALLBACK
     assert story(first) == ["home context_overflow", "next ok"]
@@ -165,9 +160,7 @@ async def test_a_clients_prompt_that_fits_nowhere_is_said_so(
 ) -> None:
     router = ModelRouter([candidate("home", home, sessions)])
     long = fixed(asking(TextPart("the cat " * 800)))
-    request = ReplyRequest(
-        "r", "gateway", SinkKind.APPEND_ONLY, lambda _fit: long, may_trim_prompt=False
-    )
+    request = ReplyRequest("r", "gateway", lambda _fit: long, may_trim_prompt=False)
 
     end = ended(await heard(router, request))
 
@@ -192,7 +185,7 @@ async def test_a_picture_goes_to_the_next_who_may_see_and_the_blind_one_is_not_a
         shown = (picture,) if fit.vision else ()
         return Prompt(asking(TextPart("what is this"), *shown), 300, images=len(shown))
 
-    request = ReplyRequest("r", "discord", SinkKind.EDITABLE, build, images=1)
+    request = ReplyRequest("r", "discord", build, images=1)
     first, second = [ended(await heard(router, request)) for _ in range(2)]
 
     assert first.text == second.text == FALLBACK
@@ -217,9 +210,7 @@ async def test_when_nobody_else_is_left_the_blind_one_is_asked_without_the_pictu
         shown = (picture,) if fit.vision else ()
         return Prompt(asking(TextPart("what is this"), *shown), 300, images=len(shown))
 
-    end = ended(
-        await heard(router, ReplyRequest("r", "discord", SinkKind.EDITABLE, build, images=1))
-    )
+    end = ended(await heard(router, ReplyRequest("r", "discord", build, images=1)))
 
     assert story(end) == ["home unsupported_input", "next overloaded", "home ok"]
     assert end.degraded == ("images",)
@@ -242,7 +233,7 @@ async def test_killed_in_mid_stream_it_is_replaced_or_its_end_is_told(
     kind: SinkKind, model: Path, sessions: HttpSessions, fallback: RehearsalServer
 ) -> None:
     prompt = fixed(asking(TextPart("the cat"), max_tokens=1900))
-    request = ReplyRequest("r", "web", kind, lambda _fit: prompt)
+    request = ReplyRequest("r", "web", lambda _fit: prompt)
     with mortal_llama_server(model) as server:
         router = ModelRouter(
             [
@@ -250,12 +241,12 @@ async def test_killed_in_mid_stream_it_is_replaced_or_its_end_is_told(
                 candidate("next", fallback.base_url, sessions),
             ]
         )
-        reply = asyncio.create_task(heard(router, request))
+        reply = asyncio.create_task(heard(router, request, kind))
         await speaking(server.url)
         server.process.kill()
         await asyncio.to_thread(server.process.wait)
         seen = await reply
-        after = [ended(await heard(router, request)) for _ in range(2)]
+        after = [ended(await heard(router, request, kind)) for _ in range(2)]
         await router.memory.aclose()
 
     end, part = ended(seen), kind is SinkKind.APPEND_ONLY
@@ -277,7 +268,7 @@ async def test_one_that_is_still_loading_costs_nobody_time(
     kind: SinkKind, sessions: HttpSessions, fallback: RehearsalServer
 ) -> None:
     prompt = fixed(asking(TextPart("the cat")))
-    request = ReplyRequest("r", "web", kind, lambda _fit: prompt)
+    request = ReplyRequest("r", "web", lambda _fit: prompt)
     loading = load("llama.cpp", "loading")
     recordings = {loading.request: loading, "POST /v1/chat/completions": loading}
     async with playing(recordings | recordings_of("llama.cpp", ("health_loading",))) as server:
@@ -287,7 +278,7 @@ async def test_one_that_is_still_loading_costs_nobody_time(
                 candidate("next", fallback.base_url, sessions),
             ]
         )
-        first, second = [ended(await heard(router, request)) for _ in range(2)]
+        first, second = [ended(await heard(router, request, kind)) for _ in range(2)]
         await router.memory.aclose()
 
     assert first.text == second.text == FALLBACK

@@ -5,19 +5,20 @@ import json
 
 import pytest
 
+from reply_events import reply_events
 from understudy.app.models import ReloadableRouter
 from understudy.config.load import parse_config
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.rehearsal.server import RehearsalServer
+from understudy.routing.environment import RouterEnvironment
 from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
-from understudy.routing.router import RouterEnvironment
 
 PROMPT = Prompt(ChatRequest((Message("user", (TextPart("Hello"),)),)), input_tokens=10)
 DOWN = "nobody listens"
-ASKED = ReplyRequest("r1", "web", SinkKind.HELD, lambda _fit: PROMPT)
+ASKED = ReplyRequest("r1", "web", lambda _fit: PROMPT)
 
 
 async def record_of(fault: str) -> AttemptRecord:
@@ -39,7 +40,7 @@ async def record_of(fault: str) -> AttemptRecord:
         model = {"provider_order": list(servers), "servers": servers}
         config = parse_config(json.dumps({"model": model}), {"FIRST_KEY": "sk-records-canary"})
         models = ReloadableRouter(config, RouterEnvironment())
-        async with contextlib.aclosing(models.reply(ASKED)) as events:
+        async with contextlib.aclosing(reply_events(models.reply, ASKED, SinkKind.HELD)) as events:
             last = [event async for event in events][-1]
         await models.aclose()
     assert isinstance(last, ReplyEnded)

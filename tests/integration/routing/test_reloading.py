@@ -12,7 +12,7 @@ from understudy.app.reload import watching_for_changes
 from understudy.config.load import Config, load_config
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs
-from understudy.routing.router import RouterEnvironment
+from understudy.routing.environment import RouterEnvironment
 
 SERVER = "{engine: openai, base_url: 'http://127.0.0.1:9'}"
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from reply_events import reply_events
 from understudy.config.providers import NamedServer
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, Message, TextPart
@@ -23,7 +24,7 @@ REPLY = (
 )
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
 PROMPT = Prompt(ChatRequest((Message("user", (TextPart("Hello"),)),)), input_tokens=10)
-ASKED = ReplyRequest("r", "web", SinkKind.EDITABLE, lambda _fit: PROMPT)
+ASKED = ReplyRequest("r", "web", lambda _fit: PROMPT)
 
 
 @dataclass
@@ -69,7 +70,7 @@ async def routed(server: Forgetful) -> AsyncIterator[ModelRouter]:
 
 
 async def ask(router: ModelRouter) -> ReplyEnded:
-    async with contextlib.aclosing(router.reply(ASKED)) as events:
+    async with contextlib.aclosing(reply_events(router.reply, ASKED, SinkKind.EDITABLE)) as events:
         last = [event async for event in events][-1]
     assert isinstance(last, ReplyEnded)
     return last

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
@@ -7,30 +8,25 @@ import pytest
 from pydantic import SecretStr
 
 from asgi_call import LOCAL, Answer, Client, get, post
+from reply_events import AttemptEnded, RouterEvent, play
 from sample_records import NOON, answered, failed, reply, skipped
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.errors import ErrorClass
 from understudy.gateway.app import Gateway, Source
 from understudy.gateway.rate_limits import KeyLimits
-from understudy.llm.messages import ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.llm.messages import ReasoningDelta, ReplyIdentity, TextDelta, ToolCallDelta
 from understudy.routing.records import OfflineReason, ReplyOutcome, SkipReason
-from understudy.routing.request import (
-    Answering,
-    AttemptEnded,
-    ReplyEnded,
-    ReplyRequest,
-    RouterEvent,
-    SinkKind,
-)
+from understudy.routing.request import Answering, ReplyEnded, ReplyRequest, ReplySink, SinkKind
 
 ASK = {"model": "understudy", "messages": [{"role": "user", "content": "hello"}]}
 STREAM = {**ASK, "stream": True}
 GOOD = answered("chutes", label="chutes")
 ENDED = ReplyEnded(reply(GOOD), text="Hi there", finish_reason="stop")
+NAMED = ReplyIdentity("upstream-1", b"5", "lab/model")
 SAID: tuple[RouterEvent, ...] = (
-    Answering("chutes", "chutes", "lab/model", 2),
-    TextDelta("Hi", raw=(b'{"choices":[{"index":0,"delta":{"content":"Hi"}}]}',)),
+    Answering("chutes", "chutes", "lab/model", 2, 2, NAMED),
+    TextDelta("Hi", frames=(b'{"choices":[{"index":0,"delta":{"content":"Hi"}}]}',)),
     TextDelta(" there"),
     AttemptEnded(GOOD),
     ENDED,
@@ -43,10 +39,15 @@ class Router:
 
     events: tuple[RouterEvent | asyncio.Event, ...] = SAID
     requests: list[ReplyRequest] = field(default_factory=list)
+    sinks: list[ReplySink] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def reply(self, request: ReplyRequest) -> AsyncGenerator[RouterEvent, None]:
+    async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
         self.requests.append(request)
+        self.sinks.append(sink)
+        return await play(self._played(), sink)
+
+    async def _played(self) -> AsyncGenerator[RouterEvent, None]:
         try:
             for event in self.events:
                 if isinstance(event, asyncio.Event):
@@ -129,6 +130,7 @@ async def test_a_stream_passes_the_servers_own_frames_on() -> None:
 
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n' in answer.body
+    assert {frame.get("id", "upstream-1") for frame in answer.frames} == {"upstream-1"}
     assert text_of(answer) == "Hi there"
     assert answer.frames[0]["choices"][0]["delta"]["role"] == "assistant"  # type: ignore[index]
     assert answer.frames[-1]["choices"][0]["finish_reason"] == "stop"  # type: ignore[index]
@@ -136,10 +138,7 @@ async def test_a_stream_passes_the_servers_own_frames_on() -> None:
 
 
 async def test_a_streams_headers_tell_who_answers_and_at_which_try() -> None:
-    failure = AttemptEnded(failed("openrouter", ErrorClass.SERVER_ERROR))
-    left_out = AttemptEnded(skipped("nanogpt", SkipReason.COOLDOWN))
-
-    answer = await post(gateway(Router((failure, left_out, *SAID))), STREAM)
+    answer = await post(gateway(Router()), STREAM)
     assert answer.headers["x-router-provider"] == "chutes"
     assert answer.headers["x-router-model"] == "lab/model"
     assert answer.headers["x-router-attempts"] == "2"
@@ -211,7 +210,7 @@ async def test_thoughts_and_tool_calls_are_gathered_in_a_whole_answer() -> None:
 
 
 async def test_a_frame_of_several_lines_stays_one_frame() -> None:
-    said = TextDelta("Hi", raw=(b'{"choices":\n[{"index":0,"delta":{"content":"Hi"}}]}',))
+    said = TextDelta("Hi", frames=(b'{"choices":\n[{"index":0,"delta":{"content":"Hi"}}]}',))
 
     answer = await post(gateway(Router((SAID[0], said, ENDED))), STREAM)
     assert b'data: {"choices":\ndata: [{"index":0' in answer.body
@@ -297,7 +296,7 @@ async def test_the_router_is_asked_as_the_client_asked() -> None:
 
     request = router.requests[0]
     assert request.sink == "gateway"
-    assert request.kind is SinkKind.APPEND_ONLY
+    assert router.sinks[0].kind is SinkKind.APPEND_ONLY
     assert request.origin.user == "key:tavern"
     assert not request.may_trim_prompt
 
@@ -306,7 +305,7 @@ async def test_a_client_that_does_not_stream_is_sent_nothing_before_the_end() ->
     router = Router()
     await post(gateway(router), ASK)
 
-    assert router.requests[0].kind is SinkKind.HELD
+    assert router.sinks[0].kind is SinkKind.HELD
 
 
 @pytest.mark.parametrize(
@@ -450,18 +449,78 @@ async def test_a_cancelled_call_stays_cancelled() -> None:
     assert router.closed.is_set()
 
 
-async def test_what_was_told_of_tokens_reaches_the_client() -> None:
-    pieces = [b'{"content":[{"token":"%b"}],"refusal":null}' % word for word in (b"Hi", b" there")]
-    said = (TextDelta("Hi", logprobs=(pieces[0],)), TextDelta(" there", logprobs=(pieces[1],)))
-    events = (SAID[0], *said, TextDelta("!", logprobs=(b"5",)), *SAID[3:])
+async def test_frames_without_an_identity_get_the_gateways_own() -> None:
+    frame = b'{"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"}}],"odd":1}'
+    unnamed = Answering("chutes", "chutes", "lab/model", 1)
+    events = (unnamed, TextDelta("Hi", (frame,)), ENDED)
+
+    answer = await post(gateway(Router(events)), STREAM)
+
+    assert len(answer.frames) == 2
+    assert answer.frames[0]["odd"] == 1
+    for sent in answer.frames:
+        assert (sent["id"], sent["created"], sent["model"], sent["object"]) == (
+            "chatcmpl-r1",
+            int(NOON),
+            "lab/model",
+            "chat.completion.chunk",
+        )
+
+
+async def test_the_servers_last_frames_end_a_stream() -> None:
+    finish = b'{"id":"upstream-1","choices":[{"index":0,"delta":{},"finish_reason":"eos"}],"odd":1}'
+    usage = b'{"choices":[],"usage":{"prompt_tokens":1,"queue_time":0.5},"timings":{"a":1}}'
+    end = replace(ENDED, frames=(finish, usage))
+    asking = {**STREAM, "stream_options": {"include_usage": True}}
+
+    silent = await post(gateway(Router((*SAID[:3], end))), STREAM)
+    told = await post(gateway(Router((*SAID[:3], end))), asking)
+
+    assert silent.frames[-1] == {
+        "id": "upstream-1",
+        "odd": 1,
+        "timings": {"a": 1},
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+    }
+    assert told.frames[-2] == {k: v for k, v in silent.frames[-1].items() if k != "timings"}
+    assert told.frames[-1]["usage"]["queue_time"] == 0.5  # type: ignore[index]
+    assert told.frames[-1]["usage"]["completion_tokens"] == 57  # type: ignore[index]
+
+
+async def test_running_replies_end_with_an_error_at_shutdown() -> None:
+    never = asyncio.Event()
+    served = gateway(Router((*SAID[:2], never)))
+    streaming, whole = Client(served), Client(served)
+    calls = [
+        asyncio.create_task(streaming.call("/v1/chat/completions", STREAM)),
+        asyncio.create_task(whole.call("/v1/chat/completions", ASK)),
+    ]
+    async with asyncio.timeout(5):
+        await streaming.begun.wait()
+    served.end_replies()
+    async with asyncio.timeout(5):
+        stream, answer = await asyncio.gather(*calls)
+
+    assert stream.frames[-1]["error"]["code"] == "shutting_down"  # type: ignore[index]
+    assert stream.body.endswith(b"data: [DONE]\n\n")
+    assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+
+
+async def test_log_probabilities_reach_the_client() -> None:
+    def said(word: str) -> TextDelta:
+        tokens = {"content": [{"token": word}], "refusal": None}
+        choice = {"index": 0, "delta": {"content": word}, "logprobs": tokens}
+        return TextDelta(word, (json.dumps({"choices": [choice]}).encode(),))
+
+    events = (SAID[0], said("Hi"), said(" there"), TextDelta("!"), *SAID[3:])
     whole = await post(gateway(Router(events)), ASK)
     streamed = await post(gateway(Router(events)), STREAM)
 
-    told = whole.data["choices"][0]["logprobs"]  # type: ignore[index]
-    assert told == {"content": [{"token": "Hi"}, {"token": " there"}]}
+    both = {"content": [{"token": "Hi"}, {"token": " there"}], "refusal": None}
+    assert whole.data["choices"][0]["logprobs"] == both  # type: ignore[index]
     choices = [frame["choices"][0] for frame in streamed.frames]  # type: ignore[index]
     assert [c.get("logprobs") for c in choices if c["delta"].get("content")] == [
-        {"content": [{"token": "Hi"}]},
-        {"content": [{"token": " there"}]},
+        {"content": [{"token": "Hi"}], "refusal": None},
+        {"content": [{"token": " there"}], "refusal": None},
         None,
     ]

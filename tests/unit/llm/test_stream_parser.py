@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from understudy.errors import BadReply, ErrorClass, ProviderError
 from understudy.llm.client import Exchange
 from understudy.llm.messages import (
     ChatEvent,
-    Finished,
+    OtherDelta,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -64,23 +66,97 @@ def test_every_form_of_a_delta_is_understood(
 ) -> None:
     found = read(choice(delta=delta))
 
-    assert [unraw(event) for event in found] == events
+    assert [without_frames(event) for event in found if not is_other(event)] == events
 
 
-def unraw(event: ChatEvent) -> ChatEvent:
-    return event if isinstance(event, Finished) else replace(event, raw=())
+def without_frames(event: ChatEvent) -> ChatEvent:
+    return event if isinstance(event, OtherDelta) else replace(event, frames=())
 
 
-def test_a_frame_is_kept_only_where_it_holds_one_thing() -> None:
-    alone = choice(delta={"content": "Hi"})
-    both = choice(delta={"content": "Hi", "reasoning": "hm"})
-    last = choice(delta={"content": "Hi"}, finish_reason="stop")
-    whole = choice(message={"content": "Hi"})
+def is_other(event: ChatEvent) -> bool:
+    return isinstance(event, OtherDelta)
 
-    kept = [[getattr(event, "raw", 0) for event in read(frame)] for frame in (alone, both, last)]
 
-    assert kept == [[(alone,)], [(), ()], [()]]
-    assert read(whole) == [TextDelta("Hi")]
+def frames_of(event: ChatEvent) -> list[dict[str, object]]:
+    return [json.loads(frame) for frame in event.frames]
+
+
+def test_a_frame_with_one_output_is_kept_as_it_came() -> None:
+    text = choice(delta={"content": "Hi"}, odd={"a": 1})
+
+    assert read(text) == [TextDelta("Hi", (text,))]
+
+
+def test_a_frame_with_several_outputs_is_divided_and_loses_nothing() -> None:
+    calls = [{"index": 0, "id": "a", "extra": 1}, {"index": 1, "id": "b"}]
+    delta = {"role": "assistant", "content": "Hi", "reasoning": "hm", "tool_calls": calls}
+    frame = choice(delta=delta, logprobs={"content": []}, odd=1)
+
+    thought, text, first, second = read(frame)
+
+    assert frames_of(thought)[0]["choices"] == [
+        {"index": 0, "odd": 1, "finish_reason": None,
+         "delta": {"role": "assistant", "reasoning": "hm"}}
+    ]  # fmt: skip
+    assert frames_of(text)[0]["choices"] == [
+        {"index": 0, "delta": {"content": "Hi"}, "logprobs": {"content": []}}
+    ]
+    deltas = [frames_of(call)[0]["choices"][0]["delta"] for call in (first, second)]  # type: ignore[index]
+    assert [delta["tool_calls"] for delta in deltas] == [[calls[0]], [calls[1]]]
+
+
+def test_text_in_the_last_frame_comes_before_the_finish_and_the_usage() -> None:
+    parser = reader_of()
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "odd": 3}
+    frame = json.loads(choice(delta={"content": "Hi"}, finish_reason="stop")) | {"usage": usage}
+
+    (text,) = parser.read(json.dumps(frame).encode())
+    end = parser.end(eof_is_end=False)
+
+    (kept,) = frames_of(text)
+    assert ("usage" in kept, kept["choices"][0]["finish_reason"]) == (False, None)  # type: ignore[index]
+    finish, figures = frames_of(end)
+    assert finish["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    assert (figures["choices"], figures["usage"]) == ([], usage)
+
+
+def test_a_message_in_one_piece_becomes_a_frame_of_a_stream() -> None:
+    (text,) = read(choice(message={"role": "assistant", "content": "Hi", "annotations": [1]}))
+
+    (frame,) = frames_of(text)
+    assert frame["object"] == "chat.completion.chunk"
+    assert frame["choices"][0]["delta"] == {  # type: ignore[index]
+        "role": "assistant",
+        "content": "Hi",
+        "annotations": [1],
+    }
+
+
+@pytest.mark.parametrize(
+    ("delta", "media"),
+    [
+        ({"role": "assistant", "content": ""}, False),
+        ({"annotations": [{"type": "url_citation"}]}, False),
+        ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}, False),
+        ({"images": [{"image_url": {"url": "data:image/png;base64,AA"}}]}, True),
+        ({"audio": {"data": "AA"}}, True),
+        ({"images": []}, False),
+    ],
+)
+def test_a_frame_without_text_is_passed_on(delta: dict[str, object], media: bool) -> None:
+    frame = choice(delta=delta)
+
+    assert read(frame) == [OtherDelta((frame,), media)]
+
+
+def test_all_frames_get_the_identity_of_the_first() -> None:
+    first = b'{"id":"a","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"H"}}]}'
+    other = b'{"id":"b","created":2,"model":"n","odd":1,"choices":[{"delta":{"content":"i"}}]}'
+
+    _, event = read(first, other)
+
+    (frame,) = frames_of(event)
+    assert (frame["id"], frame["created"], frame["model"], frame["odd"]) == ("a", 1, "m", 1)
 
 
 def test_only_the_first_of_several_choices_counts() -> None:
@@ -205,48 +281,63 @@ def test_what_came_before_a_failure_is_given_out_first() -> None:
 
     assert len(events) == 1
     assert reader.exchange.keepalives == 2
-    with pytest.raises(ProviderError):
-        reader.raise_failure()
+    assert reader.failure is not None
 
 
-def test_text_that_came_in_one_go_is_one_event_with_all_its_frames() -> None:
+def test_frames_that_differ_in_their_text_alone_are_one_event() -> None:
     he, llo = choice(delta={"content": "He"}), choice(delta={"content": "llo"})
-    thought = choice(delta={"reasoning": "hm"})
-    last = choice(delta={"content": "!"}, finish_reason="stop")
+    odd, thought = choice(delta={"content": "!"}, odd=1), choice(delta={"reasoning": "hm"})
 
-    events = reader_of().read_all([he, llo, thought, he, last], comments=0)
+    events = reader_of().read_all([he, llo, llo, thought, he, odd, llo])
 
     assert events == [
-        TextDelta("Hello", (he, llo)),
-        ReasoningDelta("hm", (thought,)),
         TextDelta("He", (he,)),
-        TextDelta("!"),
+        TextDelta("llollo", (llo, llo), plain=True),
+        ReasoningDelta("hm", (thought,)),
+        TextDelta("He", (he,), plain=True),
+        TextDelta("!", (odd,)),
+        TextDelta("llo", (llo,)),
     ]
+
+
+@given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6), st.booleans())
+def test_plain_frames_are_read_as_any_others(texts: list[str], ascii_only: bool) -> None:
+    frames = [
+        json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=ascii_only).encode()
+        for text in texts
+    ]
+
+    events = reader_of().read_all(frames)
+
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "".join(texts)
+    assert [frame for e in events for frame in e.frames] == frames
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        choice(delta={"content": 'a"b'}),
+        choice(delta={"content": ""}),
+        choice(delta={"content": "a"}) + b" ",
+        choice(delta={"content": "a", "refusal": "b"}),
+        choice(delta={"content": "a"}, logprobs={"content": [{"token": "a"}]}),
+        b'{"model": "m", "choices": [{"index": 0, "delta": {"content": "a"}}], "usage": null}',
+    ],
+)
+def test_after_plain_frames_every_other_is_read_in_full(frame: bytes) -> None:
+    reader = reader_of()
+    reader.read_all([choice(delta={"content": "Hi"})])
+
+    later, alone = reader.read_all([frame]), read(frame)
+
+    assert [getattr(e, "text", e) for e in later] == [getattr(e, "text", e) for e in alone]
 
 
 def test_what_came_before_a_failing_frame_is_not_lost() -> None:
     reader = reader_of()
     he, llo = choice(delta={"content": "He"}), choice(delta={"content": "llo"})
 
-    events = reader.read_all([he, llo, b'{"error":{"message":"no"}}'], comments=0)
+    events = reader.read_all([he, llo, llo, b'{"error":{"message":"no"}}'])
 
-    assert events == [TextDelta("Hello", (he, llo))]
-    with pytest.raises(BadReply):
-        reader.raise_failure()
-
-
-def test_what_is_told_of_tokens_is_kept_where_a_frame_is_not() -> None:
-    told = {"content": [{"token": "Hi", "logprob": -0.5}]}
-    said = choice(delta={"content": "Hi"}, logprobs=told)
-    last = choice(delta={"content": "Hi"}, logprobs=told, finish_reason="stop")
-    bare = choice(text="Hi", logprobs=told, finish_reason="stop")
-    both = choice(delta={"content": "Hi", "reasoning": "hm"}, logprobs=told)
-    nothing = choice(delta={"content": "Hi"}, logprobs=None)
-
-    for frame in (said, last, bare, both):
-        (kept,) = [e.logprobs for e in read(frame) if isinstance(e, TextDelta)]
-        assert [json.loads(piece) for piece in kept] == [told]
-    assert read(nothing) == [TextDelta("Hi", (nothing,))]
-    (joined,) = reader_of().read_all([said, said], 0)
-    assert isinstance(joined, TextDelta)
-    assert len(joined.logprobs) == 2
+    assert events == [TextDelta("He", (he,)), TextDelta("llollo", (llo, llo), plain=True)]
+    assert reader.failure is not None

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
+from reply_events import RouterEvent, reply_events
 from sample_records import NOON
 from understudy.config.settings import Logging
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.observability.prompt_log import PromptLog
 from understudy.routing.candidates import Candidate
-from understudy.routing.request import Fit, Prompt, ReplyRequest, RouterEvent, SinkKind
+from understudy.routing.request import Fit, Prompt, ReplyRequest
 from understudy.routing.router import ModelRouter
 
 ASKED = ChatRequest((Message("user", (TextPart("what is my secret?"),)),))
@@ -28,9 +29,9 @@ async def answer(folder: Path, *, prompts: bool, reply_id: str = "r1") -> list[R
     router = ModelRouter([Candidate("a", "m", "a", "openai", client)])
     settings = Logging(prompts=prompts)
     log = PromptLog(router.reply, lambda: settings, folder, lambda: NOON)
-    request = ReplyRequest(id=reply_id, sink="web", kind=SinkKind.EDITABLE, build=build)
+    request = ReplyRequest(id=reply_id, sink="web", build=build)
     log.announce()
-    async with aclosing(log.reply(request)) as told:
+    async with aclosing(reply_events(log.reply, request)) as told:
         return [event async for event in told]
 
 

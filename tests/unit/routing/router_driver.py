@@ -1,25 +1,18 @@
 """Short words for tests of the router: candidates, requests, and what came of them."""
 
 import asyncio
-import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from reply_events import RecordingSink, Restarted, RouterEvent, always, reply_events
 from understudy.llm.messages import ChatRequest, Message, TextDelta, TextPart
 from understudy.llm.testing import Script, ScriptedClient
 from understudy.routing.candidates import Candidate
+from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.records import AttemptRecord, ReplyRecord
-from understudy.routing.request import (
-    Fit,
-    Prompt,
-    ReplyEnded,
-    ReplyRequest,
-    Restarted,
-    RouterEvent,
-    SinkKind,
-)
-from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
+from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
+from understudy.routing.router import ModelRouter
 
 
 def candidate(name: str, *scripts: Script, **fields: object) -> Candidate:
@@ -52,9 +45,20 @@ def hello(_fit: Fit) -> Prompt:
     return Prompt(request, input_tokens=10)
 
 
-def wanted(kind: SinkKind = SinkKind.EDITABLE, **fields: object) -> ReplyRequest:
-    base: dict[str, object] = {"id": "r1", "sink": "web", "kind": kind, "build": hello}
-    return ReplyRequest(**(base | fields))  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Wanted:
+    """One reply and the kind of sink it goes to."""
+
+    request: ReplyRequest
+    kind: SinkKind
+    is_visible: Callable[[], bool]
+
+
+def wanted(
+    kind: SinkKind = SinkKind.EDITABLE, shown: Callable[[], bool] = always, **fields: object
+) -> Wanted:
+    base: dict[str, object] = {"id": "r1", "sink": "web", "build": hello}
+    return Wanted(ReplyRequest(**(base | fields)), kind, shown)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -114,9 +118,17 @@ def router(
     return ModelRouter(candidates, rules, instruments=tools)
 
 
-async def reply(model_router: ModelRouter, request: ReplyRequest | None = None) -> Seen:
+def events_of(
+    model_router: ModelRouter, one: Wanted | None = None
+) -> AsyncGenerator[RouterEvent, None]:
+    one = one or wanted()
+    return reply_events(model_router.reply, one.request, one.kind, one.is_visible)
+
+
+async def reply(model_router: ModelRouter, one: Wanted | None = None) -> Seen:
     loop = asyncio.get_running_loop()
     start = loop.time()
-    async with contextlib.aclosing(model_router.reply(request or wanted())) as events:
-        seen = [event async for event in events]
-    return Seen(seen, loop.time() - start)
+    one = one or wanted()
+    sink = RecordingSink(one.kind, one.is_visible)
+    ended = await model_router.reply(one.request, sink)
+    return Seen([*sink.events, ended], loop.time() - start)

@@ -2,12 +2,13 @@
 
 import pytest
 
+from reply_events import Restarted
 from understudy.errors import ErrorClass, Rejected, Unreachable, leaf_of
 from understudy.llm.messages import Finished, TextDelta, ToolCallDelta
 from understudy.llm.testing import SILENCE, Pause, Script, saying
+from understudy.routing.environment import RouterRules
 from understudy.routing.records import AttemptRole, OfflineReason, ReplyOutcome
-from understudy.routing.request import Restarted, SinkKind
-from understudy.routing.router import RouterRules
+from understudy.routing.request import SinkKind
 from understudy.routing.timeouts import Deadline, Limits
 from unit.routing.router_driver import calls, candidate, reply, router, wanted
 

@@ -22,7 +22,7 @@ def fail(
 
 
 def held(board: CooldownBoard, now: float) -> bool:
-    return board.gate((M, E), now).hold is not None
+    return board.availability((M, E), now).hold is not None
 
 
 def test_three_failures_in_a_row_open_a_scope_and_two_do_not() -> None:
@@ -103,11 +103,11 @@ def test_half_open_gives_one_lease_that_expires_by_itself() -> None:
     board = CooldownBoard(Random(1))
     fail(board, ErrorClass.RATE_LIMITED, 0, retry_after_s=5)
 
-    assert board.gate((M,), 6).probes == (M,)
+    assert board.availability((M,), 6).probes == (M,)
     board.lease((M,), 20)
     assert held(board, 7)
     assert held(board, 19.9)
-    assert board.gate((M,), 21).probes == (M,)
+    assert board.availability((M,), 21).probes == (M,)
 
 
 def test_a_lease_given_back_lets_the_next_one_probe() -> None:
@@ -117,7 +117,7 @@ def test_a_lease_given_back_lets_the_next_one_probe() -> None:
 
     board.release((M,))
 
-    assert board.gate((M,), 6).probes == (M,)
+    assert board.availability((M,), 6).probes == (M,)
 
 
 def test_a_failed_probe_opens_again_at_the_first_failure() -> None:

@@ -16,6 +16,7 @@ from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, Capabilities
 from understudy.llm.messages import ChatRequest, Finished, ReasoningDelta
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, saying
 from understudy.routing.candidates import Candidate
+from understudy.routing.environment import RouterRules
 from understudy.routing.failure_policy import RULES
 from understudy.routing.records import (
     AttemptRole,
@@ -24,7 +25,6 @@ from understudy.routing.records import (
     ReplyOutcome,
 )
 from understudy.routing.request import Fit, Prompt, SinkKind
-from understudy.routing.router import RouterRules
 from understudy.routing.timeouts import Limits
 from unit.routing.router_driver import calls, candidate, hello, reply, router, wanted
 

@@ -15,7 +15,7 @@ GOOD = saying("Hello", " there")
 
 
 def stand(queue: FairQueue, *names: str) -> list[asyncio.Task[None]]:
-    return [asyncio.create_task(queue.enter(name, 60)) for name in names]
+    return [asyncio.create_task(queue.acquire(name, 60)) for name in names]
 
 
 async def refused(task: asyncio.Task[None]) -> bool:
@@ -39,7 +39,7 @@ async def closed(*tasks: asyncio.Task[None]) -> None:
 
 async def test_a_full_line_turns_people_away_at_once() -> None:
     queue = FairQueue(1, 2)
-    await queue.enter("a", 60)
+    await queue.acquire("a", 60)
 
     tasks = stand(queue, "a", "a", "a")
     await asyncio.sleep(0)
@@ -51,7 +51,7 @@ async def test_a_full_line_turns_people_away_at_once() -> None:
 
 async def test_in_a_full_line_a_newcomer_takes_the_last_place_of_the_crowd() -> None:
     queue = FairQueue(1, 3)
-    await queue.enter("crowd", 60)
+    await queue.acquire("crowd", 60)
     crowd = stand(queue, "crowd", "crowd", "crowd")
     await asyncio.sleep(0)
 
@@ -59,9 +59,9 @@ async def test_in_a_full_line_a_newcomer_takes_the_last_place_of_the_crowd() -> 
     await asyncio.sleep(0)
 
     assert [await refused(task) for task in crowd] == [False, False, True]
-    queue.leave()
+    queue.release()
     await crowd[0]
-    queue.leave()
+    queue.release()
     await quiet
     assert queue.waiting == 1
     await closed(crowd[1])
@@ -69,7 +69,7 @@ async def test_in_a_full_line_a_newcomer_takes_the_last_place_of_the_crowd() -> 
 
 async def test_nobody_with_as_few_in_line_makes_room() -> None:
     queue = FairQueue(1, 2)
-    await queue.enter("a", 60)
+    await queue.acquire("a", 60)
     tasks = stand(queue, "a", "b", "c")
     await asyncio.sleep(0)
 
@@ -79,7 +79,7 @@ async def test_nobody_with_as_few_in_line_makes_room() -> None:
 
 async def test_who_is_turned_away_leaves_no_trace_when_cancelled_in_that_moment() -> None:
     queue = FairQueue(1, 2)
-    await queue.enter("crowd", 60)
+    await queue.acquire("crowd", 60)
     crowd = stand(queue, "crowd", "crowd")
     await asyncio.sleep(0)
     (quiet,) = stand(queue, "quiet")
@@ -135,13 +135,13 @@ async def test_time_that_ran_out_in_line_is_a_crowd_too() -> None:
 
 async def test_a_newcomer_may_take_the_place_of_someone_who_leaves_in_the_same_moment() -> None:
     queue = FairQueue(1, 2)
-    await queue.enter("inside", 60)
+    await queue.acquire("inside", 60)
     stays, leaves = stand(queue, "loud", "loud")
     await asyncio.sleep(0)
     leaves.cancel()
 
     with pytest.raises(ProviderError) as caught:
-        await queue.enter("quiet", 0)
+        await queue.acquire("quiet", 0)
 
     assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT
     await closed(stays, leaves)

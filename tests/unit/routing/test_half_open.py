@@ -9,8 +9,8 @@ from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, saying
 from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import State
+from understudy.routing.environment import RouterRules
 from understudy.routing.records import AttemptRole, OfflineReason
-from understudy.routing.router import RouterRules
 from understudy.routing.timeouts import Deadline
 from unit.routing.router_driver import Seen, calls, candidate, reply, router, wanted
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reply_events import Restarted, always
 from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import Script, Step, saying
 from understudy.routing.output_filter import OutputFilter
-from understudy.routing.request import Restarted, SinkKind
+from understudy.routing.request import SinkKind
 from unit.routing.router_driver import Seen, candidate, reply, router, wanted
 
 GOOD = saying("Hello", " there")
@@ -18,11 +19,12 @@ GOOD = saying("Hello", " there")
 
 def cleaned(*pieces: str, for_people: bool = True, bound: bool = False) -> tuple[str, str]:
     """(visible text, thoughts) of a text that came in these pieces."""
-    normaliser = OutputFilter(for_people=for_people, is_bound=lambda: bound)
+    normaliser = OutputFilter(for_people=for_people)
     text, thoughts = "", ""
     for piece in pieces:
-        out = list(normaliser.take(TextDelta(piece)))
-        if normaliser.forget:
+        out = list(normaliser.push(TextDelta(piece)))
+        normaliser.refuse_loop(committed=bound)
+        if normaliser.discard:
             text, thoughts = "", thoughts + text
         for event in out:
             if isinstance(event, TextDelta):
@@ -33,9 +35,9 @@ def cleaned(*pieces: str, for_people: bool = True, bound: bool = False) -> tuple
 
 
 def test_a_plain_piece_passes_as_the_very_same_event() -> None:
-    event = TextDelta("Hello", raw=(b"{}",))
+    event = TextDelta("Hello", frames=(b"{}",))
 
-    assert OutputFilter(for_people=True, is_bound=bool).take(event)[0] is event
+    assert OutputFilter(for_people=True).push(event)[0] is event
 
 
 @given(st.data())
@@ -116,9 +118,9 @@ def through(*steps: Step) -> Script:
     return (*steps, Finished("stop"))
 
 
-async def seen_by(kind: SinkKind, script: Script, **fields: object) -> Seen:
+async def seen_by(kind: SinkKind, script: Script, **fields: str) -> Seen:
     candidates = [candidate("a", script), candidate("b", GOOD)]
-    return await reply(router(candidates), wanted(kind, **fields))
+    return await reply(router(candidates), wanted(kind, always, **fields))
 
 
 async def test_a_loop_after_good_text_is_cut_off_where_it_begins() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,9 +18,8 @@ from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.errors import ErrorClass, Rejected
 from understudy.llm.capabilities import Capabilities
-from understudy.llm.client import Exchange, ProbeReport, ProbeState
+from understudy.llm.client import EventReceiver, Exchange, Generation, ProbeReport, ProbeState
 from understudy.llm.messages import (
-    ChatEvent,
     ChatRequest,
     Finished,
     Message,
@@ -28,10 +27,11 @@ from understudy.llm.messages import (
     TextPart,
     Usage,
 )
+from understudy.llm.testing import Script, ScriptedClient
 from understudy.routing.candidates import Candidate
-from understudy.routing.request import Prompt, ReplyRequest, SinkKind
+from understudy.routing.request import Prompt, SinkKind
 from understudy.routing.router import ModelRouter
-from unit.routing.router_driver import Seen, reply, router
+from unit.routing.router_driver import Seen, Wanted, reply, router, wanted
 
 ANN, BOT = Author("ann", "Ann"), Author("bot", "Understudy", is_bot=True)
 TEMPLATE_TOKENS = 5
@@ -63,20 +63,21 @@ class Server:
         )
         return math.ceil(cost) + TEMPLATE_TOKENS
 
-    async def stream(
-        self, request: ChatRequest, model: str, exchange: Exchange
-    ) -> AsyncGenerator[ChatEvent, None]:
+    def start(
+        self, request: ChatRequest, model: str, exchange: Exchange, receiver: EventReceiver
+    ) -> Generation:
+        script: Script = (TextDelta("ok"), Finished("stop", Usage(self.tokens(request), 1)))
+        if self.tokens(request) >= self.n_ctx:
+            script = (self.refusal(self.tokens(request)),)
         self.sent.append(request)
-        tokens = self.tokens(request)
-        if tokens >= self.n_ctx:
-            raise Rejected(
-                ErrorClass.CONTEXT_OVERFLOW,
-                n_ctx=self.n_ctx,
-                prompt_tokens=tokens if self.names_length else None,
-            )
-        exchange.usage = Usage(tokens, 1)
-        yield TextDelta("ok")
-        yield Finished("stop", exchange.usage)
+        return ScriptedClient([script]).start(request, model, exchange, receiver)
+
+    def refusal(self, tokens: int) -> Rejected:
+        return Rejected(
+            ErrorClass.CONTEXT_OVERFLOW,
+            n_ctx=self.n_ctx,
+            prompt_tokens=tokens if self.names_length else None,
+        )
 
     async def count_tokens(self, request: ChatRequest, model: str) -> int | None:
         self.counted += 1
@@ -123,8 +124,8 @@ def conversation(persona: str, texts: Sequence[str], *, bot_speaks: bool = True)
     )
 
 
-def asking(source: PromptSource) -> ReplyRequest:
-    return ReplyRequest("r", "discord", SinkKind.EDITABLE, partial(build_prompt, source))
+def asking(source: PromptSource) -> Wanted:
+    return wanted(id="r", sink="discord", build=partial(build_prompt, source))
 
 
 RATIOS = st.floats(0.2, 1.2).flatmap(
@@ -214,14 +215,8 @@ async def test_one_refusal_teaches_a_server_that_does_not_count(names_length: bo
 
 async def test_a_server_that_names_no_context_is_asked_with_ever_shorter_prompts() -> None:
     class Silent(Server):
-        async def stream(
-            self, request: ChatRequest, model: str, exchange: Exchange
-        ) -> AsyncGenerator[ChatEvent, None]:
-            try:
-                async for event in super().stream(request, model, exchange):
-                    yield event
-            except Rejected:
-                raise Rejected(ErrorClass.CONTEXT_OVERFLOW) from None
+        def refusal(self, tokens: int) -> Rejected:
+            return Rejected(ErrorClass.CONTEXT_OVERFLOW)
 
     server = Silent(1024, (0.6,), counts=False, names_length=False)
     model = router([candidate(server, configured=False)])
@@ -261,8 +256,8 @@ async def test_a_clients_prompt_is_sent_as_it_is_or_not_at_all() -> None:
     long = Prompt(ChatRequest((Message("user", (TextPart("x" * 1800),)),)), 300)
 
     async def story(prompt: Prompt) -> list[str]:
-        request = ReplyRequest(
-            "r", "gateway", SinkKind.HELD, lambda _fit: prompt, may_trim_prompt=False
+        request = wanted(
+            SinkKind.HELD, sink="gateway", build=lambda _fit: prompt, may_trim_prompt=False
         )
         return (await reply(ModelRouter([candidate(server, configured=True)]), request)).story
 

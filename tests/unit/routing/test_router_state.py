@@ -148,15 +148,15 @@ async def test_who_leaves_the_queue_in_the_moment_of_their_turn_is_gone_and_the_
     queue, entered = FairQueue(1, 9), list[str]()
 
     async def stand(channel: str) -> None:
-        await queue.enter(channel, 60)
+        await queue.acquire(channel, 60)
         entered.append(channel)
-        queue.leave()
+        queue.release()
 
-    await queue.enter("a", 60)
+    await queue.acquire("a", 60)
     leaving, staying = (asyncio.create_task(stand(channel)) for channel in channels)
     await asyncio.sleep(0)
     leaving.cancel()
-    queue.leave()
+    queue.release()
     await asyncio.wait([leaving, staying])
 
     assert leaving.cancelled()

@@ -11,8 +11,9 @@ from autojump import AutojumpLoop
 from understudy.errors import ErrorClass, RateLimited, Unreachable
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import SILENCE, Pause, Script, saying
+from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.records import OfflineReason
-from understudy.routing.router import ModelRouter, RouterEnvironment, RouterRules
+from understudy.routing.router import ModelRouter
 from understudy.routing.timeouts import MIN_SHARE_S, AttemptTimer, Budget, Deadline, Limits
 from unit.routing.router_driver import calls, candidate, left_open, reply, router, wanted
 
@@ -119,8 +120,9 @@ async def test_a_wait_that_took_too_long_leaves_no_attempt_without_a_limit() -> 
 async def test_an_attempt_without_any_time_left_does_not_begin(left_s: float) -> None:
     spent = Budget(first_token_s=left_s, visible_s=left_s, idle_s=20, total_s=29)
 
-    with pytest.raises(Unreachable) as caught, AttemptTimer(spent, lambda: 7.0, started=7.0):
-        await asyncio.Event().wait()
+    timer = AttemptTimer(spent, lambda: 7.0, started=7.0, expire=lambda _: None)
+    with pytest.raises(Unreachable) as caught:
+        timer.start()
 
     assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT
 

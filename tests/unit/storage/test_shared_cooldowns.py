@@ -37,7 +37,7 @@ class Process:
         return self.board.state(KEY, self.now)
 
     def may_probe(self) -> bool:
-        return self.board.gate([KEY], self.now).probes == (KEY,)
+        return self.board.availability([KEY], self.now).probes == (KEY,)
 
 
 async def start(stack: AsyncExitStack, location: Path | str) -> Process:
@@ -79,7 +79,7 @@ async def test_a_cooldown_of_one_process_holds_in_the_other(two: tuple[Process, 
     await one.shared.publish()
     await other.shared.refresh()
 
-    hold = other.board.gate([KEY], other.now).hold
+    hold = other.board.availability([KEY], other.now).hold
     assert hold is not None
     assert hold.until == pytest.approx(1040.0, abs=2)
     assert hold.cause is REFUSED
@@ -129,7 +129,7 @@ async def test_a_page_view_does_not_ask_for_the_probe(two: tuple[Process, Proces
     await other.shared.refresh()
     await pass_time(41.0, one, other)
 
-    one.board.gate([KEY], one.now, asking=False)
+    one.board.availability([KEY], one.now, asking=False)
     await one.shared.publish()
     assert not other.may_probe()
     await other.shared.publish()

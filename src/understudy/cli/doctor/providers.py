@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from understudy.errors import ErrorClass, ProviderError, Unreachable
-from understudy.llm.client import Exchange, ProbeReport, ProbeState
+from understudy.llm.client import Exchange, ProbeReport, ProbeState, stream_events
 from understudy.llm.messages import (
     ChatRequest,
     Finished,
@@ -123,7 +123,7 @@ async def _ask(candidate: Candidate, clock: Callable[[], float]) -> Trial:
     usage: Usage | None = None
     exchange = Exchange()
     try:
-        stream = candidate.client.stream(_QUESTION, candidate.model, exchange)
+        stream = stream_events(candidate.client, _QUESTION, candidate.model, exchange)
         async with asyncio.timeout(_TRIAL_S), aclosing(stream) as events:
             async for event in events:
                 if isinstance(event, TextDelta | ReasoningDelta):

@@ -1,15 +1,23 @@
 """A model of the bot's own: llama.cpp's dialect, spoken to a child process."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from understudy.errors import ErrorClass, ModelFileError
+from understudy.errors import ErrorClass, ModelFileError, ProviderError, Unreachable
 from understudy.llm.builtin.launch import Failure
 from understudy.llm.builtin.options import LoadPlan
 from understudy.llm.builtin.server import Address, ServerState
-from understudy.llm.client import Exchange, LLMClient, ProbeReport, ProbeState
-from understudy.llm.messages import ChatEvent, ChatRequest
+from understudy.llm.client import (
+    EventReceiver,
+    Exchange,
+    Generation,
+    LLMClient,
+    ProbeReport,
+    ProbeState,
+)
+from understudy.llm.messages import ChatRequest, Finished, Output
 
 _STATES = {ErrorClass.MODEL_GONE: ProbeState.MODEL_MISSING}
 
@@ -47,15 +55,21 @@ class BuiltinClient:
         self._server = server
         self._connect = connect
         self._connected: tuple[Address, LLMClient] | None = None
+        self._running: set[asyncio.Task[None]] = set()
 
-    async def stream(
-        self, request: ChatRequest, model: str, exchange: Exchange
-    ) -> AsyncGenerator[ChatEvent, None]:
-        async with self._server.serving(may_wait=exchange.may_wait) as address:
-            events = self._client(address).stream(request, model, exchange)
-            async with aclosing(events):
-                async for event in events:
-                    yield event
+    def start(
+        self, request: ChatRequest, model: str, exchange: Exchange, receiver: EventReceiver
+    ) -> Generation:
+        def begin(address: Address, served: "_Served") -> Generation:
+            return self._client(address).start(request, model, exchange, served)
+
+        served = _Served(receiver, begin)
+        served.task = asyncio.get_running_loop().create_task(
+            served.run(self._server.serving(may_wait=exchange.may_wait))
+        )
+        self._running.add(served.task)
+        served.task.add_done_callback(self._running.discard)
+        return served
 
     async def probe(self, model: str) -> ProbeReport:
         """Never loads the model: while it is not, its file tells what it will be."""
@@ -84,9 +98,73 @@ class BuiltinClient:
         return None if address is None else await self._client(address).count_tokens(request, model)
 
     async def aclose(self) -> None:
-        """The process is not its own."""
+        """Wait until no reply holds the process, which is not this client's own."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     def _client(self, address: Address) -> LLMClient:
         if self._connected is None or self._connected[0] != address:
             self._connected = (address, self._connect(address))
         return self._connected[1]
+
+
+class _Served:
+    """One reply by the child process, which is kept loaded until it has ended."""
+
+    task: "asyncio.Task[None]"
+    """Runs `run`."""
+
+    def __init__(
+        self, receiver: EventReceiver, begin: Callable[[Address, "_Served"], Generation]
+    ) -> None:
+        self._receiver = receiver
+        self._begin = begin
+        self._under: Generation | None = None
+        self._paused = False
+        self._ended = asyncio.Event()
+
+    async def run(self, serving: AbstractAsyncContextManager[Address]) -> None:
+        try:
+            async with serving as address:
+                self._under = self._begin(address, self)
+                if self._paused:
+                    self._under.pause_reading()
+                await self._ended.wait()
+        except ProviderError as error:
+            self._receiver.failed(error)
+        except Exception as error:  # noqa: BLE001 - the root of this task
+            detail = type(error).__name__
+            self._receiver.failed(Unreachable(ErrorClass.INTERNAL, detail=detail))
+
+    # As the generation.
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        if self._under is not None:
+            self._under.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if self._under is not None:
+            self._under.resume_reading()
+
+    def close(self) -> None:
+        if self._under is None:
+            self.task.cancel()
+        else:
+            self._under.close()
+        self._ended.set()
+
+    # As the receiver.
+
+    def output(self, events: Sequence[Output]) -> None:
+        self._receiver.output(events)
+
+    def finished(self, finished: Finished) -> None:
+        self._ended.set()
+        self._receiver.finished(finished)
+
+    def failed(self, error: ProviderError) -> None:
+        self._ended.set()
+        self._receiver.failed(error)

@@ -6,8 +6,8 @@ the configured chat template.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -15,10 +15,17 @@ import msgspec
 from understudy.clock import SYSTEM_CLOCK, Clock
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.addresses import server_root
-from understudy.llm.client import Exchange, Phase, ProbeReport, ProbeState
+from understudy.llm.client import (
+    EventReceiver,
+    Exchange,
+    Generation,
+    Phase,
+    ProbeReport,
+    ProbeState,
+)
 from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.http import HttpSessions
-from understudy.llm.messages import ChatEvent, ChatRequest, ImagePart, Usage
+from understudy.llm.messages import ChatRequest, Finished, ImagePart, Output, Usage
 from understudy.llm.model_list import ModelList, report_failure
 from understudy.llm.openai_client import OpenAIClient, ServerFacts
 from understudy.llm.openai_wire import Choice, Chunk, encode_body, take_stops, text_of
@@ -85,22 +92,22 @@ class LocalKoboldClient(OpenAIClient):
         """Whether the chat endpoint was found missing."""
         self._aborts: set[asyncio.Task[None]] = set()
 
-    async def stream(
-        self, request: ChatRequest, model: str, exchange: Exchange
-    ) -> AsyncGenerator[ChatEvent, None]:
+    def start(
+        self, request: ChatRequest, model: str, exchange: Exchange, receiver: EventReceiver
+    ) -> Generation:
         key = self._new_key()
+        generation = _Abortable(exchange, receiver, lambda: self._abort(key))
         if request.raw_completion:
-            asked = self.complete(self.body(request, model, {"genkey": key}), exchange)
+            body = self.body(request, model, {"genkey": key})
+            generation.under = self.complete(body, exchange, generation)
+        elif self._too_old:
+            generation.under = self._start_native(request, key, generation)
         else:
-            asked = self._ask(request, model, exchange, key)
-        try:
-            async with aclosing(asked) as events:
-                async for event in events:
-                    yield event
-        finally:
-            # It notices a closed connection late, and one in its queue still takes its turn.
-            if exchange.phase in (Phase.HEADERS, Phase.FIRST_TOKEN, Phase.STREAMING):
-                self._abort(key)
+            generation.on_missing_page = lambda: self._fall_back(request, key, generation)
+            body = self.body(request, model, {"genkey": key})
+            parser = self.parser(exchange)
+            generation.under = self.converse(self.dialect.chat_path, body, parser, generation)
+        return generation
 
     async def count_tokens(self, request: ChatRequest, model: str) -> int | None:  # noqa: ARG002
         if any(isinstance(part, ImagePart) for m in request.messages for part in m.parts):
@@ -157,30 +164,15 @@ class LocalKoboldClient(OpenAIClient):
             abort.cancel()
         await asyncio.gather(*self._aborts, return_exceptions=True)
 
-    async def _ask(
-        self, request: ChatRequest, model: str, exchange: Exchange, key: str
-    ) -> AsyncGenerator[ChatEvent, None]:
-        if not self._too_old:
-            body = self.body(request, model, {"genkey": key})
-            try:
-                chat = self.converse(self.dialect.chat_path, body, self.reader(exchange))
-                async with aclosing(chat) as events:
-                    async for event in events:
-                        yield event
-            except ProviderError as error:
-                if error.http_status != _NOT_FOUND:
-                    raise
-                self._too_old = True
-            else:
-                return
-        native = self.converse(
-            f"{self._root}{_GENERATE}",
-            self._native_body(request, key),
-            self.reader(exchange, _chunk_of_token),
-        )
-        async with aclosing(native) as events:
-            async for event in events:
-                yield event
+    def _fall_back(self, request: ChatRequest, key: str, generation: "_Abortable") -> Generation:
+        """The server has no chat endpoint: use its native one, now and from now on."""
+        self._too_old = True
+        return self._start_native(request, key, generation)
+
+    def _start_native(self, request: ChatRequest, key: str, generation: "_Abortable") -> Generation:
+        parser = self.parser(generation.exchange, _chunk_of_token)
+        body = self._native_body(request, key)
+        return self.converse(f"{self._root}{_GENERATE}", body, parser, generation)
 
     def _native_body(self, request: ChatRequest, key: str) -> bytes:
         members = self.members(request)
@@ -202,6 +194,61 @@ class LocalKoboldClient(OpenAIClient):
         body = encode_body({"genkey": key})
         with suppress(ProviderError):  # it is gone, or has finished meanwhile
             await self.endpoint.ask("POST", f"{self._root}/api/extra/abort", body)
+
+
+class _Abortable:
+    """A generation that tells koboldcpp to stop where the reply ends early.
+
+    It notices a closed connection late, and a request in its queue is still processed.
+    """
+
+    under: Generation
+    """The request that is under way."""
+
+    def __init__(
+        self, exchange: Exchange, receiver: EventReceiver, abort: Callable[[], None]
+    ) -> None:
+        self.exchange = exchange
+        self.on_missing_page: Callable[[], Generation] | None = None
+        """Starts another request where the page of the first is missing."""
+        self._receiver = receiver
+        self._abort = abort
+        self._over = False
+
+    def pause_reading(self) -> None:
+        self.under.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.under.resume_reading()
+
+    def close(self) -> None:
+        self._end()
+        self.under.close()
+
+    def output(self, events: Sequence[Output]) -> None:
+        self._receiver.output(events)
+
+    def finished(self, finished: Finished) -> None:
+        self._end()
+        self._receiver.finished(finished)
+
+    def failed(self, error: ProviderError) -> None:
+        if error.http_status == _NOT_FOUND and self.on_missing_page is not None:
+            start, self.on_missing_page = self.on_missing_page, None
+            try:
+                self.under = start()
+            except ProviderError as unsent:
+                error = unsent
+            else:
+                return
+        self._end()
+        self._receiver.failed(error)
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            if self.exchange.phase in (Phase.HEADERS, Phase.FIRST_TOKEN, Phase.STREAMING):
+                self._abort()
 
 
 def _chunk_of_token(payload: bytes) -> Chunk:

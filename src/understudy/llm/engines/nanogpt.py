@@ -72,9 +72,9 @@ class NanoGptClient(OpenAIClient):
         members |= {"prompt": prompt, "stop": stops, "stream": True}
         return encode_body(members | ({"model": model} if model else {}))
 
-    def read_whole_reply(self, body: bytes, reader: StreamParser) -> list[ChatEvent]:
+    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[ChatEvent]:
         if self.facts.mode != "plain_generate":
-            return super().read_whole_reply(body, reader)
+            return super().read_whole_reply(body, parser)
         try:
             text = msgspec.json.decode(body, type=_Generated).text
         except NOT_JSON:

@@ -8,7 +8,7 @@ import pytest
 from playback import Playback, Recording, playing, recordings_of
 from understudy.config.providers import NamedServer, OpenRouterServer
 from understudy.errors import ConfigError, ErrorClass, ProviderError
-from understudy.llm.client import Exchange, LLMClient, ProbeReport, ProbeState
+from understudy.llm.client import Exchange, LLMClient, ProbeReport, ProbeState, stream_events
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatEvent, ChatRequest, Message, TextDelta, TextPart
 from understudy.llm.registry import base_url_of, build_client
@@ -39,7 +39,7 @@ def client_of(playback: Playback, sessions: HttpSessions, **entry: object) -> LL
 
 
 async def heard(client: LLMClient, request: ChatRequest, model: str = "m") -> list[ChatEvent]:
-    events = [event async for event in client.stream(request, model, Exchange())]
+    events = [event async for event in stream_events(client, request, model, Exchange())]
     await client.aclose()
     return events
 

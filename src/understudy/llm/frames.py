@@ -1,0 +1,275 @@
+"""Frames of a streamed reply as JSON objects of any members: divide, rewrite, complete.
+
+A frame is in the form of a chat chunk (`delta`) or of a text completion (`text`). All functions
+keep the members that they do not know.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import msgspec
+
+from understudy.errors import NOT_JSON
+from understudy.llm.messages import (
+    OtherDelta,
+    Output,
+    ReasoningDelta,
+    ReplyIdentity,
+    TextDelta,
+    ToolCallDelta,
+)
+
+Json = dict[str, object]
+
+_decode = msgspec.json.Decoder(Json).decode
+_encode = msgspec.json.encode
+_IDENTITY = ("id", "object", "created", "model")
+_REASONING = ("reasoning", "reasoning_content", "reasoning_details")
+_MEDIA = ("images", "audio")
+_TEXT_MEMBER = re.compile(rb'"(?:content|text)"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_EMPTY: tuple[object, ...] = (None, "", [], {})
+
+
+def read_frame(payload: bytes) -> Json:
+    return _decode(payload)
+
+
+def write_frame(frame: Json) -> bytes:
+    return _encode(frame)
+
+
+def first_choice(frame: Json) -> Json:
+    """Return the first choice; an empty object where there is none."""
+    choices = frame.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return choice if isinstance(choice, dict) else {}
+
+
+def delta_of(choice: Json) -> Json:
+    delta = choice.get("delta")
+    return delta if isinstance(delta, dict) else {}
+
+
+def has_media(payload: bytes) -> bool:
+    """Whether a frame without text holds an image or audio."""
+    if b'"images"' not in payload and b'"audio"' not in payload:
+        return False
+    delta = delta_of(first_choice(read_frame(payload)))
+    return any(delta.get(name) not in _EMPTY for name in _MEDIA)
+
+
+def text_borders(payload: bytes, text: str) -> tuple[bytes, bytes] | None:
+    """Return what surrounds the text of a frame that holds `text` and nothing else.
+
+    A later frame with the same borders differs in its text alone. `None` where another member of
+    the delta or of the choice has a value, or where the text cannot be located for sure.
+    """
+    choice = first_choice(read_frame(payload))
+    delta = delta_of(choice)
+    extra = [v for k, v in delta.items() if k not in ("content", "role")]
+    extra += [v for k, v in choice.items() if k not in ("index", "delta", "text")]
+    found = _TEXT_MEMBER.findall(payload)
+    if len(found) != 1 or any(value not in _EMPTY for value in extra):
+        return None
+    match = _TEXT_MEMBER.search(payload)
+    if match is None or msgspec.json.decode(b'"%b"' % match.group(1)) != text:
+        return None
+    return payload[: match.start(1)], payload[match.end(1) :]
+
+
+def with_identity(payload: bytes, identity: ReplyIdentity) -> bytes:
+    """Return the frame with the identity that the reply's other frames have."""
+    frame = read_frame(payload)
+    if identity.id is not None:
+        frame["id"] = identity.id
+    if identity.created is not None:
+        frame["created"] = msgspec.Raw(identity.created)
+    if identity.model is not None:
+        frame["model"] = identity.model
+    return write_frame(frame)
+
+
+def with_members(payload: bytes, members: bytes) -> bytes:
+    """Put `members`, encoded without braces, before the others: only where they are missing."""
+    rest = payload.lstrip()[1:]
+    return b"{%b}" % members if rest.strip() == b"}" else b"{%b,%b" % (members, rest)
+
+
+def with_text(payload: bytes, text: str) -> bytes:
+    """Replace the text of a frame."""
+    frame = read_frame(payload)
+    choice = first_choice(frame)
+    delta = delta_of(choice)
+    if "delta" not in choice:
+        choice["text"] = text
+    elif delta.get("content") is None and delta.get("refusal"):
+        delta["refusal"] = text
+    else:
+        delta["content"] = text
+    return write_frame(frame)
+
+
+def as_reasoning(payload: bytes, text: str) -> bytes:
+    """Turn a frame of text into one of reasoning."""
+    frame = read_frame(payload)
+    delta = delta_of(first_choice(frame))
+    delta.pop("content", None)
+    delta["reasoning_content"] = text
+    return write_frame(frame)
+
+
+def without_text(payload: bytes) -> bytes | None:
+    """Remove the text of a frame; `None` where no other member has a value."""
+    frame = read_frame(payload)
+    choice = first_choice(frame)
+    delta = delta_of(choice)
+    rest = [v for k, v in frame.items() if k not in (*_IDENTITY, "choices")]
+    rest += [v for k, v in choice.items() if k not in ("index", "delta", "text")]
+    rest += [v for k, v in delta.items() if k not in ("content", "role")]
+    if all(value in _EMPTY for value in rest):
+        return None
+    if "delta" in choice:
+        delta.pop("content", None)
+    else:
+        choice["text"] = ""
+    return write_frame(frame)
+
+
+def filtered(payload: bytes, pieces: Sequence[TextDelta | ReasoningDelta]) -> list[Output]:
+    """Put what was made of a frame's text back into the frame; further pieces have none."""
+    if not pieces:
+        rest = without_text(payload)
+        return [] if rest is None else [OtherDelta((rest,))]
+    first = pieces[0]
+    if isinstance(first, TextDelta):
+        return [TextDelta(first.text, (with_text(payload, first.text),)), *pieces[1:]]
+    return [ReasoningDelta(first.text, (as_reasoning(payload, first.text),)), *pieces[1:]]
+
+
+def divide(payload: bytes, outputs: Sequence[Output]) -> list[Output]:
+    """Give each output a frame of its own, from the frame that holds them all.
+
+    Finish reason and usage are left out: `finish_frame` and `usage_frame` return them. The first
+    frame keeps the members that belong to none of the outputs.
+    """
+    frame = _as_chunk(read_frame(payload))
+    choice = first_choice(frame)
+    delta = delta_of(choice)
+    choice["finish_reason"] = None
+    frame.pop("usage", None)
+    members = _taken(delta, *_REASONING), _taken(delta, "content", "refusal")
+    calls = _taken(delta, "tool_calls").get("tool_calls")
+    waiting = iter(calls if isinstance(calls, list) else ())
+    logprobs = _taken(choice, "logprobs")
+    top = {name: frame[name] for name in _IDENTITY if name in frame}
+    divided: list[Output] = []
+    for output in outputs:
+        if "delta" in choice:
+            delta |= _own_members(output, members, waiting)
+        if isinstance(output, TextDelta):
+            choice |= logprobs
+        divided.append(_framed(output, write_frame(frame)))
+        delta = {}
+        choice = {"index": choice.get("index", 0), "delta": delta}
+        frame = top | {"choices": [choice]}
+    return divided
+
+
+def _as_chunk(frame: Json) -> Json:
+    """Turn an answer in one piece into a chunk; reduce the choices to the first."""
+    choice = first_choice(frame)
+    message = choice.pop("message", None)
+    if isinstance(message, dict):
+        choice["delta"] = delta_of(choice) or message
+        frame["object"] = "chat.completion.chunk"
+    frame["choices"] = [choice]
+    return frame
+
+
+def _taken(members: Json, *names: str) -> Json:
+    return {name: members.pop(name) for name in names if name in members}
+
+
+def _own_members(output: Output, members: tuple[Json, Json], calls: Iterator[object]) -> Json:
+    """Return what belongs to one output of a frame that holds several."""
+    reasoning, text = members
+    match output:
+        case TextDelta():
+            return {"content": output.text} if text.get("content") not in _EMPTY else text
+        case ReasoningDelta():
+            return reasoning or {"reasoning_content": output.text}
+        case ToolCallDelta():
+            return {"tool_calls": list(islice(calls, 1))}
+        case _:
+            return {}
+
+
+def rest_frame(payload: bytes) -> bytes | None:
+    """Return a frame without its outputs, finish and usage; `None` where nothing is left."""
+    frame = _as_chunk(read_frame(payload))
+    first_choice(frame)["finish_reason"] = None
+    frame.pop("usage", None)
+    return without_text(write_frame(frame))
+
+
+def with_finish(payload: bytes, reason: str | None) -> bytes:
+    """Replace the finish reason."""
+    frame = read_frame(payload)
+    first_choice(frame)["finish_reason"] = reason
+    return write_frame(frame)
+
+
+def without_usage(payload: bytes) -> bytes:
+    if b'"usage"' not in payload:
+        return payload
+    frame = read_frame(payload)
+    frame.pop("usage", None)
+    return write_frame(frame)
+
+
+def finish_frame(payload: bytes) -> bytes:
+    """Return the frame of nothing but the finish."""
+    frame = read_frame(payload)
+    choice = first_choice(frame)
+    kept = {k: v for k, v in frame.items() if k in _IDENTITY}
+    if str(kept.get("object")) == "chat.completion":
+        kept["object"] = "chat.completion.chunk"
+    if "text" in choice and "delta" not in choice and "message" not in choice:
+        ended: Json = {"index": 0, "text": ""}
+    else:
+        ended = {"index": 0, "delta": {}}
+    ended["finish_reason"] = choice.get("finish_reason")
+    return write_frame(kept | {"choices": [ended]})
+
+
+def usage_frame(payload: bytes) -> bytes:
+    """Return the frame of nothing but the usage."""
+    frame = read_frame(payload)
+    kept = {k: v for k, v in frame.items() if k in (*_IDENTITY, "usage")}
+    if str(kept.get("object")) == "chat.completion":
+        kept["object"] = "chat.completion.chunk"
+    return write_frame(kept | {"choices": []})
+
+
+def text_in(payload: bytes) -> str:
+    """Return the text of a frame that holds nothing else to see."""
+    try:
+        choice = first_choice(read_frame(payload))
+    except NOT_JSON:
+        return ""
+    delta = delta_of(choice)
+    text = delta.get("content") or delta.get("refusal") or choice.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _framed(output: Output, frame: bytes) -> Output:
+    match output:
+        case TextDelta(text):
+            return TextDelta(text, (frame,))
+        case ReasoningDelta(text):
+            return ReasoningDelta(text, (frame,))
+        case ToolCallDelta(index, call_id, name, arguments):
+            return ToolCallDelta(index, call_id, name, arguments, (frame,))
+        case OtherDelta():
+            return OtherDelta((frame,), output.media)

@@ -1,0 +1,221 @@
+"""One HTTP response on its way to the events of a reply: streamed, in one piece, or an error."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from understudy.errors import BadReply, ErrorClass, ProviderError, Rejected
+from understudy.llm.client import EventReceiver, Phase
+from understudy.llm.dialect import Dialect
+from understudy.llm.http_call import Call
+from understudy.llm.http_parser import Headers
+from understudy.llm.messages import ChatEvent, Finished, Output
+from understudy.llm.sse import SseReader
+from understudy.llm.stream_parser import StreamParser
+
+_MAX_ERROR_BYTES = 256 * 1024
+_MAX_WHOLE_BYTES = 16 * 1024 * 1024
+_NO_SUCH_PAGE = frozenset((404, 405, 501))
+
+
+class ReplyDialect(Protocol):
+    """What the client of an engine knows about its server's responses."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[ChatEvent]:
+        """Read a 200 that is not a stream. Raises what it reports instead of a reply."""
+        ...
+
+    def error_of(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Return what a response with an error status reports."""
+        ...
+
+
+class ReplyResponse:
+    """Receives one response and passes the reply's events on; also its handle (`Generation`)."""
+
+    __slots__ = (
+        "_client",
+        "_grace",
+        "_headers",
+        "_loop",
+        "_over",
+        "_parser",
+        "_receiver",
+        "_sse",
+        "_status",
+        "_whole",
+        "call",
+    )
+
+    call: Call
+    """Set by whoever sent the request."""
+
+    def __init__(self, client: ReplyDialect, parser: StreamParser, receiver: EventReceiver) -> None:
+        self._client = client
+        self._parser = parser
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        self._status = 0
+        self._headers: Mapping[str, str] = {}
+        self._sse: SseReader | None = None
+        """Set where the response is a stream."""
+        self._whole = bytearray()
+        self._grace: asyncio.TimerHandle | None = None
+        """Ends a reply whose finish came but whose stream does not end."""
+        self._over = False
+
+    # As the generation.
+
+    def pause_reading(self) -> None:
+        self.call.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.call.resume_reading()
+
+    def close(self) -> None:
+        self._end()
+        self.call.close()
+
+    # As the receiver of the response.
+
+    def head(self, status: int, headers: Headers) -> None:
+        self._parser.exchange.upstream_id = headers.get(self._client.dialect.id_header)
+        self._status = status
+        if status >= 300:
+            self._headers = headers
+        elif _is_stream(headers):
+            self._sse = SseReader()
+
+    def data(self, data: bytes) -> None:
+        if self._over:
+            return
+        sse = self._sse
+        if sse is None:
+            self._collect(data)
+            return
+        try:
+            payloads = sse.feed(data)
+        except ProviderError as error:
+            self._fail(error)
+            return
+        self._deliver(self._parser.read_all(payloads, sse.take_comments()))
+
+    def end(self) -> None:
+        if self._over:
+            return
+        if self._status >= 300:
+            body = bytes(self._whole)
+            self._fail(self._client.error_of(self._status, self._headers, body))
+        elif self._sse is None:
+            self._end_whole()
+        else:
+            self._end_stream(self._sse)
+
+    def failed(self, error: ProviderError) -> None:
+        if self._over:
+            return
+        if self._sse is None or error.error_class is ErrorClass.INTERNAL:
+            self._fail(error)
+        else:  # the parser knows whether the reply was complete before
+            self._end_stream(self._sse)
+
+    # Internal.
+
+    def _collect(self, data: bytes) -> None:
+        self._whole += data
+        if self._status >= 300:
+            if len(self._whole) > _MAX_ERROR_BYTES:
+                self._fail(BadReply(ErrorClass.RESPONSE_TOO_LARGE))
+        elif len(self._whole) > _MAX_WHOLE_BYTES:
+            self._fail(BadReply(ErrorClass.RESPONSE_TOO_LARGE))
+
+    def _deliver(self, events: Sequence[ChatEvent]) -> None:
+        """Pass events on, then end the reply where the parser says so."""
+        parser = self._parser
+        outputs = [event for event in events if not isinstance(event, Finished)]
+        if outputs:
+            self._receiver.output(outputs)
+        if self._over:  # closed by the receiver
+            return
+        if parser.failure is not None:
+            self._fail(parser.failure)
+        elif parser.closed:
+            self._finish()
+        elif parser.finished:
+            self._start_grace()
+
+    def _end_whole(self) -> None:
+        try:
+            events = self._client.read_whole_reply(bytes(self._whole), self._parser)
+        except ProviderError as error:
+            self._fail(error)
+            return
+        self._parser.exchange.phase = Phase.STREAMING
+        self._deliver(events)
+        self._finish()
+
+    def _end_stream(self, sse: SseReader) -> None:
+        try:
+            payloads = sse.finish()
+        except ProviderError as error:
+            self._fail(error)
+            return
+        self._deliver(self._parser.read_all(payloads, sse.take_comments()))
+        self._finish()
+
+    def _start_grace(self) -> None:
+        """Wait for usage and `[DONE]`, from the latest data on."""
+        if self._grace is not None:
+            self._grace.cancel()
+        self._grace = self._loop.call_later(self._client.dialect.finish_grace_s, self._finish)
+
+    def _finish(self) -> None:
+        if self._over:
+            return
+        try:
+            finished = self._parser.end(eof_is_end=self._client.dialect.eof_is_end)
+        except ProviderError as error:
+            self._fail(error)
+            return
+        self._parser.exchange.phase = Phase.DONE
+        self._end()
+        self.call.detach()
+        self._receiver.finished(finished)
+
+    def _fail(self, error: ProviderError) -> None:
+        self._end()
+        self.call.close()
+        self._receiver.failed(error)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+
+class MissingPage:
+    """Passes events on; turns a 404 into `unsupported_input`, since chats with the model work."""
+
+    def __init__(self, receiver: EventReceiver) -> None:
+        self._receiver = receiver
+
+    def output(self, events: Sequence[Output]) -> None:
+        self._receiver.output(events)
+
+    def finished(self, finished: Finished) -> None:
+        self._receiver.finished(finished)
+
+    def failed(self, error: ProviderError) -> None:
+        if error.http_status in _NO_SUCH_PAGE:
+            error = Rejected(ErrorClass.UNSUPPORTED_INPUT, http_status=error.http_status)
+        self._receiver.failed(error)
+
+
+def _is_stream(headers: Mapping[str, str]) -> bool:
+    """Whether to read frames: some servers stream without saying so, none as JSON or HTML."""
+    kind = headers.get("content-type", "")
+    return "event-stream" in kind or not ("json" in kind or "html" in kind)
