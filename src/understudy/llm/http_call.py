@@ -167,8 +167,9 @@ class Call:
         exchange.phase = Phase.FIRST_TOKEN
 
     def finish(self) -> None:
-        """The call is done: the slot is free from now on."""
+        """The call is done: the slot is free, and the receiver, which may own the call, let go."""
         self._holder = None
+        self.receiver = _DISCARD
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -176,11 +177,11 @@ class Call:
 
     def fail(self, error: ProviderError) -> None:
         """End the call from outside its holder."""
-        holder = self._holder
+        holder, receiver = self._holder, self.receiver
         if holder is not None:
             self.finish()
             holder.drop(self)
-            self.receiver.failed(error)
+            receiver.failed(error)
 
     def _give_up(self) -> None:
         holder = self._holder

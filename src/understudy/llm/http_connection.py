@@ -258,6 +258,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, call: Call) -> None:
         self._call = None
+        receiver = call.receiver
         sent = self._unsent is None and not self._incomplete
         if self._parser.keep_alive and sent and self.usable:
             assert self._transport is not None
@@ -267,13 +268,14 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
         call.finish()  # last: a call that waits for the slot can then have this connection
-        call.receiver.end()
+        receiver.end()
 
     def _fail(self, call: Call, error: ProviderError) -> None:
         self._call = None
+        receiver = call.receiver
         call.finish()
         self.abort()
-        call.receiver.failed(error)
+        receiver.failed(error)
 
     def _read_rest(self, transport: asyncio.Transport) -> None:
         """Read the answer of a server that closed while it was still being written to.

@@ -1,8 +1,10 @@
 """How connections are made, shared, kept, distrusted, limited and closed."""
 
 import asyncio
+import gc
 import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -579,6 +581,28 @@ async def test_a_receiver_that_raises_is_reported_and_its_call_fails(
 
     assert (got.error_class, got.ended) == (ErrorClass.INTERNAL, False)
     assert [type(report["exception"]) for report in reports] == [LookupError]
+
+
+@pytest.mark.parametrize(
+    "answer", [HELLO, CHUNKED + b"9\r\nhel", b"SSH-2.0"], ids=["ended", "cut", "no HTTP"]
+)
+async def test_a_call_that_is_over_leaves_nothing_for_the_garbage_collector(
+    answer: bytes, sessions: HttpSessions
+) -> None:
+    async with raw_server(answering(answer)) as server:
+        there = endpoint(sessions, server)
+        gc.collect()
+        gc.disable()
+        try:
+            got = await exchange_with(there)
+            receiver, call = weakref.ref(got), got.call
+            del got
+            assert call is not None
+            assert call.done
+            del call
+            assert receiver() is None
+        finally:
+            gc.enable()
 
 
 # Flow control.
