@@ -185,6 +185,61 @@ async def _delayed(route: Route) -> None:
     await route.continue_()
 
 
+async def test_code_is_coloured_and_copied(profile: BrowserContext) -> None:
+    await profile.grant_permissions(["clipboard-read", "clipboard-write"])
+    async with open_site(reply_text("```python\ndef f():\n    return 1\n```")) as site:
+        page = await opened(profile, site)
+        await say(page, "Write code")
+        await expect(page.locator(".code .hljs-keyword")).to_have_text(["def", "return"])
+        await expect(page.locator(".code-head span")).to_have_text("python")
+        await page.click(".copy-code")
+
+        copied = await page.evaluate("() => navigator.clipboard.readText()")
+        assert copied == "def f():\n    return 1\n"
+
+
+async def test_right_to_left_text_is_aligned_to_the_right(profile: BrowserContext) -> None:
+    async with open_site(reply_text("مرحبا بك\n\n- واحد")) as site:
+        page = await opened(profile, site)
+        await say(page, "שלום")
+        await page.wait_for_selector(".reply[data-state=done]")
+
+        direction = "element => getComputedStyle(element).direction"
+        for part in (".prose p", ".prose ul", ".bubble p"):
+            assert await page.locator(part).evaluate(direction) == "rtl"
+        await page.fill("#text", "שלום")
+        assert await page.locator("#text").evaluate(direction) == "rtl"
+
+
+async def test_a_wide_table_scrolls_and_keeps_its_words_whole(profile: BrowserContext) -> None:
+    table = "| " + " | ".join(["Donaudampfschifffahrt"] * 8) + " |\n" + "|--" * 8 + "|"
+    async with open_site(reply_text(table)) as site:
+        page = await opened(profile, site)
+        await say(page, "A table")
+        await page.wait_for_selector(".reply[data-state=done]")
+
+        wide = "element => element.scrollWidth > element.clientWidth"
+        assert await page.locator(".prose table").evaluate(wide)
+        heights = await page.locator(".prose th").evaluate_all(
+            "cells => cells.map(cell => cell.getClientRects()[0].height)"
+        )
+        assert max(heights) < 50
+
+
+async def test_a_footnote_is_reached_without_leaving_the_conversation(
+    profile: BrowserContext,
+) -> None:
+    async with open_site(reply_text("A claim[^1].\n\n[^1]: Its source.")) as site:
+        page = await opened(profile, site)
+        await say(page, "Prove it")
+        await page.wait_for_selector(".reply[data-state=done]")
+        address = page.url
+        await page.click(".note-ref")
+
+        await expect(page.locator(".footnotes li")).to_be_focused()
+        assert page.url == address
+
+
 async def test_a_rate_limited_message_stays_in_the_box_with_a_countdown(
     profile: BrowserContext,
 ) -> None:
@@ -328,7 +383,7 @@ async def test_text_of_models_and_people_never_runs_as_script(profile: BrowserCo
         await page.wait_for_selector(".reply[data-state=done]")
 
         assert await page.evaluate("() => window.owned") is None
-        assert await page.locator(".prose script, .prose img, .bubble *").count() == 0
+        assert await page.locator(":is(.prose, .bubble) :is(script, img)").count() == 0
         assert all(url.startswith(site.url) for url in asked)
         assert "<script>" in await page.locator(".bubble").inner_text()
 

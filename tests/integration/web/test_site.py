@@ -78,7 +78,7 @@ async def test_a_reload_restores_the_stored_conversation() -> None:
     entries = data["entries"]
     assert isinstance(entries, list)
     assert [entry["text"] for entry in entries] == ["hello", "Hi there"]
-    assert entries[1]["blocks"] == ["<p>Hi there</p>\n"]
+    assert entries[1]["blocks"] == ['<p dir="auto">Hi there</p>\n']
     assert [(chat["id"], chat["title"]) for chat in chats] == [(CHAT, "hello")]
 
 

@@ -21,6 +21,7 @@ from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, ApiError, read_json, with_json_errors
 from understudy.platforms.web.live import LiveConversations, event_stream
+from understudy.platforms.web.rendering import Source
 from understudy.platforms.web.serializers import Json, overview_row, page_id, stored_entry
 
 PLATFORM = "web"
@@ -178,7 +179,7 @@ class ChatApi:
         async def past() -> list[Json]:
             lines = await self._history.transcript(channel, SHOWN_LINES)
             renderer = self._live.renderer
-            await renderer.render_ahead(line.text for line in lines if line.role != "user")
+            await renderer.render_ahead(Source(line.text) for line in lines)
             return [stored_entry(line, renderer) for line in lines]
 
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

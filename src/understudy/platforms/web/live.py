@@ -17,8 +17,7 @@ from typing import Literal
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.messages import Inbound
 from understudy.errors import StorageError
-from understudy.platforms.web.markdown import close_open_markup
-from understudy.platforms.web.rendering import Blocks, Renderer
+from understudy.platforms.web.rendering import Blocks, Renderer, Source
 from understudy.platforms.web.serializers import Json, message_entry, page_id, step_of, steps_of
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
@@ -41,13 +40,13 @@ class LiveReply:
     revision: int = 0
     _rendered: tuple[int, Blocks] = (-1, ())
 
-    def markdown(self) -> str:
-        return close_open_markup(self.text) if self.state == "writing" else self.text
+    def source(self) -> Source:
+        return Source(self.text, unfinished=self.state == "writing")
 
     def blocks(self, renderer: Renderer) -> tuple[int, Blocks]:
         """The latest rendered blocks, with the revision they belong to."""
         if self._rendered[0] != self.revision:
-            rendered = renderer.blocks(self.markdown())
+            rendered = renderer.blocks(self.source())
             if rendered is not None:
                 self._rendered = (self.revision, rendered)
         return self._rendered
@@ -140,7 +139,7 @@ class LiveConversations:
         conversation = self.conversation(inbound.place.channel_id)
         shown = page_id(inbound.message_id)
         if all(entry["id"] != shown for entry in conversation.messages):
-            conversation.messages.append(message_entry(inbound))
+            conversation.messages.append(message_entry(inbound, self.renderer))
             conversation.notify()
 
     def remove_message(self, inbound: Inbound) -> None:
@@ -379,7 +378,7 @@ async def event_stream(
                 continue
             changed.clear()
             await live.renderer.render_ahead(
-                reply.markdown() for reply in conversation.replies.values()
+                reply.source() for reply in conversation.replies.values()
             )
             began = time.perf_counter()
             try:

@@ -7,6 +7,7 @@ stops it. Only short text is rendered in this process; text that takes too long 
 import time
 from collections.abc import Iterable, Iterator
 from html import escape
+from typing import NamedTuple
 
 from understudy.errors import WorkerKilled, WorkFailed
 from understudy.platforms.web.markdown import blocks
@@ -25,9 +26,16 @@ _PATIENCE_S = 5.0
 Blocks = tuple[str, ...]
 
 
-def render_all(texts: list[str]) -> list[Blocks]:
+class Source(NamedTuple):
+    """Markdown to render. Open markup of unfinished text is closed."""
+
+    text: str
+    unfinished: bool = False
+
+
+def render_all(sources: list[Source]) -> list[Blocks]:
     """Runs in a child process."""
-    return [blocks(text) for text in texts]
+    return [blocks(text, unfinished=unfinished) for text, unfinished in sources]
 
 
 def plain(text: str) -> Blocks:
@@ -39,60 +47,60 @@ class Renderer:
 
     def __init__(self, pool: WorkerPool | None = None) -> None:
         self._pool = pool
-        self._known: dict[str, Blocks] = {}
+        self._known: dict[Source, Blocks] = {}
         self._chars = 0
 
-    def blocks(self, text: str) -> Blocks | None:
+    def blocks(self, source: Source) -> Blocks | None:
         """The rendered text; `None` for a long one that `render_ahead` has not rendered."""
-        known = self._known.get(text)
-        if known is None and (self._pool is None or len(text) <= _SHORT):
-            known = self._keep(text, blocks(text))
+        known = self._known.get(source)
+        if known is None and (self._pool is None or len(source.text) <= _SHORT):
+            known = self._keep(source, blocks(source.text, unfinished=source.unfinished))
         return known
 
-    async def render_ahead(self, texts: Iterable[str]) -> None:
+    async def render_ahead(self, sources: Iterable[Source]) -> None:
         """Render what is not known yet, in a few seconds at most."""
         if self._pool is None:
             return
         ends = time.monotonic() + _PATIENCE_S
-        waiting = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if sum(map(len, waiting)) <= _SHORT:
+        waiting = [source for source in dict.fromkeys(sources) if source not in self._known]
+        if sum(len(source.text) for source in waiting) <= _SHORT:
             return
         for batch in _batches(waiting):
             if time.monotonic() < ends and not await self._render(batch) and len(batch) > 1:
-                for text in batch:
+                for source in batch:
                     if time.monotonic() < ends:
-                        await self._render([text])
+                        await self._render([source])
 
-    async def _render(self, texts: list[str]) -> bool:
+    async def _render(self, sources: list[Source]) -> bool:
         assert self._pool is not None
         try:
-            rendered = await self._pool.run(_RENDER, texts, kind=list[Blocks])
+            rendered = await self._pool.run(_RENDER, sources, kind=list[Blocks])
         except (WorkerKilled, WorkFailed):
-            if len(texts) > 1:
+            if len(sources) > 1:
                 return False
-            rendered = [plain(texts[0])]
-        for text, result in zip(texts, rendered, strict=True):
-            self._keep(text, result)
+            rendered = [plain(sources[0].text)]
+        for source, result in zip(sources, rendered, strict=True):
+            self._keep(source, result)
         return True
 
-    def _keep(self, text: str, result: Blocks) -> Blocks:
-        self._known[text] = result
-        self._chars += len(text)
+    def _keep(self, source: Source, result: Blocks) -> Blocks:
+        self._known[source] = result
+        self._chars += len(source.text)
         while self._chars > _CACHED_CHARS:
             oldest = next(iter(self._known))
             del self._known[oldest]
-            self._chars -= len(oldest)
+            self._chars -= len(oldest.text)
         return result
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+def _batches(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    batch: list[Source] = []
     size = 0
-    for text in texts:
-        if batch and size + len(text) > _BATCH_CHARS:
+    for source in sources:
+        if batch and size + len(source.text) > _BATCH_CHARS:
             yield batch
             batch, size = [], 0
-        batch.append(text)
-        size += len(text)
+        batch.append(source)
+        size += len(source.text)
     if batch:
         yield batch

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from understudy.conversation.inbox import Line, MessageState, Overview
 from understudy.conversation.messages import ImageRef, Inbound
-from understudy.platforms.web.rendering import Renderer, plain
+from understudy.platforms.web.rendering import Renderer, Source, plain
 from understudy.routing.records import (
     AttemptRecord,
     Outcome,
@@ -47,12 +47,13 @@ def page_id(message_id: str) -> str:
     return message_id.rpartition("/")[2]
 
 
-def message_entry(inbound: Inbound) -> Json:
-    """A person's message that just arrived."""
+def message_entry(inbound: Inbound, renderer: Renderer) -> Json:
+    """A person's message that just arrived; a long one is shown plain until it is rendered."""
     return {
         "id": page_id(inbound.message_id),
         "kind": "user",
         "text": inbound.text,
+        "blocks": list(renderer.blocks(Source(inbound.text)) or plain(inbound.text)),
         "at": inbound.sent_at,
         "state": "",
         "images": _images(inbound.images),
@@ -67,6 +68,7 @@ def stored_entry(line: Line, renderer: Renderer) -> Json:
             "id": page_id(line.message_id),
             "kind": "user",
             "text": line.text,
+            "blocks": list(renderer.blocks(Source(line.text)) or plain(line.text)),
             "at": line.at,
             "state": "stopped" if line.reply_id else _UNANSWERED.get(line.state, ""),
             "reply": line.reply_id,
@@ -78,7 +80,7 @@ def stored_entry(line: Line, renderer: Renderer) -> Json:
         "id": line.reply_id or line.message_id,
         "kind": "reply",
         "state": _REPLY_STATES.get(line.record.outcome, "done") if line.record else "done",
-        "blocks": list(renderer.blocks(line.text) or plain(line.text)),
+        "blocks": list(renderer.blocks(Source(line.text)) or plain(line.text)),
         "text": line.text,
         "steps": steps_of(attempts),
         "at": line.at,

@@ -1,4 +1,5 @@
 // The conversation on the page: one element per entry, updated in place.
+import { dressCode } from "./code.js";
 import { byId, copy, make } from "./dom.js";
 
 const WAITING = {
@@ -14,6 +15,7 @@ const ICONS = {
 export class Entries {
   constructor(log, actions) {
     this.log = log;
+    log.addEventListener("click", (event) => goToFootnote(event.target));
     this.actions = actions;
     this.known = new Map();
   }
@@ -82,7 +84,7 @@ export class Entries {
   fillUser(element, entry) {
     const parts = [];
     if (entry.images?.length) parts.push(thumbs(entry.images));
-    if (entry.text) parts.push(make("div", { className: "bubble", textContent: entry.text }));
+    if (entry.text) parts.push(bubble(entry));
     for (const note of entry.notes ?? []) parts.push(make("p", { className: "note", textContent: note }));
     if (entry.error) parts.push(this.notSent(entry));
     const answered = [...this.known.values()].some((other) => other.after === entry.id);
@@ -117,7 +119,7 @@ export class Entries {
     if (restarts && entry.state === "writing") flash(element);
     this.known.get(entry.id).blockCount = fillBlocks(prose, entry);
     this.fillUnder(element.querySelector(".under"), entry);
-    if (entry.state !== "writing") prose.querySelectorAll("pre").forEach(addCopy);
+    dressCode(prose, entry.state !== "writing");
   }
 
   fillUnder(under, entry) {
@@ -156,15 +158,26 @@ function flash(element) {
   element.classList.add("restarted");
 }
 
+// The server's rendering, or the plain text of a message that is not stored yet.
+function bubble(entry) {
+  const element = make("div", { className: "bubble", dir: "auto" });
+  if (!entry.blocks) return Object.assign(element, { className: "bubble plain", textContent: entry.text });
+  for (const html of entry.blocks) element.append(block(html));
+  dressCode(element, true);
+  return element;
+}
+
+function block(html) {
+  const element = make("div", { className: "block" });
+  element.innerHTML = html;
+  return element;
+}
+
 // Blocks are HTML that the server rendered from markdown, with the model's own HTML escaped.
 function fillBlocks(prose, entry) {
   const keep = entry.keep ?? 0;
   while (prose.children.length > keep) prose.lastElementChild.remove();
-  for (const html of entry.blocks) {
-    const block = make("div", { className: "block" });
-    block.innerHTML = html;
-    prose.append(block);
-  }
+  for (const html of entry.blocks) prose.append(block(html));
   if (!prose.children.length && entry.state === "writing") {
     prose.append(make("span", { className: "dots", "aria-label": "Thinking" }, make("i"), make("i"), make("i")));
     return 0;
@@ -172,11 +185,11 @@ function fillBlocks(prose, entry) {
   return prose.children.length;
 }
 
-function addCopy(pre) {
-  if (pre.querySelector(".copy-code")) return;
-  const button = make("button", { type: "button", className: "copy-code", textContent: "Copy" });
-  button.onclick = () => copy(pre.querySelector("code")?.textContent ?? "", button);
-  pre.prepend(button);
+function goToFootnote(target) {
+  if (!target.matches?.(".note-ref")) return;
+  const note = target.closest(".prose, .bubble").querySelector(`li[data-note="${target.dataset.note}"]`);
+  note?.scrollIntoView({ block: "nearest" });
+  note?.focus();
 }
 
 function route(entry) {
