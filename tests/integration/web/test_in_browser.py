@@ -112,19 +112,85 @@ async def test_a_reload_restores_the_conversation_and_new_starts_another(
         await expect(page.locator(".prose")).to_have_text("Hello yourself")
 
 
-async def test_delete_asks_for_confirmation_and_then_deletes(profile: BrowserContext) -> None:
+async def delete_conversation(page: Page) -> None:
+    await page.click(".more")
+    await page.click(".chat-menu >> text=Delete")
+
+
+async def test_a_deleted_conversation_can_be_restored_for_some_seconds(
+    profile: BrowserContext,
+) -> None:
     async with open_site(reply_text("Hello yourself")) as site:
         page = await opened(profile, site)
+        await page.clock.install()
         await say(page, "Hello")
         await page.wait_for_selector(".reply[data-state=done]")
-        remove = page.locator(".chat-row button")
-        await remove.click()
-        await expect(remove).to_have_text("Delete?")
-        assert await page.locator(".prose").inner_text() == "Hello yourself"
-        await remove.click()
-
+        await delete_conversation(page)
         await expect(page.locator(".chat-row")).to_have_count(0)
+        await page.click(".undo")
+        await expect(page.locator(".prose")).to_have_text("Hello yourself")
+        await delete_conversation(page)
+        await page.clock.fast_forward(7000)
+        await page.clock.resume()
+        await page.reload()
+
         await expect(page.locator("#empty")).to_be_visible()
+        await expect(page.locator(".chat-row")).to_have_count(0)
+
+
+async def test_a_conversation_is_found_renamed_and_exported(profile: BrowserContext) -> None:
+    async with open_site(reply_text("About *cats*"), reply_text("About dogs")) as site:
+        page = await opened(profile, site)
+        for text in ("One", "Two"):
+            await page.click("#new")
+            await say(page, text)
+            await page.wait_for_selector(".reply[data-state=done]")
+        await page.fill("#search", "CATS")
+        await expect(page.locator(".chat-row")).to_have_text(["One⋯"])
+        await page.click(".more")
+        await page.click(".chat-menu >> text=Rename")
+        await page.keyboard.type("Animals")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".chat-row a")).to_have_text("Animals")
+        await page.click(".more")
+        async with page.expect_download() as download:
+            await page.click(".chat-menu >> text=Markdown")
+
+        exported = (await (await download.value).path()).read_text()
+        assert "**You** (" in exported
+        assert exported.endswith("About *cats*\n")
+
+
+async def test_an_edited_message_replaces_everything_after_it(profile: BrowserContext) -> None:
+    scripts = [reply_text(text) for text in ("First", "Second", "Third")]
+    async with open_site(*scripts) as site:
+        page = await opened(profile, site)
+        for number, text in enumerate(("One", "Two"), start=1):
+            await say(page, text)
+            await expect(page.locator(".reply[data-state=done]")).to_have_count(number)
+        await page.locator(".edit").first.click()
+        await page.fill(".editor textarea", "One again")
+        await page.click(".editor >> text=Send")
+
+        await expect(page.locator(".reply .prose")).to_have_text("Third")
+        await expect(page.locator(".bubble")).to_have_text("One again")
+        await page.reload()
+        await expect(page.locator(".bubble")).to_have_text("One again")
+        last = str(site.conversations.models.prompts[-1].request.messages)
+        assert "One again" in last
+        assert "Two" not in last
+
+
+async def test_equal_steps_of_a_route_are_folded(profile: BrowserContext) -> None:
+    down = ("a", Outcome.ERROR, ErrorClass.CONNECT_REFUSED, "")
+    script = ScriptedReply((down, down, down, ("b", Outcome.OK, None, "Hi")))
+    async with open_site(script) as site:
+        page = await opened(profile, site)
+        await say(page, "Hello")
+
+        await expect(page.locator(".reply[data-state=done] .route li").first).to_have_text(
+            "not running: a ×3"
+        )
 
 
 async def test_escape_stops_the_reply_and_keeps_its_text(profile: BrowserContext) -> None:
@@ -309,8 +375,7 @@ async def test_a_conversation_deleted_in_one_tab_leaves_the_list_of_the_other(
         await page.wait_for_selector(".reply[data-state=done]")
         other = await opened(profile, site)
         await expect(other.locator(".chat-row")).to_have_count(1)
-        await page.click(".chat-row button")
-        await page.click(".chat-row button")
+        await delete_conversation(page)
 
         await expect(other.locator(".chat-row")).to_have_count(0)
 

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import json
 import re
 from collections.abc import Sequence
 
@@ -221,6 +222,30 @@ async def test_stopping_a_new_version_before_its_first_text_restores_the_old_one
         entries = await events.until_stored()
 
     assert [entry["text"] for entry in entries] == ["hello", "First"]
+
+
+async def test_a_conversation_is_exported_as_json() -> None:
+    async with open_client(reply_text("Hi")) as page, page.listening() as events:
+        await page.say("hello")
+        await events.until_state("done")
+        async with page.http.get(f"{page.url}/api/chats/{CHAT}/export?format=json") as answer:
+            exported = json.loads(await answer.text())
+        missing = await page.status("/api/chats/conversation-9/export")
+
+    assert [(one["role"], one["text"]) for one in exported["messages"]] == [
+        ("user", "hello"),
+        ("assistant", "Hi"),
+    ]
+    assert missing == 404
+
+
+async def test_a_message_of_another_conversation_cannot_be_edited() -> None:
+    async with open_client(reply_text("Hi")) as page:
+        await page.say("hello")
+        body = {"message": f"{CHAT}.message-1", "id": "message-2", "text": "x"}
+        status, _ = await page.post("/api/chats/conversation-2/edit", body)
+
+    assert status == 404
 
 
 BAD_MESSAGES: tuple[tuple[object, int], ...] = (

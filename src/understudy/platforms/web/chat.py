@@ -8,7 +8,7 @@ import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from starlette.requests import Request
@@ -45,6 +45,8 @@ class ReplyControl(Protocol):
 
     async def delete_conversation(self, channel: Channel, /) -> None: ...
 
+    async def deleted(self, platform: str, message_id: str, /) -> None: ...
+
 
 class ConversationHistory(Protocol):
     """What the page uses of the inbox. All calls may raise StorageError."""
@@ -56,6 +58,10 @@ class ConversationHistory(Protocol):
     ) -> tuple[Line, ...]: ...
 
     async def last_reply(self, channel: Channel) -> str | None: ...
+
+    async def parts(self, reply_id: str) -> tuple[str, ...]: ...
+
+    async def delete(self, platform: str, message_id: str) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,11 @@ def _uploads(fields: dict[str, object]) -> list[Upload]:
         raise ApiError(400, "An image is incomplete. Try again.") from None
 
 
-def _text(fields: dict[str, object], images: Sequence[Upload]) -> str:
+def _is_message(line: Line, shown_id: str) -> bool:
+    return line.role == "user" and page_id(line.message_id) == shown_id
+
+
+def _text(fields: dict[str, object], images: Sequence[object]) -> str:
     text = fields.get("text")
     if not isinstance(text, str) or not (text.strip() or images):
         raise ApiError(400, "The message is empty.")
@@ -160,6 +170,7 @@ class ChatApi:
             ("GET", "/api/chats", self.chats),
             ("GET", "/api/chats/{chat}/events", self.events),
             ("POST", "/api/chats/{chat}/messages", self.send),
+            ("POST", "/api/chats/{chat}/edit", self.edit),
             ("POST", "/api/chats/{chat}/stop", self.stop),
             ("POST", "/api/chats/{chat}/regenerate", self.regenerate),
             ("DELETE", "/api/chats/{chat}", self.delete),
@@ -187,28 +198,52 @@ class ChatApi:
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     async def send(self, request: Request) -> Response:
-        browser, channel = browser_of(request), channel_of(request)
         fields = await read_json(request, MAX_BODY if self._images is None else MAX_UPLOAD)
-        sent_id = str(fields.get("id", ""))
-        if not _ID.fullmatch(sent_id):
-            raise ApiError(400, "The message has no usable id.")
         uploads = _uploads(fields)
         text = _text(fields, uploads)
         refs, notes = await self._store_images(uploads, text)
-        inbound = Inbound(
+        inbound = replace(self._inbound(request, fields, text), images=refs, notes=notes)
+        await self._receive(inbound)
+        return JSONResponse({"id": page_id(inbound.message_id)}, status_code=202)
+
+    async def edit(self, request: Request) -> Response:
+        """Replace a message and everything after it by a new message with the same images."""
+        channel, fields = channel_of(request), await read_json(request)
+        lines = await self._history.transcript(channel, SHOWN_LINES)
+        edited = str(fields.get("message", ""))
+        index = next((i for i, line in enumerate(lines) if _is_message(line, edited)), None)
+        if index is None:
+            raise ApiError(404, "There is no such message.")
+        images = lines[index].images
+        inbound = replace(self._inbound(request, fields, _text(fields, images)), images=images)
+        for line in reversed(lines[index:]):
+            await self._erase(line)
+        self._live.reset(channel.id)
+        await self._receive(inbound)
+        return JSONResponse({"id": page_id(inbound.message_id)}, status_code=202)
+
+    async def _erase(self, line: Line) -> None:
+        if line.role == "user":
+            await self._replies.deleted(PLATFORM, line.message_id)
+            return
+        for part in await self._history.parts(line.reply_id or ""):
+            await self._history.delete(PLATFORM, part)
+
+    def _inbound(self, request: Request, fields: dict[str, object], text: str) -> Inbound:
+        browser = browser_of(request)
+        sent_id = str(fields.get("id", ""))
+        if not _ID.fullmatch(sent_id):
+            raise ApiError(400, "The message has no usable id.")
+        return Inbound(
             # The browser is part of it: ids of pages are no secret, and the first copy wins.
             message_id=f"{browser}/{_chat_of(request)}.{sent_id}",
-            place=Place(PLATFORM, channel.id, parent_id=browser, private=True),
+            place=Place(PLATFORM, channel_of(request).id, parent_id=browser, private=True),
             author=Author(browser, "You"),
             text=text,
             sent_at=self._clock(),
             addressed=Addressed.DM,
-            images=refs,
             unlimited=bool(request.state.is_operator),
-            notes=notes,
         )
-        await self._receive(inbound)
-        return JSONResponse({"id": page_id(inbound.message_id)}, status_code=202)
 
     async def _receive(self, inbound: Inbound) -> None:
         # Shown first, because its reply can begin before `receive` returns.

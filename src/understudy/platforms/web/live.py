@@ -37,6 +37,7 @@ class LiveReply:
     steps: list[Json] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     retry_at: float | None = None
+    total_ms: int = 0
     revision: int = 0
     _rendered: tuple[int, Blocks] = (-1, ())
 
@@ -64,6 +65,7 @@ class LiveReply:
             "notes": list(self.notes),
             "retry_at": self.retry_at,
             "at": self.at,
+            "total_ms": self.total_ms,
         }
 
 
@@ -161,6 +163,15 @@ class LiveConversations:
             conversation.cleared += 1
             conversation.notify()
 
+    def reset(self, channel_id: str) -> None:
+        """Let every page read the stored conversation again: parts of it were erased."""
+        if conversation := self._conversations.get(channel_id):
+            conversation.messages.clear()
+            conversation.removed.clear()
+            conversation.replies.clear()
+            conversation.outdated += 1
+            conversation.notify()
+
     def open_delivery(self, task: ReplyContext) -> "WebDelivery":
         """The page's `OpenDelivery`."""
         conversation = self.conversation(task.place.channel_id)
@@ -230,7 +241,7 @@ class WebDelivery:
     async def finish(self, reply: Reply) -> tuple[str, ...]:
         live = self._reply
         live.text, live.notes = reply.text, reply.notes
-        live.steps = steps_of(reply.record.attempts)
+        live.steps, live.total_ms = steps_of(reply.record.attempts), reply.record.t_total_ms
         live.state = "stopped" if reply.stopped else "partial" if reply.partial else "done"
         self._mark_changed()
         return (live.id,)

@@ -28,6 +28,7 @@ from understudy.platforms.web.chat import (
     ImageActions,
     ReplyControl,
 )
+from understudy.platforms.web.chat_export import ChatExport
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import (
     CandidateView,
@@ -130,7 +131,7 @@ class WebPlatform:
             SiteParts(
                 access=self._access,
                 page_context=deps.page_context,
-                chat=chat.routes(),
+                chat=[*chat.routes(), *ChatExport(deps.history).routes()],
                 operator=_operator_routes(deps, self.feed),
                 monitoring_pages=deps.monitoring_pages,
                 ready=deps.ready,

@@ -84,6 +84,7 @@ def stored_entry(line: Line, renderer: Renderer) -> Json:
         "text": line.text,
         "steps": steps_of(attempts),
         "at": line.at,
+        "total_ms": line.record.t_total_ms if line.record else 0,
         "notes": [],
     }
 

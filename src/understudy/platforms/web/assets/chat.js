@@ -3,7 +3,7 @@ import { call, newId, Stream } from "./api.js";
 import { themeButton } from "./appearance.js";
 import { Chats } from "./chats.js";
 import { Composer } from "./composer.js";
-import { byId } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { Entries } from "./entries.js";
 
 const { name, operator, maxImages } = document.body.dataset;
@@ -16,10 +16,13 @@ let statusTimer = 0;
 
 // Tabs of this browser share its conversations.
 const otherTabs = new BroadcastChannel("conversations");
-otherTabs.onmessage = () => refreshList();
+otherTabs.onmessage = ({ data }) => {
+  if (data.id) chats.hide(data.id, data.isDeleted);
+  else refreshList();
+};
 
-const entries = new Entries(byId("log"), { resend: (entry) => post(entry), regenerate });
-const chats = new Chats(byId("chats"), remove);
+const entries = new Entries(byId("log"), { resend: (entry) => post(entry), regenerate, edit });
+const chats = new Chats(byId("chats"), { onDelete: offerUndo, onChange: listChanged });
 const composer = new Composer({ send, stop, showStatus, maxImages: Number(maxImages) });
 
 function showStatus(text, kind = "", forMs = 0) {
@@ -125,7 +128,7 @@ async function post(entry) {
     await call("POST", path, { id: entry.local, text: entry.text, images: entry.upload });
     if (!chats.title(chat)) {
       refreshList();
-      otherTabs.postMessage("list");
+      otherTabs.postMessage({});
     }
   } catch (error) {
     if (error.retryAfter) return giveBack(entry, id, error.retryAfter);
@@ -152,15 +155,31 @@ function regenerate(reply) {
   call("POST", `/api/chats/${chat}/regenerate`, { reply }).catch((error) => showStatus(error.message, "", 5000));
 }
 
-async function remove(id) {
+async function edit(entry, text) {
   try {
-    await call("DELETE", `/api/chats/${id}`);
-    await refreshList();
-    otherTabs.postMessage("list");
-    if (id === chat) startNew();
+    await call("POST", `/api/chats/${chat}/edit`, { message: entry.id, id: newId(), text });
   } catch (error) {
     showStatus(error.message, "", 5000);
   }
+}
+
+function offerUndo(id) {
+  showStatus("Deleted.", "", 6000);
+  otherTabs.postMessage({ id, isDeleted: true });
+  const undo = make("button", { type: "button", className: "undo", textContent: "Undo" });
+  undo.onclick = () => {
+    chats.undo(id);
+    otherTabs.postMessage({ id, isDeleted: false });
+    showStatus("");
+    location.hash = id;
+  };
+  byId("status").append(" ", undo);
+  if (id === chat) startNew();
+}
+
+function listChanged() {
+  refreshPage();
+  otherTabs.postMessage({});
 }
 
 async function refreshList() {
@@ -190,6 +209,11 @@ document.addEventListener("keydown", (event) => {
     composer.text.focus();
   }
 });
+let searchTimer = 0;
+byId("search").oninput = (event) => {
+  clearTimeout(searchTimer);
+  searchTimer = setTimeout(() => chats.search(event.target.value).catch((error) => showStatus(error.message, "bad")), 250);
+};
 byId("new").onclick = startNew;
 byId("new-small").onclick = startNew;
 byId("menu").onclick = () => (byId("side").classList.contains("open") ? closeSide() : openSide());

@@ -1,8 +1,9 @@
-// The list of this browser's conversations.
+// The list of this browser's conversations: search, rename, export, delete with undo.
 import { call } from "./api.js";
 import { make } from "./dom.js";
 
 const DAY = 86400;
+const UNDO_MS = 6000;
 
 function heading(at) {
   const midnight = new Date().setHours(0, 0, 0, 0) / 1000;
@@ -12,10 +13,15 @@ function heading(at) {
 }
 
 export class Chats {
-  constructor(nav, onDelete) {
-    this.nav = nav;
-    this.onDelete = onDelete;
+  // `onDelete(id)` runs at once and shows the undo button, `onChange` after any change of the list.
+  constructor(nav, { onDelete, onChange }) {
+    Object.assign(this, { nav, onDelete, onChange });
     this.rows = [];
+    this.found = null; // ids that match the search
+    this.deleting = new Map(); // id -> timer
+    this.hidden = new Set(); // ids that another tab is deleting
+    this.current = "";
+    addEventListener("pagehide", () => { for (const id of this.deleting.keys()) this.deleteNow(id); });
   }
 
   async load() {
@@ -23,37 +29,104 @@ export class Chats {
     return this.rows;
   }
 
-  title(id) { return this.rows.find((row) => row.id === id)?.title; }
+  async search(words) {
+    this.found = null;
+    if (words.trim()) {
+      const { chats } = await call("GET", `/api/search?q=${encodeURIComponent(words)}`);
+      this.found = new Set(chats.map((row) => row.id));
+    }
+    this.draw(this.current);
+  }
+
+  // A new name belongs to this browser, as its conversations do.
+  title(id) { return localStorage.getItem(`title ${id}`) ?? this.rows.find((row) => row.id === id)?.title; }
 
   draw(current) {
+    this.current = current;
     let last = "";
     const parts = [];
     for (const row of this.rows) {
+      if (this.deleting.has(row.id) || this.hidden.has(row.id) || (this.found && !this.found.has(row.id))) continue;
       if (heading(row.at) !== last) {
         last = heading(row.at);
         parts.push(make("h2", { textContent: last }));
       }
       parts.push(this.row(row, row.id === current));
     }
+    if (this.found && !parts.length) parts.push(make("p", { className: "note", textContent: "Nothing found" }));
     this.nav.replaceChildren(...parts);
   }
 
   row(row, isCurrent) {
-    const link = make("a", { href: `#${row.id}`, textContent: row.title, title: row.title });
+    const title = this.title(row.id);
+    const link = make("a", { href: `#${row.id}`, textContent: title, title, dir: "auto" });
     if (isCurrent) link.setAttribute("aria-current", "page");
-    const remove = make("button", { type: "button", textContent: "×", "aria-label": `Delete: ${row.title}` });
-    remove.onclick = () => this.askDelete(remove, row);
-    return make("div", { className: `chat-row${isCurrent ? " current" : ""}` }, link, remove);
+    const more = make("button", { type: "button", className: "more", textContent: "⋯", "aria-label": `Actions: ${title}`, "aria-expanded": "false" });
+    const line = make("div", { className: `chat-row${isCurrent ? " current" : ""}` }, link, more);
+    const menu = this.menu(row, line);
+    more.onclick = () => {
+      menu.hidden = !menu.hidden;
+      more.setAttribute("aria-expanded", String(!menu.hidden));
+    };
+    return make("div", { className: "chat-item" }, line, menu);
   }
 
-  // The first press asks for confirmation; the second within three seconds deletes.
-  async askDelete(button, row) {
-    if (!button.classList.contains("confirming")) {
-      button.classList.add("confirming");
-      button.textContent = "Delete?";
-      setTimeout(() => { button.classList.remove("confirming"); button.textContent = "×"; }, 3000);
-      return;
-    }
-    await this.onDelete(row.id);
+  menu(row, line) {
+    const action = (name, onclick) => Object.assign(make("button", { type: "button", textContent: name }), { onclick });
+    const file = (name, format) => make("a", { textContent: name, href: `/api/chats/${row.id}/export?format=${format}`, download: "" });
+    return make("div", { className: "chat-menu", hidden: true },
+      action("Rename", () => this.rename(row, line)), file("Markdown", "markdown"), file("JSON", "json"),
+      action("Delete", () => this.delete(row.id)));
+  }
+
+  rename(row, line) {
+    const input = make("input", { value: this.title(row.id), "aria-label": "New name", maxLength: 80, dir: "auto" });
+    line.replaceChildren(input);
+    input.focus();
+    input.select();
+    let isDone = false;
+    const finish = (isKept) => {
+      if (isDone) return;
+      isDone = true;
+      if (isKept && input.value.trim()) localStorage.setItem(`title ${row.id}`, input.value.trim());
+      this.draw(this.current);
+      this.onChange();
+    };
+    input.onkeydown = (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter" && !event.isComposing) finish(true);
+      if (event.key === "Escape") finish(false);
+    };
+    input.onblur = () => finish(true);
+  }
+
+  // The conversation leaves the list at once and the server after some seconds, unless undone.
+  delete(id) {
+    this.deleting.set(id, setTimeout(() => this.deleteNow(id), UNDO_MS));
+    this.draw(this.current);
+    this.onDelete(id);
+  }
+
+  hide(id, isHidden) {
+    if (isHidden) this.hidden.add(id);
+    else this.hidden.delete(id);
+    this.draw(this.current);
+  }
+
+  undo(id) {
+    clearTimeout(this.deleting.get(id));
+    this.deleting.delete(id);
+    this.draw(this.current);
+  }
+
+  async deleteNow(id) {
+    clearTimeout(this.deleting.get(id));
+    // keepalive: the request outlives the page, which may be closing.
+    await fetch(`/api/chats/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+    localStorage.removeItem(`title ${id}`);
+    this.deleting.delete(id);
+    await this.load().catch(() => {});
+    this.draw(this.current);
+    this.onChange();
   }
 }

@@ -9,6 +9,7 @@ const WAITING = {
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   copy: "M5.5 5.5v-3h8v8h-3M2.5 5.5h8v8h-8z",
+  edit: "M10.5 3.2 12.8 5.5 5.5 12.8 2.8 13.2 3.2 10.5z",
   again: "M13 3v3.5H9.5M13 6.3A5.3 5.3 0 1 0 13.4 9",
 };
 
@@ -87,12 +88,38 @@ export class Entries {
     if (entry.text) parts.push(bubble(entry));
     for (const note of entry.notes ?? []) parts.push(make("p", { className: "note", textContent: note }));
     if (entry.error) parts.push(this.notSent(entry));
+    else if (entry.text) parts.push(this.userButtons(element, entry));
     const answered = [...this.known.values()].some((other) => other.after === entry.id);
     if (WAITING[entry.state] && !answered) {
       parts.push(make("p", { className: "note", textContent: WAITING[entry.state] }));
     }
     if (entry.state === "stopped" && !answered) parts.push(this.stoppedNote(entry));
     element.replaceChildren(...parts);
+  }
+
+  userButtons(element, entry) {
+    const copyButton = iconButton("copy", "Copy");
+    copyButton.onclick = () => copy(entry.text, copyButton);
+    const edit = iconButton("edit", "Edit and send again");
+    edit.classList.add("edit");
+    edit.onclick = () => this.editor(element, entry);
+    return make("span", { className: "actions" }, timeOf(entry), copyButton, edit);
+  }
+
+  // Replaces the message by a box; what follows the message is replaced when it is sent.
+  editor(element, entry) {
+    const box = make("textarea", { value: entry.text, rows: 3, dir: "auto", maxLength: 32000, "aria-label": "Edit the message" });
+    const send = make("button", { type: "submit", className: "small strong", textContent: "Send" });
+    const cancel = make("button", { type: "button", className: "small", textContent: "Cancel" });
+    const form = make("form", { className: "editor" }, box, make("div", { className: "editor-foot" }, cancel, send));
+    cancel.onclick = () => this.fillUser(element, entry);
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      if (box.value.trim()) this.actions.edit(entry, box.value.trim());
+      this.fillUser(element, entry);
+    };
+    element.replaceChildren(form);
+    box.focus();
   }
 
   stoppedNote(entry) {
@@ -139,7 +166,7 @@ export class Entries {
     again.classList.add("regenerate");
     again.onclick = () => this.actions.regenerate(entry.id);
     const last = entry.state === "offline" ? null : again;
-    return make("span", { className: "actions" }, copyButton, last);
+    return make("span", { className: "actions" }, timeOf(entry), copyButton, last);
   }
 }
 
@@ -192,19 +219,36 @@ function goToFootnote(target) {
   note?.focus();
 }
 
+function timeOf(entry) {
+  const at = new Date(entry.at * 1000);
+  const text = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return make("time", { dateTime: at.toISOString(), textContent: text, title: at.toLocaleString() });
+}
+
+// Equal steps in a row become one with their number.
+function folded(steps) {
+  const groups = [];
+  for (const step of steps) {
+    const last = groups.at(-1);
+    if (last && !step.figures && last.step.verdict === step.verdict && last.step.label === step.label) last.count += 1;
+    else groups.push({ step, count: 1 });
+  }
+  return groups;
+}
+
 function route(entry) {
-  const steps = entry.steps.map((step) => {
-    const figures = step.figures ? make("span", { className: "figures", textContent: `· ${step.figures}` }) : "";
+  const total = entry.steps.length > 1 && entry.total_ms ? `, ${seconds(entry.total_ms)} in total` : "";
+  const steps = folded(entry.steps).map(({ step, count }) => {
+    const figures = step.figures ? make("span", { className: "figures", textContent: `· ${step.figures}${total}` }) : "";
     const who = make("b", { textContent: step.label });
-    const pair = make("span", { className: "pair" }, `${step.verdict}: `, who);
-    return make(
-      "li",
-      { data: { outcome: step.outcome }, title: step.model },
-      pair, " ", figures,
-    );
+    const times = count > 1 ? ` ×${count}` : "";
+    const pair = make("span", { className: "pair" }, `${step.verdict}: `, who, times);
+    return make("li", { data: { outcome: step.outcome }, title: step.model }, pair, " ", figures);
   });
   return make("ol", { className: "route", "aria-label": "Route of this reply" }, ...steps.flatMap((step) => [step, " "]));
 }
+
+const seconds = (ms) => (ms < 100 ? "<0.1 s" : `${(ms / 1000).toFixed(1)} s`);
 
 function thumbs(images) {
   return make("div", { className: "thumbs" }, ...images.map((image) => largeButton(make("img", {

@@ -1,0 +1,99 @@
+"""Search in the conversations of one browser, and conversations as files."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from understudy.conversation.inbox import Channel, Line, Overview
+from understudy.platforms.web.api import ApiError, with_json_errors
+from understudy.platforms.web.chat import PLATFORM, browser_of, channel_of
+from understudy.platforms.web.serializers import overview_row, page_id
+
+MAX_LINES = 10_000
+_MAX_SEARCHED = 200
+"""Conversations; the newest ones are searched."""
+
+
+class ConversationReader(Protocol):
+    """What is used of the inbox. All calls may raise StorageError."""
+
+    async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]: ...
+
+    async def transcript(
+        self, channel: Channel, limit: int, before_seq: int | None = None
+    ) -> tuple[Line, ...]: ...
+
+
+class ChatExport:
+    def __init__(self, history: ConversationReader) -> None:
+        self._history = history
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/search", with_json_errors(self.search), methods=["GET"]),
+            Route("/api/chats/{chat}/export", with_json_errors(self.export), methods=["GET"]),
+        ]
+
+    async def search(self, request: Request) -> Response:
+        """The conversations that contain all words of `q` in one message or in the title."""
+        words = request.query_params.get("q", "").casefold().split()
+        overviews = await self._history.overviews(PLATFORM, browser_of(request))
+        found = [one for one in overviews[:_MAX_SEARCHED] if await self._contains(one, words)]
+        return JSONResponse({"chats": [overview_row(one) for one in found]})
+
+    async def export(self, request: Request) -> Response:
+        channel = channel_of(request)
+        lines = await self._history.transcript(channel, MAX_LINES)
+        if not lines:
+            raise ApiError(404, "There is no such conversation.")
+        kind = request.query_params.get("format", "markdown")
+        if kind == "json":
+            return _download(_as_json(lines), "conversation.json", "application/json")
+        if kind != "markdown":
+            raise ApiError(400, "format is one of: markdown, json")
+        return _download(_as_markdown(lines), "conversation.md", "text/markdown")
+
+    async def _contains(self, overview: Overview, words: Sequence[str]) -> bool:
+        if all(word in overview.title.casefold() for word in words):
+            return True
+        lines = await self._history.transcript(overview.channel, MAX_LINES)
+        texts = (line.text.casefold() for line in lines)
+        return any(all(word in text for word in words) for text in texts)
+
+
+def _download(content: str, name: str, media_type: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type=media_type, headers=headers)
+
+
+def _speaker(line: Line) -> str:
+    return line.author.name or ("You" if line.role == "user" else "Bot")
+
+
+def _when(line: Line) -> str:
+    return datetime.fromtimestamp(line.at, UTC).isoformat(timespec="seconds")
+
+
+def _as_markdown(lines: Sequence[Line]) -> str:
+    return (
+        "\n\n".join(f"**{_speaker(line)}** ({_when(line)})\n\n{line.text}" for line in lines) + "\n"
+    )
+
+
+def _as_json(lines: Sequence[Line]) -> str:
+    messages = [
+        {
+            "id": line.reply_id if line.role == "assistant" else page_id(line.message_id),
+            "role": line.role,
+            "name": _speaker(line),
+            "at": _when(line),
+            "text": line.text,
+        }
+        for line in lines
+    ]
+    return json.dumps({"messages": messages}, ensure_ascii=False, indent=2) + "\n"
