@@ -37,7 +37,13 @@ class Ledger:
     replies: list[ReplyRecord] = field(default_factory=list)
 
     async def usage(self, by: Grouping, since: float, until: float) -> tuple[UsageRow, ...]:
-        return ()
+        groups: dict[str, list[AttemptRecord]] = {}
+        for one in self.replies:
+            for tried in one.attempts:
+                if since <= tried.ts < until:
+                    key = tried.model_requested if by is Grouping.MODEL else tried.provider
+                    groups.setdefault(key, []).append(tried)
+        return tuple(_row(key, tried) for key, tried in groups.items())
 
     async def series(self, since: float, until: float, step_s: int) -> tuple[UsagePoint, ...]:
         groups: dict[tuple[float, str], list[AttemptRecord]] = {}

@@ -15,6 +15,7 @@ from understudy.config.settings import Web
 from understudy.platforms.web.chat import ImageActions
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import CandidateView
+from understudy.platforms.web.operator_reports import ProgramFacts
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
 from web_double import Conversations, RecordingInbox, ScriptedReply, open_conversations
@@ -71,6 +72,7 @@ def _dependencies(
         ready=lambda: any(candidate.state == "usable" for candidate in operator.candidates),
         monitoring_pages=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
         images=images,
+        facts=lambda: ProgramFacts("1.0", NOW, "2ba54e70", "model: {}\n"),
         clock=lambda: NOW,
     )
 

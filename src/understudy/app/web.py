@@ -1,9 +1,10 @@
 """Serves the web pages of a bot."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.images import Intake
 from understudy.app.lore import try_lore
 from understudy.app.status import any_usable, candidate_views, gauges
+from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import Settings
 from understudy.conversation.messages import Place
 from understudy.conversation.personas.importing import ImportOptions, import_card
@@ -21,6 +23,7 @@ from understudy.observability.metrics import Metrics
 from understudy.platforms.web.chat import PLATFORM, ImageActions, Upload
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import OperatorActions
+from understudy.platforms.web.operator_reports import ProgramFacts
 from understudy.platforms.web.personas import PersonaActions
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
@@ -66,8 +69,18 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         monitoring_pages=[("/metrics", metrics.page)],
         images=_image_actions(bot),
         personas=_persona_actions(bot),
+        facts=_facts(bot, bot.clocks.wall()),
         max_connections=divide_files(open_file_limit()).visitors,
         clock=bot.clocks.wall,
+    )
+
+
+def _facts(bot: Bot, started_at: float) -> Callable[[], ProgramFacts]:
+    return lambda: ProgramFacts(
+        version=version("understudy-bot"),
+        started_at=started_at,
+        revision=bot.config.rev,
+        configuration=as_yaml(masked(bot.settings())),
     )
 
 

@@ -19,6 +19,7 @@ COMMANDS = (
     "ask",
     "usage",
     "why",
+    "login",
     "config",
     "doctor",
     "models",

@@ -222,6 +222,25 @@ async def test_the_operator_sees_a_provider_fail_and_opens_the_trace(
             await expect(operator.locator("#candidates li[data-state=usable]")).to_have_count(2)
 
 
+async def test_the_login_command_prints_a_link_for_the_running_program(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    servers = {"dead": {"engine": "openai", "base_url": DEAD, "name": "m"}}
+    configure(tmp_path, {"provider_order": ["dead"], "servers": servers})
+    async with started("run", folder=tmp_path) as program:
+        port = int(program.url.rpartition(":")[2])
+        configure(tmp_path, {"provider_order": ["dead"], "servers": servers}, web={"port": port})
+        command = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "understudy", "login", cwd=tmp_path, env=plain_environment(),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, _ = await command.communicate()
+        page = await profile.new_page()
+        await page.goto(output.decode().strip())
+
+        await expect(page.locator("#candidates li")).to_have_count(1)
+
+
 def _openai(server: RehearsalServer) -> dict[str, object]:
     return {"engine": "openai", "base_url": server.base_url, "name": "m"}
 

@@ -36,6 +36,11 @@ from understudy.platforms.web.operator import (
     OperatorDependencies,
     OperatorPages,
 )
+from understudy.platforms.web.operator_reports import (
+    OperatorReports,
+    ProgramFacts,
+    ReportDependencies,
+)
 from understudy.platforms.web.personas import PersonaActions, PersonaPages
 from understudy.platforms.web.rendering import RENDERER_LIMITS, Renderer
 from understudy.platforms.web.site import ReadPage, SiteParts, build_site
@@ -62,6 +67,7 @@ class WebDependencies:
     monitoring_pages: Sequence[tuple[str, ReadPage]] = ()
     images: ImageActions | None = None
     personas: PersonaActions | None = None
+    facts: Callable[[], ProgramFacts] | None = None
     max_connections: int = 1000
     """Limit of simultaneous connections."""
     clock: Callable[[], float] = time.time
@@ -132,22 +138,28 @@ class WebPlatform:
                 access=self._access,
                 page_context=deps.page_context,
                 chat=[*chat.routes(), *ChatExport(deps.history).routes()],
-                operator=_operator_routes(deps, self.feed),
+                operator=self._operator_routes(deps),
                 monitoring_pages=deps.monitoring_pages,
                 ready=deps.ready,
                 allowed_hosts=deps.web.allowed_hosts,
             )
         )
 
-
-def _operator_routes(deps: WebDependencies, feed: AttemptFeed) -> list[Route]:
-    if deps.ledger is None:
-        return []
-    operator = OperatorDependencies(
-        deps.candidates, deps.ledger, feed, deps.actions, deps.clock, deps.page_context
-    )
-    pages = OperatorPages(operator).routes()
-    return [*pages, *(PersonaPages(deps.personas).routes() if deps.personas else ())]
+    def _operator_routes(self, deps: WebDependencies) -> list[Route]:
+        if deps.ledger is None:
+            return []
+        pages = OperatorPages(
+            OperatorDependencies(
+                deps.candidates, deps.ledger, self.feed, deps.actions, deps.clock, deps.page_context
+            )
+        )
+        routes = pages.routes()
+        if deps.personas is not None:
+            routes += PersonaPages(deps.personas).routes()
+        if deps.facts is not None:
+            reports = ReportDependencies(deps.ledger, deps.clock, deps.facts, self.new_login_link)
+            routes += OperatorReports(reports).routes()
+        return routes
 
 
 def _access(deps: WebDependencies) -> Access:

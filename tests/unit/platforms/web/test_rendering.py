@@ -17,9 +17,7 @@ async def pool() -> AsyncIterator[WorkerPool]:
 
 
 async def test_a_short_text_is_rendered_at_once(pool: WorkerPool) -> None:
-    assert Renderer(pool).blocks(Source("**a**")) == (
-        '<p dir="auto"><strong>a</strong></p>\n',
-    )
+    assert Renderer(pool).blocks(Source("**a**")) == ('<p dir="auto"><strong>a</strong></p>\n',)
     assert pool.children == 0
 
 

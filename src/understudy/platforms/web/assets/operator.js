@@ -3,9 +3,10 @@ import { call, Stream } from "./api.js";
 import { themeButton } from "./appearance.js";
 import { byId, make } from "./dom.js";
 import { money, PLOTS, plot, seconds } from "./plots.js";
+import { fillFigures } from "./reports.js";
 import { trace } from "./trace.js";
 
-const SHOWN_ROWS = 60;
+const SHOWN_ROWS = 200;
 const STATES = { usable: "ready", probing: "cooldown ended, next request is a test", off: "off" };
 const colours = new Map();
 let span = "hour";
@@ -56,10 +57,11 @@ function stateLine(candidate) {
 function candidateRow(candidate) {
   const reset = make("button", { type: "button", className: "small", textContent: "End cooldown" });
   reset.onclick = () => act("/api/operator/reset", { provider: candidate.provider });
-  return make("li", { data: { state: candidate.state, provider: candidate.provider } },
+  return make("li", { data: { state: candidate.state, provider: candidate.provider, label: candidate.label } },
     make("span", { className: "lamp", "aria-hidden": "true" }),
     make("span", { className: "who" }, candidate.label, make("small", { textContent: candidate.model || "(model of the server)" })),
     stateLine(candidate),
+    make("span", { className: "figures" }),
     candidate.state === "cooldown" ? reset : null);
 }
 
@@ -68,6 +70,7 @@ function board(data) {
   for (const candidate of data.candidates) colour(candidate.provider);
   byId("candidates").replaceChildren(...data.candidates.map(candidateRow));
   if (!data.candidates.length) byId("candidates").append(make("li", { className: "empty", textContent: "No model server is configured." }));
+  fillFigures();
   byId("level").value = data.level;
   if (!byId("plots").children.length) usage();
   byId("reset-all").hidden = !data.candidates.some((candidate) => candidate.state === "cooldown");
@@ -91,11 +94,23 @@ function row(data, fresh) {
     cell(data.sink), cell(known(data.first_ms, seconds), "n"), cell(data.outcome === "skipped" ? "" : seconds(data.total_ms), "n"),
     cell(tokens, "n"), cell(known(data.cost_usd, money), "n"), make("td", {}, find));
   const body = byId("live").tBodies[0];
+  filterRow(line);
   body.prepend(line);
   while (body.rows.length > SHOWN_ROWS) body.lastElementChild.remove();
   byId("live-empty").hidden = true;
   return line;
 }
+
+function filterRow(line) {
+  const words = byId("filter").value.toLowerCase().split(/\s+/);
+  const text = line.textContent.toLowerCase();
+  const outcome = byId("outcome").value;
+  line.hidden = (outcome && line.dataset.outcome !== outcome) || !words.every((word) => text.includes(word));
+}
+
+const filterAll = () => [...byId("live").tBodies[0].rows].forEach(filterRow);
+byId("filter").oninput = filterAll;
+byId("outcome").onchange = filterAll;
 
 // Usage
 let refreshing = 0;
@@ -147,6 +162,10 @@ byId("find").addEventListener("submit", (event) => {
   const reply = byId("reply-id").value.trim();
   if (reply) show(reply);
 });
+byId("menu").onclick = () => {
+  const isOpen = byId("tools").classList.toggle("open");
+  byId("menu").setAttribute("aria-expanded", String(isOpen));
+};
 byId("reload").onclick = () => act("/api/operator/reload", {});
 byId("reset-all").onclick = () => act("/api/operator/reset", {});
 byId("level").onchange = (event) => act("/api/operator/level", { level: event.target.value });

@@ -22,15 +22,17 @@ export const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 10
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 export const PLOTS = [
-  { key: "tokens", title: "Tokens", bars: true, format: short, none: "No tokens in this time" },
+  { key: "tokens", title: "Tokens", bars: true, whole: true, format: short, none: "No tokens in this time" },
   { key: "cost", title: "Cost", bars: true, format: money, none: "No cost" },
   { key: "latency", title: "First token", bars: false, format: seconds, none: "No replies in this time" },
-  { key: "failures", title: "Failures", bars: true, format: short, none: "No failures" },
+  { key: "failures", title: "Failures", bars: true, whole: true, format: short, none: "No failures" },
 ];
 
-function niceCeiling(value) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((top) => top >= value);
+// The half of a ceiling is labelled too: for `whole` numbers it is a whole number.
+function niceCeiling(value, whole) {
+  const power = whole ? Math.max(1, 10 ** Math.floor(Math.log10(value))) : 10 ** Math.floor(Math.log10(value));
+  const steps = whole ? [2, 4, 6, 10] : [1, 2, 2.5, 5, 10];
+  return steps.map((step) => step * power).find((top) => top >= value);
 }
 
 export function timeLabel(at, step) {
@@ -74,7 +76,7 @@ export function plot(figure, data, colours) {
 }
 
 function axes(box, figure, most, data) {
-  const top = most ? niceCeiling(most) : 1;
+  const top = most ? niceCeiling(most, figure.whole) : 1;
   const floor = HEIGHT - BOTTOM;
   const scale = {
     y: (value) => floor - (value / top) * (floor - TOP),
