@@ -24,6 +24,7 @@ async def _chat(config: "Config", logs: "Logs") -> None:
     from understudy.app.bot import answering, open_bot
     from understudy.app.reload import watching_for_changes
     from understudy.app.run import require_provider
+    from understudy.app.terminal import TerminalCommands
     from understudy.conversation.dependencies import new_id
     from understudy.platforms.terminal import (
         HELP,
@@ -43,7 +44,16 @@ async def _chat(config: "Config", logs: "Logs") -> None:
             typed_by_a_person = sys.stdin.isatty()
             if typed_by_a_person:
                 typer.echo(f"You are talking to {name}. {HELP}\n")
-            prompt = PROMPT if typed_by_a_person else ""
-            dialogue = TerminalChat(bot.messages, screen, new_id, prompt=prompt)
+            commands = TerminalCommands(bot)
+            if typed_by_a_person and (greeting := await commands.greeting()):
+                screen.aside(f"{greeting}\n")
+            dialogue = TerminalChat(
+                bot.messages,
+                screen,
+                new_id,
+                prompt=PROMPT if typed_by_a_person else "",
+                commands=commands.table(),
+                take_images=commands.take_images,
+            )
             with listening(dialogue):
                 await dialogue.run()

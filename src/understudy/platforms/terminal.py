@@ -2,23 +2,39 @@
 
 import asyncio
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Protocol, TextIO
 
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.inbox import Decision
-from understudy.conversation.messages import Addressed, Author, Inbound, Place
+from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.routing.records import ReplyRecord, describe_route
 
 PLATFORM = "terminal"
 PROMPT = "you › "
 _LEAVING = ("/quit", "/exit", "/q")
-HELP = "Ctrl-C stops a reply, /quit leaves."
+HELP = "Ctrl-C stops a reply, /quit leaves, /help lists the commands."
+COMMANDS = """\
+/new             begin a new conversation
+/why             show how the last reply was made
+/persona [NAME]  show or choose the persona
+/image FILE      attach an image to the next message
+/quit            leave
+"""
+CHANNEL = "chat"
 _MAX_TEXT = 32_000
+
+
+_COMMAND = re.compile(r"/[a-z]+( .*)?")
+
+Command = Callable[[str], Awaitable[str]]
+"""Takes the rest of the line, returns the text to show."""
 
 
 class ReplyControl(Protocol):
@@ -126,12 +142,21 @@ class TerminalChat:
     """Passes input to the message router. Ctrl-C stops the reply, not the program."""
 
     def __init__(
-        self, router: ReplyControl, screen: Screen, new_id: Callable[[], str], *, prompt: str = ""
+        self,
+        router: ReplyControl,
+        screen: Screen,
+        new_id: Callable[[], str],
+        *,
+        prompt: str = "",
+        commands: Mapping[str, Command] | None = None,
+        take_images: Callable[[], tuple[ImageRef, ...]] = tuple,
     ) -> None:
         self._router = router
         self._screen = screen
         self._new_id = new_id
         self._prompt = prompt
+        self._commands = commands or {}
+        self._take_images = take_images
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._interrupted = False
 
@@ -155,23 +180,34 @@ class TerminalChat:
         self._screen.put(self._prompt)
         while (line := await self._lines.get()) is not None and line.strip() not in _LEAVING:
             self._interrupted = False
-            if line.strip() == "/help":
-                self._screen.aside(f"{HELP}\n")
+            if _COMMAND.fullmatch(line.strip()):
+                await self._run_command(line.strip())
             elif line.strip():
                 await self._send(line.strip()[:_MAX_TEXT])
             self._screen.put(self._prompt)
         self._screen.put("\n" if self._prompt else "")
 
+    async def _run_command(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        command = self._commands.get(name)
+        if name == "/help":
+            self._screen.aside(COMMANDS)
+        elif command is None:
+            self._screen.aside(f"There is no command {name}. /help lists them.\n")
+        else:
+            self._screen.aside(f"{await command(rest.strip())}\n")
+
     async def _send(self, text: str) -> None:
         self._screen.ended.clear()
-        decision = await self._router.receive(message(text, self._new_id()))
+        inbound = replace(message(text, self._new_id()), images=self._take_images())
+        decision = await self._router.receive(inbound)
         if decision is None or not decision.answer:
             self._screen.aside("(Too many messages within a minute; wait a moment.)")
             return
         await self._screen.ended.wait()
 
 
-def message(text: str, message_id: str, channel: str = "chat") -> Inbound:
+def message(text: str, message_id: str, channel: str = CHANNEL) -> Inbound:
     """A message typed at the terminal."""
     return Inbound(
         message_id=message_id,
@@ -180,6 +216,7 @@ def message(text: str, message_id: str, channel: str = "chat") -> Inbound:
         text=text,
         sent_at=time.time(),
         addressed=Addressed.DM,
+        unlimited=True,
     )
 
 

@@ -35,3 +35,25 @@ def test_without_any_provider_it_says_what_to_do_next(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "OPENROUTER_API_KEY" in done.stderr
+
+
+def test_the_commands_of_a_chat_work_on_its_conversation(engine: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "model:\n  provider_order: [local]\n"
+        f"  local: {{enabled: true, engine: llama.cpp, base_url: '{engine}', max_tokens: 30}}\n"
+        "persona: {name: Bessie}\n"
+    )
+    lines = ("/why", "hello", "/why", "/persona", "/persona nobody", "/image missing.png", "/new")
+
+    done = understudy("chat", folder=tmp_path, stdin="\n".join(lines) + "\n")
+
+    assert done.returncode == 0
+    for text in (
+        "There is no reply yet.",
+        "answered: local/llama.cpp",
+        "Persona: Bessie.",
+        "There is no persona 'nobody'",
+        "missing.png: No such file or directory",
+        "A new conversation",
+    ):
+        assert text in done.stdout

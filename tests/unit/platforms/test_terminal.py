@@ -144,5 +144,27 @@ async def test_help_is_told_here_and_not_by_a_model() -> None:
     assert "/quit" in out.getvalue()
 
 
+async def test_a_command_runs_here_and_a_path_is_a_message() -> None:
+    on, out = screen()
+
+    async def play(shown: Screen) -> None:
+        await _says(shown, "Yes?")
+
+    async def echo(rest: str) -> str:
+        return f"echo of {rest!r}"
+
+    answers = Answers(play)
+    answers.screen = on
+    chat = TerminalChat(answers, on, lambda: "m1", commands={"/echo": echo})
+    for line in ("/echo  a b", "/unknown", "/etc/passwd?", None):
+        chat.typed(line)
+
+    await chat.run()
+
+    assert "echo of 'a b'" in out.getvalue()
+    assert "There is no command /unknown" in out.getvalue()
+    assert answers.heard == ["/etc/passwd?"]
+
+
 async def _quiet(_: Screen) -> None:
     """Nobody says anything."""
