@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +16,7 @@ from understudy.platforms.web.chat import ImageActions
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import CandidateView
 from understudy.platforms.web.operator_reports import ProgramFacts
+from understudy.platforms.web.persona_choice import PersonaChoice
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
 from web_double import Conversations, RecordingInbox, ScriptedReply, open_conversations
@@ -34,6 +35,7 @@ class Site:
     platform: WebPlatform
     operator: OperatorDouble
     page_context: PageContext
+    personas: list[tuple[str, str]] = field(default_factory=list)
 
 
 @asynccontextmanager
@@ -59,7 +61,7 @@ async def open_site(
 def _dependencies(
     site: Site, chat_token: str | None, images: ImageActions | None
 ) -> WebDependencies:
-    operator = site.operator
+    operator, preferences = site.operator, site.conversations.router.preferences
     return WebDependencies(
         web=Web(port=0, token="operator", chat_token=chat_token),  # type: ignore[arg-type]
         page_context=lambda: site.page_context,
@@ -72,6 +74,11 @@ def _dependencies(
         ready=lambda: any(candidate.state == "usable" for candidate in operator.candidates),
         monitoring_pages=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
         images=images,
+        persona_choice=PersonaChoice(
+            lambda: site.personas,
+            lambda channel: preferences.now.channel(channel).persona,
+            preferences.choose_persona,
+        ),
         facts=lambda: ProgramFacts("1.0", NOW, "2ba54e70", "model: {}\n"),
         clock=lambda: NOW,
     )

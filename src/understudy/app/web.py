@@ -15,6 +15,7 @@ from understudy.app.lore import try_lore
 from understudy.app.status import any_usable, candidate_views, gauges
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import Settings
+from understudy.conversation.inbox import Channel
 from understudy.conversation.messages import Place
 from understudy.conversation.personas.importing import ImportOptions, import_card
 from understudy.images.intake import ImageSource
@@ -24,6 +25,7 @@ from understudy.platforms.web.chat import PLATFORM, ImageActions, Upload
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import OperatorActions
 from understudy.platforms.web.operator_reports import ProgramFacts
+from understudy.platforms.web.persona_choice import PersonaChoice
 from understudy.platforms.web.personas import PersonaActions
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
@@ -69,6 +71,7 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         monitoring_pages=[("/metrics", metrics.page)],
         images=_image_actions(bot),
         personas=_persona_actions(bot),
+        persona_choice=_persona_choice(bot),
         facts=_facts(bot, bot.clocks.wall()),
         max_connections=divide_files(open_file_limit()).visitors,
         clock=bot.clocks.wall,
@@ -105,6 +108,17 @@ def _persona_actions(bot: Bot) -> PersonaActions:
         lambda: bot.personas.keys,
         lambda text, persona: try_lore(bot, text, here, persona),
     )
+
+
+def _persona_choice(bot: Bot) -> PersonaChoice:
+    def available() -> list[tuple[str, str]]:
+        found = ((key, bot.personas.find(key)) for key in bot.personas.keys)
+        return [(key, persona.name) for key, persona in found if persona is not None]
+
+    def current(channel: Channel) -> str | None:
+        return bot.messages.preferences.now.channel(channel).persona
+
+    return PersonaChoice(available, current, bot.messages.preferences.choose_persona)
 
 
 def _image_actions(bot: Bot) -> ImageActions:

@@ -181,6 +181,21 @@ async def test_an_edited_message_replaces_everything_after_it(profile: BrowserCo
         assert "Two" not in last
 
 
+async def test_a_persona_is_chosen_for_one_conversation(profile: BrowserContext) -> None:
+    async with open_site(reply_text("Hi")) as site:
+        site.personas += [("rufus", "Rufus"), ("ada", "Ada")]
+        page = await opened(profile, site)
+        chosen = page.locator("#persona option:checked")
+        await expect(chosen).to_have_text("Understudy (default)")
+        async with page.expect_response("**/persona"):
+            await page.select_option("#persona", "ada")
+        await page.reload()
+        await expect(chosen).to_have_text("Ada")
+        await page.click("#new")
+
+        await expect(chosen).to_have_text("Understudy (default)")
+
+
 async def test_equal_steps_of_a_route_are_folded(profile: BrowserContext) -> None:
     down = ("a", Outcome.ERROR, ErrorClass.CONNECT_REFUSED, "")
     script = ScriptedReply((down, down, down, ("b", Outcome.OK, None, "Hi")))

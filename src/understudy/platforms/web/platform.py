@@ -41,6 +41,7 @@ from understudy.platforms.web.operator_reports import (
     ProgramFacts,
     ReportDependencies,
 )
+from understudy.platforms.web.persona_choice import PersonaChoice, PersonaChoiceApi
 from understudy.platforms.web.personas import PersonaActions, PersonaPages
 from understudy.platforms.web.rendering import RENDERER_LIMITS, Renderer
 from understudy.platforms.web.site import ReadPage, SiteParts, build_site
@@ -67,6 +68,7 @@ class WebDependencies:
     monitoring_pages: Sequence[tuple[str, ReadPage]] = ()
     images: ImageActions | None = None
     personas: PersonaActions | None = None
+    persona_choice: PersonaChoice | None = None
     facts: Callable[[], ProgramFacts] | None = None
     max_connections: int = 1000
     """Limit of simultaneous connections."""
@@ -132,12 +134,17 @@ class WebPlatform:
 
     def _site(self, deps: WebDependencies) -> Starlette:
         assert self._access is not None
-        chat = ChatApi(deps.replies, deps.history, self.live, clock=deps.clock, images=deps.images)
+        chat = ChatApi(
+            deps.replies, deps.history, self.live, clock=deps.clock, images=deps.images
+        ).routes()
+        chat += ChatExport(deps.history).routes()
+        if deps.persona_choice is not None:
+            chat += PersonaChoiceApi(deps.persona_choice).routes()
         return build_site(
             SiteParts(
                 access=self._access,
                 page_context=deps.page_context,
-                chat=[*chat.routes(), *ChatExport(deps.history).routes()],
+                chat=chat,
                 operator=self._operator_routes(deps),
                 monitoring_pages=deps.monitoring_pages,
                 ready=deps.ready,

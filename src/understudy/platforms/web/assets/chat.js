@@ -5,6 +5,7 @@ import { Chats } from "./chats.js";
 import { Composer } from "./composer.js";
 import { byId, make } from "./dom.js";
 import { Entries } from "./entries.js";
+import { showPersonas } from "./persona_choice.js";
 
 const { name, operator, maxImages } = document.body.dataset;
 const scroller = byId("scroll");
@@ -100,6 +101,7 @@ function open(id) {
   delete document.body.dataset.ready;
   entries.clear();
   composer.open(id);
+  showPersonas(id, name, (error) => showStatus(error.message, "bad"));
   stream = new Stream(`/api/chats/${id}/events`, handlers, connected);
   chats.draw(chat);
   closeSide();
