@@ -19,7 +19,7 @@ export function short(value) {
 export const money = (value) => (value ? `$${value < 0.1 ? value.toPrecision(2) : value.toFixed(2)}` : "$0");
 export const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 export const PLOTS = [
   { key: "tokens", title: "Tokens", bars: true, whole: true, format: short, none: "No tokens in this time" },

@@ -1,7 +1,7 @@
 // Reports of the operator's page: figures of each server, usage tables, the program.
 import { call } from "./api.js";
 import { byId, make } from "./dom.js";
-import { money, seconds } from "./plots.js";
+import { money, plural, seconds } from "./plots.js";
 
 const REFRESH_MS = 30_000;
 
@@ -13,7 +13,7 @@ function ago(at, now) {
 
 function figures(server, cost, now) {
   const parts = [];
-  if (server?.attempts) parts.push(`${Math.round(100 * server.success)} % of ${server.attempts} attempts`);
+  if (server?.attempts) parts.push(`${Math.round(100 * server.success)} % of ${plural(server.attempts, "attempt")}`);
   if (server?.p50_ms != null) parts.push(`first token ${seconds(server.p50_ms)} (p50), ${seconds(server.p95_ms)} (p95)`);
   if (server?.last_error) parts.push(`last error: ${server.last_error}, ${ago(server.last_error_at, now)}`);
   if (cost != null) parts.push(`${money(cost)} today`);
