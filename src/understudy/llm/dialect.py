@@ -41,6 +41,8 @@ class Dialect:
     """Whether `stream_options.include_usage` may be sent."""
     plain_turns: bool = False
     """Merge neighbours of one role and send text-only content as a string."""
+    plain_messages: bool = False
+    """Turn a client's `developer` into `system`, and lists of text parts into strings."""
     eof_is_end: bool = False
     """Whether the stream may end with neither a finish nor `[DONE]`."""
     finish_grace_s: float = 2.0

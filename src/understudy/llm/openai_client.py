@@ -30,6 +30,7 @@ from understudy.llm.openai_wire import (
     encode_body,
     encode_message,
     merge_turns,
+    plain_messages,
     request_members,
     with_length_field,
 )
@@ -166,6 +167,9 @@ class OpenAIClient:
         configured = with_length_field(dict(self.facts.sampling), dialect.length_field)
         dropped = dialect.withheld | _OURS
         members = configured | {k: v for k, v in asked.items() if k not in dropped}
+        messages = members.get("messages")
+        if dialect.plain_messages and isinstance(messages, msgspec.Raw):
+            members["messages"] = plain_messages(messages)
         for name, here in dialect.renames:
             if name in members:
                 members[here] = members.pop(name)

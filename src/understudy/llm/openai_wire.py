@@ -113,6 +113,7 @@ class Chunk(msgspec.Struct):
 DECODE_CHUNK = msgspec.json.Decoder(Chunk).decode
 _USAGES = msgspec.json.Decoder(UsagePiece | None)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_MESSAGES = msgspec.json.Decoder(list[dict[str, object]])
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -181,6 +182,33 @@ def without_lengths(extra: bytes) -> bytes:
     if members.keys().isdisjoint(_LENGTHS):
         return extra
     return encode_body({k: raw for k, raw in members.items() if k not in _LENGTHS})
+
+
+def plain_messages(raw: msgspec.Raw) -> object:
+    """Return messages with `developer` as `system`, and lists of only text as strings."""
+    try:
+        messages = _MESSAGES.decode(raw)
+    except NOT_JSON:
+        return raw
+    for message in messages:
+        if message.get("role") == "developer":
+            message["role"] = "system"
+        text = _only_text(message.get("content"))
+        if text is not None:
+            message["content"] = text
+    return messages
+
+
+def _only_text(content: object) -> str | None:
+    if not isinstance(content, list) or not content:
+        return None
+    texts: list[str] = []
+    for part in content:
+        text = part.get("text") if isinstance(part, dict) else None
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "\n".join(texts)
 
 
 def take_stops(members: dict[str, object]) -> list[str]:

@@ -31,6 +31,7 @@ PRESETS: dict[str, Dialect] = {
         engine="openai",
         base_url="http://127.0.0.1:8000/v1",
         keepalive_s=4.0,
+        plain_messages=True,
         plain_turns=True,  # many chat templates insist on alternating roles
         wordings=(Wording("at most 0 image", ErrorClass.UNSUPPORTED_INPUT),),
     ),

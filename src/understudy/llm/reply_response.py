@@ -111,6 +111,9 @@ class ReplyResponse:
             self._fail(self._client.error_of(self._status, self._headers, body))
         elif self._sse is None:
             self._end_whole()
+        elif self._parser.is_blank and self._sse.is_blank:
+            # koboldcpp, and text-generation-webui: a complete response without a single frame.
+            self._fail(BadReply(ErrorClass.EMPTY_REPLY, http_status=200))
         else:
             self._end_stream(self._sse)
 

@@ -53,6 +53,11 @@ class SseReader:
         self._rest = b""
         return payloads
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether no line is half read."""
+        return not (self._rest or self._data)
+
     def take_comments(self) -> int:
         """Return how many comments came since this was last asked."""
         comments, self._comments = self._comments, 0

@@ -59,6 +59,7 @@ class StreamParser:
 
     __slots__ = (
         "_bad_in_a_row",
+        "_blank",
         "_borders_left",
         "_classify",
         "_decode",
@@ -94,6 +95,7 @@ class StreamParser:
         self._finish: FinishReason | None = None
         self._finish_frame: bytes | None = None
         self._usage_frame: bytes | None = None
+        self._blank = True
         self._size = 0
         self._bad_in_a_row = 0
         self._tools = False
@@ -108,12 +110,18 @@ class StreamParser:
         """Whether a finish was read; koboldcpp may send one early, so this is not the end."""
         return self._finish is not None
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was read."""
+        return self._blank
+
     def read_all(self, payloads: list[bytes], comments: int = 0) -> list[ChatEvent]:
         """Return the events of all frames; `failure` is set by a frame that ends the reply.
 
         Text of frames that follow each other is one event.
         """
         self.exchange.keepalives += comments
+        self._blank = self._blank and not payloads
         events: list[ChatEvent] = []
         texts: list[str] = []
         start = 0

@@ -18,6 +18,7 @@ class GoodReply:
     usage: Usage | None = None
     thinks: bool = False
     image: bool = False
+    max_tokens: int = 40
     also: tuple[str, ...] = ()
     """Further recordings that the same reply needs."""
     keepalives: int = 0
@@ -125,12 +126,14 @@ BUILTIN = replace(LLAMA_CPP, engine="builtin", recorded_as="llama.cpp")
 KOBOLDCPP = Row(
     "koboldcpp",
     replies=(
-        GoodReply("reply", " of her warm", "length", Usage(27, 12)),
+        GoodReply("reply", " of her warm", "length", Usage(27, 12), max_tokens=12),
+        # It says `length` at a stop string too; fewer tokens than asked for show which it was.
+        GoodReply("reply", " of her warm", "stop", Usage(27, 12), max_tokens=40),
         GoodReply("old_reply", " of then red", "length"),
         GoodReply("old_reply_that_ends_itself", " "),
         GoodReply("old_whole_reply", " of then red", "length"),
         GoodReply("thoughts", "", "stop", thinks=True),
-        GoodReply("image_reply", " ", "length", image=True),
+        GoodReply("image_reply", " ", "length", image=True, max_tokens=4),
         GoodReply("early_finishes", " you about there about first", "length", Usage(27, 40)),
         GoodReply("native_reply", " were but warm", also=("no_chat_endpoint",)),
     ),

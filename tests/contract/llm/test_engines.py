@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -71,7 +72,8 @@ async def test_a_reply_is_streamed_to_its_end(
     exchange = Exchange()
     async with playing(recordings_of(row.folder, (reply.case, *reply.also))) as playback:
         client = client_of(row, playback, sessions, dict(reply.entry))
-        events = await heard(client, exchange=exchange)
+        asked = replace(ASKED, max_tokens=reply.max_tokens)
+        events = await heard(client, asked, exchange)
         await client.aclose()
 
     assert text_of(events).startswith(reply.starts)

@@ -24,6 +24,7 @@ from understudy.llm.client import (
     ProbeState,
 )
 from understudy.llm.dialect import Dialect, Wording
+from understudy.llm.frames import with_finish
 from understudy.llm.http import HttpSessions
 from understudy.llm.messages import ChatRequest, Finished, ImagePart, Output, Usage
 from understudy.llm.model_list import ModelList, report_failure
@@ -34,6 +35,7 @@ from understudy.llm.prompt_templates import chat_template
 DIALECT = Dialect(
     engine="koboldcpp",
     base_url="http://127.0.0.1:5001/v1",
+    plain_messages=True,
     keepalive_s=4.0,
     # With --parallelrequests a finish may stand in the middle of the stream.
     finish_grace_s=10.0,
@@ -97,6 +99,7 @@ class LocalKoboldClient(OpenAIClient):
     ) -> Generation:
         key = self._new_key()
         generation = _Abortable(exchange, receiver, lambda: self._abort(key))
+        generation.most_tokens = self.members(request).get("max_tokens")
         if request.raw_completion:
             body = self.body(request, model, {"genkey": key})
             generation.under = self.complete(body, exchange, generation)
@@ -211,6 +214,7 @@ class _Abortable:
         self.exchange = exchange
         self.on_missing_page: Callable[[], Generation] | None = None
         """Starts another request where the page of the first is missing."""
+        self.most_tokens: object = None
         self._receiver = receiver
         self._abort = abort
         self._over = False
@@ -230,7 +234,18 @@ class _Abortable:
 
     def finished(self, finished: Finished) -> None:
         self._end()
-        self._receiver.finished(finished)
+        self._receiver.finished(self._corrected(finished))
+
+    def _corrected(self, finished: Finished) -> Finished:
+        """It ends a reply at a stop string with `length`; the tokens show which it was."""
+        usage, most = finished.usage, self.most_tokens
+        if finished.reason != "length" or usage is None or not isinstance(most, int):
+            return finished
+        if usage.output_tokens >= most:
+            return finished
+        rest = finished.frames[1:]
+        first = (with_finish(frame, "stop") for frame in finished.frames[:1])
+        return replace(finished, reason="stop", frames=(*first, *rest))
 
     def failed(self, error: ProviderError) -> None:
         if error.http_status == _NOT_FOUND and self.on_missing_page is not None:

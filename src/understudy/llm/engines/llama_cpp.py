@@ -19,6 +19,7 @@ _BAD_REQUESTS = frozenset((400, 500))
 DIALECT = Dialect(
     engine="llama.cpp",
     base_url="http://127.0.0.1:8080/v1",
+    plain_messages=True,
     keepalive_s=4.0,  # it closes idle connections after 5 s
     wordings=(
         # A 500 of this server is often the request's fault and would come back for ever.

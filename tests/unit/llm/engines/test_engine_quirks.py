@@ -320,3 +320,68 @@ async def test_what_a_client_left_null_is_not_sent(sessions: HttpSessions, engin
     assert members["max_tokens"] == 300
     assert "stop" not in members
     assert members["a"] == 0
+
+
+TOKENS = "POST /v1/internal/token-count"
+COUNTED = Recording("", TOKENS, 200, {"content-type": "application/json"}, ['{"length": 1}'])
+BROKEN = Recording("", TOKENS, 500, {"content-type": "text/plain"}, ["Internal Server Error"])
+REFUSED = Recording("", CHAT, 500, {"content-type": "text/plain"}, ["Internal Server Error"])
+BLANK = Recording("", CHAT, 200, STREAM, [])
+
+
+@pytest.mark.parametrize("answer", [REFUSED, BLANK])
+@pytest.mark.parametrize(
+    ("count", "error_class"), [(COUNTED, ErrorClass.BAD_REQUEST), (BROKEN, None)]
+)
+async def test_textgen_webui_that_still_counts_was_asked_something_wrong(
+    sessions: HttpSessions, answer: Recording, count: Recording, error_class: ErrorClass | None
+) -> None:
+    async with playing({CHAT: answer, TOKENS: count}) as playback:
+        client = client_of(playback, sessions, engine="textgen-webui")
+        with pytest.raises(ProviderError) as caught:
+            await heard(client, ChatRequest(turns(("user", "hi"))))
+
+    own = ErrorClass.SERVER_ERROR if answer is REFUSED else ErrorClass.EMPTY_REPLY
+    assert caught.value.error_class is (error_class or own)
+
+
+async def test_textgen_webui_is_never_asked_for_a_reply_as_long_as_its_context(
+    sessions: HttpSessions,
+) -> None:
+    request = ChatRequest(turns(("user", "x" * 1000)), extra=b'{"max_tokens": 9000}')
+
+    body = await sent(sessions, request, engine="textgen-webui", context_length=2048)
+
+    assert body["max_tokens"] == 2048 - 303 - 64
+
+
+async def test_textgen_webui_is_not_asked_for_no_tokens(sessions: HttpSessions) -> None:
+    async with playing(answering(CHAT)) as playback:
+        client = client_of(playback, sessions, engine="textgen-webui")
+        with pytest.raises(ProviderError) as caught:
+            await heard(client, ChatRequest(turns(("user", "hi")), extra=b'{"max_tokens": 0}'))
+
+    assert caught.value.error_class is ErrorClass.BAD_REQUEST
+    assert playback.asked == []
+
+
+@pytest.mark.parametrize("engine", ["textgen-webui", "koboldcpp", "llama.cpp"])
+async def test_lists_of_text_and_developers_become_what_engines_at_home_take(
+    sessions: HttpSessions, engine: str
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    shown = [{"type": "text", "text": "what is this"}, image]
+    messages = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be"}, {"text": "short."}]},
+        {"role": "user", "content": shown},
+        {"role": "assistant", "content": None, "tool_calls": []},
+    ]
+    extra = json.dumps({"messages": messages}).encode()
+
+    body = await sent(sessions, ChatRequest((), extra=extra), engine=engine)
+
+    assert body["messages"] == [
+        {"role": "system", "content": "Be\nshort."},
+        {"role": "user", "content": shown},
+        messages[2],
+    ]
