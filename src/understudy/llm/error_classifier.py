@@ -115,6 +115,22 @@ _WORDINGS: tuple[Wording, ...] = tuple(
                 "reduce the length",
             ),
         ),
+        (
+            # Servers answer 500 to a prompt that their chat template refuses.
+            ErrorClass.BAD_REQUEST,
+            _CLIENT_FAULTS,
+            (
+                "jinja",
+                "chat template",
+                "roles must alternate",
+                "system message must be",
+                "system role not supported",
+                "prefill is incompatible",
+                "assistant response prefill",
+                "only user and assistant roles",
+                "unexpected role",
+            ),
+        ),
         (ErrorClass.LOADING, (503,), ("loading model", "model is loading", "currently loading")),
         (
             ErrorClass.QUOTA,

@@ -102,6 +102,7 @@ _MODERATED = _error(
     "moderation",
     metadata={"reasons": ["violence"], "flagged_input": "…", "provider_name": "Rehearsal"},
 )
+_TEMPLATE = _error(500, "Jinja Exception: System message must be at the beginning.", "server_error")
 _PARAM = _error(400, "Unsupported parameter: 'top_p'", "invalid_request_error", param="top_p")
 _NO_CHOICES = b'{"id": null, "object": "chat.completion", "choices": []}'
 _LOADING = b'{"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}'
@@ -123,6 +124,7 @@ _FAULTS: dict[str, tuple[Move, ...]] = {
     "e404img": (_fails(404, _NO_IMAGES),),
     "e402less": (_fails(402, _AFFORD),),
     "e403mod": (_fails(403, _MODERATED),),
+    "jinja": (_fails(500, _TEMPLATE),),
     "e400param": (_fails(400, _PARAM),),
     "e429": (_fails(429, retry_after="5"),),
     "e429long": (_fails(429, retry_after="30"),),

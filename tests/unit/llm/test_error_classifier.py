@@ -271,3 +271,43 @@ def test_no_body_breaks_the_classifier(body: object, status: int | None) -> None
 @given(st.binary(max_size=64))
 def test_no_bytes_break_the_classifier(body: bytes) -> None:
     assert isinstance(error(body, 500), ProviderError)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (500, "Jinja Exception: System message must be at the beginning."),
+        (500, "tools param requires --jinja flag"),
+        (400, "Assistant response prefill is incompatible with enable_thinking."),
+        (500, "Conversation roles must alternate user/assistant/user/assistant/..."),
+        (400, "This model's chat template could not be applied"),
+        (422, "Unexpected role 'system' after role 'user'"),
+    ],
+)
+def test_a_prompt_that_the_chat_template_refuses_is_the_requests_fault(
+    status: int, message: str
+) -> None:
+    body = json.dumps({"error": {"message": message, "type": "server_error", "code": status}})
+
+    error = classify(body.encode(), Dialect(engine="openai"), status=status, headers={}, wall=0.0)
+
+    assert error.error_class is ErrorClass.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"error": {"type": "exceed_context_size_error", "n_prompt_tokens": 9000}}, 9000),
+        ({"error": {"message": "This model's maximum context length is 8192 tokens. However, your "
+                               "messages resulted in 10,021 tokens."}}, 10021),
+        ({"error": {"message": "prompt is too long: 205000 tokens > 200000 maximum"}}, 205000),
+        ({"error": {"message": "the request (1587 tokens) exceeds the available context size "
+                               "(512 tokens)"}}, 1587),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_a_long_prompt_names_its_length(body: object, tokens: int) -> None:
+    error = classify(
+        json.dumps(body).encode(), Dialect(engine="openai"), status=400, headers={}, wall=0.0
+    )
+
+    assert (error.error_class, error.prompt_tokens) == (ErrorClass.CONTEXT_OVERFLOW, tokens)
