@@ -19,6 +19,7 @@ from understudy.llm.messages import (
     ToolCallDelta,
 )
 from understudy.routing.candidates import Candidate, ScopeKey
+from understudy.routing.failure_policy import ECHO
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.output_buffer import OutputBuffer
 from understudy.routing.output_filter import OutputFilter
@@ -124,6 +125,16 @@ class Attempt:
     @property
     def error_class(self) -> ErrorClass | None:
         return None if self.failure is None else self.failure.error_class
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the server ended the reply as it should, without any text."""
+        empty = (ErrorClass.EMPTY_REPLY, ErrorClass.REASONING_EXHAUSTED)
+        return self.finish_reason is not None and self.error_class in empty
+
+    def unreleased(self) -> Sequence[Output]:
+        """Return what was held back from the sink: reasoning, and frames without text."""
+        return tuple(self._buffer.release())
 
     @property
     def visible_chars(self) -> int:
@@ -361,7 +372,7 @@ class Attempt:
             raise BadReply(ErrorClass.REASONING_EXHAUSTED if exhausted else ErrorClass.EMPTY_REPLY)
         if self._buffer.is_echo and not whole:
             self.echoed = True
-            raise BadReply(ErrorClass.GARBAGE, provider_code="echo")
+            raise BadReply(ErrorClass.GARBAGE, provider_code=ECHO)
         if self.finish_reason == "content_filter":
             raise Rejected(ErrorClass.CONTENT_POLICY)
         for output in self._buffer.release():

@@ -7,6 +7,7 @@ import structlog
 from understudy.errors import ErrorClass, HoldScope, ProviderError
 from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, Capabilities, CapabilityBook
 from understudy.llm.messages import UsageSource
+from understudy.llm.openai_wire import without_lengths
 from understudy.routing.attempt import Attempt
 from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.failure_policy import (
@@ -49,6 +50,8 @@ class Progress:
     """Seconds until the request must have ended."""
     may_retry: bool
     """Whether this candidate may be tried once more."""
+    is_last: bool
+    """No other candidate waits to be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def evaluate(
         return _succeeded(attempt, state, env)
     candidate = attempt.plan.candidate
     rule = rule_for(error, local=candidate.local, useful_output=attempt.first_output is not None)
+    if error.error_class is ErrorClass.EMPTY_REPLY and progress.request.may_be_empty:
+        rule = Rule()
     breaker = _count_failure(attempt, error, rule, state, env)
     set_aside = _learn(attempt, error, progress.request, state)
     now = env.clock()
@@ -225,7 +230,11 @@ def _retry(
     attempt: Attempt, error: ProviderError, progress: Progress, book: CapabilityBook
 ) -> RetryPlan | None:
     role: AttemptRole | None = retry_plan_for(
-        error, may_trim_prompt=progress.request.may_trim_prompt
+        error,
+        may_trim_prompt=progress.request.may_trim_prompt,
+        may_lengthen=without_lengths(attempt.plan.prompt.request.extra)
+        is attempt.plan.prompt.request.extra,
+        is_last=progress.is_last,
     )
     if role is None or not progress.may_retry:
         return None

@@ -126,6 +126,8 @@ STOPS = frozenset((ErrorClass.REFUSAL, ErrorClass.CANCELLED))
 def rule_for(error: ProviderError, *, local: bool, useful_output: bool) -> Rule:
     """The rule for one failure of one candidate."""
     rule = RULES[error.error_class]
+    if error.provider_code == ECHO:
+        return Rule(restarts=True)
     if error.error_class is ErrorClass.TOTAL_TIMEOUT and useful_output:
         return Rule(transient=rule.transient, restarts=rule.restarts)
     if error.error_class is ErrorClass.QUOTA and error.affordable_tokens is not None:
@@ -143,14 +145,30 @@ def rule_for(error: ProviderError, *, local: bool, useful_output: bool) -> Rule:
     )
 
 
-def retry_plan_for(error: ProviderError, *, may_trim_prompt: bool) -> AttemptRole | None:
-    """The role in which the same candidate may be asked once more at once, if in any."""
+ECHO = "echo"
+"""The provider code of a reply that only repeats the question or the previous reply."""
+
+
+def retry_plan_for(
+    error: ProviderError,
+    *,
+    may_trim_prompt: bool,
+    may_lengthen: bool = True,
+    is_last: bool = False,
+) -> AttemptRole | None:
+    """The role in which the same candidate may be asked once more at once, if in any.
+
+    `may_lengthen`: the length of the reply is not a client's own. `is_last`: no other candidate
+    is left to be asked.
+    """
     match error.error_class:
+        case ErrorClass.GARBAGE if error.provider_code == ECHO and is_last:
+            return AttemptRole.PARAM_RETRY
         case ErrorClass.STALE_CONNECTION:
             return AttemptRole.STALE_RETRY
         case ErrorClass.UNSUPPORTED_PARAM if error.parameter in DROPPABLE:
             return AttemptRole.PARAM_RETRY
-        case ErrorClass.REASONING_EXHAUSTED:
+        case ErrorClass.REASONING_EXHAUSTED if may_lengthen:
             return AttemptRole.PARAM_RETRY
         case ErrorClass.QUOTA if error.affordable_tokens is not None:
             return AttemptRole.SHRINK_RETRY

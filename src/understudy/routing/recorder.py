@@ -99,8 +99,11 @@ class Recorder:
         started: float,
         first_visible: float | None,
         offline: Offline | None,
+        winner: AttemptRecord | None = None,
     ) -> ReplyRecord:
-        winner = attempts[-1] if outcome is ReplyOutcome.DELIVERED else None
+        """`winner` is the last attempt of a delivered reply where it is not given."""
+        if winner is None and outcome is ReplyOutcome.DELIVERED:
+            winner = attempts[-1]
         took_s = self.env.clock() - started
         record = ReplyRecord(
             ts=self.env.wall() - took_s,
@@ -200,7 +203,8 @@ class Recorder:
         return {
             "request_id": self.request.id,
             "attempt": number,
-            "of_max": self.of_max,
+            # Skips take numbers too.
+            "of_max": max(self.of_max, number),
             "sink": self.request.sink,
             "provider": candidate.provider,
             "label": candidate.label,

@@ -84,6 +84,8 @@ class ReplyRequest:
     degrade_images: bool = True
     """Send the text alone where no candidate with vision is usable."""
     tools: bool = False
+    may_be_empty: bool = False
+    """The request gives a reason for an empty reply: a stop sequence, or room for few tokens."""
     raw_completion: bool = False
     """Continue a text: only for models that do, and their text is not filtered."""
     order: tuple[str, ...] | None = None

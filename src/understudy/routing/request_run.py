@@ -66,6 +66,9 @@ class RequestRun:
     """Those whose visible text was interrupted."""
     _running: Attempt | None = None
     _winner: Attempt | None = None
+    _empty: tuple[Attempt, AttemptRecord] | None = None
+    """The first complete answer of a server that had no text."""
+    _backed_off: bool = False
     _stopped: bool = False
     _over: bool = False
     _has_output: bool = False
@@ -82,6 +85,7 @@ class RequestRun:
         try:
             while (plan := await self._next()) is not None:
                 await self._attempt(plan)
+            await self._deliver_empty()
             return self._end()
         finally:
             if not self._over:
@@ -240,7 +244,7 @@ class RequestRun:
 
     def _plan_backoff(self) -> bool:
         """Try the last candidate that failed for a transient cause once more, after a wait."""
-        if self._restarting:
+        if self._restarting or self._backed_off:
             return False
         now = self.env.clock()
         for failed in reversed(self._failures):
@@ -251,6 +255,7 @@ class RequestRun:
                 failed.failure, dice=self.env.random.random(), remaining_s=self.remaining_s(now)
             )
             if wait is not None and self.state.pacing.may_retry(now):
+                self._backed_off = True
                 self._schedule(RetryPlan(candidate, AttemptRole.BACKOFF_RETRY, wait_s=wait))
                 return True
         return False
@@ -279,11 +284,12 @@ class RequestRun:
         evaluation = evaluate(attempt, self._progress(attempt), self.state, self.env, self.rules)
         self._apply(attempt, evaluation)
         committed = self.committed if attempt.failure is None else attempt in self._partials
-        self._add(
-            self._recorder.attempted(
-                attempt, evaluation, self._step(), len(self._records) + 1, committed=committed
-            )
+        record = self._recorder.attempted(
+            attempt, evaluation, self._step(), len(self._records) + 1, committed=committed
         )
+        self._add(record)
+        if attempt.is_empty and self._empty is None:
+            self._empty = attempt, record
 
     def _note_end(self, attempt: Attempt) -> None:
         if self._first_visible is None:
@@ -306,6 +312,7 @@ class RequestRun:
             tuple(self._failures),
             self.total_s(self.env.clock()),
             self._may_retry(attempt.plan.candidate),
+            is_last=not (self._waiting or self._cooling),
         )
 
     def _apply(self, attempt: Attempt, evaluation: Evaluation) -> None:
@@ -333,11 +340,22 @@ class RequestRun:
 
     # The end.
 
+    async def _deliver_empty(self) -> None:
+        """Give a client that writes its own prompts the empty answer, where there is no other."""
+        if self._empty is None or self._winner or self._partials or self.request.may_trim_prompt:
+            return
+        attempt, _ = self._empty
+        self._winner = attempt
+        self.begin_output(attempt)
+        for output in attempt.unreleased():
+            self.sink.write(output)
+        await self.sink.flush()
+
     def _end(self) -> ReplyEnded:
         winner = self._winner
         if winner is not None:
             return ReplyEnded(
-                self._close(ReplyOutcome.DELIVERED),
+                self._close(ReplyOutcome.DELIVERED, winner=self._empty if winner.failure else None),
                 winner.text,
                 winner.finish_reason,
                 None,
@@ -370,7 +388,12 @@ class RequestRun:
             self._records.append(record)
         self._close(ReplyOutcome.CANCELLED)
 
-    def _close(self, outcome: ReplyOutcome, offline: Offline | None = None) -> ReplyRecord:
+    def _close(
+        self,
+        outcome: ReplyOutcome,
+        offline: Offline | None = None,
+        winner: tuple[Attempt, AttemptRecord] | None = None,
+    ) -> ReplyRecord:
         self._over = True
         return self._recorder.reply(
             outcome,
@@ -378,6 +401,7 @@ class RequestRun:
             started=self._started,
             first_visible=self._first_visible,
             offline=offline,
+            winner=None if winner is None else winner[1],
         )
 
     def _offline(self) -> Offline:

@@ -138,6 +138,29 @@ async def test_a_loop_nobody_has_seen_goes_to_the_next() -> None:
     assert seen.story == ["a garbage", "b ok"]
 
 
+async def test_an_echo_of_the_only_server_is_asked_for_once_more_and_then_delivered() -> None:
+    line = "What do you think about the weather today?"
+    always, once = (
+        candidate("a", through(TextDelta(line))),
+        candidate("b", through(TextDelta(line)), through(TextDelta("Rain, rain and rain."))),
+    )
+    request = wanted(previous_reply=line)
+
+    stubborn, better = [await reply(router([one]), request) for one in (always, once)]
+
+    assert (stubborn.end.text, stubborn.story) == (line, ["a garbage", "a ok"])
+    assert (better.end.text, better.story) == ("Rain, rain and rain.", ["b garbage", "b ok"])
+
+
+async def test_echoes_put_no_server_into_a_cooldown() -> None:
+    line = "What do you think about the weather today?"
+    model = router([candidate("a", through(TextDelta(line)))])
+
+    stories = [(await reply(model, wanted(previous_reply=line))).story for _ in range(8)]
+
+    assert stories == [["a garbage", "a ok"]] * 8
+
+
 @pytest.mark.parametrize("of_the_question", [True, False])
 async def test_an_echo_of_what_was_said_before_is_no_reply_once(of_the_question: bool) -> None:
     question = "What do you think about the weather today?"
