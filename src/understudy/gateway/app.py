@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from understudy.gateway.streaming import AnswerSink, StreamSink
 from understudy.routing.records import Origin
 from understudy.routing.request import Reply, ReplyEnded, ReplyRequest
 
+_USUAL_HEADERS = (b"authorization", b"content-type", b"x-api-key")
+_HEADER_NAME = re.compile(rb"[A-Za-z0-9-]{1,64}")
+_MOST_HEADERS = 50
 _OPENAPI = Path(__file__).with_name("openapi.json")
 
 
@@ -225,6 +229,7 @@ class Gateway:
             images=ask.images,
             degrade_images=self._settings.degrade_images and not ask.raw_completion,
             tools=ask.tools,
+            may_be_empty=ask.may_be_empty,
             raw_completion=ask.raw_completion,
             order=self._names.order(ask.model),
             queue_key=guest.name,
@@ -277,10 +282,18 @@ async def _preflight(call: _Call) -> None:
     headers = [
         *call.always,
         (b"access-control-allow-methods", b"GET, POST"),
-        (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
+        (b"access-control-allow-headers", _allowed_headers(call.headers)),
         (b"access-control-max-age", b"600"),
     ]
     await answer(call.send, 204, headers, b"")
+
+
+def _allowed_headers(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the headers the browser asks for: SDKs send many, as `x-stainless-*`."""
+    asked = headers.get(b"access-control-request-headers", b"")
+    names = [name.strip() for name in asked.split(b",")]
+    well_formed = [name for name in names if _HEADER_NAME.fullmatch(name)]
+    return b", ".join(dict.fromkeys((*_USUAL_HEADERS, *well_formed[:_MOST_HEADERS])))
 
 
 async def _wrong_method(methods: Iterable[str], call: _Call) -> None:

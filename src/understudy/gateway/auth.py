@@ -102,7 +102,13 @@ class Access:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer":
             token = headers.get(b"x-api-key", b"")
-        presented = hashlib.sha256(token.strip()).digest() if token.strip() else b""
+        if not token.strip():
+            raise RequestRefused(
+                401,
+                "missing_api_key",
+                "No API key was sent: this gateway wants `Authorization: Bearer ...`.",
+            )
+        presented = hashlib.sha256(token.strip()).digest()
         found: Guest | None = None
         # Every key is compared, so that the time taken tells nothing about which one is near.
         for digest, guest in self._guests:

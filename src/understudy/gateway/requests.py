@@ -25,6 +25,8 @@ _ONE_TEXT = (
     "it has to be one text; token numbers mean another text to each model, "
     "and several texts are several requests"
 )
+_FEW_TOKENS = 16
+"""A reply of so few tokens may well be empty, above all a reasoning model's."""
 _IMAGE_NOTE = {"type": "text", "text": "[an image that this model cannot be shown]"}
 
 
@@ -53,6 +55,7 @@ class _StreamOptions(msgspec.Struct):
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _name = msgspec.json.Decoder(str | None)
+_number = msgspec.json.Decoder(int | None)
 _flag = msgspec.json.Decoder(bool | None)
 _options = msgspec.json.Decoder(_StreamOptions | None)
 _turns = msgspec.json.Decoder(list[_Turn])
@@ -80,6 +83,8 @@ class ClientRequest:
     """UTF-8 bytes of all text, tool definitions included."""
     images: int = 0
     tools: bool = False
+    may_be_empty: bool = False
+    """A stop sequence, or room for few tokens only."""
     raw_completion: bool = False
     """A text to go on from, instead of a conversation."""
 
@@ -113,6 +118,7 @@ def _is_image(piece: object) -> bool:
 def read_ask(body: bytes) -> ClientRequest:
     """Raises `RequestRefused` (400) naming the member that is wrong."""
     members = _read(_members, body, None)
+    _one_choice(members)
     messages = members.get("messages", _NULL)
     turns = _read(_turns, messages, "messages")
     if not turns:
@@ -129,6 +135,7 @@ def read_ask(body: bytes) -> ClientRequest:
         size=sum(map(_bytes_of, texts)) + (len(tools) if tools not in _NO_TOOLS else 0),
         images=sum(map(_images_of, turns)),
         tools=tools not in _NO_TOOLS,
+        may_be_empty=_may_be_empty(members),
     )
 
 
@@ -149,8 +156,30 @@ def read_completion(body: bytes) -> ClientRequest:
         extra=_encode(passed | {"prompt": prompt}),
         messages=(Message("user", (TextPart(prompt),)),),
         size=_bytes_of(prompt),
+        may_be_empty=_may_be_empty(members),
         raw_completion=True,
     )
+
+
+def _may_be_empty(members: Mapping[str, msgspec.Raw]) -> bool:
+    if bytes(members.get("stop", _NULL)) not in (b"null", b"[]", b'""'):
+        return True
+    lengths = (members.get(name, _NULL) for name in ("max_tokens", "max_completion_tokens"))
+    return any(_is_few(length) for length in lengths)
+
+
+def _is_few(length: msgspec.Raw) -> bool:
+    try:
+        tokens = _number.decode(length)
+    except NOT_JSON:
+        return False
+    return tokens is not None and tokens <= _FEW_TOKENS
+
+
+def _one_choice(members: Mapping[str, msgspec.Raw]) -> None:
+    """Raises `RequestRefused` where several replies are wanted."""
+    if (_read(_number, members.get("n", _NULL), "n") or 1) != 1:
+        raise _wrong("n", "one reply is made for each request; send the request several times")
 
 
 def _text_of(turn: _Turn) -> str:
@@ -196,11 +225,25 @@ class ModelNames:
     def __init__(self, candidates: Iterable[str], orders: Mapping[str, Sequence[str]]) -> None:
         self._candidates = tuple(dict.fromkeys(candidates))
         self._orders = {name: tuple(order) for name, order in orders.items()}
+        self._providers = {candidate.partition("/")[0] for candidate in self._candidates}
         self._meanings = {name: (name,) for name in self._candidates} | self._orders
 
     def order(self, name: str) -> tuple[str, ...] | None:
-        """What to walk; `None` is the whole order, for `understudy` and every unknown name."""
-        return self._meanings.get(name)
+        """What to walk; `None` is the whole order, for `understudy` and most unknown names.
+
+        Raises `RequestRefused` (404) for an unknown model of a known provider: its client meant
+        that provider, and would not notice that another one answered.
+        """
+        order = self._meanings.get(name)
+        provider, slash, _ = name.partition("/")
+        if order is not None or not slash or provider not in self._providers:
+            return order
+        same = tuple(c for c in self._candidates if c.partition("/")[2] == name)
+        if not same:
+            raise RequestRefused(
+                404, "model_not_found", f"{provider} has no model of this name here.", param="model"
+            )
+        return same
 
     def all(self) -> tuple[str, ...]:
         return (WHOLE_ORDER, *self._orders, *self._candidates)

@@ -54,7 +54,7 @@ def test_a_web_page_needs_its_origin_in_the_settings() -> None:
 
 
 def test_once_there_are_keys_loopback_needs_one_too() -> None:
-    assert refusal(Access([plain()]), "127.0.0.1", LOCAL).code == "invalid_api_key"
+    assert refusal(Access([plain()]), "127.0.0.1", LOCAL).code == "missing_api_key"
 
 
 def test_a_key_may_be_plain_or_hashed() -> None:
