@@ -109,7 +109,7 @@ async def rehearsal_setup(*, port: int, real: bool = False) -> AsyncGenerator[Co
                 "engine": "builtin",
                 "model": SMALLEST,
                 "preload": True,
-                "max_tokens": 120,
+                "max_tokens": 220,
             }
         text = as_yaml(
             {

@@ -32,6 +32,8 @@ class Exchange:
 
     may_wait: bool = True
     """Whether to wait for a model that is being loaded; False where another server can answer."""
+    loading_s: float = 0.0
+    """Of the time that follows, what was spent waiting for a model to be loaded."""
     phase: Phase = Phase.CONNECT
     connect_s: float | None = None
     headers_s: float | None = None

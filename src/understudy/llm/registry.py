@@ -49,7 +49,11 @@ ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
     "openai": (OpenAICompatibleClient, PRESETS["generic"]),
     "builtin": (
         llama_cpp.LlamaCppClient,
-        replace(llama_cpp.DIALECT, engine="builtin", base_url="http://127.0.0.1/v1"),
+        # Each idle connection would hold one of the process's few HTTP threads, and be closed by
+        # it when another waits; on loopback a new one costs nothing.
+        replace(
+            llama_cpp.DIALECT, engine="builtin", base_url="http://127.0.0.1/v1", keepalive_s=0.0
+        ),
     ),
 }
 """A new engine is one file and one row here, and one in the contract suite."""
@@ -95,6 +99,7 @@ def build_client(
         return BuiltinClient(
             builtin.server(options),
             lambda at: make(replace(facts, base_url=at.url, key=at.key), dialect, sessions, clocks),
+            clocks.monotonic,
         )
     try:
         return make(facts, dialect, sessions, clocks)

@@ -121,9 +121,9 @@ def processes() -> list[psutil.Process]:
 
 
 async def test_the_first_question_loads_the_model_and_is_answered(home: Home) -> None:
-    client = home.client()
+    client, exchange = home.client(), Exchange()
     assert processes() == []
-    events = await heard(client)
+    events = [event async for event in client.stream(asking(), "", exchange)]
 
     end = events[-1]
     assert isinstance(end, Finished)
@@ -132,6 +132,7 @@ async def test_the_first_question_loads_the_model_and_is_answered(home: Home) ->
     assert any(isinstance(event, TextDelta) and event.text.strip() for event in events)
     assert await client.count_tokens(asking(), "") == end.usage.input_tokens
     assert len(processes()) == 1
+    assert exchange.loading_s > 0
 
 
 async def test_a_probe_tells_the_same_before_and_after_loading(home: Home) -> None:
@@ -239,6 +240,7 @@ async def test_what_cannot_be_loaded_says_why_in_a_sentence(
     report = await client.probe("")
 
     assert error.error_class is error_class
+    assert 0 < (error.retry_after_s or 0) <= 15
     assert said in error.detail
     assert report.advice == error.detail
     assert report.state is ProbeState.MODEL_MISSING

@@ -131,7 +131,7 @@ async def test_a_crowd_is_served_in_turn_and_nothing_grows(tiny: Path) -> None:
     async def conversation(router: ReloadableRouter, number: int, rounds: int) -> None:
         for turn in range(rounds):
             record = await reply(router, channel=f"channel {number}", tokens=6)
-            assert record.outcome is ReplyOutcome.DELIVERED
+            assert record.outcome is ReplyOutcome.DELIVERED, attempts(record)
             done.append((turn, number))
 
     async with routing(tiny, "own", queue_length=64, queue_timeout_seconds=60) as router:

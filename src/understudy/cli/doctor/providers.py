@@ -122,18 +122,23 @@ async def _ask(candidate: Candidate, clock: Callable[[], float]) -> Trial:
     outputs = 0
     usage: Usage | None = None
     exchange = Exchange()
+
+    def since() -> float:
+        """Seconds of work, without those of loading a model."""
+        return clock() - started - exchange.loading_s
+
     try:
         stream = stream_events(candidate.client, _QUESTION, candidate.model, exchange)
         async with asyncio.timeout(_TRIAL_S), aclosing(stream) as events:
             async for event in events:
                 if isinstance(event, TextDelta | ReasoningDelta):
-                    first = clock() - started if first is None else first
+                    first = since() if first is None else first
                     outputs += 1
                 elif isinstance(event, Finished):
                     usage = event.usage
     except TimeoutError:
         error = Unreachable(ErrorClass.TOTAL_TIMEOUT)
-        return Trial(first, clock() - started, outputs, exchange.usage, error)
+        return Trial(first, since(), outputs, exchange.usage, error)
     except ProviderError as failed:
-        return Trial(first, clock() - started, outputs, exchange.usage, failed)
-    return Trial(first, clock() - started, outputs, usage)
+        return Trial(first, since(), outputs, exchange.usage, failed)
+    return Trial(first, since(), outputs, usage)

@@ -29,7 +29,7 @@ _KILL_FIRST = "500"
 _ERRORS_ONLY = 1
 _PENALTY_TOKENS = 256
 """How far back a repetition costs; the usual 64 are shorter than the loops of tiny models."""
-_SPARE_HTTP_THREADS = 8
+_SPARE_HTTP_THREADS = 32
 """Beyond those of running replies: health checks and token counts must not wait for them."""
 
 

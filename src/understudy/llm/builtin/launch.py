@@ -40,9 +40,11 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
     text: str
     """One sentence for the operator."""
 
-    def error(self) -> ProviderError:
+    def error(self, retry_after_s: float | None = None) -> ProviderError:
         """A new exception of this failure."""
-        return leaf_of(self.error_class)(self.error_class, detail=self.text)
+        return leaf_of(self.error_class)(
+            self.error_class, retry_after_s=retry_after_s, detail=self.text
+        )
 
 
 Report = Ready | Failure

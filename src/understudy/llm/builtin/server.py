@@ -124,14 +124,16 @@ class BuiltinServer:
             if self.address is not None:
                 return self.address
             self.start()
-            if self._task is None or self._task.done():
-                raise self._unavailable()
-            if not may_wait:
+            if not may_wait or self._task is None or self._task.done():
                 raise self._unavailable()
             await self._changed.wait()
 
     def _unavailable(self) -> ProviderError:
-        return RateLimited(ErrorClass.LOADING) if self.failure is None else self.failure.error()
+        if self.failure is None:
+            return RateLimited(ErrorClass.LOADING)
+        # A file that was missing a moment ago may be there soon; the usual cooldown is 30 minutes.
+        wait_s = self._retry_at - self._clock()
+        return self.failure.error(wait_s if wait_s > 0 else None)
 
     def _set(self, state: ServerState, failure: Failure | None = None) -> None:
         self.state = state

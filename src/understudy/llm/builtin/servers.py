@@ -15,7 +15,7 @@ from understudy.llm.http import Endpoint, HttpSessions, Pool
 from understudy.model_files.folder import ModelFolder, default_folder
 
 _CONNECT_S = 1.0
-_KEEPALIVE_S = 4.0
+_KEEPALIVE_S = 0.0
 _HTTP_OK = 200
 
 

@@ -1,6 +1,7 @@
 """A model of the bot's own: llama.cpp's dialect, spoken to a child process."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -51,16 +52,22 @@ class BuiltinClient:
 
     supports_completions = True
 
-    def __init__(self, server: ModelServer, connect: Connect) -> None:
+    def __init__(
+        self, server: ModelServer, connect: Connect, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._server = server
         self._connect = connect
+        self._clock = clock
         self._connected: tuple[Address, LLMClient] | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     def start(
         self, request: ChatRequest, model: str, exchange: Exchange, receiver: EventReceiver
     ) -> Generation:
+        asked = self._clock()
+
         def begin(address: Address, served: "_Served") -> Generation:
+            exchange.loading_s = self._clock() - asked
             return self._client(address).start(request, model, exchange, served)
 
         served = _Served(receiver, begin)
