@@ -247,6 +247,23 @@ async def test_what_cannot_be_loaded_says_why_in_a_sentence(
     assert processes() == []
 
 
+async def test_a_model_larger_than_the_memory_is_refused_with_what_would_fit(
+    models: Path, home: Home
+) -> None:
+    huge = models / "huge.gguf"
+    huge.write_bytes((models / "tiny.gguf").read_bytes())
+    with huge.open("r+b") as file:
+        file.truncate(2 * psutil.virtual_memory().total)  # takes no room on the disk
+    client = home.client(model="huge.gguf")
+    error = await refusal(client)
+    huge.unlink()
+
+    assert error.error_class is ErrorClass.OVERLOADED
+    assert "huge.gguf needs about" in error.detail
+    assert "would fit" in error.detail
+    assert (await client.probe("")).state is ProbeState.BROKEN
+
+
 async def test_a_file_that_is_put_right_is_loaded_later(models: Path, tmp_path: Path) -> None:
     now = 0.0
     async with AsyncExitStack() as stack:

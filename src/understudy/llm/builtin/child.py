@@ -115,7 +115,8 @@ def _knows(library: "xllamacpp", architecture: str) -> bool:
 
 
 def _has_gpu(library: "xllamacpp") -> bool:
-    return any("CPU" not in str(device["type"]) for device in library.get_device_info())
+    """One with memory of its own; those built into a CPU share its memory."""
+    return any(device["type"].name.endswith("_TYPE_GPU") for device in library.get_device_info())
 
 
 def _params(launch: Launch, library: "xllamacpp") -> "xllamacpp.CommonParams":
