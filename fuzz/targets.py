@@ -10,6 +10,8 @@ import struct
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
 from random import Random
 
 from http_request import http_request
@@ -22,6 +24,7 @@ from understudy.conversation.personas.containers import export_charx, read_card
 from understudy.errors import (
     ErrorClass,
     ImageRefused,
+    ModelFileError,
     PersonaError,
     ProviderError,
     RequestRefused,
@@ -37,6 +40,7 @@ from understudy.llm.model_list import read_models
 from understudy.llm.openai_wire import DECODE_CHUNK
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import StreamParser
+from understudy.model_files.gguf import read_header
 from understudy.platforms.discord.rendering import split, units
 from understudy.platforms.web.markdown import blocks
 from understudy.routing.output_filter import OutputFilter
@@ -195,9 +199,20 @@ def links(data: bytes) -> None:
     assert len(links_in(data.decode("utf-8", "replace"))) <= 4
 
 
+def gguf(data: bytes) -> None:
+    """A header says what it is, or is refused."""
+    try:
+        facts = read_header(BytesIO(data), len(data), Path("model.gguf"))
+    except ModelFileError:
+        return
+    assert facts.size_bytes == len(data)
+    assert facts.parameters >= 0
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
+        gguf,
         event_stream,
         reply,
         http_response,

@@ -106,13 +106,18 @@ def read_gguf(path: Path) -> GgufFacts:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            return _Header(_Cursor(file, size), path).facts(size)
+            return read_header(file, size, path)
     except IsADirectoryError:
         raise ModelFileError(f"{path} is a folder, not a GGUF file.") from None
     except FileNotFoundError:
         raise ModelFileError(f"There is no file {path}.") from None
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def read_header(file: BinaryIO, size: int, path: Path) -> GgufFacts:
+    """The same of an open file of `size` bytes; `path` is for the sentences of errors."""
+    return _Header(_Cursor(file, size), path).facts(size)
 
 
 class _Damaged(Exception):
