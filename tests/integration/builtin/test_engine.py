@@ -123,7 +123,7 @@ def processes() -> list[psutil.Process]:
 async def test_the_first_question_loads_the_model_and_is_answered(home: Home) -> None:
     client, exchange = home.client(), Exchange()
     assert processes() == []
-    events = [event async for event in client.stream(asking(), "", exchange)]
+    events = [event async for event in stream_events(client, asking(), "", exchange)]
 
     end = events[-1]
     assert isinstance(end, Finished)
@@ -291,6 +291,7 @@ async def test_an_idle_model_gives_its_memory_back_and_returns_on_demand(models:
     client, server = home.client(**entry), home.server(**entry)
     try:
         await heard(client)
+        await client.aclose()  # the reply no longer holds the process
         now += 301
         await until(lambda: server.state is ServerState.STOPPED)
         assert processes() == []
