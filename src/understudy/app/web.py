@@ -22,7 +22,7 @@ from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
 from understudy.platforms.web.chat import PLATFORM, ImageActions, Upload
-from understudy.platforms.web.live import LiveConversations
+from understudy.platforms.web.live import LiveConversations, LiveReply
 from understudy.platforms.web.operator import OperatorActions
 from understudy.platforms.web.operator_reports import ProgramFacts
 from understudy.platforms.web.persona_choice import PersonaChoice
@@ -47,8 +47,38 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
     metrics = Metrics(lambda: gauges(bot.models, bot.clocks))
     bot.observers.extend((platform.live, platform.feed, metrics))
     bot.messages.register(PLATFORM, platform.live.open_delivery)
-    async with platform.open(_dependencies(bot, token_file, metrics)):
+    async with (
+        _shared_text(bot, platform.live),
+        platform.open(_dependencies(bot, token_file, metrics)),
+    ):
         yield WebPage(platform.url, platform.new_login_link())
+
+
+@asynccontextmanager
+async def _shared_text(bot: Bot, live: LiveConversations) -> AsyncGenerator[None]:
+    """Show replies of other instances on the pages of this one, and the reverse."""
+    if bot.storage is None:
+        yield
+        return
+    from understudy.storage.live_frames import Frame, open_frames
+
+    def show(frame: Frame) -> None:
+        if frame.ended:
+            live.end_remote(frame.channel_id, frame.reply_id)
+        else:
+            live.show_remote(frame.channel_id, frame.reply_id, frame.after_id, frame.text)
+
+    database, coordinator = bot.storage.database, bot.storage.coordinator
+    async with open_frames(database, coordinator, live.watched, show) as frames:
+
+        def pass_on(channel_id: str, reply: LiveReply, *, ended: bool) -> None:
+            frames.put(Frame(reply.id, channel_id, reply.after, reply.text, ended=ended))
+
+        live.on_change = pass_on
+        try:
+            yield
+        finally:
+            live.on_change = None
 
 
 def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependencies:

@@ -111,6 +111,9 @@ class Coordinator:
         """One round: heartbeat, dead instances, refreshers. Raises StorageError."""
         await self._database.write(self._beat)
         await self._release_dead()
+        await self._run_refreshers()
+
+    async def _run_refreshers(self) -> None:
         for refresher in self.refreshers:
             await refresher()
 
@@ -148,14 +151,21 @@ class Coordinator:
             _log.info("instances.dead", instances=sorted(dead))
 
     async def _refresh_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._interval_s
         while True:
             try:
-                async with asyncio.timeout(self._interval_s):
+                async with asyncio.timeout_at(due):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
             try:
+                if loop.time() < due:
+                    # A notification: the heartbeat has its own pace.
+                    await self._run_refreshers()
+                    continue
+                due = loop.time() + self._interval_s
                 await self.refresh()
             except StorageError as error:
                 _log.warning("storage.refused", error=str(error), again_in_s=self._interval_s)

@@ -6,6 +6,7 @@ stored only with `debug.error_text`.
 """
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -18,10 +19,11 @@ from sqlalchemy import (
     Text,
     TextClause,
     UniqueConstraint,
+    event,
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration."""
 
 metadata = MetaData()
@@ -263,6 +265,27 @@ quotas = Table(
     Index("quotas_old", "ends_at"),
 )
 """What a user, a key or all together used in one window of time, reservations included."""
+
+frames = Table(
+    "frames",
+    metadata,
+    Column("reply_id", Text, primary_key=True),
+    Column("channel_id", Text, nullable=False),
+    Column("after_id", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("ended", Boolean, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Index("frames_changed", "changed_at"),
+)
+"""Text of replies on the page while an instance writes them. Lost with a crash of PostgreSQL: the
+inbox has the finished replies."""
+
+event.listen(
+    frames,
+    "after_create",
+    DDL("ALTER TABLE frames SET UNLOGGED").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
+)
 
 COPIED = (messages, batches, sent, channels, opt_outs, replies, attempts)
 """What `db copy` copies, referenced tables first."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.messages import Inbound
@@ -100,6 +100,12 @@ class LiveConversation:
         return bool(self.listeners) or writing
 
 
+class OnChange(Protocol):
+    """Receives each change of a reply that this process writes."""
+
+    def __call__(self, channel_id: str, reply: LiveReply, *, ended: bool) -> None: ...
+
+
 class LiveConversations:
     """All live conversations. Also an AttemptObserver: the page shows each attempt as it ends."""
 
@@ -109,6 +115,7 @@ class LiveConversations:
         self._conversations: dict[str, LiveConversation] = {}
         self._writing: dict[str, tuple[LiveConversation, LiveReply]] = {}
         self.closed = False
+        self.on_change: OnChange | None = None
 
     def close(self) -> None:
         """End every event stream; the pages then reconnect until a server answers."""
@@ -135,6 +142,34 @@ class LiveConversations:
         conversation = self._conversations.get(channel_id)
         if conversation is not None and not conversation.in_use:
             del self._conversations[channel_id]
+
+    def watched(self) -> tuple[str, ...]:
+        """Ids of the conversations that have an open page."""
+        return tuple(key for key, one in self._conversations.items() if one.listeners)
+
+    def show_remote(self, channel_id: str, reply_id: str, after: str, text: str) -> None:
+        """Show the text so far of a reply that another process writes."""
+        conversation = self.conversation(channel_id)
+        reply = conversation.replies.get(reply_id)
+        if reply is None:
+            reply = conversation.replies[reply_id] = LiveReply(reply_id, after, (), self._clock())
+            # The message that it answers may have been sent to the other process too.
+            conversation.outdated += 1
+        reply.text = text
+        conversation.mark_changed(reply)
+
+    def end_remote(self, channel_id: str, reply_id: str) -> None:
+        """Replace a reply of another process by what is stored of it."""
+        conversation = self._conversations.get(channel_id)
+        if conversation is not None:
+            conversation.replies.pop(reply_id, None)
+            conversation.outdated += 1
+            conversation.notify()
+            self.discard_if_idle(channel_id)
+
+    def changed(self, channel_id: str, reply: LiveReply, *, ended: bool = False) -> None:
+        if self.on_change is not None:
+            self.on_change(channel_id, reply, ended=ended)
 
     def add_message(self, inbound: Inbound) -> None:
         """Show a person's message on every page that shows this conversation."""
@@ -265,9 +300,11 @@ class WebDelivery:
         if self._reply.state == "writing" and self._reply.id in self._conversation.replies:
             await self.withdraw()
         self._live.end_reply(self._channel_id, self._reply.id, withdrawn=self._withdrawn)
+        self._live.changed(self._channel_id, self._reply, ended=True)
 
     def _mark_changed(self) -> None:
         self._conversation.mark_changed(self._reply)
+        self._live.changed(self._channel_id, self._reply)
 
 
 FRAME_S = 0.04
