@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo install test real-model unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long \
+.PHONY: demo install test real-model unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long chaos-cluster \
 	exactly-once attack clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -95,6 +95,11 @@ chaos chaos-long: $(STAMP)
 # Attacks the real program over loopback: rows by number, as in `make attack ATTACK="1 3"`.
 attack: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m attack $(ATTACK)
+
+# Three instances on one PostgreSQL while they and it fail: messages, faults and a seed.
+chaos-cluster: CHAOS_CLUSTER ?= 5000 40 1
+chaos-cluster: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m chaos.cluster $(CHAOS_CLUSTER)
 
 clean:
 	rm -rf $(VENV)

@@ -15,8 +15,10 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-# The wheel asks for a runtime folder when it is imported, and warns where there is none.
-os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+if "XDG_RUNTIME_DIR" not in os.environ:
+    # The wheel asks for a private runtime folder when it is imported, and warns without one.
+    os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="understudy-runtime-")
+    atexit.register(shutil.rmtree, os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
 _CONF = """
 fsync = off

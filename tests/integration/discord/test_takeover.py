@@ -1,10 +1,6 @@
 """Two instances with one token: one is connected, and the other takes over."""
 
-import asyncio
-import json
-import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from discord_double.double import DiscordDouble
+from discord_double.instances import Instances
 from discord_double.payloads import Json
 from postgres_server import new_database, shared_server
 from understudy.rehearsal.server import RehearsalServer
@@ -20,7 +17,6 @@ from understudy.rehearsal.server import RehearsalServer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 # A lease runs out after 10 s; the rest is for a busy machine.
 TAKEOVER_S = 60.0
-_PROGRAM = Path(__file__).parents[2] / "discord_double" / "instance_process.py"
 _CONFIG = """\
 model:
   provider_order: [a]
@@ -42,62 +38,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield created
 
 
-class Instances:
-    """Two processes; which one is connected shows in the log of each."""
-
-    def __init__(self, folder: Path, double: DiscordDouble, *, sqlite: bool) -> None:
-        self.folder = folder
-        self.double = double
-        self.sqlite = sqlite
-        self.processes: dict[str, asyncio.subprocess.Process] = {}
-
-    async def start(self, name: str) -> None:
-        options = {
-            "api": self.double.api_url,
-            "gateway": self.double.gateway_url,
-            "config": str(self.folder / "config.yaml"),
-            "up": str(self.folder / f"{name}.up"),
-            # SQLite is shared by the workers of one supervisor.
-            "workers": 2 if self.sqlite else 1,
-        }
-        with (self.folder / f"{name}.log").open("w") as log:
-            self.processes[name] = await asyncio.create_subprocess_exec(
-                *(sys.executable, str(_PROGRAM), json.dumps(options)),
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                    "DISCORD_TOKEN": self.double.token,
-                },
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-            )
-        await self.double.until((self.folder / f"{name}.up").exists, 30)
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-    def owns(self, name: str) -> bool:
-        text = self.log(name)
-        return text.count("role.acquired") > text.count("role.lost")
-
-    async def aclose(self) -> None:
-        for process in self.processes.values():
-            if process.returncode is None:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-            await process.wait()
-        # The transports close their pipes in the next turn of the loop.
-        await asyncio.sleep(0)
-
-
 @asynccontextmanager
 async def two_instances(folder: Path, url: str) -> AsyncGenerator[tuple[Instances, DiscordDouble]]:
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(RehearsalServer("say:hello"))
         double = await stack.enter_async_context(DiscordDouble())
         (folder / "config.yaml").write_text(_CONFIG.format(model=model.base_url, url=url))
-        instances = Instances(folder, double, sqlite=url.startswith("sqlite"))
+        instances = Instances(folder, double, workers=2 if url.startswith("sqlite") else 1)
         stack.push_async_callback(instances.aclose)
         await instances.start("one")
         await double.ready()
