@@ -544,6 +544,23 @@ async def test_closing_the_sessions_ends_what_is_under_way(sessions: HttpSession
         assert connections_of(sessions) == []
 
 
+async def test_closing_the_sessions_closes_idle_connections(sessions: HttpSessions) -> None:
+    gone = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HELLO)
+        await peer.gone()
+        gone.set()
+
+    async with raw_server(serve) as server:
+        await exchange_with(endpoint(sessions, server))
+        await sessions.aclose()
+
+        assert connections_of(sessions) == []
+        await gone.wait()
+
+
 async def test_sessions_can_be_used_again_after_closing(sessions: HttpSessions) -> None:
     async with raw_server(forever) as server:
         there = endpoint(sessions, server)

@@ -262,14 +262,17 @@ async def test_a_flood_without_body_is_cut_off(
     assert got.calls[-1] == "failed"
 
 
-async def test_as_many_informational_responses_as_are_allowed_do_no_harm(
-    sessions: HttpSessions,
+@pytest.mark.parametrize(
+    ("more", "error_class"), [(0, None), (1, ErrorClass.BAD_BODY)], ids=["allowed", "one more"]
+)
+async def test_informational_responses_are_limited_in_number(
+    more: int, error_class: ErrorClass | None, sessions: HttpSessions
 ) -> None:
-    flood = b"HTTP/1.1 102 Processing\r\n\r\n" * MAX_INFORMATIONAL
+    flood = b"HTTP/1.1 102 Processing\r\n\r\n" * (MAX_INFORMATIONAL + more)
 
     got = await received(sessions, answering(flood, HELLO))
 
-    assert (got.status, got.body) == (200, b"hello")
+    assert got.error_class is error_class
 
 
 async def test_a_head_near_the_limit_is_taken(sessions: HttpSessions) -> None:
@@ -278,6 +281,22 @@ async def test_a_head_near_the_limit_is_taken(sessions: HttpSessions) -> None:
     got = await received(sessions, answering(sized(b"hello", OK + headers)))
 
     assert (got.body, len(got.headers["x-long"])) == (b"hello", 60_000)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        sized(b"hello", OK + b"X-Long: %b\r\n" % (b"a" * 66_000)),
+        CHUNKED + b"5\r\nhello\r\n0\r\n" + b"X: trailer\r\n" * 6000 + b"\r\n",
+    ],
+    ids=["headers", "trailers"],
+)
+async def test_what_exceeds_the_limit_is_refused_even_where_it_ends(
+    answer: bytes, sessions: HttpSessions
+) -> None:
+    got = await received(sessions, answering(answer))
+
+    assert got.error_class is ErrorClass.BAD_BODY
 
 
 async def test_headers_are_found_in_any_case_and_the_last_counts(sessions: HttpSessions) -> None:
