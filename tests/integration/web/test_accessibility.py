@@ -118,3 +118,26 @@ async def test_no_page_has_serious_accessibility_violations(
         for node in violation["nodes"]
     ]
     assert serious == []
+
+
+SMALL_TARGETS = """() => [...document.querySelectorAll("button, select, input, textarea, a")]
+  .filter((element) => element.checkVisibility() && !element.closest(".prose, .bubble, .skip"))
+  .map((element) => [element, element.getBoundingClientRect()])
+  .filter(([, box]) => box.width > 1 && (box.height < 43.5 || box.width < 43.5))
+  .map(([element, box]) => `${element.outerHTML.slice(0, 80)} ${box.width}x${box.height}`)"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_touch_targets_have_44_pixels_on_a_phone(browser: Browser, name: str) -> None:
+    width, height = SIZES["phone"]
+    async with (
+        asyncio.timeout(60),
+        open_site(REPLY, OFFLINE) as site,
+        await browser.new_context(
+            viewport={"width": width, "height": height}, is_mobile=True, has_touch=True
+        ) as context,
+    ):
+        page = await context.new_page()
+        await PAGES[name](site, page)
+
+        assert await page.evaluate(SMALL_TARGETS) == []
