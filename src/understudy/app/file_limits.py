@@ -1,6 +1,6 @@
 """Limits of open files, divided among clients, requests and visitors."""
 
-import resource
+import sys
 from dataclasses import dataclass
 
 from understudy.http_server.server import ACCEPTED_AT_ONCE
@@ -32,14 +32,34 @@ def divide_files(files: int) -> FileShares:
 
 
 def open_file_limit() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MAX_FILES if soft == resource.RLIM_INFINITY else soft
+    """The soft limit; a fixed one where the system has none that a program can read."""
+    limits = _limits()
+    if limits is None:
+        return _MAX_FILES
+    soft, _, unlimited = limits
+    return _MAX_FILES if soft == unlimited else soft
 
 
 def raise_open_file_limit() -> None:
     """Raise the soft limit to the hard limit. The default of 1,024 protects programs that use
     select(2), which this one does not."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    limits = _limits()
+    if limits is None or sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard, unlimited = limits
+    wanted = _MAX_FILES if hard == unlimited else min(hard, _MAX_FILES)
+    if soft != unlimited and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _limits() -> tuple[int, int, int] | None:
+    """The soft limit, the hard limit and the value for "none"; `None` on Windows."""
+    if sys.platform == "win32":
+        return None
+    try:
+        import resource
+    except ImportError:
+        return None
+    return *resource.getrlimit(resource.RLIMIT_NOFILE), resource.RLIM_INFINITY

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from understudy.config.load import Config
 from understudy.errors import ConfigError
 from understudy.observability.logs import Logs
 from understudy.routing.candidates import usable_providers
+from understudy.signals import on_signals, stop_signals
 from understudy.storage.files import storage_files
 
 if TYPE_CHECKING:
@@ -82,26 +82,23 @@ def _collect_less_often() -> None:
 
 
 async def wait_for_stop(platform: asyncio.Task[None] | None = None, worker: Worker = ALONE) -> None:
-    """Wait for SIGINT, SIGTERM or the end of the supervisor. A second signal is not caught.
+    """Wait for SIGINT, SIGTERM, SIGHUP or the end of the supervisor. A second signal is not caught.
 
     Raises the error of `platform` if that ends first.
     """
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    caught = (signal.SIGINT, signal.SIGTERM)
-    for number in caught:
-        loop.add_signal_handler(number, stopped.set)
+    stopped = asyncio.Event()
     waiting = asyncio.ensure_future(stopped.wait())
     try:
-        async with reporting(worker, stopped.set):
-            await asyncio.wait(
-                {waiting, platform} if platform else {waiting}, return_when=asyncio.FIRST_COMPLETED
-            )
+        with on_signals(stop_signals(), stopped.set):
+            async with reporting(worker, stopped.set):
+                await asyncio.wait(
+                    {waiting, platform} if platform else {waiting},
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
         if platform is not None and platform.done():
             platform.result()
     finally:
         waiting.cancel()
-        for number in caught:
-            loop.remove_signal_handler(number)
 
 
 def require_provider(config: Config) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
     """Send one message of sd_notify(3); False without a notification socket."""
     address = environ.get("NOTIFY_SOCKET", "")
-    if not address:
+    if not address or sys.platform == "win32":
         return False
     # A leading @ denotes an abstract socket name.
     name = f"\0{address[1:]}" if address.startswith("@") else address

@@ -15,6 +15,7 @@ from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.inbox import Decision
 from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.routing.records import ReplyRecord, describe_route
+from understudy.signals import on_signals
 
 PLATFORM = "terminal"
 PROMPT = "you › "
@@ -240,9 +241,6 @@ def listening(chat: TerminalChat, descriptor: int = 0) -> Iterator[None]:
         with suppress(RuntimeError, OSError):
             read()
 
-    loop.add_signal_handler(signal.SIGINT, chat.interrupt)
     threading.Thread(target=read_until_closed, daemon=True, name="stdin").start()
-    try:
+    with on_signals((signal.SIGINT,), chat.interrupt):
         yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)

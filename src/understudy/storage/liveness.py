@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from filelock import FileLock, Timeout
 from sqlalchemy import text
 
 from understudy.errors import StorageError
@@ -43,39 +43,37 @@ class FileLiveness(Liveness):
     def __init__(self, database: Path, instance: str) -> None:
         self._database = database
         self._instance = instance
-        self._descriptor: int | None = None
+        self._lock = FileLock(self._path(instance), mode=0o600, thread_local=False)
 
     async def acquire(self) -> None:
-        path = self._path(self._instance)
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._lock.acquire(timeout=0)
+        except Timeout:  # pragma: no cover - the name is random
+            raise StorageError(f"another process has locked {self._lock.lock_file}") from None
         except OSError as error:
+            path = self._lock.lock_file
             raise StorageError(f"cannot create {path}: {error.strerror}") from None
-        if not _lock(self._descriptor):  # pragma: no cover - the name is random
-            raise StorageError(f"another process has locked {path}")
 
     async def dead(self, instances: Iterable[str]) -> set[str]:
         return {name for name in instances if name != self._instance and self._is_dead(name)}
 
     async def aclose(self) -> None:
-        if self._descriptor is not None:
+        if self._lock.is_locked:
+            self._lock.release(force=True)
             self._path(self._instance).unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
 
     def _is_dead(self, instance: str) -> bool:
         path = self._path(instance)
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-        except OSError:
-            return not path.exists()
-        try:
-            if not _lock(descriptor):
-                return False
-            path.unlink(missing_ok=True)
+        if not path.exists():
             return True
-        finally:
-            os.close(descriptor)
+        lock = FileLock(path, mode=0o600)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            return False
+        lock.release()
+        path.unlink(missing_ok=True)
+        return True
 
     def _path(self, instance: str) -> Path:
         return self._database.with_name(f"{self._database.name}-instance-{instance}")
@@ -193,21 +191,3 @@ class PostgresLiveness(Liveness):
 def _number(instance: str) -> int:
     """The 32 bits that name an instance in a lock."""
     return zlib.crc32(instance.encode())
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover - Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -70,6 +70,8 @@ def function_of(name: str) -> Callable[..., object]:
 
 def limit_memory(megabytes: int) -> None:
     """A hard limit of the system where there is one: the parent's watch only samples."""
+    if sys.platform == "win32":
+        return
     try:
         import resource
     except ImportError:
