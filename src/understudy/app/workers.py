@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -59,6 +60,8 @@ def this_worker(environ: Mapping[str, str] = os.environ) -> Worker:
 
 def check_workers(settings: Settings) -> None:
     """Raises ConfigError where workers could not share the ports, or where one is in use."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigError("run.workers: this system cannot share a port among processes; use 1")
     for name, section in (("gateway", settings.gateway), ("web", settings.web)):
         if section.enabled and section.port == 0:
             raise ConfigError(f"{name}.port: choose a port; workers cannot share port 0")
