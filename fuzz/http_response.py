@@ -105,3 +105,7 @@ class _Server(asyncio.Transport):
 
     def set_paused(self, *, paused: bool) -> None:
         pass
+
+    @property
+    def has_ended(self) -> bool:
+        return False

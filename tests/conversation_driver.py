@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Self
+
+import msgspec
 
 from reply_events import AttemptEnded, RouterEvent, play
 from sample_records import answered, failed, reply
@@ -75,7 +77,7 @@ class Models:
         if isinstance(line, ReplyRecord):
             for attempt in line.attempts:
                 yield AttemptEnded(attempt)
-            yield ReplyEnded(replace(line, request_id=request.id))
+            yield ReplyEnded(msgspec.structs.replace(line, request_id=request.id))
             return
         try:
             for word in line.split(" "):

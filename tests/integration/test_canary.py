@@ -30,8 +30,8 @@ from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.errors import ConfigError
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.testing import ScriptedClient
-from understudy.observability.events import LogObserver
 from understudy.observability.logs import Logs
+from understudy.observability.record_log import LogObserver
 from understudy.observability.reply_report import format_runs
 from understudy.observability.traces import Traces
 from understudy.observability.usage_report import usage_csv

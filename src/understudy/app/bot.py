@@ -31,10 +31,10 @@ from understudy.conversation.personas.folder import LibraryStamp, library_stamp,
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
 from understudy.observability.alerts import Alerts
-from understudy.observability.events import LogObserver
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.logs import Logs
 from understudy.observability.prompt_log import PromptLog
+from understudy.observability.record_log import LogObserver
 from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown_store import CooldownStore
 from understudy.routing.environment import RouterEnvironment
@@ -152,7 +152,8 @@ async def open_bot(
         ledger = Ledger(storage.database)
         queue = await stack.enter_async_context(LedgerQueue(ledger))
         alerts = Alerts(clocks.wall)
-        observers: list[AttemptObserver] = [LogObserver(), queue, alerts]
+        log = stack.enter_context(LogObserver(logs, clocks.wall))
+        observers: list[AttemptObserver] = [log, queue, alerts]
         bot = await stack.enter_async_context(_open_models(config, logs, observers, clocks))
         bot.alerts = alerts
         await bot.guard.recall(ledger)
@@ -187,7 +188,8 @@ async def open_bot_without_storage(config: Config, logs: Logs) -> AsyncGenerator
     """The same without a database: history exists only while it is open."""
     async with AsyncExitStack() as stack:
         clocks = Clock()
-        bot = await stack.enter_async_context(_open_models(config, logs, [LogObserver()], clocks))
+        log = stack.enter_context(LogObserver(logs, clocks.wall))
+        bot = await stack.enter_async_context(_open_models(config, logs, [log], clocks))
         folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
         bot.images = await stack.enter_async_context(
             open_image_support(Path(folder), bot.vision, bot.prompts.reply, clocks.wall)

@@ -1,8 +1,10 @@
 """Serves the gateway of a bot."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from random import Random
 from weakref import WeakSet
 
 import structlog
@@ -13,7 +15,6 @@ from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.workers import Worker
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
-from understudy.conversation.dependencies import new_id
 from understudy.errors import RequestRefused
 from understudy.gateway.app import Gateway, Source
 from understudy.gateway.client_connection import JSON, answer
@@ -63,7 +64,7 @@ class _ReloadableGateway:
         source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
         settings = share_of(self._bot.settings().gateway, self._worker)
         settings = limited_by_open_files(settings, open_file_limit())
-        return Gateway(settings, source, self._limits, new_id=new_id)
+        return Gateway(settings, source, self._limits, new_id=request_id)
 
 
 def share_of(settings: GatewaySettings, worker: Worker) -> GatewaySettings:
@@ -110,6 +111,18 @@ class RunningGateway:
     def stopped(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_random = Random(secrets.randbits(256))  # noqa: S311
+"""Ids of requests need not be secret, and the system's generator costs a system call each."""
+
+
+def request_id() -> str:
+    """Return 12 lower-case letters and digits."""
+    bits = _random.getrandbits(60)
+    return "".join([_PAIRS[(bits >> shift) & 1023] for shift in (0, 10, 20, 30, 40, 50)])
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from understudy.cli.event_loop import run_with_fast_loop
 from understudy.cli.options import ConfigFile, Verbose, load, logs_for
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def run(config: ConfigFile = None, verbose: Verbose = False, workers: Workers = 
     if count > 1 and not worker.shares_ports:
         code = asyncio.run(_supervise(loaded, count))
         raise typer.Exit(code)
-    asyncio.run(_run(loaded, logs, worker))
+    run_with_fast_loop(_run(loaded, logs, worker))
 
 
 async def _supervise(config: "Config", count: int) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from understudy.llm.frames import Json, delta_of, first_choice, read_frame
+from understudy.llm.frames import Json, delta_of, first_choice, is_plain, read_frame
 from understudy.llm.messages import OtherDelta, Output, ReasoningDelta, TextDelta, ToolCallDelta
 
 _IDENTITY = frozenset(("id", "object", "created", "model", "choices", "usage"))
@@ -46,7 +46,8 @@ class ReplyAccumulator:
 
     def add_frames(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
-            self._add(read_frame(payload))
+            if not is_plain(payload):
+                self._add(read_frame(payload))
 
     def choice(self) -> Json:
         """Return the members of the choice, without message, text and finish reason."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from understudy.config.settings import Gateway as GatewaySettings
@@ -49,8 +50,7 @@ class Source:
     may_spend: Callable[[Origin], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True):
     """One HTTP request."""
 
     id: str

@@ -1,7 +1,7 @@
 """What each key may use per minute and per day. Pure: the caller owns the clock."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from understudy.clock import DAY_S, MINUTE_S
 from understudy.config.settings import GatewayKey
@@ -14,36 +14,37 @@ Reserve = Callable[[str, Origin, Sequence[Charge]], Awaitable[Charge | None]]
 
 
 @dataclass(slots=True)
-class _Window:
-    """Use within one span of the wall clock; a day is a day in UTC."""
-
-    span_s: int
-    number: int = -1
-    used: int = 0
-
-    def full_until(self, limit: int | None, now: float) -> float | None:
-        """Wall clock at which there is room again, `None` when there is room now."""
-        self._turn(now)
-        if limit is None or self.used < limit:
-            return None
-        return float((self.number + 1) * self.span_s)
-
-    def add(self, amount: int, now: float) -> None:
-        self._turn(now)
-        self.used += amount
-
-    def _turn(self, now: float) -> None:
-        number = int(now // self.span_s)
-        if number != self.number:
-            self.number, self.used = number, 0
-
-
-@dataclass(slots=True)
 class _Used:
-    minute_requests: _Window = field(default_factory=lambda: _Window(MINUTE_S))
-    day_requests: _Window = field(default_factory=lambda: _Window(DAY_S))
-    minute_tokens: _Window = field(default_factory=lambda: _Window(MINUTE_S))
-    day_tokens: _Window = field(default_factory=lambda: _Window(DAY_S))
+    """Use within the current minute and the current day (UTC) of the wall clock."""
+
+    minute: int = -1
+    day: int = -1
+    minute_requests: int = 0
+    day_requests: int = 0
+    minute_tokens: int = 0
+    day_tokens: int = 0
+
+    def advance(self, now: float) -> None:
+        """Start the windows that `now` is in."""
+        minute, day = int(now // MINUTE_S), int(now // DAY_S)
+        if minute != self.minute:
+            self.minute, self.minute_requests, self.minute_tokens = minute, 0, 0
+        if day != self.day:
+            self.day, self.day_requests, self.day_tokens = day, 0, 0
+
+    def exhausted_until(self, key: GatewayKey) -> float | None:
+        """Wall clock at which every limit has room again; `None` where all have now."""
+        minute = _reached(self.minute_requests, key.requests_per_minute)
+        minute = minute or _reached(self.minute_tokens, key.tokens_per_minute)
+        day = _reached(self.day_requests, key.requests_per_day)
+        day = day or _reached(self.day_tokens, key.tokens_per_day)
+        if day:
+            return float((self.day + 1) * DAY_S)
+        return float((self.minute + 1) * MINUTE_S) if minute else None
+
+
+def _reached(used: int, limit: int | None) -> bool:
+    return limit is not None and used >= limit
 
 
 class KeyLimits:
@@ -88,22 +89,20 @@ class KeyLimits:
 
     def take(self, key: GatewayKey, now: float) -> float | None:
         """Count one request and return `None`, or return the seconds to wait for room."""
-        used = self._by_user.setdefault(key_user(key.name), _Used())
-        full = [
-            until
-            for window, limit in (
-                (used.minute_requests, key.requests_per_minute),
-                (used.day_requests, key.requests_per_day),
-                (used.minute_tokens, key.tokens_per_minute),
-                (used.day_tokens, key.tokens_per_day),
-            )
-            if (until := window.full_until(limit, now)) is not None
-        ]
-        if full:
-            return max(full) - now
-        used.minute_requests.add(1, now)
-        used.day_requests.add(1, now)
+        used = self._used(key_user(key.name))
+        used.advance(now)
+        until = used.exhausted_until(key)
+        if until is not None:
+            return until - now
+        used.minute_requests += 1
+        used.day_requests += 1
         return None
+
+    def _used(self, user: str) -> _Used:
+        used = self._by_user.get(user)
+        if used is None:
+            used = self._by_user[user] = _Used()
+        return used
 
     def attempt_ended(self, record: AttemptRecord) -> None:
         """Tokens are counted by the reply: it sums those of all its attempts."""
@@ -113,5 +112,6 @@ class KeyLimits:
         if used is not None and record.usage is not None:
             now = record.ts + record.t_total_ms / 1000
             tokens = record.usage.input_tokens + record.usage.output_tokens
-            used.minute_tokens.add(tokens, now)
-            used.day_tokens.add(tokens, now)
+            used.advance(now)
+            used.minute_tokens += tokens
+            used.day_tokens += tokens

@@ -5,7 +5,6 @@ bytes it arrived as.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -68,8 +67,7 @@ _encode = msgspec.json.encode
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class ClientRequest:
+class ClientRequest(msgspec.Struct, frozen=True):
     """One request of a client."""
 
     model: str

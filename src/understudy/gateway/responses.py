@@ -1,7 +1,6 @@
 """What clients read: answers, stream frames and errors in OpenAI's shape."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -80,8 +79,7 @@ def event(payload: bytes) -> bytes:
     return b"data: %b\n\n" % payload
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """How the answer to one request looks where its server does not say."""
 
     id: str

@@ -5,6 +5,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Container
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,7 +47,7 @@ class AuthThrottle:
             await self._app(scope, receive, send)
             return
         address = _network(scope["client"][0] if scope["client"] else "")
-        wait_s = self._wait_s(address)
+        wait_s = self._wait_s(address) if self._failures else 0.0
         if wait_s > 0:
             await self._refuse(send, math.ceil(wait_s))
             return
@@ -77,6 +78,7 @@ class AuthThrottle:
             self._failures.popitem(last=False)
 
 
+@lru_cache(maxsize=4096)
 def _network(address: str) -> str:
     """The address; of IPv6 the network of a subscriber, who can use all of its addresses."""
     try:

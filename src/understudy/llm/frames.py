@@ -22,6 +22,33 @@ from understudy.llm.messages import (
 
 Json = dict[str, object]
 
+
+class _PlainDelta(msgspec.Struct, forbid_unknown_fields=True):
+    role: str | None = None
+    content: str | None = None
+
+
+class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True):
+    index: int = 0
+    delta: _PlainDelta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: None = None
+
+
+class _PlainFrame(msgspec.Struct, forbid_unknown_fields=True):
+    """A frame of nothing but text, role and finish."""
+
+    choices: tuple[_PlainChoice]
+    id: str | int | None = None
+    kind: str = msgspec.field(default="", name="object")
+    created: float | None = None
+    model: str | None = None
+    usage: None = None
+    system_fingerprint: None = None
+
+
+_decode_plain = msgspec.json.Decoder(_PlainFrame).decode
 _decode = msgspec.json.Decoder(Json).decode
 _encode = msgspec.json.encode
 _IDENTITY = ("id", "object", "created", "model")
@@ -51,6 +78,15 @@ def delta_of(choice: Json) -> Json:
     return delta if isinstance(delta, dict) else {}
 
 
+def is_plain(payload: bytes) -> bool:
+    """Whether a frame has no member but its identity, a text, a role and a finish reason."""
+    try:
+        _decode_plain(payload)
+    except NOT_JSON:
+        return False
+    return True
+
+
 def has_media(payload: bytes) -> bool:
     """Whether a frame without text holds an image or audio."""
     if b'"images"' not in payload and b'"audio"' not in payload:
@@ -65,17 +101,21 @@ def text_borders(payload: bytes, text: str) -> tuple[bytes, bytes] | None:
     A later frame with the same borders differs in its text alone. `None` where another member of
     the delta or of the choice has a value, or where the text cannot be located for sure.
     """
-    choice = first_choice(read_frame(payload))
-    delta = delta_of(choice)
-    extra = [v for k, v in delta.items() if k not in ("content", "role")]
-    extra += [v for k, v in choice.items() if k not in ("index", "delta", "text")]
-    found = _TEXT_MEMBER.findall(payload)
-    if len(found) != 1 or any(value not in _EMPTY for value in extra):
-        return None
     match = _TEXT_MEMBER.search(payload)
-    if match is None or msgspec.json.decode(b'"%b"' % match.group(1)) != text:
+    if match is None or _TEXT_MEMBER.search(payload, match.end()) is not None:
+        return None
+    if not (is_plain(payload) or _has_only_text(payload)):
+        return None
+    if msgspec.json.decode(b'"%b"' % match.group(1)) != text:
         return None
     return payload[: match.start(1)], payload[match.end(1) :]
+
+
+def _has_only_text(payload: bytes) -> bool:
+    choice = first_choice(read_frame(payload))
+    extra = [v for k, v in delta_of(choice).items() if k not in ("content", "role")]
+    extra += [v for k, v in choice.items() if k not in ("index", "delta", "text")]
+    return all(value in _EMPTY for value in extra)
 
 
 def with_identity(payload: bytes, identity: ReplyIdentity) -> bytes:

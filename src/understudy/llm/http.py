@@ -204,6 +204,10 @@ class _Slots:
     def set_paused(self, *, paused: bool) -> None:
         """The connection asks the call when it has it."""
 
+    @property
+    def has_ended(self) -> bool:
+        return False
+
     def _admit(self, call: Call, pool: ConnectionPool) -> None:
         call.release_slot = self._release
         pool.start(call, self._connect_timeout_s)

@@ -66,6 +66,11 @@ class Holder(Protocol):
 
     def set_paused(self, *, paused: bool) -> None: ...
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the whole response was read: `end` is about to be called."""
+        ...
+
 
 class Call:
     """One request under way and its response; `Endpoint.send` makes it.
@@ -111,6 +116,11 @@ class Call:
     def done(self) -> bool:
         """Whether nothing more comes: the response ended, it failed, or the call was closed."""
         return self._holder is None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the whole response was read, though `end` may still be to come."""
+        return self._holder is None or self._holder.has_ended
 
     def pause_reading(self) -> None:
         """Stop reading from the server; TCP then slows it down.

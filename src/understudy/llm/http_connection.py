@@ -89,6 +89,10 @@ class Connection(asyncio.Protocol):
         if self._call is call:
             self.abort()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._parser.complete and self._decoder is None
+
     def set_paused(self, *, paused: bool) -> None:
         transport = self._transport
         if transport is not None and not transport.is_closing():

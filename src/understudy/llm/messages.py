@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+import msgspec
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-@dataclass(frozen=True, slots=True)
-class TextPart:
+class TextPart(msgspec.Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePart:
+class ImagePart(msgspec.Struct, frozen=True):
     """A normalised image, ready to send: JPEG, or PNG where it is transparent."""
 
     data: bytes
@@ -32,14 +32,12 @@ class ImagePart:
 Part = TextPart | ImagePart
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     role: Role
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True):
     """A request to one candidate. Unset fields take the provider's configured values."""
 
     messages: tuple[Message, ...]
@@ -64,8 +62,7 @@ class UsageSource(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Tokens of one attempt. `input_tokens` includes cached, `output_tokens` includes reasoning."""
 
     input_tokens: int
@@ -78,8 +75,7 @@ class Usage:
     """As the server reported it; `None` is unknown, never free."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(msgspec.Struct, frozen=True):
     """Visible text. `frames` are those of the server that it came in, one output in each."""
 
     text: str
@@ -88,14 +84,12 @@ class TextDelta:
     """Whether its frames differ from an earlier frame of the reply in nothing but the text."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(msgspec.Struct, frozen=True):
     text: str
     frames: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallDelta:
+class ToolCallDelta(msgspec.Struct, frozen=True):
     """A piece of one tool call; `arguments` is a fragment of JSON text."""
 
     index: int
@@ -105,8 +99,7 @@ class ToolCallDelta:
     frames: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OtherDelta:
+class OtherDelta(msgspec.Struct, frozen=True):
     """A frame without text, reasoning or tool call: a role, an image, members unknown here."""
 
     frames: tuple[bytes, ...]
@@ -114,8 +107,7 @@ class OtherDelta:
     """Whether it holds an image or audio, which is a reply by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The stream ended as it should; always the last event of a good attempt."""
 
     reason: str

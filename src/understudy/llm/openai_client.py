@@ -95,6 +95,8 @@ class OpenAIClient:
             ),
             clock=clocks.monotonic,
         )
+        self._configured = with_length_field(dict(facts.sampling), dialect.length_field)
+        self._dropped = dialect.withheld | _OURS
         self._secrets = tuple(s for s in (facts.key, *facts.headers.values()) if s and len(s) > 5)
 
     @property
@@ -164,9 +166,8 @@ class OpenAIClient:
         """Return what configuration and request set, as this dialect takes it."""
         dialect = self.dialect
         asked = request_members(request, dialect.length_field)
-        configured = with_length_field(dict(self.facts.sampling), dialect.length_field)
-        dropped = dialect.withheld | _OURS
-        members = configured | {k: v for k, v in asked.items() if k not in dropped}
+        members = dict(self._configured)
+        members |= {k: v for k, v in asked.items() if k not in self._dropped}
         messages = members.get("messages")
         if dialect.plain_messages and isinstance(messages, msgspec.Raw):
             members["messages"] = plain_messages(messages)

@@ -3,7 +3,6 @@
 import base64
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 
 import msgspec
 
@@ -15,7 +14,7 @@ _SAID_OTHERWISE = _LENGTHS | {"stop"}
 
 
 ABSENT = msgspec.Raw()
-_NULL = memoryview(b"null")
+_NULL = b"null"
 _NOTHING = frozenset((b"", b"null", b"false", b'""', b"{}", b"[]"))
 
 
@@ -155,25 +154,28 @@ def merge_turns(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 def request_members(request: ChatRequest, length_field: str) -> dict[str, object]:
     """Return the body members that the request itself sets; unset ones are absent, never null."""
-    members: dict[str, object] = {
-        length_field: request.max_tokens,
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "stop": [text for text in request.stop if text] or None,
-    }
-    set_members = {name: value for name, value in members.items() if value is not None}
-    # koboldcpp answers a null with silence, and textgen-webui takes one for no limit.
-    passed = {k: raw for k, raw in _members_of(request.extra).items() if memoryview(raw) != _NULL}
-    return with_length_field(set_members | _readable(passed), length_field)
+    members: dict[str, object] = {}
+    if request.max_tokens is not None:
+        members[length_field] = request.max_tokens
+    if request.temperature is not None:
+        members["temperature"] = request.temperature
+    if request.top_p is not None:
+        members["top_p"] = request.top_p
+    if stops := [text for text in request.stop if text]:
+        members["stop"] = stops
+    for name, raw in _members_of(request.extra).items():
+        # koboldcpp answers a null with silence, and textgen-webui takes one for no limit.
+        if memoryview(raw) != _NULL:
+            members[name] = _readable(raw) if name in _SAID_OTHERWISE else raw
+    return with_length_field(members, length_field)
 
 
-def _readable(passed: dict[str, msgspec.Raw]) -> dict[str, object]:
-    """Decode the members that some engines say in their own way."""
-    readable: dict[str, object] = dict(passed)
-    for name in passed.keys() & _SAID_OTHERWISE:
-        with suppress(*NOT_JSON):
-            readable[name] = msgspec.json.decode(passed[name])
-    return readable
+def _readable(raw: msgspec.Raw) -> object:
+    """Decode a member that some engines have another form for."""
+    try:
+        return msgspec.json.decode(raw)
+    except NOT_JSON:
+        return raw
 
 
 def without_lengths(extra: bytes) -> bytes:
@@ -220,8 +222,9 @@ def take_stops(members: dict[str, object]) -> list[str]:
 
 def with_length_field(members: dict[str, object], length_field: str) -> dict[str, object]:
     """Name the reply's length as this server wants it; the one last set wins."""
-    for name in [name for name in members if name in _LENGTHS and name != length_field]:
-        members[length_field] = members.pop(name)
+    for name in _LENGTHS:
+        if name != length_field and name in members:
+            members[length_field] = members.pop(name)
     return members
 
 

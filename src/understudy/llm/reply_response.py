@@ -76,8 +76,9 @@ class ReplyResponse:
         self.call.resume_reading()
 
     def close(self) -> None:
-        self._end()
-        self.call.close()
+        if not self._over:
+            self._end()
+            self.call.close()
 
     # As the receiver of the response.
 
@@ -185,7 +186,8 @@ class ReplyResponse:
             return
         self._parser.exchange.phase = Phase.DONE
         self._end()
-        self.call.detach()
+        if not self.call.has_ended:
+            self.call.detach()
         self._receiver.finished(finished)
 
     def _fail(self, error: ProviderError) -> None:

@@ -1,7 +1,6 @@
 """Frames of one reply → chat events. No I/O; one parser belongs to one attempt."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
 
@@ -193,20 +192,22 @@ class StreamParser:
     def _events(self, chunk: Chunk, payload: bytes) -> list[ChatEvent]:
         payload = self._identified(chunk, payload)
         self._count(chunk)
-        if present(chunk.error) or not chunk.choices:
+        if not chunk.choices or (chunk.error is not ABSENT and present(chunk.error)):
             return self._without_choices(chunk, payload)
         choice = chunk.choices[0]
-        if choice.finish_reason == "error" or present(choice.error):
+        if choice.finish_reason == "error" or (
+            choice.error is not ABSENT and present(choice.error)
+        ):
             raise self._classify(payload)
         if choice.index:  # of several choices the first counts
             return []
-        ends = self._read_finish(choice)
+        ends = choice.finish_reason is not None and self._read_finish(choice)
         outputs = self._outputs(choice)
         if not (ends or outputs):
             self.exchange.keepalives += 1
         if choice.delta is None and choice.message is None:
             return list(outputs)
-        if ends or present(chunk.usage):
+        if ends or (chunk.usage is not ABSENT and present(chunk.usage)):
             return self._last(outputs, chunk, payload, ends=ends)
         if choice.finish_reason is not None:  # a word that ends nothing
             payload = frames.with_finish(payload, None)
@@ -329,6 +330,8 @@ class StreamParser:
         return payload if same or not chunk.choices else frames.with_identity(payload, identity)
 
     def _count(self, chunk: Chunk) -> None:
+        if chunk.usage is ABSENT and chunk.timings is None and chunk.x_groq is None:
+            return
         if not (present(chunk.usage) or chunk.timings is not None or chunk.x_groq is not None):
             return
         usage = usage_of(chunk.x_groq.usage if chunk.x_groq else chunk.usage)
@@ -336,7 +339,7 @@ class StreamParser:
             usage = usage_from_timings(chunk.timings)
         if usage is not None and chunk.x_nanogpt_pricing is not None:
             pricing = chunk.x_nanogpt_pricing
-            usage = replace(usage, cost_usd=money(pricing.cost or pricing.amount))
+            usage = msgspec.structs.replace(usage, cost_usd=money(pricing.cost or pricing.amount))
         if usage is not None and self._repair is not None:
             usage = self._repair(usage, chunk)
         if usage is not None:

@@ -6,12 +6,9 @@ A field that has nothing to say is left out. No field holds a prompt, a reply, a
 name or id, or a server's own words (`error_text` apart, which is off by default).
 """
 
-from dataclasses import fields
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final
-
-import structlog
 
 from understudy.errors import ErrorClass
 from understudy.llm.messages import Usage
@@ -68,19 +65,18 @@ Field = str | int | float | bool
 
 _APART = frozenset(("ts", "label", "cost_source", "usage", "breaker", "held_until", "degraded"))
 """Fields of an AttemptRecord that are not logged as they stand."""
-_AS_THEY_STAND = [spec.name for spec in fields(AttemptRecord) if spec.name not in _APART]
-_read = attrgetter(*_AS_THEY_STAND)
+PLAIN_FIELDS = [name for name in AttemptRecord.__struct_fields__ if name not in _APART]
+read_plain = attrgetter(*PLAIN_FIELDS)
 
 
-def iso(wall: float) -> str:
-    return (
-        datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+def iso(wall: float, precision: str = "milliseconds") -> str:
+    """Return a wall clock time in UTC."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec=precision)[:-6] + "Z"
 
 
 def attempt_fields(record: AttemptRecord) -> dict[str, Field]:
     told: dict[str, Field | None] = {"started": iso(record.ts), "candidate": record.candidate}
-    told.update(zip(_AS_THEY_STAND, _read(record), strict=True))
+    told.update(zip(PLAIN_FIELDS, read_plain(record), strict=True))
     told |= _usage_fields(record.usage, record.cost_usd)
     if record.cost_usd is not None:
         told["cost_source"] = record.cost_source
@@ -89,7 +85,7 @@ def attempt_fields(record: AttemptRecord) -> dict[str, Field]:
     if record.held_until is not None:
         told["held_until"] = iso(record.held_until)
     if record.breaker is not None:
-        told |= _breaker_fields(record.breaker)
+        told |= breaker_fields(record.breaker)
     return _said(told)
 
 
@@ -142,7 +138,7 @@ def _usage_fields(usage: Usage | None, cost_usd: float | None) -> dict[str, Fiel
     }
 
 
-def _breaker_fields(change: BreakerChange) -> dict[str, Field | None]:
+def breaker_fields(change: BreakerChange) -> dict[str, Field | None]:
     return {
         "breaker_scope": change.scope,
         "breaker_before": change.before,
@@ -153,19 +149,3 @@ def _breaker_fields(change: BreakerChange) -> dict[str, Field | None]:
 
 def _said(told: dict[str, Field | None]) -> dict[str, Field]:
     return {name: value for name, value in told.items() if value is not None}
-
-
-class LogObserver:
-    """One log event per attempt and one per reply."""
-
-    def __init__(self) -> None:
-        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("understudy.routing")
-
-    def attempt_ended(self, record: AttemptRecord) -> None:
-        self._tell(attempt_level(record), ATTEMPT, attempt_fields(record))
-
-    def reply_ended(self, record: ReplyRecord) -> None:
-        self._tell(reply_level(record), REPLY, reply_fields(record))
-
-    def _tell(self, level: str, event: str, told: dict[str, Field]) -> None:
-        getattr(self._log, level)(event, **told)

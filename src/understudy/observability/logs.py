@@ -42,6 +42,13 @@ class Logs:
     def level(self) -> Level:
         return self._level
 
+    @property
+    def writes_json(self) -> bool:
+        return not self._console
+
+    def shows(self, level: str) -> bool:
+        return _LEVELS[level] >= _LEVELS[self._level]
+
     def set_level(self, level: Level) -> None:
         """Takes effect at once, for every logger there is."""
         self._level = level
@@ -78,6 +85,14 @@ class Logs:
         """Add these fields to every line from now on."""
         self._fields |= fields
         self._apply()
+
+    def write_lines(self, lines: list[bytes]) -> None:
+        """Write JSON lines together; they end without a line feed."""
+        if lines:
+            if self._fields:
+                more = _encode(self._fields)[1:]
+                lines = [b"%b,%b" % (line[:-1], more) for line in lines]
+            self.write(b"\n".join(lines).decode() + "\n")
 
     def _processors(self) -> list[Processor]:
         return [self._with_fields, *self._format()] if self._fields else self._format()

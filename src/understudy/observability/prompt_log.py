@@ -8,10 +8,10 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from understudy.config.settings import Logging
@@ -56,7 +56,7 @@ class PromptLog:
                 prompts.append(prompt.request)
             return prompt
 
-        ended = await self._ask(replace(request, build=build), sink)
+        ended = await self._ask(msgspec.structs.replace(request, build=build), sink)
         await self._write_page(prompts, ended)
         return ended
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from understudy.errors import BadReply, ErrorClass, ProviderError, Rejected, Unreachable
@@ -32,8 +33,7 @@ _MOST_UNSENT = 64 * 1024
 """Bytes of output that may wait while the sink sends, before reading from the server stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptPlan:
+class AttemptPlan(msgspec.Struct, frozen=True):
     """What one attempt is to do."""
 
     candidate: Candidate

@@ -10,6 +10,8 @@ from enum import StrEnum
 from random import Random
 from typing import Protocol
 
+import msgspec
+
 from understudy.errors import ErrorClass
 from understudy.routing.candidates import ScopeKey
 from understudy.routing.failure_policy import Opens, Rule
@@ -37,8 +39,7 @@ class Cooldown:
     cause: ErrorClass
 
 
-@dataclass(frozen=True, slots=True)
-class Availability:
+class Availability(msgspec.Struct, frozen=True):
     """Whether a candidate may be asked now."""
 
     hold: Cooldown | None = None

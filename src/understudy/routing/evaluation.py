@@ -1,7 +1,6 @@
 """Evaluates an attempt that has ended: for its candidate, and for the reply."""
 
-from dataclasses import dataclass
-
+import msgspec
 import structlog
 
 from understudy.errors import ErrorClass, HoldScope, ProviderError
@@ -36,8 +35,7 @@ _REASONING_FACTOR = 4
 """By how much the reply's length grows after reasoning used all of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """What the evaluation needs to know of the request, this attempt included."""
 
     request: ReplyRequest
@@ -54,8 +52,7 @@ class Progress:
     """No other candidate waits to be tried."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True):
     """What follows from an attempt."""
 
     stop: bool = False

@@ -43,16 +43,21 @@ class FairQueue:
             self._make_room(queue_key)
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(queue_key, deque()).append(turn)
+        timer = turn.get_loop().call_later(limit_s, self._expire, queue_key, turn)
         try:
-            async with asyncio.timeout(limit_s):
-                admitted = await turn
-        except BaseException as reason:
+            admitted = await turn
+        except BaseException:
             self._withdraw(queue_key, turn)
-            if isinstance(reason, TimeoutError):
-                raise Unreachable(ErrorClass.QUEUE_TIMEOUT) from None
             raise
+        finally:
+            timer.cancel()
         if not admitted:
             raise _queue_full()
+
+    def _expire(self, queue_key: str, turn: asyncio.Future[bool]) -> None:
+        if not turn.done():
+            self._withdraw(queue_key, turn)
+            turn.set_exception(Unreachable(ErrorClass.QUEUE_TIMEOUT))
 
     def _make_room(self, queue_key: str) -> None:
         longest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=queue_key)
@@ -66,7 +71,7 @@ class FairQueue:
 
     def _withdraw(self, queue_key: str, turn: asyncio.Future[bool]) -> None:
         if turn.done() and not turn.cancelled():
-            if turn.result():
+            if turn.exception() is None and turn.result():
                 # The slot came at the same moment: pass it on.
                 self.release()
             return

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from understudy.clock import DAY_S
 from understudy.routing.records import ReplyRecord
 
@@ -62,8 +64,7 @@ class UsagePoint:
     row: UsageRow
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True):
     """What one user, or everybody, used up."""
 
     replies: int = 0

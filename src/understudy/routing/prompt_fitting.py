@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, CapabilityBook, ModelKey
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
@@ -50,7 +52,7 @@ async def build_fitting_prompt(
     )
 
     def build(tokens_per_char: float) -> Prompt:
-        fitted = replace(fit, tokens_per_char=tokens_per_char)
+        fitted = msgspec.structs.replace(fit, tokens_per_char=tokens_per_char)
         return _amended(request, request.build(fitted), candidate, book, fitted, retry)
 
     if known.n_ctx is None:
@@ -78,17 +80,17 @@ def _amended(
     chat = prompt.request
     omitted = book.omissions(candidate.key)
     if omitted:
-        chat = replace(chat, omit=(*chat.omit, *omitted))
+        chat = msgspec.structs.replace(chat, omit=(*chat.omit, *omitted))
     if retry is not None and retry.max_tokens is not None:
         # A client's own length would win over this one.
         extra = without_lengths(chat.extra)
-        chat = replace(chat, max_tokens=retry.max_tokens, extra=extra)
+        chat = msgspec.structs.replace(chat, max_tokens=retry.max_tokens, extra=extra)
     degraded = prompt.degraded
     if request.images and not fit.vision and "images" not in degraded:
         degraded = (*degraded, "images")
     if chat is prompt.request and degraded is prompt.degraded:
         return prompt
-    return replace(prompt, request=chat, degraded=degraded)
+    return msgspec.structs.replace(prompt, request=chat, degraded=degraded)
 
 
 Count = Callable[[Prompt], Awaitable[int | None]]
@@ -160,7 +162,7 @@ class _Fitter:
             if counted is None:
                 return self._by_estimate(prompt, ratio)
             self.measured = measured_ratio(prompt, ratio, counted)
-            counted_prompt = replace(prompt, input_tokens=counted)
+            counted_prompt = msgspec.structs.replace(prompt, input_tokens=counted)
             ratio = self._next(ratio, counted_prompt, self.measured or ratio)
             if ratio <= 0:
                 break
@@ -204,7 +206,7 @@ class _Fitter:
             return self._bounded(prompt)
         if counted > self._n_ctx - min(self._reply_tokens, _LEAST_REPLY):
             return None
-        return self._bounded(replace(prompt, input_tokens=counted))
+        return self._bounded(msgspec.structs.replace(prompt, input_tokens=counted))
 
     def _bounded(self, prompt: Prompt) -> Prompt:
         """Bound the reply to what the prompt leaves: some engines cut the prompt instead."""
@@ -212,7 +214,9 @@ class _Fitter:
         wanted = prompt.request.max_tokens or self._reply_tokens
         if wanted <= left and left >= _UNBOUNDED_REPLY:
             return prompt
-        return replace(prompt, request=replace(prompt.request, max_tokens=min(wanted, left)))
+        return msgspec.structs.replace(
+            prompt, request=msgspec.structs.replace(prompt.request, max_tokens=min(wanted, left))
+        )
 
 
 def measured_ratio(prompt: Prompt, ratio: float, counted: int) -> float | None:
@@ -247,7 +251,7 @@ def text_bytes(request: ChatRequest) -> int:
 
 
 def _without_images(request: ChatRequest) -> ChatRequest:
-    return replace(
+    return msgspec.structs.replace(
         request,
         messages=tuple(
             Message(m.role, tuple(p for p in m.parts if not isinstance(p, ImagePart)))

@@ -3,8 +3,10 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypedDict
+
+import msgspec
 
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
@@ -32,8 +34,7 @@ _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
 Scrub = Callable[[str], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(msgspec.Struct, frozen=True):
     """Why a candidate was left out."""
 
     reason: SkipReason
@@ -43,8 +44,7 @@ class Skip:
     """Wall clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offline:
+class Offline(msgspec.Struct, frozen=True):
     """Why nothing was delivered, and when it may be worth another try."""
 
     reason: OfflineReason
@@ -187,7 +187,7 @@ class Recorder:
 
     def _failed(self, record: AttemptRecord, failure: ProviderError) -> AttemptRecord:
         detail = failure.detail
-        return replace(
+        return msgspec.structs.replace(
             record,
             error_class=failure.error_class,
             provider_code=failure.provider_code,

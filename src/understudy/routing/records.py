@@ -5,9 +5,10 @@ these records and nothing else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
@@ -83,8 +84,7 @@ class CostSource(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """On whose behalf a reply was made. Only the ledger and limits read it: never logs, metrics
     or traces."""
 
@@ -97,8 +97,7 @@ class Origin:
 NOBODY = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerChange:
+class BreakerChange(msgspec.Struct, frozen=True):
     """What an attempt did to the cooldown of one scope; states: `closed`, `open`, `half_open`."""
 
     scope: HoldScope
@@ -107,8 +106,7 @@ class BreakerChange:
     hold_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(msgspec.Struct, frozen=True):
     """One try of one candidate, or one candidate left out (`outcome` is `skipped`)."""
 
     ts: float
@@ -172,8 +170,7 @@ class AttemptRecord:
         return f"{self.provider}/{self.model_requested}"
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyRecord:
+class ReplyRecord(msgspec.Struct, frozen=True):
     """How one reply came to be, or did not."""
 
     ts: float

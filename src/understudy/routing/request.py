@@ -1,9 +1,10 @@
 """Requests to the ModelRouter, and the sinks that their replies go to."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ChatRequest, Output, ReplyIdentity
@@ -19,8 +20,7 @@ class SinkKind(StrEnum):
     """Nothing is shown before the end: a gateway answer in one piece."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(msgspec.Struct, frozen=True):
     """What a prompt must fit: facts about the candidate it is built for."""
 
     n_ctx: int | None
@@ -43,8 +43,7 @@ def reserved_reply(n_ctx: int, reply_tokens: int) -> int:
     return min(reply_tokens, n_ctx // 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """A request built for one candidate, with what it is thought to cost."""
 
     request: ChatRequest
@@ -66,8 +65,7 @@ def _solvent(_: Origin) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyRequest:
+class ReplyRequest(msgspec.Struct, frozen=True):
     """One reply wanted by one sink."""
 
     id: str
@@ -99,8 +97,7 @@ class ReplyRequest:
     """With `last_user_text`: a reply that only echoes either is no reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answering:
+class Answering(msgspec.Struct, frozen=True):
     """The attempt whose output follows."""
 
     provider: str
@@ -110,7 +107,7 @@ class Answering:
     """Its number among the request's attempts, skips included."""
     tries: int = 1
     """Its number without the skips."""
-    identity: ReplyIdentity = field(default_factory=ReplyIdentity)
+    identity: ReplyIdentity = msgspec.field(default_factory=ReplyIdentity)
     """What the server's frames have in common, as far as it is known by now."""
 
 
@@ -164,8 +161,7 @@ class HeldSink:
     async def flush(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyEnded:
+class ReplyEnded(msgspec.Struct, frozen=True):
     """What came of a request."""
 
     record: ReplyRecord
@@ -177,7 +173,7 @@ class ReplyEnded:
     degraded: tuple[str, ...] = ()
     frames: tuple[bytes, ...] = ()
     """The server's last frames: finish, then usage."""
-    identity: ReplyIdentity = field(default_factory=ReplyIdentity)
+    identity: ReplyIdentity = msgspec.field(default_factory=ReplyIdentity)
 
 
 Reply = Callable[[ReplyRequest, ReplySink], Awaitable[ReplyEnded]]

@@ -3,7 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
 
 from understudy.errors import ErrorClass
 from understudy.routing.attempt import Attempt, AttemptPlan
@@ -185,7 +187,7 @@ class RequestRun:
             self._skip(candidate, plan)
             return None
         if plan is not None and self._restarting and retry is None:
-            return replace(plan, role=AttemptRole.RESTART)
+            return msgspec.structs.replace(plan, role=AttemptRole.RESTART)
         return plan
 
     def _echoes(self) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ class ModelRouter:
         self._env = instruments or RouterEnvironment()
         self.memory = memory or RouterState.fresh(self._env.clock, self._env.random)
         """Pass it to the router of a changed configuration to keep the cooldowns."""
+        self._orders: dict[tuple[str, ...], tuple[Candidate, ...]] = {}
+        """As many as the configuration has names for."""
 
     async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
         """Make one reply. Cancelling it closes the connection to the server at once, and leaves
@@ -51,5 +53,8 @@ class ModelRouter:
     def _order(self, request: ReplyRequest) -> Sequence[Candidate]:
         if request.order is None:
             return self.candidates
-        wanted = (c for name in request.order for c in self.candidates if c.answers_to(name))
-        return tuple(dict.fromkeys(wanted))
+        order = self._orders.get(request.order)
+        if order is None:
+            wanted = (c for name in request.order for c in self.candidates if c.answers_to(name))
+            order = self._orders[request.order] = tuple(dict.fromkeys(wanted))
+        return order

@@ -1,8 +1,9 @@
 """Selects what to do with a candidate: an attempt with its prompt and time limits, or a skip."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from understudy.routing.attempt import AttemptPlan
 from understudy.routing.candidates import Candidate
@@ -36,8 +37,7 @@ class TimeLeft(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """The view of one request that candidates are selected by."""
 
     request: ReplyRequest

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from understudy.errors import ErrorClass, Unreachable
 
@@ -12,8 +13,7 @@ _FLOOR_S = 1.0
 _PROBE_S = 8.0
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Time limits of one attempt, in seconds. The connect timeout is the client's own."""
 
     first_token_s: float = 20.0
@@ -29,8 +29,7 @@ class Limits:
 USUAL_LIMITS = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True):
     """Limits of a whole request, counted from when it was accepted."""
 
     commit_s: float = 45.0
@@ -38,8 +37,7 @@ class Deadline:
     total_s: float = 180.0
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(msgspec.Struct, frozen=True):
     """Limits of one attempt in seconds from its dispatch."""
 
     first_token_s: float

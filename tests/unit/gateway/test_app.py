@@ -2,8 +2,9 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 
@@ -145,7 +146,7 @@ async def test_a_streams_headers_tell_who_answers_and_at_which_try() -> None:
 
 
 async def test_a_name_that_a_server_gave_itself_adds_no_header() -> None:
-    odd = replace(GOOD, model_served="m\r\nset-cookie: a=b" + "x" * 999)
+    odd = msgspec.structs.replace(GOOD, model_served="m\r\nset-cookie: a=b" + "x" * 999)
     end = ReplyEnded(reply(odd), text="Hi there", finish_reason="stop")
 
     answer = await post(gateway(Router((Answering("chutes", "chutes", "m", 1), end))), ASK)
@@ -470,7 +471,7 @@ async def test_frames_without_an_identity_get_the_gateways_own() -> None:
 async def test_the_servers_last_frames_end_a_stream() -> None:
     finish = b'{"id":"upstream-1","choices":[{"index":0,"delta":{},"finish_reason":"eos"}],"odd":1}'
     usage = b'{"choices":[],"usage":{"prompt_tokens":1,"queue_time":0.5},"timings":{"a":1}}'
-    end = replace(ENDED, frames=(finish, usage))
+    end = msgspec.structs.replace(ENDED, frames=(finish, usage))
     asking = {**STREAM, "stream_options": {"include_usage": True}}
 
     silent = await post(gateway(Router((*SAID[:3], end))), STREAM)

@@ -1,8 +1,8 @@
 """Frames → events: every form in which servers say the same thing."""
 
 import json
-from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +70,7 @@ def test_every_form_of_a_delta_is_understood(
 
 
 def without_frames(event: ChatEvent) -> ChatEvent:
-    return event if isinstance(event, OtherDelta) else replace(event, frames=())
+    return event if isinstance(event, OtherDelta) else msgspec.structs.replace(event, frames=())
 
 
 def is_other(event: ChatEvent) -> bool:

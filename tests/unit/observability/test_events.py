@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from sample_records import answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
-from understudy.observability.events import LogObserver
+from understudy.observability.record_log import LogObserver
 from understudy.routing.records import (
     AttemptRecord,
     BreakerChange,

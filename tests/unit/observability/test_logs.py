@@ -7,8 +7,9 @@ import structlog
 from sample_records import answered, failed
 from understudy.config.settings import Logging
 from understudy.errors import ErrorClass
-from understudy.observability.events import ATTEMPT, TELLING, LogObserver, attempt_fields
+from understudy.observability.events import ATTEMPT, TELLING, attempt_fields
 from understudy.observability.logs import Logs
+from understudy.observability.record_log import LogObserver
 from understudy.routing.records import AttemptRecord
 
 

@@ -90,7 +90,7 @@ class TextgenWebuiClient(OpenAIClient):
         """Prompt tokens are always 0 with some loaders, and completions are counted anew."""
         if usage.input_tokens == 0:
             return None
-        return replace(usage, source=UsageSource.ESTIMATED)
+        return msgspec.structs.replace(usage, source=UsageSource.ESTIMATED)
 
     async def count_tokens(self, request: ChatRequest, model: str) -> int | None:  # noqa: ARG002
         if any(isinstance(part, ImagePart) for m in request.messages for part in m.parts):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,7 +68,7 @@ def test_where_only_one_person_speaks_there_are_no_names() -> None:
 def test_the_oldest_history_goes_first_and_what_is_answered_stays() -> None:
     lines = (*(line(i, f"word{i} " * 40) for i in range(30)), line(30, "and now?"))
 
-    small = build_prompt(source(*lines), replace(FIT, n_ctx=1024))
+    small = build_prompt(source(*lines), msgspec.structs.replace(FIT, n_ctx=1024))
     text = said(small)[-1][1]
     assert text.endswith("and now?")
     assert "word29" in text
@@ -77,25 +78,30 @@ def test_the_oldest_history_goes_first_and_what_is_answered_stays() -> None:
 def test_a_prompt_is_never_begun_by_the_bot() -> None:
     lines = (line(1, "x" * 3000), line(2, "I see. " * 158, ME), line(3, "so?"))
 
-    roles = [m.role for m in build_prompt(source(*lines), replace(FIT, n_ctx=700)).request.messages]
+    roles = [
+        m.role
+        for m in build_prompt(
+            source(*lines), msgspec.structs.replace(FIT, n_ctx=700)
+        ).request.messages
+    ]
     assert roles == ["system", "user"]
 
 
 def test_the_oldest_message_is_cut_where_dropping_it_would_waste_the_room() -> None:
     lines = (line(1, "BEGIN" + "x" * 3000 + "END"), line(2, "I see.", ME), line(3, "so?"))
 
-    prompt = build_prompt(source(*lines), replace(FIT, n_ctx=700))
+    prompt = build_prompt(source(*lines), msgspec.structs.replace(FIT, n_ctx=700))
     oldest = said(prompt)[1][1]
     assert (oldest[:10], oldest[-3:]) == ("Ann: BEGIN", "END")
     assert prompt.trimmed
-    assert 0.9 * prompt_budget(replace(FIT, n_ctx=700), 6000) < prompt.input_tokens
+    assert 0.9 * prompt_budget(msgspec.structs.replace(FIT, n_ctx=700), 6000) < prompt.input_tokens
 
 
 def test_a_prompt_says_whether_more_room_would_have_held_more() -> None:
     lines = [line(i, "word " * 40) for i in range(9)]
 
     assert not build_prompt(source(*lines), FIT).trimmed
-    assert build_prompt(source(*lines), replace(FIT, n_ctx=700)).trimmed
+    assert build_prompt(source(*lines), msgspec.structs.replace(FIT, n_ctx=700)).trimmed
 
 
 def test_a_long_message_keeps_its_two_ends() -> None:
@@ -129,7 +135,7 @@ def test_a_picture_that_leaves_no_room_for_the_words_is_left_out() -> None:
     part = ImagePart(b"jpeg", "image/jpeg", 1024, 1024, "cat.jpg", "d1")
     seen = source(line(1, "look here", images=(CAT,)), depict=lambda *_: Depicted((part,)))
 
-    prompt = build_prompt(seen, replace(FIT, n_ctx=600))
+    prompt = build_prompt(seen, msgspec.structs.replace(FIT, n_ctx=600))
     assert (prompt.images, prompt.degraded) == (0, ("images",))
     assert "look" in said(prompt)[1][1]
 
@@ -137,11 +143,11 @@ def test_a_picture_that_leaves_no_room_for_the_words_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("fit", "budget"),
     [
-        (replace(FIT, n_ctx=None), 6000),
-        (replace(FIT, n_ctx=100_000), 6000),
-        (replace(FIT, n_ctx=4096, reply_tokens=96), 3800),
-        (replace(FIT, n_ctx=4096, reply_tokens=96, shrink=0.5), 1900),
-        (replace(FIT, n_ctx=256), 128),
+        (msgspec.structs.replace(FIT, n_ctx=None), 6000),
+        (msgspec.structs.replace(FIT, n_ctx=100_000), 6000),
+        (msgspec.structs.replace(FIT, n_ctx=4096, reply_tokens=96), 3800),
+        (msgspec.structs.replace(FIT, n_ctx=4096, reply_tokens=96, shrink=0.5), 1900),
+        (msgspec.structs.replace(FIT, n_ctx=256), 128),
     ],
 )
 def test_the_budget_is_what_the_context_leaves(fit: Fit, budget: int) -> None:
@@ -167,7 +173,7 @@ def test_a_prompt_fits_its_budget_takes_turns_and_ends_with_what_is_answered(
     history: list[tuple[Author, str]], now: str, n_ctx: int, tokens_per_char: float
 ) -> None:
     lines = [line(i, text, author) for i, (author, text) in enumerate(history)]
-    fit = replace(FIT, n_ctx=n_ctx, tokens_per_char=tokens_per_char)
+    fit = msgspec.structs.replace(FIT, n_ctx=n_ctx, tokens_per_char=tokens_per_char)
 
     prompt = build_prompt(source(*lines, line(99, now)), fit)
 

@@ -1,0 +1,150 @@
+"""Writes the log lines of attempts and replies, as JSON in batches outside the reply's path."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
+from typing import Self
+
+import msgspec
+import structlog
+
+from understudy.observability.events import (
+    ATTEMPT,
+    PLAIN_FIELDS,
+    REPLY,
+    Field,
+    attempt_fields,
+    attempt_level,
+    breaker_fields,
+    iso,
+    read_plain,
+    reply_fields,
+    reply_level,
+)
+from understudy.observability.logs import Logs
+from understudy.routing.records import AttemptRecord, ReplyRecord
+
+_USAGE = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens",
+          "cache_write_tokens")  # fmt: skip
+_read_usage = attrgetter(*_USAGE, "source")
+_Line = msgspec.defstruct(
+    "_Line",
+    [
+        (name, object, None)
+        for name in (
+            "ts",
+            "level",
+            "event",
+            "started",
+            "candidate",
+            *PLAIN_FIELDS,
+            *_USAGE,
+            "usage_source",
+            "cost_source",
+            "degraded",
+            "held_until",
+            "breaker_scope",
+            "breaker_before",
+            "breaker_after",
+            "breaker_hold_s",
+        )
+    ],
+    omit_defaults=True,
+)
+"""A log line of an attempt: the fields of `attempt_fields`, filled by position."""
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_NO_USAGE = (None,) * 6
+_BATCH_S = 0.05
+_LARGEST_BATCH = 500
+
+
+def attempt_line(record: AttemptRecord, level: str, wall: float) -> bytes:
+    """Return the JSON line of an attempt, without its line feed."""
+    breaker = record.breaker
+    return _encode(
+        _Line(
+            iso(wall, "microseconds"),
+            level,
+            ATTEMPT,
+            iso(record.ts),
+            record.candidate,
+            *read_plain(record),
+            *(_NO_USAGE if record.usage is None else _read_usage(record.usage)),
+            None if record.cost_usd is None else record.cost_source,
+            ",".join(record.degraded) or None,
+            None if record.held_until is None else iso(record.held_until),
+            *(() if breaker is None else breaker_fields(breaker).values()),
+        )
+    )
+
+
+def reply_line(record: ReplyRecord, level: str, wall: float) -> bytes:
+    head = {"ts": iso(wall, "microseconds"), "level": level, "event": REPLY}
+    return _encode(head | reply_fields(record))
+
+
+class LogObserver:
+    """One log event per attempt and one per reply.
+
+    Where `logs` writes JSON, lines are encoded and written in batches; a context manager writes
+    the last ones.
+    """
+
+    def __init__(self, logs: Logs | None = None, wall: Callable[[], float] = time.time) -> None:
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("understudy.routing")
+        self._logs = logs
+        self._wall = wall
+        self._batch: list[tuple[float, AttemptRecord | ReplyRecord]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        if self._logs is not None and self._logs.writes_json:
+            self._add(record)
+        else:
+            self._emit(attempt_level(record), ATTEMPT, attempt_fields(record))
+
+    def reply_ended(self, record: ReplyRecord) -> None:
+        if self._logs is not None and self._logs.writes_json:
+            self._add(record)
+        else:
+            self._emit(reply_level(record), REPLY, reply_fields(record))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the lines of all records so far."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._batch = self._batch, []
+        if self._logs is not None and batch:
+            self._logs.write_lines(list(self._lines(self._logs, batch)))
+
+    def _lines(
+        self, logs: Logs, batch: Iterable[tuple[float, AttemptRecord | ReplyRecord]]
+    ) -> Iterator[bytes]:
+        for wall, record in batch:
+            if isinstance(record, AttemptRecord):
+                level = attempt_level(record)
+                if logs.shows(level):
+                    yield attempt_line(record, level, wall)
+            else:
+                level = reply_level(record)
+                if logs.shows(level):
+                    yield reply_line(record, level, wall)
+
+    def _add(self, record: AttemptRecord | ReplyRecord) -> None:
+        self._batch.append((self._wall(), record))
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_BATCH_S, self.flush)
+        elif len(self._batch) >= _LARGEST_BATCH:
+            self.flush()
+
+    def _emit(self, level: str, event: str, values: dict[str, Field]) -> None:
+        getattr(self._log, level)(event, **values)
