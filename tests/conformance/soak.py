@@ -56,7 +56,7 @@ class Books:
     attempts: Counter[Outcome] = field(default_factory=Counter)
     replies: Counter[ReplyOutcome] = field(default_factory=Counter)
     unmatched: int = 0
-    """Replies whose attempts were not each told exactly once before."""
+    """Replies whose attempts were not each recorded exactly once before."""
     bugs: int = 0
     """Attempts that failed of an error of our own."""
     _open: Counter[str] = field(default_factory=Counter)

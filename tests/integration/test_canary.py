@@ -1,8 +1,8 @@
-"""Nothing private leaves by a side door.
+"""Nothing private leaves the process.
 
 A bot with every listener on, at debug level, over a server that quotes all it was sent in
 whatever it answers: prompt, keys, in bodies, codes, types, ids and headers. None of it may appear
-in logs, metrics, traces, ledger exports, or what callers and people are told of failures.
+in logs, metrics, traces, ledger exports, or error messages to callers and people.
 """
 
 import asyncio
@@ -114,7 +114,7 @@ async def parrot() -> AsyncGenerator[str]:
 
 @dataclass
 class Outlets:
-    """Everything that tells of replies, and what it told."""
+    """Every observer of replies, and its output."""
 
     log: io.StringIO = field(default_factory=io.StringIO)
     spans: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)

@@ -133,7 +133,7 @@ async def test_a_hosted_reply_costs_and_counts_what_its_own_usage_says(
 
 
 def recorded(engine: str) -> tuple[dict[str, int], float | None]:
-    """Tokens and cost as they stand in the recording."""
+    """Tokens and cost of the recording."""
     lines = "".join(load(engine, "reply").pieces).splitlines()
     frames = [json.loads(x[5:]) for x in lines if x.startswith("data:") and "[DONE]" not in x]
     last = next(frame for frame in reversed(frames) if frame.get("usage"))

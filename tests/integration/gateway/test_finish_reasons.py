@@ -1,4 +1,4 @@
-"""What gateway clients are told of the end of a reply, whatever word the model server used."""
+"""The finish reason that gateway clients get for each word of a model server."""
 
 import json
 

@@ -19,11 +19,11 @@ from understudy.rehearsal.script import Part, at_random
 
 KEYED = GatewaySettings(keys=(GatewayKey(name="fuzzer", key=SecretStr("sk-fuzzer")),))
 LONG_S = 3600.0
-# None that rests a server at its first failure: then nobody would be asked any more.
+# None that rests a server at its first failure: then no server would be asked any more.
 FAULTS = ("e400", "e403mod", "ctx", "cut", "miderr")
 WORLDS: dict[str, tuple[tuple[Part, ...], tuple[str, ...]]] = {
     "healthy": (("tool, think, ok",), ()),
-    # A good request may then be told 400, 403 or 503 by every server.
+    # Every server may then answer a good request with 400, 403 or 503.
     "failing": (
         tuple(at_random(seed, share=0.3, among=FAULTS) for seed in (7, 8)),
         ("--exclude-checks", "not_a_server_error,positive_data_acceptance"),

@@ -1,4 +1,4 @@
-"""Model servers on this machine are told apart by what they answer."""
+"""Model servers on this machine are distinguished by their answers."""
 
 from collections.abc import AsyncIterator
 

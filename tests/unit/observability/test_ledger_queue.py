@@ -12,7 +12,7 @@ from understudy.routing.records import ReplyRecord
 
 
 class Shelf:
-    """A ledger in a list, that refuses as often as told."""
+    """A ledger in a list that refuses a given number of times."""
 
     def __init__(self, refusals: int = 0) -> None:
         self.stored: list[ReplyRecord] = []

@@ -167,4 +167,4 @@ async def test_a_command_runs_here_and_a_path_is_a_message() -> None:
 
 
 async def _quiet(_: Screen) -> None:
-    """Nobody says anything."""
+    """Silence."""

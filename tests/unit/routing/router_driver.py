@@ -63,7 +63,7 @@ def wanted(
 
 @dataclass
 class Observed:
-    """Keeps every record it is told of."""
+    """Keeps every record it observes."""
 
     attempts: list[AttemptRecord] = field(default_factory=list)
     replies: list[ReplyRecord] = field(default_factory=list)

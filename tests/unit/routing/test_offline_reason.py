@@ -1,4 +1,4 @@
-"""The one word for why nobody answered."""
+"""The one word for why no server answered."""
 
 import pytest
 
