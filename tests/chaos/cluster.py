@@ -94,7 +94,7 @@ class Cluster:
     async def fail(self) -> None:
         """One fault, and what repairs it."""
         kinds = (self.kill_owner, self.kill_standby, self.freeze, self.cut_off, self.restart)
-        kind = self.chance.choices(kinds, weights=(4, 2, 1, 2, 1))[0]
+        kind = self.chance.choices(kinds, weights=(3, 2, 2, 2, 2))[0]
         self.done[kind.__name__] += 1
         await kind()
 
