@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -100,7 +101,7 @@ def export_charx(card: Card, original: bytes | None = None) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr(_CARD_JSON, card.source)
         if original is not None:
-            with _opened(original) as source:
+            with _zip_errors(original), _opened(original) as source:
                 for member in _members(source):
                     if member.filename != _CARD_JSON:
                         asset = _bounded_read(source, member, min(left, MAX_FILE))
@@ -201,16 +202,25 @@ def _inflated(packed: bytes) -> bytes:
 
 
 def _from_charx(data: bytes) -> bytes:
+    with _zip_errors(data), _opened(data) as archive:
+        for member in _members(archive):
+            if member.filename == _CARD_JSON:
+                return _bounded_read(archive, member, _MAX_TEXT)
+    raise PersonaError("the CHARX file has no card.json")
+
+
+@contextmanager
+def _zip_errors(data: bytes) -> Iterator[None]:
+    """PersonaError in place of the many exceptions that zipfile raises for damage."""
     try:
-        with _opened(data) as archive:
-            for member in _members(archive):
-                if member.filename == _CARD_JSON:
-                    return _bounded_read(archive, member, _MAX_TEXT)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError):
+        yield
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
+        OSError, ValueError, OverflowError,
+    ):  # fmt: skip
         if data.startswith(_JPEG):
             raise PersonaError("the picture carries no character card") from None
         raise PersonaError("the CHARX file is damaged") from None
-    raise PersonaError("the CHARX file has no card.json")
 
 
 def _opened(data: bytes) -> zipfile.ZipFile:
