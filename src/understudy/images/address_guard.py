@@ -5,6 +5,7 @@ cannot change between check and use.
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Collection
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -18,7 +19,11 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 """(host, port) → addresses as text; raises OSError when there are none."""
 
 # RFC 6052: a NAT64 gateway turns the last 32 bits into an IPv4 address of its own network.
-_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_NAT64 = IPv6Network("64:ff9b::/96")
+# RFC 8215: for NAT64 within a network; Python calls it global.
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+# `2130706433` and `0x7f.1` are 127.0.0.1 to some resolvers.
+_NUMERIC = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+))*\.?", re.IGNORECASE)
 _PORTS = {80, 443}
 
 
@@ -38,13 +43,13 @@ def is_public(address: str) -> bool:
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:
     # RFC 3879 deprecated the site-local range fec0::/10 in 2004 and Python calls it global;
     # home routers may still route it.
-    if isinstance(ip, IPv6Address) and ip.is_site_local:
+    if isinstance(ip, IPv6Address) and (ip.is_site_local or ip in _LOCAL_NAT64):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def _wrapped(ip: IPv6Address) -> IPv4Address | None:
-    if any(ip in network for network in _NAT64):
+    if ip in _NAT64:
         return IPv4Address(int(ip) & 0xFFFFFFFF)
     if ip.teredo is not None:
         return ip.teredo[1]
@@ -60,7 +65,7 @@ def check_url(url: URL, allowed: Collection[str]) -> None:
         return
     if url.port not in _PORTS:
         raise _refused("its link uses an unusual port")
-    if _is_literal(host) and not is_public(host):
+    if (_is_literal(host) or _NUMERIC.fullmatch(host)) and not is_public(host):
         raise _refused("its link does not point to the public internet")
 
 

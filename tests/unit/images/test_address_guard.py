@@ -75,6 +75,11 @@ def test_no_wrapping_makes_a_private_address_public(address: object) -> None:
         "http://[fe80::1%25eth0]/a.png",
         "gopher://example.com/a.png",
         "https://example.com:8443/a.png",
+        "http://2130706433/a.png",
+        "http://0x7f000001/a.png",
+        "http://127.1/a.png",
+        "http://017700000001/a.png",
+        "http://[64:ff9b:1::8.8.8.8]/a.png",
     ],
 )
 def test_links_to_private_addresses_are_refused(link: str) -> None:
