@@ -1,9 +1,11 @@
 """Sets up structlog: lines for people on a terminal, JSON lines otherwise, always to one stream."""
 
 import logging
+import math
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -19,6 +21,9 @@ Level = Literal["debug", "info", "warning", "error"]
 _LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _LEVEL_OF = {"exception": "error", "warn": "warning"}
 """Where the method's name is not that of the level."""
+_REPEAT_S = 10.0
+_MAX_KINDS = 1000
+_MAX_KEY = 200
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -179,10 +184,19 @@ def _exceptions_without_words(_logger: WrappedLogger, _method: str, event: Event
 class _ToStructlog(logging.Handler):
     """Warnings of other libraries in the same form: who warns, and the warning's template.
 
-    Not its arguments: they may hold what people wrote.
+    Not its arguments: they may hold what people wrote. The same warning is written once in ten
+    seconds: where no more files can be opened, asyncio warns a thousand times.
     """
 
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._repeated: dict[tuple[str, str, str], tuple[float, int]] = {}
+
     def emit(self, record: logging.LogRecord) -> None:
+        repeated = self._count(record)
+        if repeated is None:
+            return
         level = "error" if record.levelno >= logging.ERROR else "warning"
         template = record.msg if isinstance(record.msg, str) and record.args else "-"
         structlog.get_logger().log(
@@ -191,7 +205,22 @@ class _ToStructlog(logging.Handler):
             library=record.name,
             said=template,
             exc_info=record.exc_info,
+            **({"repeated": repeated} if repeated else {}),
         )
+
+    def _count(self, record: logging.LogRecord) -> int | None:
+        """How often the same warning was left out since the last one; None to leave it out."""
+        kind = type(record.exc_info[1]).__name__ if record.exc_info else ""
+        key = (record.name, str(record.msg)[:_MAX_KEY], kind)
+        now = self._clock()
+        since, left_out = self._repeated.get(key, (-math.inf, 0))
+        if now - since < _REPEAT_S:
+            self._repeated[key] = (since, left_out + 1)
+            return None
+        if len(self._repeated) > _MAX_KINDS:
+            self._repeated.clear()
+        self._repeated[key] = (now, 0)
+        return left_out
 
 
 def _adopt_other_libraries() -> None:

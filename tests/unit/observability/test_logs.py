@@ -129,3 +129,14 @@ def test_lines_that_cannot_be_written_are_dropped_and_counted() -> None:
     assert first == "three"
     assert json.loads(second)["event"] == "log.lines_dropped"
     assert json.loads(second)["lines"] == 2
+
+
+def test_a_warning_of_a_library_is_not_repeated_a_thousand_times() -> None:
+    out = io.StringIO()
+    Logs(Logging(format="json"), out)
+
+    for _ in range(1000):
+        logging.getLogger("asyncio").error("socket.accept() out of system resource")
+    logging.getLogger("asyncio").error("another one")
+
+    assert len(out.getvalue().splitlines()) == 2
