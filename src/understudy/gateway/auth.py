@@ -90,7 +90,9 @@ class Access:
         if not is_loopback(host_name(headers.get(b"host", b"").decode("latin-1"))):
             # A page that rebinds its own name to 127.0.0.1 keeps that name in Host.
             raise RequestRefused(403, "host_refused", "Address this gateway as 127.0.0.1.")
-        if (origin := headers.get(b"origin")) is not None and not self._knows(origin):
+        origin = headers.get(b"origin")
+        cross_site = headers.get(b"sec-fetch-site") == b"cross-site"
+        if (origin is not None or cross_site) and not self._knows(origin or b""):
             raise RequestRefused(
                 403,
                 "origin_refused",

@@ -120,3 +120,12 @@ def test_only_a_known_origin_may_read_answers() -> None:
 
 def test_a_star_lets_every_page_read() -> None:
     assert Access([plain()], ["*"]).cors({b"origin": b"null"})
+
+
+def test_a_request_that_a_foreign_page_caused_is_refused_without_an_origin_too() -> None:
+    headers = {b"host": b"127.0.0.1", b"sec-fetch-site": b"cross-site"}
+
+    with pytest.raises(RequestRefused) as refused:
+        Access([]).admit("127.0.0.1", headers)
+
+    assert refused.value.code == "origin_refused"

@@ -80,6 +80,8 @@ class OriginGuard:
                 "To allow it, add it to web.allowed_hosts in the configuration.\n",
                 status_code=421,
             )
-        if scope["method"] not in _SAFE_METHODS and not is_same_origin(headers):
+        if (scope["method"] not in _SAFE_METHODS and not is_same_origin(headers)) or (
+            scope["path"].startswith("/api/") and headers.get("sec-fetch-site") == "cross-site"
+        ):
             return PlainTextResponse("This request came from another site.\n", status_code=403)
         return None
