@@ -35,6 +35,8 @@ def as_yaml(data: object) -> str:
 def _masked(name: str, value: object, *, free: bool = False) -> object:
     """`value` of the key `name`; `free` where the operator chooses the keys."""
     free = free or name in ("extra_body", "provider")
+    if free and _SECRET_KEYS.search(name) and isinstance(value, dict | list):
+        return MASK
     if name == "extra_headers" and isinstance(value, dict):
         return dict.fromkeys(value, MASK)
     if isinstance(value, dict):

@@ -38,3 +38,13 @@ def test_a_loaded_configuration_never_prints_its_secrets() -> None:
     )
 
     assert CANARY not in repr(config)
+
+
+def test_everything_below_a_secret_name_of_extra_fields_is_masked() -> None:
+    secret = "{auth: {value: hidden-1, list: [hidden-2]}, temperature: 1}"
+    text = f"model: {{servers: {{a: {{base_url: 'http://h', extra_body: {secret}}}}}}}"
+
+    shown = as_yaml(masked(parse_config(text, {}).settings))
+
+    assert "hidden" not in shown
+    assert "temperature: 1" in shown
