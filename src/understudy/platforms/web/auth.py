@@ -110,15 +110,23 @@ def check_host(web: Web) -> None:
 
 
 def load_operator_token(web: Web, token_file: Path) -> str:
-    """The configured token, else the one in the file, else a new one that is written there."""
+    """The configured token, else the one in the file, else a new one that is written there.
+
+    Raises ConfigError where the file is no text file.
+    """
     if web.token is not None:
         return web.token.get_secret_value()
     try:
-        if stored := token_file.read_text().strip():
+        if stored := token_file.read_text("utf-8").strip():
             return stored
         token_file.unlink()
     except FileNotFoundError:
         pass
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(
+            f"{token_file} cannot be read as a token. Delete it, and a new token is made; "
+            "or set web.token."
+        ) from None
     token = secrets.token_urlsafe(32)
     handle = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,15 @@ def test_the_token_is_generated_once_and_readable_by_its_owner_only(tmp_path) ->
     assert load_operator_token(Web(), kept) == first
     assert kept.stat().st_mode & 0o777 == 0o600
     assert load_operator_token(Web(token="mine"), kept) == "mine"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["folder", "binary"])
+def test_a_token_file_that_is_no_text_is_refused_with_advice(tmp_path: Path, kind: str) -> None:
+    kept = tmp_path / "token"
+    if kind == "folder":
+        kept.mkdir()
+    else:
+        kept.write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(ConfigError, match="Delete it"):
+        load_operator_token(Web(), kept)
