@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import os
+import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -98,10 +100,21 @@ def _print(line: str) -> None:
         typer.echo(line, err=True)
 
 
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def _print_addresses(running: "Running") -> None:
     if running.web is not None:
         _print(f"Chat page:       {running.web.url}")
-        _print(f"Operator's page: {running.web.login}  (this link works once)")
+        if _is_file(sys.stderr):
+            # Whoever can read the file could log in.
+            _print(f"Operator's page: {running.web.url}/operator  (log in with the token)")
+        else:
+            _print(f"Operator's page: {running.web.login}  (this link works once)")
     if running.gateway is not None:
         _print(f"Gateway:         {running.gateway}")
     if running.discord is not None:

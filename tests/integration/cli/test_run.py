@@ -1,3 +1,4 @@
+import signal
 import socket
 import urllib.request
 from asyncio import to_thread as in_thread
@@ -109,3 +110,23 @@ def test_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"web.port: cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_closed_terminal_ends_it_gracefully(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("web: {port: 0}\n")
+    with running_bot(tmp_path, OPENROUTER_API_KEY="sk-or-v1-test") as bot:
+        assert bot.page
+
+        bot.process.send_signal(signal.SIGHUP)
+
+        assert bot.process.wait(20) == 0
+    assert "Finishing running replies" in bot.told.read_text()
+
+
+def test_the_login_link_is_not_written_into_a_file(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("web: {port: 0}\n")
+    with running_bot(tmp_path, OPENROUTER_API_KEY="sk-or-v1-test") as bot:
+        assert bot.page
+        bot.until("Operator's page")
+
+    assert "code=" not in bot.told.read_text()
