@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo install test real-model unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long chaos-cluster \
-	exactly-once attack clean
+	exactly-once attack lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -102,6 +102,17 @@ attack: $(STAMP)
 chaos-cluster: CHAOS_CLUSTER ?= 5000 40 1
 chaos-cluster: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos.cluster $(CHAOS_CLUSTER)
+
+# The hashes of everything that `requirements.lock` names; needs the network and `uv`.
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	echo "hatchling==$$(sed -n 's/^requires = \["hatchling==\(.*\)"\]/\1/p' pyproject.toml)" > $(VENV)/lock/build.in
+	$(VENV)/lock/bin/uv pip compile pyproject.toml $(VENV)/lock/build.in --extra postgres --constraint constraints.txt \
+		--generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --quiet --output-file $(VENV)/lock/requirements.lock
+	(sed -n '/^#/p' requirements.lock; cat $(VENV)/lock/requirements.lock) > $(VENV)/lock/new
+	mv $(VENV)/lock/new requirements.lock
 
 clean:
 	rm -rf $(VENV)

@@ -87,8 +87,28 @@ def test_nothing_of_a_package_runs_when_it_is_installed() -> None:
     for file in ("Makefile", "deploy/Containerfile"):
         text = (ROOT / file).read_text().replace("\\\n", " ")
         installs = [
-            line for line in text.splitlines() if "pip install" in line and "constraints" in line
+            line
+            for line in text.splitlines()
+            if "pip install" in line and ("constraints" in line or "requirements" in line)
         ]
 
         assert installs
         assert [line for line in installs if "--only-binary=:all:" not in line] == []
+
+
+def test_the_lock_has_everything_the_bot_needs_with_hashes_and_the_pinned_versions() -> None:
+    text = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    locked = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, rest = line.partition("==")
+            locked[canonicalize_name(name)] = rest.split()[0]
+            assert "--hash=sha256:" in rest, name
+            assert "://" not in line
+
+    backend = {Requirement(text).name for text in PROJECT["build-system"]["requires"]}
+    driver = [Requirement(text) for text in PROJECT["project"]["optional-dependencies"]["postgres"]]
+    assert set(needed(WANTED + driver)) | backend <= locked.keys()
+    assert {name: PINS[name] for name in locked if name in PINS} == {
+        name: version for name, version in locked.items() if name in PINS
+    }
