@@ -22,6 +22,7 @@ COMMANDS = (
     "login",
     "config",
     "doctor",
+    "support-bundle",
     "models",
     "gateway",
     "lore",
@@ -31,8 +32,8 @@ COMMANDS = (
 )
 """Each has a module here, with a function of its name, or with `app` for commands below it."""
 
-_PACKAGES = {"doctor": "doctor.command"}
-"""Commands whose module is inside a package of their own."""
+_PACKAGES = {"doctor": "doctor.command", "support-bundle": "support_bundle"}
+"""Commands whose module has another name."""
 
 EXIT_CONFIG = 2
 EXIT_OFFLINE = 3
@@ -52,7 +53,7 @@ def build(words: list[str]) -> typer.Typer:
         if isinstance(below := getattr(module, "app", None), typer.Typer):
             app.add_typer(below, name=name)
         else:
-            function: Callable[..., None] = getattr(module, name)
+            function: Callable[..., None] = getattr(module, name.replace("-", "_"))
             app.command(name)(function)
     return app
 
