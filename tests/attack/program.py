@@ -129,6 +129,8 @@ def start(
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert watcher.stdout is not None
+    watcher.stdout.readline()
     return Program(process, folder, page, f"http://127.0.0.1:{gateway['port']}", watcher)
 
 

@@ -1,7 +1,8 @@
 """Watches a program from its own process: memory of its process tree, delay of its health page.
 
 `python watch.py PID URL`: samples until the process is gone. A line `quiet` on standard input
-stops the requests to the health page. At the end one line of JSON with the peaks is printed.
+stops the requests to the health page. A line `ready` says that the first one was answered; at the
+end one line of JSON with the peaks is printed.
 """
 
 import http.client
@@ -90,6 +91,9 @@ def main() -> None:
     asking = threading.Thread(target=health.run, daemon=True)
     asking.start()
     threading.Thread(target=_read_commands, args=(health,), daemon=True).start()
+    while not health.delays_s and asking.is_alive():
+        time.sleep(0.01)
+    print("ready", flush=True)
     peak_mb = 0.0
     while used_mb := sum(map(pss_mb, tree(pid))):
         peak_mb = max(peak_mb, used_mb)
