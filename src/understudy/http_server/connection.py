@@ -9,7 +9,8 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-_PIECE = 16_384
+_PIECE = 2_048
+"""Bytes; parsing cannot be stopped within a piece, which may hold 40 requests."""
 
 
 class _Transport:
@@ -111,8 +112,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        # A body goes to the parser as it comes. Heads go in pieces: parsing cannot be stopped
-        # within a piece, and 256 KiB can hold 10,000 requests.
+        # A body goes to the parser as it comes, heads in pieces.
         at = 0
         while at < len(data) and not self.transport.is_closing():
             end = len(data) if self._in_body else at + _PIECE
