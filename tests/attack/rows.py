@@ -1,6 +1,6 @@
 """The rows of the suite, by number."""
 
-from attack import connections, files, texts
+from attack import connections, files, machine, texts
 from attack.row import Row
 
 ROWS = (
@@ -26,4 +26,8 @@ ROWS = (
         }),
     Row(12, "markdown that is hard to render", texts.hostile_markdown,
         {"reply_s": 10, "replies_lost": 0}),
+    Row(13, "a database that is locked", machine.locked_database,
+        {"untold": 0, "replies_missing": 0}),
+    Row(14, "a disk that takes no more", machine.full_disk,
+        {"untold": 0, "never_full": 0, "replies_missing": 0}),
 )  # fmt: skip
