@@ -38,6 +38,11 @@ _ZIP = b"PK\x03\x04"
 _ZIP_ENTRY = b"PK\x01\x02"
 # Python decompresses bzip2 and LZMA without a limit on the size of the result.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+YAML_ERRORS = (
+    YAMLError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+"""What the reader raises for documents that are not YAML, or that have mappings as keys."""
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
 _KEYWORDS = ("ccv3", "chara")
 _CARD_JSON = "card.json"
@@ -260,7 +265,7 @@ def _from_yaml(data: bytes) -> bytes:
         text = data.decode("utf-8-sig")
         _check_yaml(text)
         raw = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+    except YAML_ERRORS:
         raise PersonaError("this is no character card that can be read") from None
     if not isinstance(raw, dict):
         raise PersonaError("this is no character card that can be read")

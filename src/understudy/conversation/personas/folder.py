@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from understudy.config.settings import Persona as PersonaSettings
 from understudy.conversation.lenient_fields import Fields, decode_json
@@ -19,6 +18,7 @@ from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.personas.containers import (
     MAX_CHARX,
     MAX_FILE,
+    YAML_ERRORS,
     CardFile,
     is_json,
     read_card,
@@ -252,7 +252,7 @@ def _inside(folder: Path, name: str) -> bytes:
 def _yaml(path: Path) -> object:
     try:
         return YAML(typ="safe", pure=True).load(_text(path))
-    except (YAMLError, ValueError, RecursionError):
+    except YAML_ERRORS:
         raise PersonaError(f"{path}: not valid YAML") from None
 
 

@@ -182,3 +182,10 @@ def test_books_with_a_byte_order_mark_and_cards_are_books(folder: Path) -> None:
     assert found.warnings == ()
     texts = found.texts(found.at(LOUNGE), LOUNGE)
     assert [book.book.entries[0].content for book in texts.books] == ["Cows.", "T", "A red barn."]
+
+
+def test_a_sheet_with_a_mapping_as_a_key_is_a_mistake(folder: Path) -> None:
+    sheet = folder / "personas" / "pirate" / "persona.yaml"
+    sheet.write_text("name: [ {{a}: b} ]")
+
+    assert "not valid YAML" in personas(folder).warnings[0]
