@@ -12,12 +12,13 @@ from understudy.conversation.messages import Author, ImageRef, Inbound, Place
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import ConversationSnapshot, PersonaPromptBuilder
-from understudy.conversation.speakers import own_text, safe_name, speaker_names
+from understudy.conversation.speakers import is_cut, own_text, safe_name, speaker_names
 from understudy.routing.records import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest
 
 ME = "understudy"
 """Author id of the bot's own lines."""
+_CUT = "cut: the model went on as another person"
 
 
 @dataclass(slots=True)
@@ -110,6 +111,8 @@ class RequestBuilder:
         notes = [note for message in self.batch.messages for note in message.inbound.notes]
         if "images" in ended.degraded:
             notes.append("The model could not see the picture.")
+        if is_cut(ended.text, self.persona.name, self.names):
+            notes.append(_CUT)
         winner = ended.record.winner
         marked = self.dependencies.settings().conversation.fallback_marker
         if marked and winner is not None and winner.attempt > 1:

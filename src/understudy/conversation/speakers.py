@@ -65,10 +65,57 @@ def own_text(text: str, bot_name: str, names: Mapping[str, str]) -> str:
     """The bot's own part of a model's output: without its name in front, and cut where the model
     writes a turn of another speaker."""
     words = re.sub(rf"\A\s*{re.escape(bot_name)}\s*:\s*", "", text, flags=re.IGNORECASE)
-    others = "|".join(re.escape(name) for name in sorted(names.values(), key=len, reverse=True))
-    if others:
-        words = re.split(rf"\n(?:{others}):\s", words, maxsplit=1)[0]
-    return words.rstrip()
+    return words[: _turn_of_another(words, bot_name, names.values())].rstrip()
+
+
+def is_cut(text: str, bot_name: str, names: Mapping[str, str]) -> bool:
+    """Whether `own_text` leaves out a turn of another speaker."""
+    words = re.sub(rf"\A\s*{re.escape(bot_name)}\s*:\s*", "", text, flags=re.IGNORECASE)
+    return _turn_of_another(words, bot_name, names.values()) < len(words)
+
+
+_LABEL = re.compile(r"([^\s:*#>|`~-][^:\n]{0,40}?) ?:(?=\s|\Z)(.*)")
+_FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
+_SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", '"', "”", "*")
+_PROSE_WORDS = 4
+
+
+def _turn_of_another(text: str, bot_name: str, names: Iterable[str]) -> int:
+    """Where a turn of another speaker begins, or the length of the text.
+
+    A turn begins with `Name: ` and prose, at the left margin, after the first line. A labelled line
+    is no turn in code, in a list that a line ending with a colon announces, and among other labels
+    (`Step 2:`) that are no speakers.
+    """
+    speakers = {name.casefold() for name in names}
+    if not speakers:
+        return len(text)
+    fence, at, previous = "", 0, ""
+    listed = _has_other_labels(text, speakers | {bot_name.casefold()})
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        label = _LABEL.match(line)
+        if (marker := _FENCE.match(line)) and (not fence or marker[1].startswith(fence)):
+            fence = "" if fence else marker[1]
+        elif (
+            number and not (fence or listed or previous.endswith(":")) and _is_turn(label, speakers)
+        ):
+            return at
+        at, previous = at + len(line), line.strip() or previous
+    return len(text)
+
+
+def _is_turn(label: re.Match[str] | None, speakers: set[str]) -> bool:
+    return label is not None and label[1].casefold() in speakers and _is_prose(label[2])
+
+
+def _has_other_labels(text: str, speakers: set[str]) -> bool:
+    labels = (_LABEL.match(line) for line in text.splitlines()[1:])
+    return any(label and label[1].casefold() not in speakers for label in labels)
+
+
+def _is_prose(text: str) -> bool:
+    words = text.split()
+    return len(words) >= _PROSE_WORDS or text.rstrip().endswith(_SENTENCE_ENDS)
 
 
 def _folded(name: str) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.conversation.messages import Author
-from understudy.conversation.speakers import own_text, safe_name, speaker_names, spoken
+from understudy.conversation.speakers import is_cut, own_text, safe_name, speaker_names, spoken
 
 TEXT = st.text(
     alphabet=st.sampled_from("ab: \n\r\v\x85\u2028\u2029\u200b\u202e#Anusermst"), max_size=60
@@ -81,10 +81,29 @@ def test_two_people_never_have_one_name(wanted: list[str]) -> None:
         ("Dear Ann: this is no new line", "Dear Ann: this is no new line"),
         ("List:\n- Ann: tall", "List:\n- Ann: tall"),
         ("Hello. \n", "Hello."),
+        ("Yes.\n\nAnn: I think we should go now", "Yes."),
+        ("Here is the rota:\nAnn: Monday", "Here is the rota:\nAnn: Monday"),
+        ("Here is the rota:\nAnn: Monday at nine in the morning.", None),
+        ("The rota.\nAnn: Monday", None),
+        ("First this.\nAnn: Open the box, please.\nStep 2: Close it again.", None),
+        ("Code:\n```yaml\nAnn: this is a long value of code.\n```\ndone", None),
+        ("Text.\n    Ann: indented code stays as it is.", None),
     ],
 )
-def test_the_bots_own_words_end_where_it_speaks_for_others(text: str, own: str) -> None:
-    assert own_text(text, "Understudy", {"1": "Ann"}) == own
+def test_the_bots_own_words_end_where_it_speaks_for_others(text: str, own: str | None) -> None:
+    """`None`: nothing is cut."""
+    assert own_text(text, "Understudy", {"1": "Ann"}) == (text if own is None else own)
+
+
+def test_a_member_with_the_name_of_a_label_cuts_no_code() -> None:
+    code = "Like this:\nif x:\n    go()\nelse: return the value of it\n"
+
+    assert own_text(code, "Understudy", {"1": "else"}) == code.rstrip()
+
+
+def test_a_cut_is_known() -> None:
+    assert is_cut("Hello.\nAnn: thanks!", "Understudy", {"1": "Ann"})
+    assert not is_cut("Understudy: Hello.", "Understudy", {"1": "Ann"})
 
 
 def test_without_other_speakers_nothing_is_cut() -> None:

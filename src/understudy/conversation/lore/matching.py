@@ -1,21 +1,18 @@
 """Which keys of a book occur in a text: fast for thousands of entries.
 
-Plain keys are searched as substrings first; word boundaries are checked only for hits. Word
-boundaries follow Unicode, so that a Cyrillic key does not match inside a longer word (the
-reference implementation's do, because JavaScript's word characters are ASCII).
+Plain keys are searched as substrings first; word boundaries (`conversation.words`) are checked only
+for hits.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from understudy.conversation.lore.book import Entry, Logic
 from understudy.conversation.lore.patterns import INVALID, YES, PatternSearch, pattern_in
+from understudy.conversation.words import has_word, is_alphabetic_word, normalized, words_in
 
 _HEAD_CHARS = 6
-_WORD = re.compile(r"\w+")
-# Scripts written without spaces have no word boundaries to look for.
-_SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +35,10 @@ class Scanned:
 
     def __init__(self, text: str, patterns: PatternSearch) -> None:
         self._text = text
-        self.lower = text.lower()
-        self.words = frozenset(_WORD.findall(self.lower))
+        self.folded = normalized(text)
+        self.words = words_in(self.folded)
         self._patterns = patterns
+        self._exact: str | None = None
 
     def has(self, key: str, entry: Entry, settings: MatchSettings) -> bool:
         pattern = pattern_in(key, bare=entry.regex_keys)
@@ -48,37 +46,30 @@ class Scanned:
             outcome = self._patterns.find(pattern, self._text)
             if outcome != INVALID:
                 return outcome == YES
-        case = _override(entry.case_sensitive, settings.case_sensitive)
-        text, wanted = (self._text, key) if case else (self.lower, key.lower())
-        if wanted not in text:
+        exact = _override(entry.case_sensitive, settings.case_sensitive)
+        wanted = _key(key, exact=exact)
+        text = self.exact if exact else self.folded
+        if not wanted or wanted not in text:
             return False
-        if not _override(entry.whole_words, settings.whole_words) or not _is_word(wanted):
-            return True
-        return _bounded(wanted, text)
+        # As in SillyTavern, a phrase is found in the middle of words too.
+        anywhere = " " in wanted or not _override(entry.whole_words, settings.whole_words)
+        return anywhere or has_word(text, wanted)
+
+    @property
+    def exact(self) -> str:
+        """Normalised, with upper and lower case."""
+        if self._exact is None:
+            self._exact = normalized(self._text, fold=False)
+        return self._exact
+
+
+@lru_cache(maxsize=16_384)
+def _key(key: str, *, exact: bool = False) -> str:
+    return normalized(key, fold=not exact)
 
 
 def _override(own: bool | None, common: bool) -> bool:  # noqa: FBT001 - a three-valued setting
     return common if own is None else own
-
-
-def _is_word(key: str) -> bool:
-    return not any(map(str.isspace, key)) and not _SPACELESS.search(key)
-
-
-def _bounded(word: str, text: str) -> bool:
-    at = text.find(word)
-    while at >= 0:
-        end = at + len(word)
-        before = at == 0 or not _is_word_char(text[at - 1])
-        after = end == len(text) or not _is_word_char(text[end])
-        if before and after:
-            return True
-        at = text.find(word, at + 1)
-    return False
-
-
-def _is_word_char(char: str) -> bool:
-    return char.isalnum() or char == "_"
 
 
 def match(
@@ -149,26 +140,25 @@ class KeyIndex:
         """Positions of all entries of which some key may be in the text."""
         found = set(self._always)
         found.update(_named(self._words, scanned.words))
-        found.update(self._pieces.within(scanned.lower))
+        found.update(self._pieces.within(scanned.folded))
         if settings.whole_words:
             found.update(_named(self._words_by_setting, scanned.words))
         else:
-            found.update(self._pieces_by_setting.within(scanned.lower))
+            found.update(self._pieces_by_setting.within(scanned.folded))
         return found
 
     def _place(self, key: str, entry: Entry, at: int) -> None:
         if "{{" in key or pattern_in(key, bare=entry.regex_keys) is not None:
             self._always.append(at)
             return
-        lower = key.lower()
-        single = _WORD.fullmatch(lower) is not None and _is_word(lower)
-        if not single or entry.whole_words is False:
-            self._pieces.add(lower, at)
+        folded = _key(key)
+        if not is_alphabetic_word(folded) or entry.whole_words is False:
+            self._pieces.add(folded, at)
         elif entry.whole_words:
-            self._words.setdefault(lower, []).append(at)
+            self._words.setdefault(folded, []).append(at)
         else:
-            self._words_by_setting.setdefault(lower, []).append(at)
-            self._pieces_by_setting.add(lower, at)
+            self._words_by_setting.setdefault(folded, []).append(at)
+            self._pieces_by_setting.add(folded, at)
 
 
 class _Pieces:

@@ -34,10 +34,14 @@ _MAX_LOGGED = 80
 _BATCH = 16
 _HERE_S = 0.02
 """For patterns that were quick in the child, searched in this process in a text that came later."""
-_SLASHED = re.compile(r"/((?:[^/\\]|\\.)+)/([gimsuy]*)\Z", re.DOTALL)
+_SLASHED = re.compile(r"/((?:[^/\\]|\\.)+)/([dgimsuvy]*)\Z", re.DOTALL)
 _COUNTED_GROUP = re.compile(r"\)\{(\d{1,9})(?:,(\d{1,9}))?")
 _COUNTED = re.compile(r"(?<!\))\{(\d{1,9})(?:,(\d{1,9}))?")
 _MAX_REPEATS = 100_000
+# What JavaScript writes in another way; an escaped character is skipped.
+_JAVASCRIPT = re.compile(
+    r"\\k<(?P<name>\w+)>|\\u\{(?P<code>[0-9a-fA-F]{1,6})\}|\\.|\[\^\]|\[\]", re.DOTALL
+)
 _OPTIONS = {"i": regex.I, "m": regex.M, "s": regex.S}
 _SEARCH = "understudy.conversation.lore.patterns:search_all"
 
@@ -62,11 +66,12 @@ def pattern_in(key: str, *, bare: bool = False) -> Pattern | None:
 
     By its form alone: whether it is valid shows when it is compiled.
     """
-    if bare:
-        return Pattern(key, "") if len(key) <= _MAX_PATTERN else None
     slashed = _SLASHED.match(key)
-    if slashed is None or len(slashed[1]) > _MAX_PATTERN:
+    if len(key) > _MAX_PATTERN:
         return None
+    if slashed is None:
+        return Pattern(key, "") if bare else None
+    # RisuAI writes the slashes in entries with `use_regex` too.
     return Pattern(slashed[1].replace("\\/", "/"), slashed[2])
 
 
@@ -95,7 +100,20 @@ def _compiled(pattern: Pattern) -> "regex.Pattern[str]":
     for letter, option in _OPTIONS.items():
         if letter in pattern.flags:
             options |= option
-    return regex.compile(pattern.body, options)
+    return regex.compile(translated(pattern.body), options)
+
+
+def translated(body: str) -> str:
+    """A pattern of JavaScript in the syntax of `regex`."""
+    return _JAVASCRIPT.sub(_translation, body)
+
+
+def _translation(token: re.Match[str]) -> str:
+    if token["name"]:
+        return f"(?P={token['name']})"
+    if token["code"]:
+        return re.escape(chr(int(token["code"], 16))) if int(token["code"], 16) < 0x110000 else ""
+    return {"[^]": r"[\s\S]", "[]": "(?!)"}.get(token[0], token[0])
 
 
 def _repeats(body: str) -> int:

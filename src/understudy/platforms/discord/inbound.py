@@ -1,7 +1,6 @@
 """Converts a Discord message into an `Inbound`."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import structlog
 
 from understudy.config.settings import Access, Discord
 from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.words import has_word, normalized
 from understudy.platforms.discord.message_text import attachments_of, is_picture, quote_of, text_of
 from understudy.platforms.discord.sender import PASSING
 
@@ -112,8 +112,7 @@ class InboundReader:
         images fetched. Neither text nor images of users in `opted_out` are used when others reply
         to them."""
         self._settings = settings
-        spoken = "|".join(re.escape(name) for name in names if name.strip())
-        self._name = re.compile(rf"(?<!\w)(?:{spoken})(?!\w)", re.IGNORECASE) if spoken else None
+        self._names = [normalized(name) for name in names if name.strip()]
         self._is_member = is_member
         self._fetch_images = fetch_images
         self._is_listed = is_listed
@@ -169,7 +168,8 @@ class InboundReader:
             return Addressed.MENTION
         if message.guild is None and place_of(message).private:
             return Addressed.DM
-        if self._name is not None and self._name.search(message.content):
+        text = normalized(message.content)
+        if any(has_word(text, name) for name in self._names):
             return Addressed.NAME
         return None
 

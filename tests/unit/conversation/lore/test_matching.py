@@ -81,8 +81,8 @@ def test_the_index_misses_no_entry() -> None:
 
 
 @given(
-    st.lists(st.text(alphabet="abкß猫 '", min_size=1, max_size=3), min_size=1, max_size=6),
-    st.text(alphabet="abкß猫 'AB", max_size=20),
+    st.lists(st.text(alphabet="abкß猫가א_ '", min_size=1, max_size=3), min_size=1, max_size=6),
+    st.text(alphabet="abкß猫가א_ 'AB", max_size=20),
     st.booleans(),
     st.sampled_from([None, True, False]),
 )
@@ -96,3 +96,37 @@ def test_whatever_matches_is_among_the_candidates(
     matching = {i for i, entry in enumerate(entries) if match(entry, scanned, settings)}
 
     assert matching <= KeyIndex(entries).candidates(scanned, settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("/a[^]b/", "a\nb"),
+        ("/(?<x>a)\\k<x>/", "aa"),
+        ("/\\u{1F600}/u", "😀"),
+        ("/moon/gv", "the moon"),
+    ],
+)
+def test_patterns_of_javascript_are_translated(key: str, text: str) -> None:
+    assert found(key, text)
+
+
+def test_a_pattern_of_risuai_has_slashes_and_flags() -> None:
+    assert found("/Barn, red/i", "the BARN, RED", regex_keys=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("앨리스", "앨리스가 왔다"),
+        ("ミク", "ミクちゃん"),
+        ("Alice", "今天Alice来了"),
+        ("Tom", "*Tom*"),
+    ],
+)
+def test_keys_are_found_in_every_script(key: str, text: str) -> None:
+    entry = Entry("e", keys=(key,), content="x")
+    scanned = Scanned(text, Patterns())
+
+    assert match(entry, scanned, MatchSettings()) is not None
+    assert KeyIndex([entry]).candidates(scanned, MatchSettings()) == {0}
