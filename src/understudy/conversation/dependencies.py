@@ -4,7 +4,7 @@ import base64
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from understudy.config.settings import Settings
@@ -55,6 +55,8 @@ class Dependencies:
     effects: EffectStore = field(default_factory=InMemoryEffects)
     """Timed effects of lorebook entries, per conversation."""
     patterns: Patterns = field(default_factory=Patterns)
+    variables: MutableMapping[str, dict[str, str]] = field(default_factory=dict)
+    """Macro variables by conversation, until the process ends."""
     select_images: SelectImages = _no_images
     caption_images: Callable[[Sequence[ImageRef], str], None] = _no_captions
     """Called with the images of a delivered reply and its platform, to caption them."""

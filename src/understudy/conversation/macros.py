@@ -6,10 +6,13 @@ a message that looks like a macro stays unchanged.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from random import Random
+
+import structlog
 
 _MAX_DEPTH = 10
 _MAX_INPUT = 256 * 1024
@@ -22,6 +25,9 @@ _LEGACY = re.compile(r"\s*([A-Za-z_]+)\s*(?:::|[:\s])(.*)\Z", re.DOTALL)
 _NAME = re.compile(r"\s*([A-Za-z_]+)\s*\Z")
 _HIDDEN = re.compile(r"\{\{\s*hidden_key\s*:{1,2}([^{}]*)\}\}", re.IGNORECASE)
 _DICE = re.compile(r"\s*(\d{0,3})d?(\d{1,6})\s*([+-]\s*\d{1,6})?\s*\Z", re.IGNORECASE)
+_UTC = re.compile(r"\s*time_utc\s*([+-]\s*\d{1,2}(?::?\d{2})?)\s*\Z", re.IGNORECASE)
+_MAX_VARIABLES = 200
+_MAX_VARIABLE = 10_000
 _DROPPED = {"input", "ismobile", "charprefix", "banned", "lastswipeid", "currentswipeid"}
 
 
@@ -39,6 +45,8 @@ class MacroScene:
     """Of the conversation: `{{pick}}` chooses the same value every time."""
     outlets: Mapping[str, str] = field(default_factory=dict)
     greetings: Sequence[str] = ()
+    variables: MutableMapping[str, str] = field(default_factory=dict)
+    """Of the conversation: written by `setvar`, read by `getvar`."""
 
 
 class _Frame:
@@ -120,11 +128,21 @@ def _evaluate(frame: _Frame, raw: str, scene: MacroScene) -> str:
         return known.replace(_TRIM, "")
     function = _FUNCTIONS.get(name)
     if function is None:
-        return "" if _is_dropped(name) else raw
+        if _is_dropped(name):
+            return ""
+        _report_unknown(name)
+        return raw
     try:
         return function(scene, arguments, raw)
     except (ValueError, IndexError, OverflowError):
         return raw
+
+
+@lru_cache(maxsize=1000)
+def _report_unknown(name: str) -> None:
+    """Once per name."""
+    if name:
+        structlog.get_logger().info("macro.unknown", macro=name[:40])
 
 
 def _is_dropped(name: str) -> bool:
@@ -141,6 +159,8 @@ def _parse(frame: _Frame) -> tuple[str, list[str]]:
         pieces += rest
     if pieces[0].lstrip().startswith("//"):
         return "//", []
+    if zone := _UTC.match(pieces[0]):
+        return "time", [zone[1]]
     name = _NAME.match(pieces[0])
     if name is not None:
         return name[1].lower(), [piece.strip() for piece in pieces[1:]]
@@ -186,21 +206,72 @@ def _time(scene: MacroScene, arguments: list[str], _raw: str) -> str:
 def _zoned(now: datetime, arguments: list[str]) -> datetime:
     if not arguments:
         return now
-    hours = float(arguments[0].upper().removeprefix("UTC").replace("_", "") or 0)
-    return now.astimezone(timezone(timedelta(hours=hours)))
+    offset = arguments[0].upper().removeprefix("UTC").replace("_", "").replace(" ", "")
+    hours, _, minutes = offset.partition(":")
+    signed = timedelta(hours=float(hours or 0))
+    spare = timedelta(minutes=int(minutes or 0))
+    return now.astimezone(timezone(signed - spare if hours.startswith("-") else signed + spare))
 
 
-# Format tokens of moment.js, which cards use; longest first.
-_MOMENT = {
-    "YYYY": "%Y", "MMMM": "%B", "dddd": "%A", "MMM": "%b", "ddd": "%a", "YY": "%y",
-    "MM": "%m", "DD": "%d", "HH": "%H", "hh": "%I", "mm": "%M", "ss": "%S", "A": "%p",
-}  # fmt: skip
-_MOMENT_TOKEN = re.compile("|".join(_MOMENT))
+# Format tokens of moment.js, which cards use; longest first. Text in brackets is literal.
+_MOMENT: dict[str, Callable[[datetime], str]] = {
+    "YYYY": lambda now: f"{now:%Y}",
+    "MMMM": lambda now: f"{now:%B}",
+    "dddd": lambda now: f"{now:%A}",
+    "MMM": lambda now: f"{now:%b}",
+    "ddd": lambda now: f"{now:%a}",
+    "YY": lambda now: f"{now:%y}",
+    "MM": lambda now: f"{now:%m}",
+    "DD": lambda now: f"{now:%d}",
+    "Do": lambda now: _ordinal(now.day),
+    "HH": lambda now: f"{now:%H}",
+    "hh": lambda now: f"{now:%I}",
+    "mm": lambda now: f"{now:%M}",
+    "ss": lambda now: f"{now:%S}",
+    "M": lambda now: str(now.month),
+    "D": lambda now: str(now.day),
+    "H": lambda now: str(now.hour),
+    "h": lambda now: str(now.hour % 12 or 12),
+    "A": lambda now: f"{now:%p}",
+    "a": lambda now: f"{now:%p}".lower(),
+}
+_MOMENT_TOKEN = re.compile(rf"\[([^\]]*)\]|{'|'.join(_MOMENT)}")
+
+
+def _ordinal(day: int) -> str:
+    ending = "th" if 10 < day < 14 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
+    return f"{day}{ending}"
 
 
 def _datetime_format(scene: MacroScene, arguments: list[str], _raw: str) -> str:
-    wanted = "::".join(arguments).replace("%", "%%")
-    return scene.now.strftime(_MOMENT_TOKEN.sub(lambda token: _MOMENT[token[0]], wanted))
+    def formatted(token: re.Match[str]) -> str:
+        return _MOMENT[token[0]](scene.now) if token[1] is None else token[1]
+
+    return _MOMENT_TOKEN.sub(formatted, "::".join(arguments))
+
+
+def duration_in_words(seconds: float) -> str:
+    """As moment.js says it: `a few seconds`, `5 minutes`, `an hour`."""
+    if seconds < 45:
+        return "a few seconds"
+    for size, one, many in _UNITS:
+        count = round(seconds / size)
+        if count <= 1:
+            return one
+        if many == "days" or count * size < _LIMITS[many]:
+            return f"{count} {many}"
+    raise AssertionError("days have no limit")
+
+
+_UNITS = ((60, "a minute", "minutes"), (3600, "an hour", "hours"), (86_400, "a day", "days"))
+_LIMITS = {"minutes": 45 * 60, "hours": 22 * 3600}
+
+
+def _set_variable(scene: MacroScene, arguments: list[str], _raw: str) -> str:
+    name, value = arguments[0], "::".join(arguments[1:])
+    if name in scene.variables or len(scene.variables) < _MAX_VARIABLES:
+        scene.variables[name] = value[:_MAX_VARIABLE]
+    return ""
 
 
 def _greeting(scene: MacroScene, arguments: list[str], _raw: str) -> str:
@@ -226,4 +297,6 @@ _FUNCTIONS: dict[str, _Function] = {
     "reverse": lambda _, arguments, __: "::".join(arguments)[::-1],
     "outlet": lambda scene, arguments, _: scene.outlets.get(arguments[0], ""),
     "charfirstmessage": _greeting,
+    "setvar": _set_variable,
+    "getvar": lambda scene, arguments, _: scene.variables.get(arguments[0], ""),
 }

@@ -135,6 +135,7 @@ class RequestBuilder:
         stored = StoredEffects()
         if texts.books:
             stored = await self.dependencies.effects.effects(place.platform, place.channel_id)
+        conversation = f"{place.platform}:{place.channel_id}"
         snapshot = ConversationSnapshot(
             lines=tuple(Spoken(safe_name(x.author.name), x.text) for x in lines),
             last_from={
@@ -145,10 +146,12 @@ class RequestBuilder:
             group=tuple(dict.fromkeys(x.author.name for x in lines if x.role == "user")),
             now=datetime.fromtimestamp(self.dependencies.now(), UTC),
             seed=self.batch.reply_id,
-            conversation=f"{place.platform}:{place.channel_id}",
+            conversation=conversation,
             message_count=stored.message_count + sum(x.seq > stored.last_seq for x in lines),
             reply_count=sum(x.role == "assistant" for x in lines),
             effects=stored.effects,
+            variables=self.dependencies.variables.setdefault(conversation, {}),
+            idle_s=_idle_s(lines, self.batch.messages),
         )
         most = self.dependencies.settings().conversation.max_prompt_tokens
         return PersonaPromptBuilder(
@@ -164,6 +167,13 @@ class RequestBuilder:
         known = {line.seq for line in history}
         missed = (line_of(m) for m in self.batch.messages if m.seq not in known)
         return tuple(sorted((*missed, *history), key=lambda x: (x.position, x.seq)))
+
+
+def _idle_s(lines: tuple[Line, ...], batch: tuple[StoredMessage, ...]) -> float | None:
+    """Between the batch and the user's message before it."""
+    current = {message.seq for message in batch}
+    before = [x.at for x in lines if x.role == "user" and x.seq not in current]
+    return max(0.0, batch[0].inbound.sent_at - before[-1]) if before else None
 
 
 def _last(lines: tuple[Line, ...], role: str) -> str:

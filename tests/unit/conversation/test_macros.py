@@ -1,14 +1,22 @@
 """Macros in cards and lorebooks."""
 
 import tracemalloc
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from understudy.conversation.macros import MacroScene, expand, hidden_keys, plain
+from understudy.conversation.macros import (
+    MacroScene,
+    duration_in_words,
+    expand,
+    hidden_keys,
+    plain,
+)
 
 NOW = datetime(2026, 3, 4, 15, 6, 7, tzinfo=UTC)
 
@@ -40,6 +48,10 @@ def scene(**values: str) -> MacroScene:
         ("{{date}}", "March 4, 2026"),
         ("{{time::UTC+3}} {{time::UTC-2}}", "18:06 13:06"),
         ("{{datetimeformat::YYYY/MM/DD HH:mm}}", "2026/03/04 15:06"),
+        ("{{datetimeformat::dddd Do [of] MMMM, h:mm a}}", "Wednesday 4th of March, 3:06 pm"),
+        ("{{time_UTC+3}} {{time_UTC-3:30}}", "18:06 11:36"),
+        ("{{setvar::mood::{{char}} is glad}}{{getvar::mood}}.", "Bessie is glad."),
+        ("{{getvar::none}}.", "."),
         ("{{outlet::Farm}} {{outlet::farm}}.", "The farm. ."),
         ("{{charFirstMessage::1}}", "Moo!"),
         ("{{charFirstMessage::9}}", "{{charFirstMessage::9}}"),
@@ -112,3 +124,28 @@ def test_a_long_value_that_is_named_a_thousand_times_takes_no_more_room_than_it_
     tracemalloc.stop()
     assert len(expanded) <= 64 * 1024
     assert most < 4 * 1024**2
+
+
+def test_variables_last_as_long_as_their_conversation() -> None:
+    first = scene()
+    expand("{{setvar::mood::glad}}", first)
+
+    assert expand("{{getvar::mood}}", replace(scene(), variables=first.variables)) == "glad"
+    assert expand("{{getvar::mood}}", scene()) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(5, "a few seconds"), (60, "a minute"), (300, "5 minutes"), (4000, "an hour"),
+     (3 * 3600, "3 hours"), (86_400, "a day"), (5 * 86_400, "5 days")],
+)  # fmt: skip
+def test_a_pause_in_words(seconds: float, words: str) -> None:
+    assert duration_in_words(seconds) == words
+
+
+def test_an_unknown_macro_is_logged_once() -> None:
+    with capture_logs() as logs:
+        expand("{{neverheardof}} {{neverheardof}}", scene())
+        expand("{{neverheardof::1}}", scene())
+
+    assert [log["macro"] for log in logs] == ["neverheardof"]

@@ -4,8 +4,8 @@ The operator's guard comes first and cannot be replaced. A card's own system pro
 the operator's style, if the configuration allows it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random
 
@@ -21,7 +21,7 @@ from understudy.conversation.lore.scene import (
     Scene,
     Spoken,
 )
-from understudy.conversation.macros import MacroScene, expand, plain
+from understudy.conversation.macros import MacroScene, duration_in_words, expand, plain
 from understudy.conversation.personas.card import Card
 from understudy.conversation.tokens import text_tokens
 from understudy.routing.request import Fit
@@ -75,6 +75,10 @@ class ConversationSnapshot:
     message_count: int
     reply_count: int
     effects: Effects = field(default_factory=dict)
+    variables: MutableMapping[str, str] = field(default_factory=dict)
+    """Macro variables of the conversation."""
+    idle_s: float | None = None
+    """Since the user's previous message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +144,7 @@ class PersonaPromptBuilder:
             len(self._snapshot.lines),
             cache_friendly=self._rules.cache_friendly,
         )
-        scene = MacroScene(
-            macros.values,
-            macros.now,
-            macros.random,
-            macros.seed,
-            placed.outlets,
-            macros.greetings,
-        )
+        scene = replace(macros, outlets=placed.outlets)
         blocks = [self._texts.guard, *self._character(placed, lore, scene)]
         return PersonaPrompt(
             system="\n\n".join(block for block in blocks if block.strip()),
@@ -247,6 +244,7 @@ class PersonaPromptBuilder:
             "lastcharmessage": snapshot.last_from.get("char", ""),
             "maxcontexttokens": str(fit.n_ctx or self._most_tokens),
             "maxprompt": str(self._most_tokens),
+            "idle_duration": _idle(snapshot.idle_s),
             "maxresponsetokens": str(fit.reply_tokens),
         }
         return MacroScene(
@@ -255,11 +253,16 @@ class PersonaPromptBuilder:
             random=Random(snapshot.seed),  # noqa: S311 - not a secret
             seed=snapshot.conversation,
             greetings=(card.greeting, *card.alternate_greetings) if card else (),
+            variables=snapshot.variables,
         )
 
 
 def _with_values(scene: MacroScene, values: Mapping[str, str]) -> MacroScene:
-    return MacroScene(values, scene.now, scene.random, scene.seed, scene.outlets, scene.greetings)
+    return replace(scene, values=values)
+
+
+def _idle(seconds: float | None) -> str:
+    return "just now" if seconds is None else duration_in_words(seconds)
 
 
 def card_values(card: Card | None) -> dict[str, str]:
