@@ -182,10 +182,11 @@ def _exceptions_without_words(_logger: WrappedLogger, _method: str, event: Event
 
 
 class _ToStructlog(logging.Handler):
-    """Warnings of other libraries in the same form: who warns, and the warning's template.
+    """Warnings of other libraries in the same form: the library and the warning's template.
 
-    Not its arguments: they may hold what people wrote. The same warning is written once in ten
-    seconds: where no more files can be opened, asyncio warns a thousand times.
+    Arguments are left out unless they are numbers: they may contain what people wrote. The same
+    warning is written once in ten seconds: where no more files can be opened, asyncio warns a
+    thousand times.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -198,12 +199,12 @@ class _ToStructlog(logging.Handler):
         if repeated is None:
             return
         level = "error" if record.levelno >= logging.ERROR else "warning"
-        template = record.msg if isinstance(record.msg, str) and record.args else "-"
+        text = _template(record)
         structlog.get_logger().log(
             _LEVELS[level],
             "library.warning",
             library=record.name,
-            said=template,
+            **({} if text is None else {"said": text}),
             exc_info=record.exc_info,
             **({"repeated": repeated} if repeated else {}),
         )
@@ -221,6 +222,16 @@ class _ToStructlog(logging.Handler):
             self._repeated.clear()
         self._repeated[key] = (now, 0)
         return left_out
+
+
+def _template(record: logging.LogRecord) -> str | None:
+    """None for a text without a template: its words may have been inserted already."""
+    if not isinstance(record.msg, str) or not record.args:
+        return None
+    arguments = record.args.values() if isinstance(record.args, dict) else record.args
+    if all(isinstance(argument, int | float) for argument in arguments):
+        return record.getMessage()
+    return record.msg
 
 
 def _adopt_other_libraries() -> None:

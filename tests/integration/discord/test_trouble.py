@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import discord
 import pytest
 
 from busy_inbox import BusyInbox
@@ -209,3 +210,21 @@ async def test_a_message_that_the_database_refuses_to_the_end_leaves_no_task(
         await double.until(lambda: store.refusals["add"] < 1000)
 
     await no_task_is_left(before)
+
+
+async def test_a_good_session_makes_the_pauses_short_again(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    async with BotSetup(double) as stage:
+        client = await stage.bot.connected()
+        assert isinstance(client, discord.AutoShardedClient)
+        await double.until(lambda: client.shards)
+        delay = client.shards[0]._parent._backoff
+        for _ in range(8):
+            delay.delay()
+
+        await double.gateway.drop()
+        double.gateway.sessions.clear()
+        await double.until(lambda: client.shards[0]._parent._backoff is not delay)
+
+        assert client.shards[0]._parent._backoff.delay() <= 2

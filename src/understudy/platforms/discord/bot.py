@@ -43,8 +43,8 @@ class DiscordBot:
         self._deliveries = Deliveries(
             self.connected, self._settings, parts.now, parts.presence.ended
         )
-        # Below this discord.py logs the bodies of requests: what people wrote, and the token.
-        logging.getLogger("discord").setLevel(logging.INFO)
+        # At debug level discord.py logs the bodies of requests: what people wrote, and the token.
+        logging.getLogger("discord").setLevel(logging.WARNING)
 
     @property
     def open(self) -> OpenDelivery:

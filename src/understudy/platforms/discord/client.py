@@ -24,6 +24,7 @@ from understudy.platforms.discord.inbound import PLATFORM, FetchImages, InboundR
 from understudy.platforms.discord.ingest import Ingest
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.presence import Presence
+from understudy.platforms.discord.reconnect import reset_delay
 from understudy.platforms.discord.sender import retry_discord
 from understudy.retry import retry_storage
 
@@ -138,6 +139,10 @@ class DiscordClient(discord.AutoShardedClient):
 
     async def on_shard_connect(self, shard_id: int) -> None:
         self._starting.discard(shard_id)
+        reset_delay(self, shard_id)
+
+    async def on_shard_resumed(self, shard_id: int) -> None:
+        reset_delay(self, shard_id)
 
     async def on_shard_ready(self, shard_id: int) -> None:
         if self._shutting_down or shard_id in self._starting:
