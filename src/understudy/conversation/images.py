@@ -98,20 +98,21 @@ def chosen_images(batch: Sequence[StoredMessage], settings: VisionSettings) -> t
     """The images to send: those in scope, of the newest messages first, up to the limit."""
     chosen: dict[str, ImageRef] = {}
     for message in reversed(batch):
-        if scope_of(message, batch[-1]) in settings.scopes:
+        if scope_of(message, batch) in settings.scopes:
             for image in message.inbound.images:
                 chosen.setdefault(image.digest, image)
     return tuple(chosen.values())[: settings.max_images]
 
 
-def scope_of(message: StoredMessage, trigger: StoredMessage) -> str:
+def scope_of(message: StoredMessage, batch: Sequence[StoredMessage]) -> str:
     """The item of `vision.scopes` that applies to a message's images."""
     addressed = message.inbound.addressed
     if addressed is Addressed.REPLY:
         return "replies"
     if addressed is not None:
         return "mentions"
-    return "general_chat" if message is trigger else "batch"
+    directed = any(other.inbound.addressed is not None for other in batch)
+    return "general_chat" if message is batch[-1] and not directed else "batch"
 
 
 def caption_text(text: str) -> str:

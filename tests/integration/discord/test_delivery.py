@@ -436,3 +436,33 @@ async def test_a_withdrawn_reply_leaves_nothing(double: DiscordDouble, open_: Op
     await delivery.aclose()
 
     assert double.sent() == []
+
+
+async def test_without_read_message_history_the_answer_is_sent_without_a_reference(
+    double: DiscordDouble, trigger: Json, open_: Open
+) -> None:
+    double.spoil(Fault("POST", r"/api/channels/\d+/messages", 403))
+
+    await _finished(open_(), _reply("Hello."))
+
+    (sent,) = double.sent()
+    assert sent["content"] == "Hello."
+    assert sent.get("message_reference") is None
+
+
+async def test_a_late_answer_mentions_a_person_who_got_no_offline_message(
+    double: DiscordDouble, trigger: Json, open_: Open
+) -> None:
+    await _finished(open_(attempt=2, waited_s=90.0), _reply("Here I am."))
+
+    assert pings_of(double.calls("POST", "/messages")[-1].body) == {"author"}
+
+
+async def test_a_send_that_always_fails_is_given_up_in_time(
+    double: DiscordDouble, open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("understudy.platforms.discord.sender._LIMIT_S", 0.3)
+    double.spoil(Fault("POST", r"/api/channels/\d+/messages", 500, times=50))
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(_finished(open_(), _reply("Hello.")), 5)

@@ -17,6 +17,7 @@ from understudy.conversation.messages import Addressed, Inbound, Place
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
 from understudy.platforms.discord.backfill import Gap, GapTracker, gaps, missed_messages
+from understudy.platforms.discord.bursts import RecentBursts
 from understudy.platforms.discord.buttons import ReplyButtons
 from understudy.platforms.discord.command_context import CommandContext
 from understudy.platforms.discord.commands import build_tree, sync_if_changed
@@ -86,6 +87,7 @@ class DiscordClient(discord.AutoShardedClient):
         self._starting: set[int] = set()
         """Shards whose new session has not connected yet."""
         self._gaps = GapTracker()
+        self._bursts = RecentBursts()
         self._ingest = Ingest(
             parts.router,
             self._read,
@@ -214,6 +216,7 @@ class DiscordClient(discord.AutoShardedClient):
             self._parts.fetch_images,
             lambda place: takes_part(place, settings.participation),
             lambda user_id: (PLATFORM, str(user_id)) in context.preferences.now.opted_out,
+            self._bursts,
         )
         return await reader.read(message, self.user.id)
 

@@ -44,6 +44,7 @@ class CommandTree(app_commands.CommandTree[Client]):
             "discord.command_failed",
             command=interaction.command.qualified_name if interaction.command else "",
             error=type(cause).__name__,
+            exc_info=cause,
         )
         words = "My database is not available right now." if isinstance(cause, StorageError) else ""
         try:

@@ -22,6 +22,8 @@ _log = structlog.get_logger()
 Ended = Callable[[OfflineReason | None], None]
 """Called when a reply ends; None for an answer."""
 
+_LATE_S = 30.0
+"""A reply that begins after this is a late answer."""
 _GRACE_S = 3.0
 """A cancelled edit may still be applied and delays the next ones for long, so a writer gets this
 much time to finish its last call."""
@@ -225,9 +227,9 @@ class DiscordDelivery:
 
     async def _send(self, page: Page) -> None:
         late = bool(self._resumed.offline)
-        message = await self._sender.send(
-            page, len(self._sent), mention=late or self._settings.mention_author, late=late
-        )
+        # Those who waited are mentioned, also where the offline message was sent to others only.
+        mention = late or self._context.waited_s >= _LATE_S or self._settings.mention_author
+        message = await self._sender.send(page, len(self._sent), mention=mention, late=late)
         self._sent.append(message.id)
         # For a known nonce Discord returns the message of an earlier try, with its text.
         same = message.content.strip() == page.content.strip()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import discord
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from understudy.config.settings import Access, Discord
 from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.words import has_word, normalized
+from understudy.platforms.discord.bursts import RecentBursts
 from understudy.platforms.discord.message_text import attachments_of, is_picture, quote_of, text_of
 from understudy.platforms.discord.sender import PASSING
 
@@ -96,27 +97,20 @@ IsMember = Callable[[int], Awaitable[bool]]
 _UNREAD = "[replying to a person who has opted out]"
 
 
+@dataclass(frozen=True, slots=True)
 class InboundReader:
     """Converts messages. Never raises for what people send; network errors mean less context."""
 
-    def __init__(
-        self,
-        settings: Discord,
-        names: Iterable[str],
-        is_member: IsMember,
-        fetch_images: FetchImages | None = None,
-        is_listed: Callable[[Place], bool] = lambda _place: False,
-        opted_out: Callable[[int], bool] = lambda _user_id: False,
-    ) -> None:
-        """`is_listed`: where the bot may reply unasked; only there, and where it is addressed, are
-        images fetched. Neither text nor images of users in `opted_out` are used when others reply
-        to them."""
-        self._settings = settings
-        self._names = [normalized(name) for name in names if name.strip()]
-        self._is_member = is_member
-        self._fetch_images = fetch_images
-        self._is_listed = is_listed
-        self._opted_out = opted_out
+    settings: Discord
+    names: Iterable[str]
+    """Names that address the bot."""
+    is_member: IsMember
+    fetch_images: FetchImages | None = None
+    is_listed: Callable[[Place], bool] = lambda _place: False
+    """Where the bot may reply unasked; there, and where it is addressed, images are fetched."""
+    opted_out: Callable[[int], bool] = lambda _user_id: False
+    """Neither text nor images of these users are used when others reply to them."""
+    bursts: RecentBursts = field(default_factory=RecentBursts)
 
     async def read(self, message: discord.Message, me_id: int) -> Inbound | None:
         """The message for the inbox, or None when it is to be ignored."""
@@ -128,10 +122,13 @@ class InboundReader:
             return None
         replied = await _replied_to(message)
         addressed = self._addressed(message, me_id, replied)
-        quoted = None if replied is None or self._opted_out(replied.author.id) else replied
+        quoted = None if replied is None or self.opted_out(replied.author.id) else replied
         fetched = None
         if self._wants_images(message, place, addressed):
-            fetched = await self._pictures(message, quoted)
+            earlier = [] if addressed is None else self.bursts.record_addressed(message)
+            fetched = await self._pictures(message, quoted, earlier)
+        elif next(_images_of(message), None) is not None:
+            self.bursts.record_skipped(message)
         pictures, notes = fetched or ((), ())
         text = text_of(message, me_id, pictures_taken=bool(pictures))
         quote = quote_of(quoted, me_id) if quoted else _UNREAD
@@ -149,15 +146,15 @@ class InboundReader:
         )
 
     async def _refusal(self, place: Place, author: Author) -> str | None:
-        asked = place.private and self._settings.dms == "members"
-        member = await self._is_member(int(author.id)) if asked else False
-        return refusal(self._settings, place, author, member=member)
+        asked = place.private and self.settings.dms == "members"
+        member = await self.is_member(int(author.id)) if asked else False
+        return refusal(self.settings, place, author, member=member)
 
     def _wants_images(
         self, message: discord.Message, place: Place, addressed: Addressed | None
     ) -> bool:
-        wanted = addressed is not None or self._is_listed(place)
-        return wanted and not self._opted_out(message.author.id)
+        wanted = addressed is not None or self.is_listed(place) or self.bursts.is_addressed(message)
+        return wanted and not self.opted_out(message.author.id)
 
     def _addressed(
         self, message: discord.Message, me_id: int, replied: discord.Message | None
@@ -169,22 +166,26 @@ class InboundReader:
         if message.guild is None and place_of(message).private:
             return Addressed.DM
         text = normalized(message.content)
-        if any(has_word(text, name) for name in self._names):
+        if any(has_word(text, normalized(name)) for name in self.names):
             return Addressed.NAME
         return None
 
     async def _pictures(
-        self, message: discord.Message, replied: discord.Message | None
+        self,
+        message: discord.Message,
+        replied: discord.Message | None,
+        earlier: Sequence[discord.Message],
     ) -> FetchedImages | None:
-        """Its own images, and those of the message it replies to."""
-        if self._fetch_images is None:
+        """Its own images, those of the message it replies to, and of its author just before."""
+        if self.fetch_images is None:
             return None
-        found = [*_images_of(message), *(_images_of(replied) if replied is not None else ())]
+        sources = [message, *([] if replied is None else [replied]), *earlier]
+        found = [image for source in sources for image in _images_of(source)]
         # An embed already contains the linked image.
         text = "" if message.embeds else message.content
         if not (found or "://" in text):
             return None
-        return await self._fetch_images(list(dict.fromkeys(found)), text)
+        return await self.fetch_images(list(dict.fromkeys(found)), text)
 
 
 def _images_of(message: discord.Message) -> Iterator[FoundImage]:

@@ -86,6 +86,9 @@ class _PersonaCommands(app_commands.Group):
     @app_commands.command(name="show", description="My persona here, and the available ones")
     async def show(self, interaction: Interaction) -> None:
         await defer(interaction)
+        if (no := self._refusal(interaction, everywhere=False)) is not None:
+            await respond(interaction, no)
+            return
         personas = self._context.personas()
         place = place_in(interaction.channel, interaction.channel_id, interaction.guild_id)
         now = personas.at(place, self._context.preferences.now.persona(place))

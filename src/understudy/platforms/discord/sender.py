@@ -1,5 +1,6 @@
 """Sends, edits and deletes the messages of one reply: nonces, mentions, and Discord's errors."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -25,6 +26,9 @@ _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries of a required call. discord.py itself does not retry a 503 or a lost connection."""
 PASSING = (aiohttp.ClientError, ConnectionError, TimeoutError, discord.DiscordServerError)
 _HISTORY_LIMIT = 200
+_REPLY_REFUSED = 160002
+"""Discord's code for a reply without the permission Read Message History."""
+_LIMIT_S = 15.0
 
 
 class Sender:
@@ -34,6 +38,7 @@ class Sender:
     def __init__(self, connected: Connected, context: ReplyContext) -> None:
         self._connected = connected
         self._context = context
+        self._may_refer = True
 
     async def send(
         self, page: Page, part: int, *, mention: bool, late: bool = False
@@ -46,16 +51,17 @@ class Sender:
         channel = await self._channel()
         if not await self._context.may_send():
             raise Undeliverable("another process answers this now")
-        message = await self._translate_refusal(
-            channel.send(
+        message = await self._send_referring(
+            lambda reference: channel.send(
                 page.content,
                 nonce=f"{self._context.nonce}-{'late-' if late else ''}{part}",
                 allowed_mentions=_mentions(author=mention),
                 files=files_of(page),
                 # discord.py takes None for both, though its overloads do not say so.
                 view=self._view(page),  # type: ignore[arg-type]
-                reference=self._trigger() if part == 0 else None,  # type: ignore[arg-type]
-            )
+                reference=reference,  # type: ignore[arg-type]
+            ),
+            part,
         )
         _log.debug("discord.sent", reply=self._context.reply_id, message=str(message.id), part=part)
         return message
@@ -65,15 +71,34 @@ class Sender:
         channel = await self._channel()
         if not await self._context.may_send():
             raise Undeliverable("another process answers this now")
-        return await self._translate_refusal(
-            channel.send(
+        return await self._send_referring(
+            lambda reference: channel.send(
                 text,
                 nonce=f"{self._context.nonce}-off",
                 allowed_mentions=_mentions(author=False),
-                reference=self._trigger(),
+                reference=reference,  # type: ignore[arg-type]
                 silent=True,
             )
         )
+
+    async def _send_referring(
+        self, send: Callable[[discord.MessageReference | None], Awaitable[T]], part: int = 0
+    ) -> T:
+        """Send the first part as a reply to the trigger, or without a reference where Discord
+        refuses that: it needs Read Message History, and sending does not."""
+        if part == 0 and self._may_refer:
+            try:
+                return await send(self._trigger())
+            except discord.HTTPException as error:
+                if error.status != 403 and error.code != _REPLY_REFUSED:
+                    return await self._translate_refusal(_raising(error))
+                self._may_refer = False
+                _log.warning(
+                    "discord.missing_permission",
+                    channel=self._context.place.channel_id,
+                    permission="Read Message History",
+                )
+        return await self._translate_refusal(send(None))
 
     async def edit(self, message_id: int, page: Page) -> None:
         message = (await self._channel()).get_partial_message(message_id)
@@ -157,8 +182,17 @@ class Sender:
 
 
 async def retry_discord(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a required call: temporary failures are retried for about 15 s."""
-    return await retry(call, on=PASSING, pauses_s=_PAUSES_S, report=_report_retry)
+    """Make a required call: temporary failures are retried for 15 s in all.
+
+    discord.py itself repeats a call that gets 500 or 502 for 25 s, and keeps the channel's other
+    calls waiting meanwhile.
+    """
+    async with asyncio.timeout(_LIMIT_S):
+        return await retry(call, on=PASSING, pauses_s=_PAUSES_S, report=_report_retry)
+
+
+async def _raising(error: Exception) -> T:
+    raise error
 
 
 def _report_retry(error: Exception, pause_s: float) -> None:

@@ -347,3 +347,50 @@ async def test_neither_images_nor_text_of_a_person_who_opted_out_are_used(
 
 def _ref(message: Json) -> Json:
     return {"message_id": message["id"], "channel_id": message["channel_id"]}
+
+
+@pytest.mark.parametrize("picture_first", [True, False])
+async def test_a_picture_beside_the_mention_in_a_message_of_its_own_is_fetched(
+    discord_state: DiscordState,
+    make: Make,
+    channel: Json,
+    ann: Json,
+    picture_first: bool,
+) -> None:
+    camera = Camera()
+    reader = InboundReader(Discord(), [], _never, camera)
+    picture = make(channel, ann, "", attachments=[_picture(discord_state, channel)])
+    mention = make(channel, ann, f"{_at(discord_state)} what is that?")
+
+    for message in (picture, mention) if picture_first else (mention, picture):
+        await reader.read(message, int(discord_state.me["id"]))
+
+    assert camera.names == ["cat.png"]
+
+
+async def test_a_picture_of_another_person_beside_the_mention_is_not_fetched(
+    discord_state: DiscordState, make: Make, channel: Json, ann: Json
+) -> None:
+    camera = Camera()
+    reader = InboundReader(Discord(), [], _never, camera)
+    bob = discord_state.add_user("bob")
+
+    for message in (
+        make(channel, bob, "", attachments=[_picture(discord_state, channel)]),
+        make(channel, ann, f"{_at(discord_state)} hello"),
+    ):
+        await reader.read(message, int(discord_state.me["id"]))
+
+    assert camera.names == []
+
+
+@pytest.mark.parametrize("text", ["앨리스가 왔다", "hi Алиса!", "ミクちゃん", "今天Alice来了"])
+async def test_the_name_is_heard_in_every_script(
+    discord_state: DiscordState, make: Make, channel: Json, ann: Json, text: str
+) -> None:
+    reader = InboundReader(Discord(), ["앨리스", "Алиса", "ミク", "Alice"], _never)
+
+    inbound = await reader.read(make(channel, ann, text), int(discord_state.me["id"]))
+
+    assert inbound is not None
+    assert inbound.addressed is Addressed.NAME
