@@ -11,11 +11,10 @@ from enum import StrEnum
 
 import regex
 
+from understudy.platforms.discord.markdown_blocks import Blocks, Span, markers_between
+
 LIMIT = 2000
 
-# A longer run or info string is more likely decoration than a code fence, and a fence that eats
-# the room of a message could not be opened again.
-_FENCE_LINE = re.compile(r"[ \t]*(`{3,16}|~{3,16})[ \t]*([^`\n]{0,40})(?:\n|\Z)")
 _WHOLE = re.compile(
     r"<(?:@[!&]?\d+|#\d+|a?:\w+:\d+|t:-?\d+(?::\w)?|/[^\n:>]+:\d+|id:\w+)>"  # mentions and emoji
     r"|\[[^\]\n]*\]\([^)\s]*\)"  # masked links
@@ -29,19 +28,6 @@ _STYLED = re.compile(
 )
 _SENTENCE_ENDS = frozenset(".!?:;…。！？")
 _GRAPHEME = regex.compile(r"\X")
-
-
-@dataclass(frozen=True, slots=True)
-class _Fence:
-    marker: str
-    language: str
-
-    @property
-    def opening(self) -> str:
-        return f"{self.marker}{self.language}\n"
-
-    def closes(self, line: re.Match[str]) -> bool:
-        return line[1][0] == self.marker[0] and len(line[1]) >= len(self.marker) and not line[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,63 +56,38 @@ def split(text: str, limit: int = LIMIT) -> tuple[str, ...]:
 
 def pieces(text: str, limit: int = LIMIT) -> Iterator[Piece]:
     """Slices that follow each other without a gap; `limit` is at least 100."""
-    start, fence = 0, None
+    start, blocks = 0, Blocks(text)
     while start < len(text):
-        opening = fence.opening if fence else ""
-        after = _fence_after(text, start, len(text), fence)
-        closing = _closing(text, len(text), after)
+        span = blocks.open_at(start) if start else None
+        opening = span.opening if span else ""
+        last = next((s for s in blocks.spans if not s.is_closed), None)
+        closing = last.closing_after(text) if last else ""
         if units(opening) + units(text[start:]) + units(closing) <= limit:
             yield Piece(start, len(text), opening, closing)
             return
-        end = _cut(text, start, limit - units(opening), fence)
-        fence = _fence_after(text, start, end, fence)
-        yield Piece(start, end, opening, _closing(text, end, fence))
+        end = _cut(text, start, limit - units(opening), blocks)
+        span = blocks.open_at(end)
+        yield Piece(start, end, opening, span.closing_after(text[:end]) if span else "")
         start = end
 
 
-def _closing(text: str, end: int, fence: _Fence | None) -> str:
-    if fence is None:
-        return ""
-    return fence.marker if text[:end].endswith("\n") else "\n" + fence.marker
-
-
-def _fence_lines(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
-    at = start if start == 0 or text[start - 1] == "\n" else text.find("\n", start) + 1 or end
-    while at < end:
-        line = _FENCE_LINE.match(text, at)
-        if line is not None:
-            yield line
-        at = text.find("\n", at) + 1 or end
-
-
-def _fence_after(text: str, start: int, end: int, fence: _Fence | None) -> _Fence | None:
-    for line in _fence_lines(text, start, end):
-        if fence is None:
-            fence = _Fence(line[1], line[2].strip())
-        elif fence.closes(line):
-            fence = None
-    return fence
-
-
-def _cut(text: str, start: int, room: int, fence: _Fence | None) -> int:
+def _cut(text: str, start: int, room: int, blocks: Blocks) -> int:
     """The best place to end a message that begins at `start` and has `room` units."""
-    lines = tuple(_fence_lines(text, start, start + room))
-    longest = max([len(fence.marker) if fence else 0, *(len(line[1]) for line in lines)])
-    reserve = longest + 1 if longest else 0
-    window = _fitting(text, start, room - reserve)
-    whole = _inside(_WHOLE, text, start, window) | _around_fences(lines, fence)
+    window = _fitting(text, start, room - markers_between(blocks.spans, start, start + room))
+    whole = _inside(_WHOLE, text, start, window) | _around_spans(blocks.spans, start, window)
     styled = _inside(_STYLED, text, start, window)
     graphemes = _grapheme_ends(text, start, window)
     half, quarter = start + (window - start) // 2, start + (window - start) // 4
 
     def tidy(at: int) -> bool:
-        return at not in whole and at not in styled
+        return at not in whole and at not in styled and not blocks.breaks_block(at)
 
     tries: tuple[tuple[int, Callable[[int], bool]], ...] = (
         (half, lambda at: text[at - 1] == "\n" and text[at - 2] == "\n" and tidy(at)),
         (half, lambda at: text[at - 1] == "\n" and tidy(at)),
         (half, lambda at: text[at - 1] == " " and text[at - 2] in _SENTENCE_ENDS and tidy(at)),
         (quarter, lambda at: text[at - 1].isspace() and tidy(at)),
+        (start, lambda at: text[at - 1].isspace() and tidy(at)),
         (half, lambda at: text[at - 1].isspace() and at not in whole),
         (start, lambda at: at not in whole and at in graphemes),
         (start, lambda at: at in graphemes),
@@ -155,17 +116,15 @@ def _inside(pattern: re.Pattern[str], text: str, start: int, end: int) -> set[in
     }
 
 
-def _around_fences(lines: tuple[re.Match[str], ...], fence: _Fence | None) -> set[int]:
-    """Places in fence lines, and those that would leave an empty code block behind."""
+def _around_spans(spans: Sequence[Span], start: int, end: int) -> set[int]:
+    """Places in the markers of spans, and those that would leave an empty code block behind."""
     bad: set[int] = set()
-    for line in lines:
-        bad.update(range(line.start() + 1, line.end()))
-        if fence is None:
-            fence = _Fence(line[1], line[2].strip())
-            bad.add(line.end())
-        elif fence.closes(line):
-            fence = None
-            bad.add(line.start())
+    for span in spans:
+        if span.end < start or span.body - len(span.opening) > end:
+            continue
+        bad.update(range(span.body - len(span.opening) + 1, span.body + 1))
+        if span.is_closed:
+            bad.update(range(span.close, span.end))
     return bad
 
 

@@ -1,8 +1,14 @@
+"""Replies as Discord messages."""
+
 import re
+from collections.abc import Callable, Sequence
+from itertools import accumulate, groupby
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from understudy.platforms.discord.rendering import LIMIT, pieces, split, units
 
@@ -146,3 +152,83 @@ def test_a_long_fence_around_short_ones_is_closed_within_the_limit() -> None:
     document = f"````````md\n{'x' * 2300}\n```\n{'y' * 4000}"
 
     assert all(units(part) <= LIMIT for part in split(document))
+
+
+def _document(dice: Random) -> str:
+    """Blocks of every kind, up to 20,000 characters."""
+    words = ["some", "words", "and", "- dash", "1. one", "# hash", "> more", "Fine.", "=== is"]
+
+    def sentence() -> str:
+        return "Start " + " ".join(dice.choices(words, k=dice.randint(3, 60)))
+
+    def fence() -> str:
+        mark, language = dice.choice(["```", "````", "~~~"]), dice.choice(["", "py", "c++"])
+        size = dice.randint(1, 60)
+        lines = ["".join(dice.choices("ab (){}=#-", k=dice.randint(1, 80))) for _ in range(size)]
+        return "\n".join([mark + language, *lines, mark])
+
+    kinds: list[Callable[[], str]] = [
+        sentence,
+        fence,
+        lambda: f"## {sentence()}",
+        lambda: "\n".join(f"- {sentence()}" for _ in range(dice.randint(2, 20))),
+        lambda: "\n".join(f"{n}. {sentence()}" for n in range(1, dice.randint(3, 12))),
+        lambda: "\n".join(f"> {sentence()}" for _ in range(dice.randint(1, 20))),
+        # Behind a list it would be a paragraph of the list's last item.
+        lambda: f"{sentence()}\n\n" + "\n".join(f"    {n} = x" for n in range(99)),
+    ]
+    blocks = [dice.choice(kinds)() for _ in range(dice.randint(1, 30))]
+    sizes = accumulate(len(block) + 2 for block in blocks)
+    return "\n\n".join(block for block, size in zip(blocks, sizes, strict=True) if size < 20_000)
+
+
+def _runs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """The leaf blocks of the texts; neighbours of one type are joined, white space left out."""
+    leaves = [
+        (token.type, re.sub(r"\s", "", token.content))
+        for text in texts
+        for token in MarkdownIt("commonmark").parse(text)
+        if token.type in ("inline", "fence", "code_block", "html_block")
+    ]
+    return [
+        (kind, "".join(content for _, content in run))
+        for kind, run in groupby(leaves, key=lambda leaf: leaf[0])
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_the_blocks_of_the_parts_are_those_of_the_text(seed: int) -> None:
+    text = _document(Random(seed))
+
+    assert _runs(split(text)) == _runs([text])
+
+
+PROSE_2100 = " ".join(["prose"] * 350)
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        "Here: ```py\nx = 1\n```\n",
+        "- ```py\n  x = 1\n  ```\n",
+        "Label:\n```py\nx = 1```\n",
+        "```py\nx = 1\n``` and that is it.\n",
+        "~~~\n",
+    ],
+)
+def test_prose_behind_an_odd_fence_stays_prose(beginning: str) -> None:
+    parts = split(f"{beginning}\n{PROSE_2100}")
+
+    assert len(parts) == 2
+    assert "```" not in parts[-1]
+    assert "~~~" not in parts[-1]
+
+
+def test_a_long_spoiler_is_closed_and_opened_again() -> None:
+    parts = split(f"Careful: ||{PROSE_2100}|| over.")
+
+    assert parts[0].startswith("Careful: ||prose")
+    assert parts[0].endswith("||")
+    assert parts[1].startswith("||")
+    assert parts[1].endswith("|| over.")
