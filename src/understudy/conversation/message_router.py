@@ -137,6 +137,18 @@ class MessageRouter:
         self._replies[reply_id].interrupt(Interruption.STOPPED)
         return True
 
+    async def runs_elsewhere(self, channel: Channel, reply_id: str) -> bool:
+        """Whether another process writes that reply now."""
+        if reply_id in self._replies:
+            return False
+        now, work = self._dependencies.now(), await self._dependencies.store.work(channel)
+        return any(
+            batch.reply_id == reply_id
+            and batch.state is BatchState.CLAIMED
+            and batch.lease_until > now
+            for batch in work.batches
+        )
+
     async def regenerate(self, reply_id: str) -> str | None:
         """Replace a reply by a new one to the same messages; returns the new reply's id, or None
         when there is no such reply."""

@@ -459,3 +459,26 @@ async def _stored(stage: BotSetup, channel: Json) -> None:
             return
         await asyncio.sleep(0.01)
     pytest.fail("the reply was never stored")
+
+
+async def test_stop_reaches_the_process_that_writes_the_reply(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    path = tmp_path / "bot.db"
+    async with (
+        open_storage(path, persist=True) as one,
+        open_storage(path, persist=True) as other,
+        BotSetup(double, one.inbox) as first,
+        BotSetup(double, other.inbox) as second,
+    ):
+        for stage in (first, second):
+            stage.models.script = ["word " * 30]
+            stage.models.gate.clear()
+        asked = await double.say(channel, ann, double.mention("talk"))
+        (running,) = await double.until(lambda: double.answers_to(asked))
+
+        exchange = await double.press(running, ann, "Stop")
+        answer = await first.answer_to(asked)
+
+    assert answer["content"] == "word"
+    assert exchange.answers == []

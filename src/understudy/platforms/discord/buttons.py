@@ -14,6 +14,8 @@ from understudy.platforms.discord.rendering import Controls
 
 _PREFIX = "understudy"
 _HISTORY_LIMIT = 30
+_ACKNOWLEDGED = 40060
+"""Discord's code where another process was first."""
 
 
 class Press(StrEnum):
@@ -72,6 +74,10 @@ def _button(label: str, button: ButtonId) -> discord.ui.Button[discord.ui.View]:
     )
 
 
+async def _never(_channel_id: str, _reply_id: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyButtons:
     """Handles presses."""
@@ -83,9 +89,15 @@ class ReplyButtons:
     parts: Callable[[str], Awaitable[tuple[str, ...]]]
     """The ids of the messages that carry a reply; empty when unknown."""
     is_admin: Callable[[int], bool]
+    runs_elsewhere: Callable[[str, str], Awaitable[bool]] = _never
+    """(channel id, reply id) → whether another process writes the reply now."""
 
     async def pressed(self, interaction: discord.Interaction) -> bool:
-        """Handle a press; False when the interaction is not a reply button."""
+        """Handle a press; False when the interaction is not a reply button.
+
+        Every process with this token receives it, and only one can acknowledge it: for Stop that
+        is the one which writes the reply.
+        """
         button = _button_of(interaction)
         if button is None or interaction.message is None:
             return False
@@ -94,7 +106,15 @@ class ReplyButtons:
                 "Only the person I answered, or a moderator, can do that.", ephemeral=True
             )
             return True
-        await interaction.response.defer()
+        stops = button.press is Press.STOP
+        if stops and await self.runs_elsewhere(str(interaction.channel_id), button.reply_id):
+            return True
+        try:
+            await interaction.response.defer()
+        except discord.HTTPException as error:
+            if error.code != _ACKNOWLEDGED:
+                raise
+            return True
         await self._perform(button, interaction.message, interaction)
         return True
 
@@ -117,7 +137,7 @@ class ReplyButtons:
         else:
             done = await self.regenerate(button.reply_id) is not None
         if not done:
-            await interaction.followup.send("That reply is over and done with.", ephemeral=True)
+            await interaction.followup.send("That reply has ended already.", ephemeral=True)
 
     async def _delete(
         self, button: ButtonId, last: discord.Message, client: discord.Client

@@ -11,7 +11,7 @@ import discord
 import structlog
 
 from understudy.config.settings import Settings
-from understudy.conversation.inbox import Watermark
+from understudy.conversation.inbox import Channel, Watermark
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Addressed, Inbound, Place
 from understudy.conversation.participation import takes_part
@@ -81,7 +81,13 @@ class DiscordClient(discord.AutoShardedClient):
         self._tree = build_tree(self, parts.context, self._is_admin)
         router = parts.router
         self._buttons = ReplyButtons(
-            router.stop, router.regenerate, router.store.parts, self._is_admin
+            router.stop,
+            router.regenerate,
+            router.store.parts,
+            self._is_admin,
+            lambda channel_id, reply_id: router.runs_elsewhere(
+                Channel(PLATFORM, channel_id), reply_id
+            ),
         )
         self._marks: dict[int, Sequence[Watermark]] = {}
         self._starting: set[int] = set()
