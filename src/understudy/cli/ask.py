@@ -22,6 +22,7 @@ def ask(
 ) -> None:
     """Ask for one reply and print it. Exit code 3 when no provider could answer."""
     from understudy.cli.one_shot import EXIT_OFFLINE, as_row, ask_once, image_file
+    from understudy.control_characters import visible
 
     question = sys.stdin.buffer.read().decode("utf-8", "replace") if text == "-" else text
     if not question.strip() and not image:
@@ -33,6 +34,6 @@ def ask(
     answer = asyncio.run(
         ask_once(loaded, logs, question, [image_file(path) for path in image or ()])
     )
-    typer.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else answer.text)
+    typer.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else visible(answer.text))
     if answer.offline:
         raise typer.Exit(EXIT_OFFLINE)

@@ -33,6 +33,7 @@ async def _chat(config: "Config", logs: "Logs") -> None:
         Screen,
         TerminalChat,
         listening,
+        paste_mode,
     )
 
     require_provider(config)
@@ -55,5 +56,5 @@ async def _chat(config: "Config", logs: "Logs") -> None:
                 commands=commands.table(),
                 take_images=commands.take_images,
             )
-            with listening(dialogue):
+            with paste_mode(0, sys.stdout), listening(dialogue):
                 await dialogue.run()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from understudy.cli.options import AsJson, ConfigFile, load
+from understudy.control_characters import visible
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -69,4 +70,4 @@ def try_out(  # noqa: PLR0913 - the options of a command
             )
         )
         return
-    typer.echo(describe(shown))
+    typer.echo(visible(describe(shown)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from understudy.cli.options import ConfigFile, load
+from understudy.control_characters import visible
 
 if TYPE_CHECKING:
     from understudy.config.load import Config
@@ -38,7 +39,9 @@ def import_(
     except PersonaExists as error:
         raise PersonaError(f"{error} (--as), or replace it (--replace)") from None
     done = "replaced" if imported.replaced else "was imported as"
-    typer.echo(f"{imported.file.card.name} {done} persona {imported.key!r} ({imported.path}).")
+    typer.echo(
+        visible(f"{imported.file.card.name} {done} persona {imported.key!r} ({imported.path}).")
+    )
     _describe(imported.file.card)
 
 
@@ -78,9 +81,9 @@ def list_(config: ConfigFile = None) -> None:
         entries = sum(len(book.book.entries) for book in one.books)
         lore = f", {entries} lore entries" if entries else ""
         mark = "  (default)" if key == loaded.settings.persona.default else ""
-        typer.echo(f"{key}: {one.name}, {made_of}{lore}{mark}")
+        typer.echo(visible(f"{key}: {one.name}, {made_of}{lore}{mark}"))
     for warning in personas.warnings:
-        typer.echo(f"not used: {warning}", err=True)
+        typer.echo(visible(f"not used: {warning}"), err=True)
     if not personas.keys:
         typer.echo(f"No personas in {_folder(loaded)} yet; `understudy persona import FILE`.")
 
@@ -92,9 +95,9 @@ def _describe(card: "Card") -> None:
     if card.system_prompt.strip():
         typer.echo("It has its own system prompt (persona.cards_replace_style).")
     if card.creator_notes.strip():
-        typer.echo(f"\nCreator's notes:\n{card.creator_notes.strip()[:2000]}")
+        typer.echo(visible(f"\nCreator's notes:\n{card.creator_notes.strip()[:2000]}"))
     for note in card.notes[:20]:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(visible(f"note: {note}"), err=True)
 
 
 def _base(config: "Config") -> Path:

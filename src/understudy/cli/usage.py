@@ -3,12 +3,14 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from understudy.cli.options import AsJson, ConfigFile, load
 from understudy.clock import DAY_S
+from understudy.control_characters import visible
 from understudy.routing.ledger import Grouping
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def usage(
     else:
         from rich.console import Console
 
+        rows = tuple(replace(row, key=visible(row.key)) for row in rows)
         console = Console()
         table = usage_report.usage_table(rows, by, days)
         needed = console.measure(table, options=console.options.update_width(1_000)).minimum

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from understudy.cli.options import ConfigFile, load
+from understudy.control_characters import visible
 
 if TYPE_CHECKING:
     from understudy.config.load import Config
@@ -24,7 +25,7 @@ def why(
 
     runs = asyncio.run(_runs(load(config), reply_id))
     if runs:
-        typer.echo(format_runs(runs))
+        typer.echo(visible(format_runs(runs)))
         return
     typer.echo("There is no reply yet." if reply_id is None else unknown_reply(reply_id), err=True)
     raise typer.Exit(EXIT_NOTHING)

@@ -15,6 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from understudy.config.settings import Logging
+from understudy.control_characters import visible
 from understudy.observability.events import LINES_DROPPED, TELLING
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -148,10 +149,15 @@ def _console(stream: TextIO) -> tuple[Processor, ...]:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False, key="ts"),
         _exceptions_without_words,
+        _visible_values,
         structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), timestamp_key="ts", pad_event_to=20, sort_keys=False
         ),
     )
+
+
+def _visible_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {k: visible(v) if isinstance(v, str) else v for k, v in event.items()}
 
 
 def _brief(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import replace
 from typing import Protocol, TextIO
 
+from understudy.control_characters import visible
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.inbox import Decision
 from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
@@ -27,6 +29,7 @@ COMMANDS = """\
 /persona [NAME]  show or choose the persona
 /image FILE      attach an image to the next message
 /quit            leave
+A backslash at the end of a line goes on in a new line; a paste is one message.
 """
 CHANNEL = "chat"
 _MAX_TEXT = 32_000
@@ -69,11 +72,15 @@ class Screen:
         self._out.write(text)
         self._out.flush()
 
+    def show(self, text: str) -> None:
+        """Write text of a model, without control characters that a terminal obeys."""
+        self.put(visible(text))
+
     def aside(self, text: str) -> None:
-        self.put(f"{self._dim}{text}{self._plain}\n")
+        self.put(f"{self._dim}{visible(text)}{self._plain}\n")
 
     def begin(self) -> None:
-        self.put(f"{self._name} › ")
+        self.put(f"{visible(self._name)} › ")
 
 
 class TerminalDelivery:
@@ -105,7 +112,7 @@ class TerminalDelivery:
         if not text.startswith(self._shown):
             self._screen.aside("\n(the reply was interrupted; another model starts again)")
             self._shown = ""
-        self._screen.put(text[len(self._shown) :])
+        self._screen.show(text[len(self._shown) :])
         self._shown = text
 
     async def finish(self, reply: Reply) -> tuple[str, ...]:
@@ -221,6 +228,57 @@ def message(text: str, message_id: str, channel: str = CHANNEL) -> Inbound:
     )
 
 
+_PASTE_BEGINS, _PASTE_ENDS = "\x1b[200~", "\x1b[201~"
+_PASTE_MODE_ON, _PASTE_MODE_OFF = "\x1b[?2004h", "\x1b[?2004l"
+
+
+class LineAssembler:
+    """Joins lines that belong together: a paste, and lines that end with a backslash."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._pasting = False
+
+    def add(self, line: str) -> str | None:
+        """The complete message, or None while it goes on."""
+        if _PASTE_BEGINS in line:
+            self._pasting = True
+        if _PASTE_ENDS in line:
+            self._pasting = False
+        text = line.replace(_PASTE_BEGINS, "").replace(_PASTE_ENDS, "")
+        continued = text.endswith("\\") and not self._pasting
+        self._lines.append(text[:-1] if continued else text)
+        return None if continued or self._pasting else self.rest()
+
+    def rest(self) -> str | None:
+        """What was added and is not complete; None where there is nothing."""
+        lines, self._lines = self._lines, []
+        return "\n".join(lines) if lines else None
+
+
+@contextmanager
+def paste_mode(descriptor: int, out: TextIO) -> Iterator[None]:
+    """Let the terminal mark what is pasted, while this is entered."""
+    if sys.platform == "win32" or not (os.isatty(descriptor) and out.isatty()):
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(descriptor)
+    changed = list(before)
+    # Without it the marks are echoed as text, `^[[200~`.
+    changed[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(descriptor, termios.TCSADRAIN, changed)
+    out.write(_PASTE_MODE_ON)
+    out.flush()
+    try:
+        yield
+    finally:
+        out.write(_PASTE_MODE_OFF)
+        out.flush()
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
 @contextmanager
 def listening(chat: TerminalChat, descriptor: int = 0) -> Iterator[None]:
     """Pass on typed lines and Ctrl-C to `chat` while this is entered."""
@@ -228,12 +286,15 @@ def listening(chat: TerminalChat, descriptor: int = 0) -> Iterator[None]:
 
     def read() -> None:
         # Not sys.stdin: a thread that waits inside it would delay the end of the program.
-        buffer = b""
+        buffer, assembler = b"", LineAssembler()
         while piece := os.read(descriptor, 65_536):
             *complete, buffer = (buffer + piece).split(b"\n")
             for line in complete:
-                loop.call_soon_threadsafe(chat.typed, line.decode("utf-8", "replace"))
-        for last in (buffer.decode("utf-8", "replace") or None, None):
+                if (text := assembler.add(line.decode("utf-8", "replace"))) is not None:
+                    loop.call_soon_threadsafe(chat.typed, text)
+        if buffer:
+            assembler.add(buffer.decode("utf-8", "replace") + "\\")
+        for last in (assembler.rest(), None):
             loop.call_soon_threadsafe(chat.typed, last)
 
     def read_until_closed() -> None:

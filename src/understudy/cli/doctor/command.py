@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from understudy.cli.options import AsJson, ConfigFile, load
+from understudy.control_characters import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +57,8 @@ def show(config: "Config", diagnosis: "DoctorReport") -> None:
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(table_of(diagnosis))
     for mark, name, advice in lines_of(diagnosis):
-        console.print(f"{mark} {name}: {advice}" if advice else f"{mark} {name}", markup=False)
+        line = f"{mark} {name}: {advice}" if advice else f"{mark} {name}"
+        console.print(visible(line), markup=False)
     console.print("\nSeconds that each may stay silent before the next one is tried:")
     for line in waiting_split(config.settings.model):
         console.print(f"  {line}", markup=False)
@@ -86,7 +88,9 @@ def table_of(diagnosis: "DoctorReport") -> "Table":
 
     table = Table("provider", "model", "state", "context", "sees", "first word", "speed", "usage")
     for finding in diagnosis.findings:
-        table.add_row(*_cells(finding), style="dim" if finding.candidate.off else None)
+        table.add_row(
+            *map(visible, _cells(finding)), style="dim" if finding.candidate.off else None
+        )
     return table
 
 
