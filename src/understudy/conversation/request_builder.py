@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
+
+import structlog
 
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import Batch, Channel, Line, MessageState, StoredMessage
 from understudy.conversation.lore.effects import StoredEffects
-from understudy.conversation.lore.scene import Spoken
+from understudy.conversation.lore.scene import Spoken, Why
 from understudy.conversation.messages import Author, ImageRef, Inbound, Place
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
@@ -16,6 +18,7 @@ from understudy.conversation.speakers import is_cut, own_text, safe_name, speake
 from understudy.routing.records import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest
 
+_log = structlog.get_logger()
 ME = "understudy"
 """Author id of the bot's own lines."""
 _CUT = "cut: the model went on as another person"
@@ -121,6 +124,10 @@ class RequestBuilder:
 
     async def save_effects(self) -> None:
         """Save the timed lore effects of a delivered reply."""
+        if self.prompt_builder is not None and self.prompt_builder.latest is not None:
+            for skipped in self.prompt_builder.latest.lore.skipped:
+                if skipped.why is Why.BUDGET and skipped.entry.constant:
+                    _report_over_budget(skipped.book.name, skipped.entry.title or skipped.entry.uid)
         if self.prompt_builder is not None and self.prompt_builder.lore_effects is not None:
             effects, count = self.prompt_builder.lore_effects
             stored = StoredEffects(effects, count, self.batch.messages[-1].seq)
@@ -167,6 +174,12 @@ class RequestBuilder:
         known = {line.seq for line in history}
         missed = (line_of(m) for m in self.batch.messages if m.seq not in known)
         return tuple(sorted((*missed, *history), key=lambda x: (x.position, x.seq)))
+
+
+@lru_cache(maxsize=1000)
+def _report_over_budget(book: str, entry: str) -> None:
+    """Once per entry: an entry that is meant for every prompt did not fit this one."""
+    _log.warning("lore.over_budget", book=book, entry=entry)
 
 
 def _idle_s(lines: tuple[Line, ...], batch: tuple[StoredMessage, ...]) -> float | None:

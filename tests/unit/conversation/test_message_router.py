@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from conversation_driver import (
     ANN,
@@ -18,7 +19,10 @@ from conversation_driver import (
 )
 from understudy.config.settings import Conversation, Participation
 from understudy.conversation.inbox import Channel
+from understudy.conversation.lore.formats import parse_book
+from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.messages import Addressed
+from understudy.conversation.personas.registry import Library, Persona, Personas
 from understudy.errors import Undeliverable
 from understudy.routing.records import OfflineReason, Origin
 
@@ -479,3 +483,21 @@ async def test_a_batch_that_is_too_old_is_not_answered() -> None:
         await second.hear(1)
 
     assert [task.trigger_id for task, _ in second.platform.said] == ["m2"]
+
+
+async def test_a_constant_entry_over_the_budget_is_logged_once() -> None:
+    entries = [{"keys": [], "content": "word " * 20_000, "constant": True, "comment": "Too long"}]
+    book = parse_book({"entries": entries, "name": "Farm"}, book_id="farm")
+    assert book is not None
+    persona = Persona("cow", "Cow", "Moo.", books=(IndexedBook(book),))
+    library = Library(personas={"cow": persona})
+    personas = Personas(settings().persona.model_copy(update={"default": "cow"}), library)
+
+    with capture_logs() as logs:
+        async with ConversationDriver(personas=lambda: personas) as talk:
+            for number in range(2):
+                await talk.router.receive(message(f"budget-{number}"))
+                await talk.hear(number + 1)
+
+    reported = [log for log in logs if log["event"] == "lore.over_budget"]
+    assert [(log["book"], log["entry"]) for log in reported] == [("Farm", "Too long")]
