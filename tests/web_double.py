@@ -13,7 +13,7 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Inbound
 from understudy.errors import ErrorClass, StorageError
 from understudy.llm.client import Phase
-from understudy.llm.messages import TextDelta, Usage
+from understudy.llm.messages import ReasoningDelta, TextDelta, Usage
 from understudy.platforms.web.chat import PLATFORM
 from understudy.platforms.web.live import LiveConversations
 from understudy.routing.records import (
@@ -73,6 +73,8 @@ class ScriptedReply:
     never_ends: bool = False
     """After the last text it waits for Stop."""
     offline: bool = False
+    thoughts: str = ""
+    """Reasoning before the first text."""
     starts: asyncio.Event | None = None
     """The first text waits until this is set."""
 
@@ -129,6 +131,8 @@ class ScriptedModels:
         attempts: list[AttemptRecord] = []
         if script.starts is not None:
             await script.starts.wait()
+        if script.thoughts:
+            yield ReasoningDelta(script.thoughts)
         for label, outcome, error, text in script.attempts:
             for number, word in enumerate(text.split(" ")):
                 yield TextDelta(f" {word}" if number else word)

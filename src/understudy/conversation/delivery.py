@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from understudy.conversation.messages import Author, Place
 from understudy.routing.records import OfflineReason, ReplyRecord
@@ -33,6 +33,15 @@ class OfflineNotice:
     reason: OfflineReason
     record: ReplyRecord
     retry_at: float | None = None
+
+
+@runtime_checkable
+class ShowsThoughts(Protocol):
+    """A delivery that also shows the model's reasoning. Others never receive it."""
+
+    def think(self, text: str) -> None:
+        """Take the whole reasoning so far; "" when an attempt starts again. Never raises."""
+        ...
 
 
 class Delivery(Protocol):

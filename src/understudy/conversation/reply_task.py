@@ -14,6 +14,7 @@ from understudy.conversation.delivery import (
     OpenDelivery,
     Reply,
     ReplyContext,
+    ShowsThoughts,
 )
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import (
@@ -30,7 +31,7 @@ from understudy.conversation.lease import Lease
 from understudy.conversation.offline_message import next_try_at, offline_text
 from understudy.conversation.request_builder import RequestBuilder
 from understudy.errors import StorageError, Undeliverable
-from understudy.llm.messages import Output, TextDelta
+from understudy.llm.messages import Output, ReasoningDelta, TextDelta
 from understudy.retry import retry_storage
 from understudy.routing.records import (
     AttemptRecord,
@@ -70,6 +71,8 @@ class DeliverySink:
         self.text = ""
         self.attempts: list[AttemptRecord] = []
         self._delivery = delivery
+        self._thinker = delivery if isinstance(delivery, ShowsThoughts) else None
+        self._thoughts = ""
         self._own_text = own_text
         self._changed = False
 
@@ -83,9 +86,15 @@ class DeliverySink:
         if isinstance(output, TextDelta):
             self.text += output.text
             self._changed = True
+        elif isinstance(output, ReasoningDelta) and self._thinker is not None:
+            self._thoughts += output.text
+            self._thinker.think(self._thoughts)
 
     def restart(self) -> None:
         self.text = ""
+        if self._thoughts and self._thinker is not None:
+            self._thoughts = ""
+            self._thinker.think("")
         self._changed = False
 
     def attempt_ended(self, record: AttemptRecord) -> None:

@@ -222,6 +222,20 @@ async def test_the_operator_sees_a_provider_fail_and_opens_the_trace(
             await expect(operator.locator("#candidates li[data-state=usable]")).to_have_count(2)
 
 
+async def test_thoughts_in_tags_of_a_real_stream_are_folded(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    async with RehearsalServer("thinktags") as server:
+        configure(tmp_path, {"provider_order": ["a"], "servers": {"a": _openai(server)}})
+        async with started("run", folder=tmp_path) as program:
+            page = await opened(profile, program.url)
+            await say(page, "Hello?")
+            await expect(page.locator(".reply[data-state=done]")).to_be_visible()
+
+            await expect(page.locator(".thoughts p")).to_have_text("A line, quickly.")
+            await expect(page.locator(".prose")).not_to_contain_text("quickly")
+
+
 async def test_the_login_command_prints_a_link_for_the_running_program(
     profile: BrowserContext, tmp_path: Path
 ) -> None:

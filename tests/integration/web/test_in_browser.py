@@ -196,6 +196,20 @@ async def test_a_persona_is_chosen_for_one_conversation(profile: BrowserContext)
         await expect(chosen).to_have_text("Understudy (default)")
 
 
+async def test_thoughts_of_the_model_are_shown_in_a_fold(profile: BrowserContext) -> None:
+    script = replace(reply_text("The answer"), thoughts="First I <b>consider</b> it.")
+    async with open_site(script) as site:
+        page = await opened(profile, site)
+        await say(page, "Think")
+        await page.wait_for_selector(".reply[data-state=done]")
+        await expect(page.locator(".thoughts summary")).to_have_text("Thought for 1 s")
+        await expect(page.locator(".thoughts p")).to_be_hidden()
+        await page.click(".thoughts summary")
+
+        await expect(page.locator(".thoughts p")).to_have_text("First I <b>consider</b> it.")
+        await expect(page.locator(".prose")).to_have_text("The answer")
+
+
 async def test_equal_steps_of_a_route_are_folded(profile: BrowserContext) -> None:
     down = ("a", Outcome.ERROR, ErrorClass.CONNECT_REFUSED, "")
     script = ScriptedReply((down, down, down, ("b", Outcome.OK, None, "Hi")))

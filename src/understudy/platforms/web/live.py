@@ -21,6 +21,10 @@ from understudy.platforms.web.rendering import Blocks, Renderer, Source
 from understudy.platforms.web.serializers import Json, message_entry, page_id, step_of, steps_of
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
+_THOUGHTS_SHOWN = 2_000
+"""Characters of the reasoning that are sent while it is being written."""
+_MAX_THOUGHTS = 50_000
+
 ReplyState = Literal["writing", "done", "partial", "stopped", "offline"]
 
 
@@ -38,6 +42,11 @@ class LiveReply:
     notes: tuple[str, ...] = ()
     retry_at: float | None = None
     total_ms: int = 0
+    thoughts: str = ""
+    thought_from: float = 0.0
+    """Wall clock of the first reasoning."""
+    thought_s: float | None = None
+    """How long the model reasoned; None while it does."""
     revision: int = 0
     _rendered: tuple[int, Blocks] = (-1, ())
 
@@ -54,18 +63,23 @@ class LiveReply:
 
     def entry(self) -> Json:
         """Everything except the blocks, which are sent as differences."""
+        writing = self.state == "writing"
         return {
             "id": self.id,
             "kind": "reply",
             "after": self.after,
             "replaces": list(self.replaces),
             "state": self.state,
-            "text": "" if self.state == "writing" else self.text,
+            "text": "" if writing else self.text,
             "steps": self.steps,
             "notes": list(self.notes),
             "retry_at": self.retry_at,
             "at": self.at,
             "total_ms": self.total_ms,
+            "thoughts": self.thoughts[-_THOUGHTS_SHOWN:]
+            if self.state == "writing"
+            else self.thoughts,
+            "thought_s": self.thought_s,
         }
 
 
@@ -116,6 +130,9 @@ class LiveConversations:
         self._writing: dict[str, tuple[LiveConversation, LiveReply]] = {}
         self.closed = False
         self.on_change: OnChange | None = None
+
+    def now(self) -> float:
+        return self._clock()
 
     def close(self) -> None:
         """End every event stream; the pages then reconnect until a server answers."""
@@ -269,8 +286,18 @@ class WebDelivery:
     def shown(self) -> bool:
         return bool(self._reply.text)
 
+    def think(self, text: str) -> None:
+        live = self._reply
+        if not live.thoughts:
+            live.thought_from = self._live.now()
+        live.thoughts, live.thought_s = text[:_MAX_THOUGHTS], None
+        self._mark_changed()
+
     async def write(self, text: str) -> None:
-        self._reply.text = text
+        live = self._reply
+        if live.thoughts and live.thought_s is None:
+            live.thought_s = self._live.now() - live.thought_from
+        live.text = text
         self._mark_changed()
 
     async def finish(self, reply: Reply) -> tuple[str, ...]:

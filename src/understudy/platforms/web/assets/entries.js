@@ -140,8 +140,9 @@ export class Entries {
     let prose = element.querySelector(".prose");
     if (!prose) {
       prose = make("div", { className: "prose" });
-      element.replaceChildren(prose, make("div", { className: "under" }));
+      element.replaceChildren(thoughtsFold(), prose, make("div", { className: "under" }));
     }
+    fillThoughts(element.querySelector(".thoughts"), entry);
     const restarts = before?.blockCount && (entry.keep ?? 0) === 0 && entry.steps.length > before.steps.length;
     if (restarts && entry.state === "writing") flash(element);
     this.known.get(entry.id).blockCount = fillBlocks(prose, entry);
@@ -177,6 +178,19 @@ function iconButton(icon, label) {
   path.setAttribute("d", ICONS[icon]);
   svg.append(path);
   return make("button", { type: "button", title: label, "aria-label": label }, svg);
+}
+
+function thoughtsFold() {
+  return make("details", { className: "thoughts", hidden: true }, make("summary"), make("p", { dir: "auto" }));
+}
+
+// The model's reasoning: it is not stored, so it is gone after a reload.
+function fillThoughts(fold, entry) {
+  fold.hidden = !entry.thoughts;
+  if (!entry.thoughts) return;
+  const took = entry.thought_s;
+  fold.firstChild.textContent = took === null || took === undefined ? "Thinking…" : `Thought for ${Math.max(1, Math.round(took))} s`;
+  fold.lastChild.textContent = entry.thoughts;
 }
 
 function flash(element) {
