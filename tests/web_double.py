@@ -36,6 +36,8 @@ def attempt(
     *,
     request_id: str = "r",
     ts: float = 1_790_000_000.0,
+    cost_usd: float | None = None,
+    first_output_ms: int | None = None,
 ) -> AttemptRecord:
     won = outcome is Outcome.OK
     return AttemptRecord(
@@ -57,6 +59,8 @@ def attempt(
         error_class=error,
         t_total_ms=1310 if won else 40,
         usage=Usage(412, 57) if won else None,
+        cost_usd=cost_usd,
+        t_first_output_ms=first_output_ms,
     )
 
 

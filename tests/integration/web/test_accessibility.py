@@ -71,7 +71,7 @@ async def _open_operator(site: Site, page: Page) -> None:
     cooling = replace(LOCAL, state="cooldown", reason="silent", until=NOW + 61)
     site.operator.candidates[:] = [LOCAL, cooling, replace(LOCAL, state="off", reason="no key")]
     first = failed("openrouter", NOW - 60, ErrorClass.RATE_LIMITED)
-    second = replace(attempt("local/koboldcpp", ts=NOW - 59), cost_usd=0.5, t_first_output_ms=300)
+    second = attempt("local/koboldcpp", ts=NOW - 59, cost_usd=0.5, first_output_ms=300)
     site.operator.ledger.replies = [reply("r1", NOW - 60, first, second)]
     await page.goto(site.platform.new_login_link())
     await page.wait_for_selector(".plot")

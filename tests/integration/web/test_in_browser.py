@@ -624,9 +624,7 @@ async def test_plots_are_drawn_with_data_and_without(profile: BrowserContext) ->
         page = await operators_page(profile, site)
         await expect(page.locator(".plot .none")).to_have_count(4)
         first = failed("openrouter", NOW - 60, ErrorClass.RATE_LIMITED)
-        second = replace(
-            attempt("local/koboldcpp", ts=NOW - 59), cost_usd=0.5, t_first_output_ms=300
-        )
+        second = attempt("local/koboldcpp", ts=NOW - 59, cost_usd=0.5, first_output_ms=300)
         site.operator.ledger.replies = [reply("r1", NOW - 60, first, second)]
         await page.click("[data-span=day]")
 
@@ -657,9 +655,7 @@ async def test_a_reply_id_shows_its_trace_as_a_timeline(profile: BrowserContext)
 async def test_the_operator_sees_figures_usage_and_the_program(profile: BrowserContext) -> None:
     async with open_site(reply_text("Yes")) as site:
         first = failed("local/koboldcpp", NOW - 120, ErrorClass.RATE_LIMITED)
-        second = replace(
-            attempt("local/koboldcpp", ts=NOW - 59), cost_usd=0.5, t_first_output_ms=300
-        )
+        second = attempt("local/koboldcpp", ts=NOW - 59, cost_usd=0.5, first_output_ms=300)
         site.operator.ledger.replies = [reply("r1", NOW - 60, first, second)]
         page = await operators_page(profile, site)
 

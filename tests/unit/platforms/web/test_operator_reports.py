@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 from operator_double import failed
 from understudy.errors import ErrorClass
 from understudy.platforms.web.operator_reports import percentile, server_figures
@@ -8,7 +6,7 @@ from web_double import attempt
 
 
 def test_figures_of_a_server_cover_its_ended_attempts() -> None:
-    good = [replace(attempt("a", ts=float(n)), t_first_output_ms=100 * n) for n in range(1, 21)]
+    good = [attempt("a", ts=float(n), first_output_ms=100 * n) for n in range(1, 21)]
     bad = [failed("a", 30.0, ErrorClass.RATE_LIMITED), failed("a", 25.0, ErrorClass.OVERLOADED)]
     skipped = attempt("a", Outcome.SKIPPED, ts=40.0)
     stopped = attempt("a", Outcome.CANCELLED, ts=41.0)
