@@ -31,12 +31,13 @@ def load(path: Path | None) -> "Config":
 
 def logs_for(config: "Config", *, verbose: bool, in_dialogue: bool) -> "Logs":
     """Set up logging. In a dialogue on a terminal only warnings are shown between the replies,
-    unless `verbose`."""
+    each as one plain line, unless `verbose`."""
     from understudy.observability.logs import Logs
 
     logging = config.settings.logging
     if verbose:
         logging = logging.model_copy(update={"level": "debug"})
-    elif in_dialogue and sys.stderr.isatty() and logging.level in ("debug", "info"):
+    plain = in_dialogue and not verbose and sys.stderr.isatty()
+    if plain and logging.level in ("debug", "info"):
         logging = logging.model_copy(update={"level": "warning"})
-    return Logs(logging, sys.stderr)
+    return Logs(logging, sys.stderr, plain=plain)

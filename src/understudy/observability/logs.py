@@ -25,21 +25,26 @@ _LEVEL_OF = {"exception": "error", "warn": "warning"}
 _REPEAT_S = 10.0
 _MAX_KINDS = 1000
 _MAX_KEY = 200
+_EXPLAINS = ("advice", "said", "reason", "error_text", "error")
+"""Fields that explain an event in words, the best first."""
+_MAX_DETAIL = 200
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Logs:
     """The process's logging. Made once; what it changes is global, as logging is."""
 
-    def __init__(self, settings: Logging, stream: TextIO) -> None:
+    def __init__(self, settings: Logging, stream: TextIO, *, plain: bool = False) -> None:
+        """With `plain`, a line is one sentence for a person in a dialogue, without fields."""
         self._stream = stream
+        self._plain = plain
         self._held: list[str] | None = None
         self._dropped = 0
         """Lines that could not be written since the last one that was."""
         self._level = settings.level
         self._fields: dict[str, str] = {}
-        self._console = settings.format == "console" or (
-            settings.format == "auto" and stream.isatty()
+        self._console = (
+            plain or settings.format == "console" or (settings.format == "auto" and stream.isatty())
         )
         self._apply()
         _adopt_other_libraries()
@@ -107,6 +112,8 @@ class Logs:
         return {**event, **self._fields}
 
     def _format(self) -> list[Processor]:
+        if self._plain:
+            return [_as_sentence]
         if not self._console:
             return [_exceptions_without_words, _as_json]
         brief = [] if self._level == "debug" else [_brief]
@@ -138,6 +145,14 @@ def _as_json(_logger: WrappedLogger, method: str, event: EventDict) -> str:
     # structlog's own steps for these two fields take as long as all the rest of a line.
     level = _LEVEL_OF.get(method, method)
     return _encode({"ts": _now(), "level": level, "event": event.pop("event"), **event}).decode()
+
+
+def _as_sentence(_logger: WrappedLogger, method: str, event: EventDict) -> str:
+    level = _LEVEL_OF.get(method, method)
+    name = str(event["event"]).replace(".", ": ").replace("_", " ")
+    found = (event[key] for key in _EXPLAINS if event.get(key))
+    detail = next(iter(str(next(found, "")).splitlines()), "")
+    return visible(f"{level}: {name}" + (f" ({detail[:_MAX_DETAIL]})" if detail else ""))
 
 
 def _now() -> str:

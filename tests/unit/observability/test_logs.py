@@ -29,6 +29,20 @@ def test_off_a_terminal_each_event_is_one_json_line() -> None:
     }
 
 
+def test_in_a_dialogue_a_warning_is_one_plain_line() -> None:
+    out = io.StringIO()
+    Logs(Logging(level="warning", format="json"), out, plain=True)
+
+    log = structlog.get_logger("any")
+    log.info("provider.attempt", provider="local")
+    log.warning("model.missing", candidate="a", advice="Use model b.\nOr c.")
+    log.warning("ledger.not_pruned")
+
+    assert out.getvalue() == (
+        "warning: model: missing (Use model b.)\nwarning: ledger: not pruned\n"
+    )
+
+
 def test_the_level_can_be_changed_while_loggers_are_in_use() -> None:
     out = io.StringIO()
     logs, log = Logs(Logging(), out), structlog.get_logger()
