@@ -482,3 +482,16 @@ async def test_stop_reaches_the_process_that_writes_the_reply(
 
     assert answer["content"] == "word"
     assert exchange.answers == []
+
+
+async def test_emoji_of_the_server_are_shown(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    double.state.guilds[channel["guild_id"]]["emojis"] = [
+        {"id": "1212", "name": "party", "roles": [], "managed": False, "available": True}
+    ]
+    async with BotSetup(double) as stage:
+        stage.models.script = ["Hooray :party:"]
+        answer = await stage.answer_to(await double.say(channel, ann, double.mention("party?")))
+
+    assert answer["content"] == "Hooray <:party:1212>"

@@ -67,7 +67,11 @@ class DiscordClient(discord.AutoShardedClient):
 
     def __init__(self, parts: Parts, connected: Callable[[discord.Client], None]) -> None:
         intents = discord.Intents(
-            guilds=True, messages=True, typing=True, message_content=_content(parts)
+            guilds=True,
+            messages=True,
+            typing=True,
+            emojis_and_stickers=True,
+            message_content=_content(parts),
         )
         super().__init__(
             intents=intents,

@@ -11,7 +11,7 @@ from understudy.config.settings import Discord
 from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyContext
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.buttons import still_running
-from understudy.platforms.discord.rendering import CUT_OFF, Page, finished, in_progress
+from understudy.platforms.discord.rendering import CUT_OFF, Page, finished, in_progress, with_emoji
 from understudy.platforms.discord.resume import ResumedReply
 from understudy.platforms.discord.sender import PASSING, Connected, Sender, retry_discord
 from understudy.platforms.discord.typing_indicator import TypingIndicator
@@ -111,9 +111,8 @@ class DiscordDelivery:
         self._ended(None)
         await self._stop_writing()
         notes = (CUT_OFF, *reply.notes) if reply.partial else reply.notes
-        pages = finished(
-            reply.text, notes, self._settings.max_parts, controls=self._settings.controls
-        )
+        text = with_emoji(reply.text, await self._sender.emoji())
+        pages = finished(text, notes, self._settings.max_parts, controls=self._settings.controls)
         await retry_discord(lambda: self._show(pages))
         for surplus in self._sent[len(pages) :]:
             await self._sender.delete(surplus)
@@ -169,9 +168,8 @@ class DiscordDelivery:
             await asyncio.wait_for(self._enough.wait(), self._settings.first_edit_seconds)
         while not self._stopping.is_set():
             self._changed.clear()
-            pages = in_progress(
-                self._text, self._settings.max_parts, controls=self._settings.controls
-            )
+            text = with_emoji(self._text, await self._sender.emoji())
+            pages = in_progress(text, self._settings.max_parts, controls=self._settings.controls)
             try:
                 await self._show(pages)
             except PASSING as error:

@@ -5,7 +5,7 @@ larger number.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -132,6 +132,18 @@ def _grapheme_ends(text: str, start: int, end: int) -> frozenset[int]:
     # The text ends early for the search, and with it perhaps the last grapheme: none is as long.
     found = _GRAPHEME.finditer(text, start, end + 64)
     return frozenset(grapheme.end() for grapheme in found)
+
+
+_EMOJI_NAME = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]*`|<a?:\w+:\d+>|https?://\S+|:(?P<name>\w{2,32}):", re.DOTALL
+)
+
+
+def with_emoji(text: str, emoji: Mapping[str, str]) -> str:
+    """`:name:` of a server's own emoji as Discord writes it, but not in code and links."""
+    if not emoji:
+        return text
+    return _EMOJI_NAME.sub(lambda found: emoji.get(found["name"] or "", found[0]), text)
 
 
 CUT_OFF = "This reply was cut off here."

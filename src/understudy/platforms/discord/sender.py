@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -99,6 +99,13 @@ class Sender:
                     permission="Read Message History",
                 )
         return await self._translate_refusal(send(None))
+
+    async def emoji(self) -> Mapping[str, str]:
+        """The server's own emoji: name → how it is written in a message."""
+        guild_id = self._context.place.guild_id
+        guild = (await self._connected()).get_guild(int(guild_id)) if guild_id else None
+        usable = (emoji for emoji in guild.emojis if emoji.is_usable()) if guild else ()
+        return {emoji.name: str(emoji) for emoji in usable}
 
     async def edit(self, message_id: int, page: Page) -> None:
         message = (await self._channel()).get_partial_message(message_id)

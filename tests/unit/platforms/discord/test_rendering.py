@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from understudy.platforms.discord.rendering import LIMIT, pieces, split, units
+from understudy.platforms.discord.rendering import LIMIT, pieces, split, units, with_emoji
 
 FENCE = re.compile(r"[ \t]*(`{3,16}|~{3,16})[ \t]*([^`\n]{0,40})")
 
@@ -232,3 +232,12 @@ def test_a_long_spoiler_is_closed_and_opened_again() -> None:
     assert parts[0].endswith("||")
     assert parts[1].startswith("||")
     assert parts[1].endswith("|| over.")
+
+
+def test_the_names_of_server_emoji_become_emoji_outside_code() -> None:
+    emoji = {"party": "<:party:12>"}
+    text = ":party: at 10:30:15 `:party:` <a:party:9> :other:\n```\n:party:\n```"
+
+    assert with_emoji(text, emoji) == (
+        "<:party:12> at 10:30:15 `:party:` <a:party:9> :other:\n```\n:party:\n```"
+    )
