@@ -43,6 +43,14 @@ web: {{port: 0, token: operator-of-the-test}}
             assert answer.status == 400
         async with http.post("/api/operator/personas", data=data) as answer:
             assert (await answer.json())["said"] == "Imported Rufus as 'rufus'."
+        other = data.replace("A dog.", "Another dog.")
+        async with http.post("/api/operator/personas", data=other) as answer:
+            assert answer.status == 409
+            assert (await answer.json())["free_key"] == "rufus-2"
+        async with http.post("/api/operator/personas?existing=number", data=other) as answer:
+            assert (await answer.json())["said"] == "Imported Rufus as 'rufus-2'."
+        async with http.post("/api/operator/personas?existing=replace", data=other) as answer:
+            assert (await answer.json())["said"] == "Imported Rufus as 'rufus'."
         asked = {"text": "a bone!", "persona": "rufus"}
         async with http.post("/api/operator/lore", json=asked) as answer:
             shown = await answer.json()
