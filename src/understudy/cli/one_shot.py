@@ -13,6 +13,7 @@ from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import new_id
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.intake import ImageSource
+from understudy.llm.messages import Usage
 from understudy.observability.logs import Logs
 from understudy.platforms.terminal import PLATFORM, message
 from understudy.routing.records import AttemptRecord, ReplyRecord
@@ -109,21 +110,26 @@ def image_file(path: Path) -> ImageSource:
 def as_row(answer: OneShotReply) -> dict[str, object]:
     """The documented shape of `ask --json`."""
     record, winner = answer.record, answer.record.winner
-    usage = record.usage
+    usage = record.usage if winner is None else winner.usage
     return {
         "id": record.request_id,
         "reply": None if answer.offline else answer.text,
         "offline": answer.text if answer.offline else None,
         "provider": winner.provider if winner else None,
         "model": (winner.model_served or winner.model_requested) if winner else None,
-        "usage": None
-        if usage is None
-        else {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "source": usage.source.value,
-        },
+        "usage": _usage_row(usage),
+        "total_usage": _usage_row(record.usage),
         "attempts": [_attempt_row(attempt) for attempt in record.attempts],
+    }
+
+
+def _usage_row(usage: Usage | None) -> dict[str, object] | None:
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "source": usage.source.value,
     }
 
 

@@ -45,6 +45,8 @@ class Exchange:
     keepalives: int = 0
     """Comments, pings and other frames that carry no output."""
     bad_frames: int = 0
+    bad_members: int = 0
+    """Members of frames that were dropped because nothing could be made of them."""
     usage: Usage | None = None
     """The last usage received, so that an interrupted attempt still counts its tokens."""
     identity: ReplyIdentity = field(default_factory=ReplyIdentity)

@@ -43,6 +43,8 @@ class Dialect:
     """Merge neighbours of one role and send text-only content as a string."""
     plain_messages: bool = False
     """Turn a client's `developer` into `system`, and lists of text parts into strings."""
+    done_is_end: bool = False
+    """Whether `[DONE]` may end a reply without a finish reason."""
     eof_is_end: bool = False
     """Whether the stream may end with neither a finish nor `[DONE]`."""
     finish_grace_s: float = 2.0

@@ -6,7 +6,7 @@ keep the members that they do not know.
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from typing import TypeGuard
 
 import msgspec
 
@@ -187,11 +187,28 @@ def filtered(payload: bytes, pieces: Sequence[TextDelta | ReasoningDelta]) -> li
     return [ReasoningDelta(first.text, (as_reasoning(payload, first.text),)), *pieces[1:]]
 
 
-def divide(payload: bytes, outputs: Sequence[Output]) -> list[Output]:
+def with_choice_index(payload: bytes) -> bytes:
+    """Number the first choice 0: clients put the pieces of a reply together by it."""
+    frame = read_frame(payload)
+    first_choice(frame)["index"] = 0
+    return write_frame(frame)
+
+
+def without_calls(payload: bytes) -> bytes:
+    """Remove tool calls of which nothing can be passed on yet."""
+    frame = _as_chunk(read_frame(payload))
+    _taken(delta_of(first_choice(frame)), "tool_calls", "function_call")
+    return write_frame(frame)
+
+
+def divide(
+    payload: bytes, outputs: Sequence[Output], positions: Sequence[int] = ()
+) -> list[Output]:
     """Give each output a frame of its own, from the frame that holds them all.
 
     Finish reason and usage are left out: `finish_frame` and `usage_frame` return them. The first
-    frame keeps the members that belong to none of the outputs.
+    frame keeps the members that belong to none of the outputs. `positions` says for each tool call
+    among the outputs which of the frame's calls it is.
     """
     frame = _as_chunk(read_frame(payload))
     choice = first_choice(frame)
@@ -199,8 +216,9 @@ def divide(payload: bytes, outputs: Sequence[Output]) -> list[Output]:
     choice["finish_reason"] = None
     frame.pop("usage", None)
     members = _taken(delta, *_REASONING), _taken(delta, "content", "refusal")
-    calls = _taken(delta, "tool_calls").get("tool_calls")
-    waiting = iter(calls if isinstance(calls, list) else ())
+    calls = _taken(delta, "tool_calls", "function_call").get("tool_calls")
+    known = calls if isinstance(calls, list) else []
+    waiting = iter([known[n] if n < len(known) else {} for n in positions])
     logprobs = _taken(choice, "logprobs")
     top = {name: frame[name] for name in _IDENTITY if name in frame}
     divided: list[Output] = []
@@ -240,9 +258,28 @@ def _own_members(output: Output, members: tuple[Json, Json], calls: Iterator[obj
         case ReasoningDelta():
             return reasoning or {"reasoning_content": output.text}
         case ToolCallDelta():
-            return {"tool_calls": list(islice(calls, 1))}
+            return {"tool_calls": [_normal_call(next(calls, {}), output)]}
         case _:
             return {}
+
+
+def _normal_call(raw: object, output: ToolCallDelta) -> Json:
+    """Return a server's piece of a call with index, id, name and arguments as clients need them."""
+    members: Json = raw if isinstance(raw, dict) else {}
+    kind, text = ("custom", "input") if members.get("custom") else ("function", "arguments")
+    inner = members.get(kind)
+    call = {k: v for k, v in members.items() if k not in ("index", "id", "type", kind)}
+    body = {k: v for k, v in inner.items() if k not in ("name", text)} if _is_object(inner) else {}
+    call["index"] = output.index
+    if output.call_id is not None:
+        call |= {"id": output.call_id, "type": kind}
+        body["name"] = output.name
+    call[kind] = body | {text: output.arguments}
+    return call
+
+
+def _is_object(value: object) -> TypeGuard[Json]:
+    return isinstance(value, dict)
 
 
 def rest_frame(payload: bytes) -> bytes | None:

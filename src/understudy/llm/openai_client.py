@@ -199,7 +199,7 @@ class OpenAIClient:
             raise self._classify_within(text)
         if text[:1] != b"{":
             raise BadReply(ErrorClass.BAD_BODY, http_status=200)
-        events = parser.read(text)
+        events = parser.read_whole(text)
         if not events and not parser.finished:
             raise BadReply(ErrorClass.EMPTY_REPLY, http_status=200)
         return events

@@ -2,7 +2,8 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -19,14 +20,22 @@ _NOTHING = frozenset((b"", b"null", b"false", b'""', b"{}", b"[]"))
 
 
 class FunctionPiece(msgspec.Struct):
+    """A function with its arguments, or a custom tool with its input."""
+
     name: str | None = None
     arguments: str | None = None
+    input: str | None = None
+
+    @property
+    def text(self) -> str | None:
+        return self.arguments or self.input
 
 
 class ToolCallPiece(msgspec.Struct):
     index: int | None = None
     id: str | None = None
     function: FunctionPiece | None = None
+    custom: FunctionPiece | None = None
 
 
 class ContentPiece(msgspec.Struct):
@@ -45,10 +54,12 @@ class Delta(msgspec.Struct):
     reasoning_details: list[ContentPiece] | None = None
     refusal: str | None = None
     tool_calls: list[ToolCallPiece] | None = None
+    function_call: FunctionPiece | None = None
+    """The older form of a tool call; there is only one."""
 
 
 class Choice(msgspec.Struct):
-    index: int | None = 0
+    index: int | None = None
     delta: Delta | None = None
     message: Delta | None = None
     text: str | None = None
@@ -79,9 +90,9 @@ class UsagePiece(msgspec.Struct):
 class Timings(msgspec.Struct):
     """llama.cpp's own figures, there even when nobody asked for usage."""
 
-    prompt_n: int = 0
-    predicted_n: int = 0
-    cache_n: int = 0
+    prompt_n: float = 0
+    predicted_n: float = 0
+    cache_n: float = 0
 
 
 class NanoGptPricing(msgspec.Struct):
@@ -104,13 +115,17 @@ class Chunk(msgspec.Struct):
     error: msgspec.Raw = ABSENT
     detail: msgspec.Raw = ABSENT
     object: str | None = None
+    message: msgspec.Raw = ABSENT
+    """Of an error; a reply's message is in its choice."""
     timings: Timings | None = None
     x_groq: GroqExtra | None = None
     x_nanogpt_pricing: NanoGptPricing | None = None
 
 
 DECODE_CHUNK = msgspec.json.Decoder(Chunk).decode
-_USAGES = msgspec.json.Decoder(UsagePiece | None)
+_decode_usage: Callable[[bytes], UsagePiece | None] = msgspec.json.Decoder(
+    UsagePiece | None, strict=False
+).decode
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MESSAGES = msgspec.json.Decoder(list[dict[str, object]])
 _ENCODER = msgspec.json.Encoder()
@@ -232,10 +247,7 @@ def usage_of(raw: msgspec.Raw) -> Usage | None:
     """Read a usage object; `None` for none, for an unreadable one, and for one without figures."""
     if not present(raw):
         return None
-    try:
-        piece = _USAGES.decode(raw)
-    except NOT_JSON:
-        return None
+    piece = _usage_piece(raw)
     if piece is None:
         return None
     given = _tokens(piece.prompt_tokens, piece.input_tokens)
@@ -255,11 +267,32 @@ def usage_of(raw: msgspec.Raw) -> Usage | None:
     )
 
 
+def _usage_piece(raw: msgspec.Raw) -> UsagePiece | None:
+    """Decode a usage object; a member of an unexpected type costs only itself."""
+    try:
+        return _decode_usage(raw)
+    except NOT_JSON:
+        pass
+    with suppress(*NOT_JSON):
+        members = _MEMBERS.decode(raw)
+        readable = {name: value for name, value in members.items() if _is_figure(name, value)}
+        return _decode_usage(encode_body(readable))
+    return None
+
+
+def _is_figure(name: str, value: msgspec.Raw) -> bool:
+    try:
+        _decode_usage(encode_body({name: value}))
+    except NOT_JSON:
+        return False
+    return True
+
+
 def usage_from_timings(timings: Timings) -> Usage:
     return Usage(
-        input_tokens=timings.cache_n + timings.prompt_n,
-        output_tokens=timings.predicted_n,
-        cache_read_tokens=timings.cache_n,
+        input_tokens=int(timings.cache_n + timings.prompt_n),
+        output_tokens=int(timings.predicted_n),
+        cache_read_tokens=int(timings.cache_n),
         source=UsageSource.DERIVED,
     )
 
@@ -280,6 +313,7 @@ def is_only_text(delta: Delta) -> bool:
         or delta.reasoning_details
         or delta.refusal
         or delta.tool_calls
+        or delta.function_call
     )
 
 

@@ -8,6 +8,7 @@ _PENALTIES = frozenset(("frequency_penalty", "presence_penalty", "seed"))
 
 PRESETS: dict[str, Dialect] = {
     "generic": Dialect(engine="openai"),
+    "lenient": Dialect(engine="openai", done_is_end=True),
     "openai": Dialect(
         engine="openai",
         base_url="https://api.openai.com/v1",

@@ -180,7 +180,10 @@ class ReplyResponse:
         if self._over:
             return
         try:
-            finished = self._parser.end(eof_is_end=self._client.dialect.eof_is_end)
+            finished = self._parser.end(
+                eof_is_end=self._client.dialect.eof_is_end,
+                done_is_end=self._client.dialect.done_is_end,
+            )
         except ProviderError as error:
             self._fail(error)
             return

@@ -1,5 +1,7 @@
 """Bytes of an event stream → the payloads of its frames. Pure: no I/O, no clock, no JSON."""
 
+import re
+
 from understudy.errors import BadReply, ErrorClass
 
 DONE = b"[DONE]"
@@ -7,6 +9,10 @@ DONE = b"[DONE]"
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_LINES = 4096
 """Of one frame. Servers write one or a few; joining the lines of an endless one takes for ever."""
+ERROR_EVENT = b"error: "
+"""Put before the data of an event that is named `error`, whatever its data is."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LONE_CR = re.compile(rb"\r[^\n]")
 _SILENT_FIELDS = (b"event", b"id", b"retry")
 
 
@@ -19,13 +25,17 @@ class SseReader:
     as a payload, so that whoever decodes it counts one bad frame.
     """
 
-    __slots__ = ("_comments", "_data", "_lines", "_rest")
+    __slots__ = ("_begun", "_comments", "_cr", "_data", "_is_error", "_lines", "_rest")
 
     def __init__(self) -> None:
         self._rest = b""
         self._data = b""
         self._lines = 0
         self._comments = 0
+        self._begun = False
+        self._cr = False
+        """Whether lines end with CR alone."""
+        self._is_error = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the payloads that `data` completes; `[DONE]` is one of them.
@@ -33,6 +43,8 @@ class SseReader:
         Raises `BadReply` (`response_too_large`) for a line or frame past 4 MiB, and for 4096 lines
         in one.
         """
+        if not self._begun or self._cr:
+            data = self._normalised(data)
         lines = (self._rest + data if self._rest else data).split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > _MAX_LINE_BYTES:
@@ -53,6 +65,17 @@ class SseReader:
         self._rest = b""
         return payloads
 
+    def _normalised(self, data: bytes) -> bytes:
+        """Remove a byte-order mark at the start; turn CR as the end of lines into LF."""
+        if not self._begun:
+            start = self._rest + data
+            if len(start) < 3 and _BYTE_ORDER_MARK.startswith(start):
+                return data
+            self._begun, self._rest = b"\n" in start or bool(_LONE_CR.search(start)), b""
+            data = start.removeprefix(_BYTE_ORDER_MARK)
+            self._cr = bool(_LONE_CR.search(data))
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if self._cr else data
+
     @property
     def is_blank(self) -> bool:
         """Whether no line is half read."""
@@ -71,6 +94,8 @@ class SseReader:
             self._add(line[6:] if line[5:6] == b" " else line[5:], payloads)
         elif line.startswith(b":"):
             self._comments += 1
+        elif line.startswith(b"event:"):
+            self._is_error = line[6:].strip().lower() == b"error"
         elif line.partition(b":")[0] not in _SILENT_FIELDS and line.strip():
             self._flush(payloads)
             payloads.append(line.strip())
@@ -89,4 +114,5 @@ class SseReader:
         self._data = b""
         self._lines = 0
         if payload:
-            payloads.append(payload)
+            payloads.append(ERROR_EVENT + payload if self._is_error else payload)
+        self._is_error = False

@@ -1,5 +1,6 @@
 """Frames of one reply → chat events. No I/O; one parser belongs to one attempt."""
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -8,6 +9,7 @@ from understudy.errors import NOT_JSON, BadReply, ErrorClass, ProviderError
 from understudy.llm import frames
 from understudy.llm.client import Exchange, Phase
 from understudy.llm.finish_reasons import FinishReason, read_finish_reason
+from understudy.llm.lenient_frame import FrameRepair
 from understudy.llm.messages import (
     ChatEvent,
     Finished,
@@ -23,6 +25,7 @@ from understudy.llm.openai_wire import (
     DECODE_CHUNK,
     Choice,
     Chunk,
+    Delta,
     ToolCallPiece,
     content_text,
     is_only_text,
@@ -32,12 +35,19 @@ from understudy.llm.openai_wire import (
     usage_from_timings,
     usage_of,
 )
-from understudy.llm.sse import DONE
+from understudy.llm.sse import DONE, ERROR_EVENT
+from understudy.llm.tool_calls import ToolCallAssembler
 
 MAX_REPLY_CHARS = 2 * 1024 * 1024
 _BAD_FRAMES_IN_A_ROW = 3
 _MOST_BORDERS = 8
 """How often the constant part of text frames is determined: it may change in every frame."""
+
+_NO_FRAMES = frozenset((b"null", b"[]", b"{}"))
+"""What some servers send while they have nothing to say."""
+_SAYS_ERROR = re.compile(rb"\[?error\b[\]:]", re.IGNORECASE)
+"""An error that is no JSON, with or without the name of the event."""
+_NO_POSITION = 1_000_000
 
 Classify = Callable[[bytes], ProviderError]
 """Names the failure that a body within a 200 reports."""
@@ -60,17 +70,22 @@ class StreamParser:
         "_bad_in_a_row",
         "_blank",
         "_borders_left",
+        "_calls",
         "_classify",
         "_decode",
         "_done",
         "_finish",
         "_finish_frame",
+        "_first_choices",
+        "_fix",
+        "_has_deltas",
         "_head",
+        "_positions",
         "_repair",
         "_size",
         "_tail",
-        "_tools",
         "_usage_frame",
+        "_whole",
         "closed",
         "exchange",
         "failure",
@@ -88,20 +103,23 @@ class StreamParser:
         """What a frame reported, or was; the events before it are valid."""
         self.closed = False
         """Whether `[DONE]` was read: nothing more is to be read."""
-        self._classify = classify
-        self._repair = repair
-        self._decode = decode
+        self._classify, self._repair, self._decode = classify, repair, decode
         self._finish: FinishReason | None = None
         self._finish_frame: bytes | None = None
         self._usage_frame: bytes | None = None
-        self._blank = True
-        self._size = 0
-        self._bad_in_a_row = 0
-        self._tools = False
-        self._done = False
-        self._head = b""
-        """What precedes the text in plain frames, its opening quote included; empty: unknown."""
-        self._tail = b""
+        self._size = self._bad_in_a_row = 0
+        self._blank, self._done = True, False
+        self._whole = False
+        """Whether the reply is complete because its JSON is: it came in one piece."""
+        self._has_deltas = False
+        self._fix = FrameRepair()
+        self._calls = ToolCallAssembler()
+        self._positions: list[int] = []
+        """Of the latest frame: which of its tool calls the outputs are, in their order."""
+        self._first_choices = 0
+        """Frames whose choice had the index 0 or none."""
+        self._head = self._tail = b""
+        """What surrounds the text in plain frames, its quotes excluded; empty: unknown."""
         self._borders_left = _MOST_BORDERS
 
     @property
@@ -153,21 +171,35 @@ class StreamParser:
         if payload == DONE:
             self._done = self.closed = True
             return []
+        if payload in _NO_FRAMES:
+            self.exchange.keepalives += 1
+            return []
+        if _SAYS_ERROR.match(payload):
+            raise self._classify(payload.removeprefix(ERROR_EVENT))
         try:
             chunk = self._decode(payload)
         except NOT_JSON:
-            return self._bad_frame(payload)
+            return self._odd_frame(payload)
         self._bad_in_a_row = 0
         return self._events(chunk, payload)
 
-    def end(self, *, eof_is_end: bool) -> Finished:
+    def read_whole(self, payload: bytes) -> list[ChatEvent]:
+        """Return the events of a reply that is one JSON object; it needs no finish reason."""
+        events = self.read(payload)
+        self._whole = True
+        return events
+
+    def end(self, *, eof_is_end: bool, done_is_end: bool = False) -> Finished:
         """Close the reply. Raises `truncated_stream` where no finish was read."""
-        if self._finish is None and not (self._done or eof_is_end):
+        ended = eof_is_end or self._whole or (self._done and done_is_end)
+        if self._finish is None and not ended:
             raise BadReply(ErrorClass.TRUNCATED_STREAM)
-        reason: FinishReason = "tool_calls" if self._tools else "stop"
+        reason: FinishReason = self._finish or "stop"
+        if reason == "stop" and self._calls.any:
+            reason = "tool_calls"
         last = (self._finish_frame, self._usage_frame)
         return Finished(
-            self._finish or reason,
+            reason,
             self.exchange.usage,
             tuple(frame for frame in last if frame is not None),
         )
@@ -199,10 +231,16 @@ class StreamParser:
             choice.error is not ABSENT and present(choice.error)
         ):
             raise self._classify(payload)
-        if choice.index:  # of several choices the first counts
+        if self._is_other_choice(choice):
             return []
+        if choice.index != 0 and choice.delta is not None:
+            payload = frames.with_choice_index(payload)
+        self._drop_repeated(choice)
+        return self._choice_events(chunk, choice, payload)
+
+    def _choice_events(self, chunk: Chunk, choice: Choice, payload: bytes) -> list[ChatEvent]:
         ends = choice.finish_reason is not None and self._read_finish(choice)
-        outputs = self._outputs(choice)
+        outputs = self._outputs(choice, ends=ends)
         if not (ends or outputs):
             self.exchange.keepalives += 1
         if choice.delta is None and choice.message is None:
@@ -211,8 +249,21 @@ class StreamParser:
             return self._last(outputs, chunk, payload, ends=ends)
         if choice.finish_reason is not None:  # a word that ends nothing
             payload = frames.with_finish(payload, None)
-        simple = len(chunk.choices) == 1 and choice.message is None
+        simple = len(chunk.choices or ()) == 1 and choice.message is None
         return self._framed(outputs, choice, payload, simple=simple)
+
+    def _is_other_choice(self, choice: Choice) -> bool:
+        """Whether it is one that nobody asked for; some servers count the frames instead."""
+        if not choice.index:
+            self._first_choices += 1
+        return bool(choice.index) and self._first_choices > 1
+
+    def _drop_repeated(self, choice: Choice) -> None:
+        """Drop a message that repeats all deltas before it."""
+        if choice.delta is not None:
+            self._has_deltas = True
+        if self._has_deltas:
+            choice.message = None
 
     def _read_finish(self, choice: Choice) -> bool:
         reason = read_finish_reason(choice.finish_reason)
@@ -227,7 +278,8 @@ class StreamParser:
         choice = (chunk.choices or [Choice()])[0]
         if present(chunk.usage):
             self._usage_frame = frames.usage_frame(payload)
-        if ends and not outputs and choice.message is None and not frames.has_media(payload):
+        bare = choice.message is None and not _has_calls(choice)
+        if ends and not outputs and bare and not frames.has_media(payload):
             self._finish_frame = frames.without_usage(payload)
             return []
         if ends:
@@ -239,6 +291,8 @@ class StreamParser:
     ) -> list[ChatEvent]:
         """Add to each output the frame that clients get for it."""
         if not outputs:
+            if _has_calls(choice):
+                payload, simple = frames.without_calls(payload), False
             rest = payload if simple else frames.rest_frame(payload)
             if rest is None:
                 return []
@@ -252,17 +306,25 @@ class StreamParser:
                 return [TextDelta(output.text, (payload,))]
             if isinstance(output, ReasoningDelta):
                 return [ReasoningDelta(output.text, (payload,))]
-        return list(frames.divide(payload, outputs))
+        return list(frames.divide(payload, outputs, self._positions))
 
     def _learn_borders(self, payload: bytes, text: str) -> None:
         if self._borders_left:
             self._borders_left -= 1
             self._head, self._tail = frames.text_borders(payload, text) or (b"", b"")
 
-    def _outputs(self, choice: Choice) -> list[Output]:
-        delta = choice.delta or choice.message
+    def _outputs(self, choice: Choice, *, ends: bool) -> list[Output]:
+        self._positions = []
+        outputs = self._delta_outputs(choice.delta or choice.message, choice.text)
+        if ends:
+            late = self._calls.rest()
+            self._positions += [_NO_POSITION] * len(late)
+            outputs += late
+        return outputs
+
+    def _delta_outputs(self, delta: Delta | None, bare_text: str | None) -> list[Output]:
         if delta is None:
-            return self._text(choice.text)
+            return self._text(bare_text)
         if is_only_text(delta):
             return self._text(content_text(delta.content))
         outputs: list[Output] = []
@@ -270,8 +332,7 @@ class StreamParser:
             outputs.append(ReasoningDelta(reasoning))
             self._grow(len(reasoning))
         outputs += self._text(content_text(delta.content) or delta.refusal)
-        if delta.tool_calls:
-            outputs += self._calls(delta.tool_calls)
+        outputs += self._tool_calls(delta)
         return outputs
 
     def _text(self, text: str | None) -> list[Output]:
@@ -280,20 +341,17 @@ class StreamParser:
         self._grow(len(text))
         return [TextDelta(text)]
 
-    def _calls(self, calls: list[ToolCallPiece]) -> list[Output]:
-        self._tools = True
-        outputs: list[Output] = []
-        for position, call in enumerate(calls):
-            arguments = (call.function.arguments if call.function else None) or ""
-            self._grow(len(arguments))
-            outputs.append(
-                ToolCallDelta(
-                    position if call.index is None else call.index,
-                    call.id,
-                    call.function.name if call.function else None,
-                    arguments,
-                )
-            )
+    def _tool_calls(self, delta: Delta) -> list[ToolCallDelta]:
+        pieces = list(delta.tool_calls or ())
+        if not pieces and delta.function_call is not None:
+            pieces = [ToolCallPiece(index=0, function=delta.function_call)]
+        outputs: list[ToolCallDelta] = []
+        for position, piece in enumerate(pieces):
+            output = self._calls.add(piece, position, several=len(pieces) > 1)
+            if output is not None:
+                self._grow(len(output.arguments))
+                self._positions.append(position)
+                outputs.append(output)
         return outputs
 
     def _grow(self, chars: int) -> None:
@@ -302,7 +360,8 @@ class StreamParser:
             raise BadReply(ErrorClass.RESPONSE_TOO_LARGE)
 
     def _without_choices(self, chunk: Chunk, payload: bytes) -> list[ChatEvent]:
-        if present(chunk.error) or present(chunk.detail) or chunk.object == "error":
+        bare = chunk.choices is None and present(chunk.message)
+        if present(chunk.error) or present(chunk.detail) or chunk.object == "error" or bare:
             raise self._classify(payload)
         if present(chunk.usage) or chunk.timings is not None:
             self._usage_frame = payload
@@ -334,7 +393,9 @@ class StreamParser:
             return
         if not (present(chunk.usage) or chunk.timings is not None or chunk.x_groq is not None):
             return
-        usage = usage_of(chunk.x_groq.usage if chunk.x_groq else chunk.usage)
+        usage = usage_of(chunk.usage)
+        if usage is None and chunk.x_groq is not None:
+            usage = usage_of(chunk.x_groq.usage)
         if usage is None and chunk.timings is not None and self.exchange.usage is None:
             usage = usage_from_timings(chunk.timings)
         if usage is not None and chunk.x_nanogpt_pricing is not None:
@@ -344,6 +405,20 @@ class StreamParser:
             usage = self._repair(usage, chunk)
         if usage is not None:
             self.exchange.usage = usage
+
+    def _odd_frame(self, payload: bytes) -> list[ChatEvent]:
+        """Read what the strict decoder refused. Raises what a frame of nothing but text says."""
+        if payload[:1] == b'"' and payload[-1:] == b'"':
+            raise self._classify(payload)
+        repaired = self._fix.repair(payload)
+        self.exchange.bad_members += self._fix.dropped
+        self._fix.dropped = 0
+        try:
+            chunk = self._decode(payload if repaired is None else repaired)
+        except NOT_JSON:
+            return self._bad_frame(payload)
+        self._bad_in_a_row = 0
+        return self._events(chunk, repaired or payload)
 
     def _bad_frame(self, payload: bytes) -> list[ChatEvent]:
         try:
@@ -359,3 +434,8 @@ class StreamParser:
 
 def _run(texts: list[str], payloads: list[bytes]) -> TextDelta:
     return TextDelta("".join(texts), tuple(payloads), plain=True)
+
+
+def _has_calls(choice: Choice) -> bool:
+    delta = choice.delta
+    return delta is not None and bool(delta.tool_calls or delta.function_call)

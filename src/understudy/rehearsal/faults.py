@@ -152,6 +152,9 @@ _FAULTS: dict[str, tuple[Move, ...]] = {
     "roleerr": (Head(), Role(), _in_band()),
     "miderr": (Head(), Role(), Words(5), _in_band()),
     "bareerr": (Head(), Role(), Words(5), Raw(b'{"error": "Unhandled exception: stream"}\n')),
+    # A text instead of a frame, and `[DONE]` without a finish reason.
+    "texterr": (Head(), Role(), Words(5), Raw(b"data: error: gone\n\ndata: [DONE]\n\n")),
+    "donecut": (Head(), Role(), Words(5), Raw(b"data: [DONE]\n\n")),
     # Silence after headers, after the role, after five words; comments only.
     "hdrstall": (Head(), Hang()),
     "rolestall": (Head(), Role(), Hang()),
@@ -183,6 +186,11 @@ _ODD_BUT_WHOLE: dict[str, tuple[Move, ...]] = {
     "thinkclose": (Head(), Role(), Say(("A line, ", "quickly.", "</think>\n\n")),
                    Say(("Here ", "is ", "the ", "line.")), Finish()),
     "tool": (Head(), Role(), Delta(_TOOL), Finish("tool_calls")),
+    "odd": (Head(), Raw(b'data: null\n\ndata: {"choices": [{"delta": {"reasoning": {"x": 1},'
+                        b' "content": ""}, "logprobs": NaN}]}\n\n'), Role(), Words(), Finish()),
+    "repeats": (Head(), Role(), Say(("Here ", "it ", "is.")), Raw(
+        b'data: {"choices": [{"index": 0, "message": {"role": "assistant", "content":'
+        b' "Here it is."}}]}\n\n'), Finish()),
     "chatty": (Head(), Raw(b": OPENROUTER PROCESSING\n\n"), Role(), Raw(b"event: ping\r\n\r\n"),
                Words(), Raw(b": bye\n\n"), Finish()),
 }  # fmt: skip

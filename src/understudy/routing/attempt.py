@@ -93,6 +93,9 @@ class Attempt:
     first_output: float | None = None
     first_visible: float | None = None
     max_gap_s: float = 0.0
+    reasoning_chars: int = 0
+    call_chars: int = 0
+    """Of tool calls: names and arguments."""
 
     _buffer: OutputBuffer = field(init=False)
     _filter: OutputFilter = field(init=False)
@@ -135,6 +138,11 @@ class Attempt:
     def unreleased(self) -> Sequence[Output]:
         """Return what was held back from the sink: reasoning, and frames without text."""
         return tuple(self._buffer.release())
+
+    @property
+    def hidden_chars(self) -> int:
+        """Output that is paid for as text is."""
+        return self.reasoning_chars + self.call_chars
 
     @property
     def visible_chars(self) -> int:
@@ -334,8 +342,10 @@ class Attempt:
             if not output.text:
                 return None
             self._reasoned = True
+            self.reasoning_chars += len(output.text)
             return False
         if isinstance(output, ToolCallDelta):
+            self.call_chars += len(output.arguments) + len(output.name or "")
             self.tool_calls = True
             return True
         self._media = self._media or output.media

@@ -171,6 +171,7 @@ class Recorder:
             reused_connection=exchange.reused_connection,
             keepalives=exchange.keepalives,
             bad_frames=exchange.bad_frames,
+            bad_members=exchange.bad_members,
             max_gap_ms=_ms(attempt.max_gap_s),
             usage=usage,
             cost_usd=cost,
@@ -226,9 +227,16 @@ def _estimated(attempt: Attempt) -> Usage | None:
     """What an attempt used whose server spoke but did not tell; `None` where it never spoke."""
     if attempt.first_output is None:
         return None
-    spoken = math.ceil(attempt.visible_chars / _CHARS_PER_TOKEN)
+    spoken = math.ceil((attempt.visible_chars + attempt.hidden_chars) / _CHARS_PER_TOKEN)
+    reasoning = math.ceil(attempt.reasoning_chars / _CHARS_PER_TOKEN)
     prompt = attempt.plan.prompt
-    return Usage(prompt.input_tokens, spoken, source=UsageSource.ESTIMATED)
+    most = prompt.request.max_tokens
+    return Usage(
+        prompt.input_tokens,
+        spoken if most is None else min(spoken, most),
+        reasoning if most is None else min(reasoning, most),
+        source=UsageSource.ESTIMATED,
+    )
 
 
 def _maybe_billed(attempt: Attempt) -> bool:

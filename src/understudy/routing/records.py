@@ -151,6 +151,8 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     reused_connection: bool = False
     keepalives: int = 0
     bad_frames: int = 0
+    bad_members: int = 0
+    """Members of frames that were dropped; in the log only."""
     max_gap_ms: int = 0
     usage: Usage | None = None
     cost_usd: float | None = None

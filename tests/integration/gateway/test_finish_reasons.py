@@ -41,7 +41,9 @@ async def test_the_word_is_one_of_the_openai_format(word: str, reason: str, stre
     assert reasons == [reason]
 
 
-@pytest.mark.parametrize("part", ["finish:network_error", "finish:abort", "blankcut"])
+@pytest.mark.parametrize(
+    "part", ["finish:network_error", "finish:abort", "blankcut", "texterr", "donecut"]
+)
 async def test_half_an_answer_never_ends_with_stop(part: str) -> None:
     async with world(part, LINE) as here:
         streamed = await ask(here, stream=True)
@@ -50,6 +52,22 @@ async def test_half_an_answer_never_ends_with_stop(part: str) -> None:
     assert len(streamed[0].split()) == 5
     assert streamed[1] == ["error"]
     assert whole == ("The lamp is lit tonight.", ["stop"])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_last_frame_that_repeats_the_reply_does_not_double_it(stream: bool) -> None:
+    async with world("repeats") as here:
+        text, reasons = await ask(here, stream=stream)
+
+    assert (text, reasons) == ("Here it is.", ["stop"])
+
+
+async def test_a_server_may_be_configured_to_end_replies_with_done_alone() -> None:
+    async with world("donecut", presets={"first": "lenient"}) as here:
+        text, reasons = await ask(here, stream=True)
+
+    assert len(text.split()) == 5
+    assert reasons == ["stop"]
 
 
 @pytest.mark.parametrize("stream", [True, False])

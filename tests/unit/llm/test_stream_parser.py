@@ -57,8 +57,8 @@ def read(*frames: bytes) -> list[ChatEvent]:
         ({"refusal": "No."}, [TextDelta("No.")]),
         ({"content": "Hi", "reasoning": "hm"}, [ReasoningDelta("hm"), TextDelta("Hi")]),
         ({"tool_calls": [{"index": 1, "id": "a", "function": {"name": "f", "arguments": "{"}}]},
-         [ToolCallDelta(1, "a", "f", "{")]),
-        ({"tool_calls": [{"function": {}}]}, [ToolCallDelta(0, None, None, "")]),
+         [ToolCallDelta(0, "a", "f", "{")]),
+        ({"tool_calls": [{"function": {}}]}, []),
     ],
 )  # fmt: skip
 def test_every_form_of_a_delta_is_understood(
@@ -88,7 +88,11 @@ def test_a_frame_with_one_output_is_kept_as_it_came() -> None:
 
 
 def test_a_frame_with_several_outputs_is_divided_and_loses_nothing() -> None:
-    calls = [{"index": 0, "id": "a", "extra": 1}, {"index": 1, "id": "b"}]
+    function = {"name": "f", "arguments": "{}", "odd": 2}
+    calls = [
+        {"index": n, "id": name, "type": "function", "function": function, "extra": 1}
+        for n, name in enumerate("ab")
+    ]
     delta = {"role": "assistant", "content": "Hi", "reasoning": "hm", "tool_calls": calls}
     frame = choice(delta=delta, logprobs={"content": []}, odd=1)
 
@@ -162,7 +166,9 @@ def test_all_frames_get_the_identity_of_the_first() -> None:
 def test_only_the_first_of_several_choices_counts() -> None:
     second = json.dumps({"choices": [{"index": 1, "delta": {"content": "other"}}]}).encode()
 
-    assert read(choice(delta={"content": "Hi"}), second)[1:] == []
+    first = [choice(delta={"role": "assistant"}), choice(delta={"content": "Hi"})]
+
+    assert read(*first, second)[2:] == []
 
 
 @pytest.mark.parametrize("word", ["", " ", "null", None])
@@ -182,15 +188,17 @@ def test_an_abort_ends_the_reply_as_broken_off() -> None:
     assert aborted.value.error_class is ErrorClass.TRUNCATED_STREAM
 
 
-def test_done_alone_ends_a_reply_and_so_does_the_close_where_an_engine_ends_so() -> None:
+def test_done_alone_or_the_close_ends_a_reply_only_where_an_engine_ends_so() -> None:
     done, closed = reader_of(), reader_of()
-    done.read(choice(delta={"tool_calls": [{"function": {"name": "f"}}]}))
+    done.read(choice(delta={"content": "Hi"}))
     done.read(b"[DONE]")
     closed.read(choice(delta={"content": "Hi"}))
 
     assert done.closed
-    assert done.end(eof_is_end=False).reason == "tool_calls"
+    assert done.end(eof_is_end=False, done_is_end=True).reason == "stop"
     assert closed.end(eof_is_end=True).reason == "stop"
+    with pytest.raises(BadReply):
+        done.end(eof_is_end=False)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +311,9 @@ def test_frames_that_differ_in_their_text_alone_are_one_event() -> None:
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6), st.booleans())
 def test_plain_frames_are_read_as_any_others(texts: list[str], ascii_only: bool) -> None:
     frames = [
-        json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=ascii_only).encode()
+        json.dumps(
+            {"choices": [{"index": 0, "delta": {"content": text}}]}, ensure_ascii=ascii_only
+        ).encode()
         for text in texts
     ]
 

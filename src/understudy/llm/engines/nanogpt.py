@@ -49,7 +49,7 @@ class NanoGptClient(OpenAIClient):
         clocks: Clock = SYSTEM_CLOCK,
     ) -> None:
         if facts.mode == "openai_completions":
-            dialect = replace(dialect, chat_path="/completions")
+            dialect = replace(dialect, chat_path="/completions", done_is_end=True)
         elif facts.mode == "plain_generate":
             url = server_root(facts.base_url or dialect.base_url or "")
             dialect = replace(
