@@ -245,7 +245,7 @@ class _Abortable:
             return finished
         rest = finished.frames[1:]
         first = (with_finish(frame, "stop") for frame in finished.frames[:1])
-        return replace(finished, reason="stop", frames=(*first, *rest))
+        return msgspec.structs.replace(finished, reason="stop", frames=(*first, *rest))
 
     def failed(self, error: ProviderError) -> None:
         if error.http_status == _NOT_FOUND and self.on_missing_page is not None:
