@@ -3,9 +3,9 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from contract.llm.rows import CHAT, ROWS, Failure, GoodReply, Look, Row
 from playback import RECORDED, Playback, load, playing, recordings_of
@@ -72,7 +72,7 @@ async def test_a_reply_is_streamed_to_its_end(
     exchange = Exchange()
     async with playing(recordings_of(row.folder, (reply.case, *reply.also))) as playback:
         client = client_of(row, playback, sessions, dict(reply.entry))
-        asked = replace(ASKED, max_tokens=reply.max_tokens)
+        asked = structs.replace(ASKED, max_tokens=reply.max_tokens)
         events = await heard(client, asked, exchange)
         await client.aclose()
 
