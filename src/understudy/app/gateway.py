@@ -15,12 +15,9 @@ from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.workers import Worker
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
-from understudy.errors import RequestRefused
 from understudy.gateway.app import Gateway, Source
-from understudy.gateway.client_connection import JSON, answer
 from understudy.gateway.rate_limits import KeyLimits
-from understudy.gateway.responses import error_body
-from understudy.http_server.auth_throttle import AuthThrottle
+from understudy.http_server.auth_throttle import AuthFailures
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.routing.quotas import Unit
@@ -37,6 +34,7 @@ class _ReloadableGateway:
         self._bot = bot
         self._worker = worker
         self._limits = KeyLimits()
+        self._failures = AuthFailures()
         self._current: tuple[Config, Gateway] | None = None
         self._created: WeakSet[Gateway] = WeakSet()
         if bot.guard.shared is None:
@@ -64,7 +62,7 @@ class _ReloadableGateway:
         source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
         settings = share_of(self._bot.settings().gateway, self._worker)
         settings = limited_by_open_files(settings, open_file_limit())
-        return Gateway(settings, source, self._limits, new_id=request_id)
+        return Gateway(settings, source, self._limits, failures=self._failures, new_id=request_id)
 
 
 def share_of(settings: GatewaySettings, worker: Worker) -> GatewaySettings:
@@ -84,12 +82,6 @@ def limited_by_open_files(settings: GatewaySettings, files: int) -> GatewaySetti
         return settings
     _log.warning("gateway.few_files", max_requests=most, open_files=files)
     return settings.model_copy(update={"max_requests": most})
-
-
-async def _refuse_attempts(send: Send, retry_after_s: int) -> None:
-    refusal = RequestRefused(429, "too_many_wrong_keys", "Too many wrong keys from this address.")
-    headers = [JSON, (b"retry-after", b"%d" % retry_after_s)]
-    await answer(send, 429, headers, error_body(refusal))
 
 
 class RunningGateway:
@@ -135,7 +127,7 @@ async def gateway(bot: Bot, worker: Worker) -> AsyncGenerator[RunningGateway]:
         connections=divide_files(open_file_limit()).clients, grace_s=int(GRACE_S) + _LAST_WORDS_S
     )
     async with WebServer(
-        AuthThrottle(reloadable, _refuse_attempts),
+        reloadable,
         settings.host,
         settings.port,
         setting="gateway.port",

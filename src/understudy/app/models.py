@@ -1,5 +1,6 @@
 """The router of the current configuration, replaced when that changes."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +44,9 @@ class ReloadableRouter:
         self._load_models(config.settings.model)
         self._memory.forgive()
 
-    async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
+    def reply(self, request: ReplyRequest, sink: ReplySink) -> Awaitable[ReplyEnded]:
         """As `ModelRouter.reply`, of the current router."""
-        return await self.router.reply(request, sink)
+        return self.router.reply(request, sink)
 
     def reset(self, provider: str | None) -> None:
         """End the cooldowns of one provider, or of all."""

@@ -31,12 +31,14 @@ from understudy.gateway.rate_limits import KeyLimits
 from understudy.gateway.requests import ClientRequest, ModelNames, read_ask, read_completion
 from understudy.gateway.responses import Form, error_body, model_entry, model_list
 from understudy.gateway.streaming import AnswerSink, StreamSink
+from understudy.http_server.auth_throttle import AuthFailures
 from understudy.routing.records import Origin
 from understudy.routing.request import Reply, ReplyEnded, ReplyRequest
 
 _USUAL_HEADERS = (b"authorization", b"content-type", b"x-api-key")
 _HEADER_NAME = re.compile(rb"[A-Za-z0-9-]{1,64}")
 _MOST_HEADERS = 50
+_CREDENTIALS = frozenset((b"authorization", b"x-api-key"))
 _OPENAPI = Path(__file__).with_name("openapi.json")
 
 
@@ -79,6 +81,7 @@ class Gateway:
         limits: KeyLimits,
         *,
         new_id: Callable[[], str],
+        failures: AuthFailures | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Raises `ConfigError` for a key that cannot be known."""
@@ -89,6 +92,7 @@ class Gateway:
         self._door = RequestLimiter(settings.max_requests)
         self._bodies = BodyBudget(settings.max_body_bytes, settings.max_held_bytes)
         self._limits = limits
+        self._failures = failures or AuthFailures()
         self._new_id = new_id
         self._wall = wall
         self._started = int(wall())
@@ -126,9 +130,23 @@ class Gateway:
             send=send,
         )
         try:
+            self._check_failures(call)
             await self._endpoint(call)(call)
         except RequestRefused as refusal:
+            if refusal.status == 401 and not _CREDENTIALS.isdisjoint(headers):
+                self._failures.add(call.peer or "")
             await _refuse(call, refusal)
+
+    def _check_failures(self, call: _Call) -> None:
+        """Refuse right credentials too, after many wrong ones: else a guess would be tried."""
+        wait_s = self._failures.wait_s(call.peer or "")
+        if wait_s > 0 and not _CREDENTIALS.isdisjoint(call.headers):
+            raise RequestRefused(
+                429,
+                "too_many_wrong_keys",
+                "Too many wrong keys from this address.",
+                retry_after_s=wait_s,
+            )
 
     def _endpoint(self, call: _Call) -> Callable[[_Call], Awaitable[None]]:
         # Both `…/v1` and the bare address are in use as a base URL.

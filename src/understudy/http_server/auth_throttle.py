@@ -18,6 +18,31 @@ Refuse = Callable[[Send, int], Awaitable[None]]
 """Sends 429; the second argument is Retry-After in seconds."""
 
 
+class AuthFailures:
+    """Counts wrong credentials by address."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait_s(self, peer: str) -> float:
+        """Return for how long requests with credentials from this address are refused."""
+        if not self._times:
+            return 0.0
+        times = self._times.get(_network(peer))
+        if times is None or len(times) < FAILURES:
+            return 0.0
+        return max(times[0] + WINDOW_S - self._clock(), 0.0)
+
+    def add(self, peer: str) -> None:
+        address = _network(peer)
+        times = self._times.pop(address, None) or deque(maxlen=FAILURES)
+        times.append(self._clock())
+        self._times[address] = times
+        if len(self._times) > _MAX_ADDRESSES:
+            self._times.popitem(last=False)
+
+
 class AuthThrottle:
     """Refuses requests with credentials from an address after `FAILURES` wrong ones in
     `WINDOW_S`, the right ones too: else a guess would still be tried.
@@ -39,22 +64,21 @@ class AuthThrottle:
         self._refuse = refuse
         self._failed = failed
         self._login_path = login_path
-        self._clock = clock
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._failures = AuthFailures(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self._has_credentials(scope):
             await self._app(scope, receive, send)
             return
-        address = _network(scope["client"][0] if scope["client"] else "")
-        wait_s = self._wait_s(address) if self._failures else 0.0
+        peer = scope["client"][0] if scope["client"] else ""
+        wait_s = self._failures.wait_s(peer)
         if wait_s > 0:
             await self._refuse(send, math.ceil(wait_s))
             return
 
         async def noting_failure(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] in self._failed:
-                self._note(address)
+                self._failures.add(peer)
             await send(message)
 
         await self._app(scope, receive, noting_failure)
@@ -63,19 +87,6 @@ class AuthThrottle:
         if scope["path"] == self._login_path:
             return scope["method"] == "POST" or b"code=" in scope["query_string"]
         return any(name in _CREDENTIALS for name, _ in scope["headers"])
-
-    def _wait_s(self, address: str) -> float:
-        times = self._failures.get(address)
-        if times is None or len(times) < FAILURES:
-            return 0.0
-        return times[0] + WINDOW_S - self._clock()
-
-    def _note(self, address: str) -> None:
-        times = self._failures.pop(address, None) or deque(maxlen=FAILURES)
-        times.append(self._clock())
-        self._failures[address] = times
-        if len(self._failures) > _MAX_ADDRESSES:
-            self._failures.popitem(last=False)
 
 
 @lru_cache(maxsize=4096)

@@ -23,6 +23,10 @@ class _Transport:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._head = b""
+        # Asked for several times per request, so not by way of `__getattr__`.
+        self.is_closing = transport.is_closing
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._transport, name)
@@ -127,7 +131,10 @@ class Connection(HttpToolsProtocol):
         if self._in_body:
             # A trailer: part of no request here, and after the checks of the head.
             return
-        super().on_header(name, value)
+        if len(name) == 6 and name.lower() == b"expect":
+            super().on_header(name, value)
+        else:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True

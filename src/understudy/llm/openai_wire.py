@@ -75,8 +75,8 @@ class TokenDetails(msgspec.Struct):
 
 
 class UsagePiece(msgspec.Struct):
-    prompt_tokens: float | None = None
-    completion_tokens: float | None = None
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
     input_tokens: float | None = None
     output_tokens: float | None = None
     reasoning_tokens: float | None = None
@@ -347,9 +347,15 @@ def _encode_part(part: TextPart | ImagePart) -> dict[str, object]:
     return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{data}"}}
 
 
+_MOST_TOKENS = 1_000_000_000
+
+
 def _tokens(*values: float | None) -> int | None:
+    first = values[0]
+    if type(first) is int and 0 <= first < _MOST_TOKENS:
+        return first
     for value in values:
-        if value is not None and math.isfinite(value) and 0 <= value < 1e9:
+        if value is not None and math.isfinite(value) and 0 <= value < _MOST_TOKENS:
             return int(value)
     return None
 

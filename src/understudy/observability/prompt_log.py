@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,10 +44,13 @@ class PromptLog:
         if settings.prompts:
             _log.warning(events.PROMPTS_LOGGED, folder=str(self._base / settings.prompts_folder))
 
-    async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
+    def reply(self, request: ReplyRequest, sink: ReplySink) -> Awaitable[ReplyEnded]:
         """As `ModelRouter.reply`."""
-        if not self._settings().prompts:
-            return await self._ask(request, sink)
+        if self._settings().prompts:
+            return self._recorded(request, sink)
+        return self._ask(request, sink)
+
+    async def _recorded(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
         prompts: list[ChatRequest] = []
 
         def build(fit: Fit) -> Prompt:

@@ -21,11 +21,12 @@ class MarkerFinder:
         beginnings = {text[:end] for text in ordered for end in range(1, len(text))}
         longest_first = sorted(beginnings, key=len, reverse=True)
         self._begun = re.compile(f"(?:{'|'.join(map(re.escape, longest_first))})\\Z", re.IGNORECASE)
-        self._starts = frozenset(text[0] for text in ordered)
+        starts = "".join(sorted({text[0] for text in ordered}))
+        self._start = re.compile(f"[{re.escape(starts)}]" if starts else r"(?!)")
 
     def may_concern(self, text: str) -> bool:
         """A quick check: False when no marker can begin in `text`."""
-        return any(start in text for start in self._starts)
+        return self._start.search(text) is not None
 
     def find(self, text: str) -> re.Match[str] | None:
         return self._any.search(text)

@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypedDict
 
 import msgspec
 
@@ -52,22 +51,6 @@ class Offline(msgspec.Struct, frozen=True):
     """Wall clock."""
 
 
-class _Common(TypedDict):
-    """What an attempt's record and that of a candidate left out both tell."""
-
-    request_id: str
-    attempt: int
-    of_max: int
-    sink: str
-    provider: str
-    label: str
-    engine: str
-    endpoint_host: str
-    key_ref: str | None
-    model_requested: str
-    config_rev: str
-
-
 @dataclass(frozen=True, slots=True)
 class Recorder:
     """Makes the records of one request and passes them to the observers."""
@@ -79,7 +62,17 @@ class Recorder:
 
     def skipped(self, candidate: Candidate, skip: Skip, number: int) -> AttemptRecord:
         record = AttemptRecord(
-            **self._common(candidate, number),
+            request_id=self.request.id,
+            attempt=number,
+            of_max=self.of_max,
+            sink=self.request.sink,
+            provider=candidate.provider,
+            label=candidate.label,
+            engine=candidate.engine,
+            endpoint_host=candidate.endpoint_host,
+            key_ref=candidate.key_ref,
+            model_requested=candidate.model,
+            config_rev=self.config_rev,
             ts=self.env.wall(),
             role=AttemptRole.NORMAL,
             outcome=Outcome.SKIPPED,
@@ -149,7 +142,17 @@ class Recorder:
         )
         prompt = attempt.plan.prompt
         record = AttemptRecord(
-            **self._common(candidate, number),
+            request_id=self.request.id,
+            attempt=number,
+            of_max=self.of_max,
+            sink=self.request.sink,
+            provider=candidate.provider,
+            label=candidate.label,
+            engine=candidate.engine,
+            endpoint_host=candidate.endpoint_host,
+            key_ref=candidate.key_ref,
+            model_requested=candidate.model,
+            config_rev=self.config_rev,
             ts=self.env.wall() - (ended - attempt.started),
             role=attempt.plan.role,
             outcome=_outcome(attempt),
@@ -161,7 +164,7 @@ class Recorder:
             committed=committed,
             visible_chars=attempt.visible_chars,
             finish_reason=attempt.finish_reason,
-            t_queue_ms=_ms(attempt.queued_s),
+            t_queue_ms=_ms(attempt.queued_s) if attempt.queued_s else 0,
             t_connect_ms=_ms_or_none(exchange.connect_s),
             t_headers_ms=_ms_or_none(exchange.headers_s),
             t_first_output_ms=_since(attempt.started, attempt.first_output),
@@ -199,22 +202,6 @@ class Recorder:
             if detail and self.env.scrub is not None
             else None,
         )
-
-    def _common(self, candidate: Candidate, number: int) -> _Common:
-        return {
-            "request_id": self.request.id,
-            "attempt": number,
-            # Skips take numbers too.
-            "of_max": max(self.of_max, number),
-            "sink": self.request.sink,
-            "provider": candidate.provider,
-            "label": candidate.label,
-            "engine": candidate.engine,
-            "endpoint_host": candidate.endpoint_host,
-            "key_ref": candidate.key_ref,
-            "model_requested": candidate.model,
-            "config_rev": self.config_rev,
-        }
 
 
 def _outcome(attempt: Attempt) -> Outcome:

@@ -74,6 +74,7 @@ class RequestRun:
     _stopped: bool = False
     _over: bool = False
     _has_output: bool = False
+    _last_selection: Selection | None = None
     _first_visible: float | None = None
 
     def __post_init__(self) -> None:
@@ -128,6 +129,8 @@ class RequestRun:
         return self._started + self.rules.deadline.total_s - now
 
     def usable_later(self, now: float) -> int:
+        if not (self._waiting or self._without_vision):
+            return 0
         selection = self._selection()
         usable = selection.usable(self._waiting, now)
         if usable or self._degrading or not self.request.degrade_images:
@@ -160,7 +163,11 @@ class RequestRun:
         )
 
     def _selection(self) -> Selection:
-        return Selection(self.request, self.state, self.env, self._forcing, self._degrading)
+        known = self._last_selection
+        if known is None or (known.forcing, known.degrading) != (self._forcing, self._degrading):
+            known = Selection(self.request, self.state, self.env, self._forcing, self._degrading)
+            self._last_selection = known
+        return known
 
     async def _plan(self, candidate: Candidate) -> AttemptPlan | None:
         selection = self._selection()
@@ -192,7 +199,7 @@ class RequestRun:
 
     def _echoes(self) -> tuple[str, ...]:
         """Texts that are no reply; an echo is refused once, for some requests ask for one."""
-        if any(failed.echoed for failed in self._failures):
+        if self._failures and any(failed.echoed for failed in self._failures):
             return ()
         return (self.request.last_user_text, self.request.previous_reply)
 

@@ -3,7 +3,7 @@
 The only place in the program that retries, skips or fails over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from understudy.routing.candidates import Candidate
 from understudy.routing.environment import RouterEnvironment, RouterRules
@@ -31,13 +31,15 @@ class ModelRouter:
         self._orders: dict[tuple[str, ...], tuple[Candidate, ...]] = {}
         """As many as the configuration has names for."""
 
-    async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
+    def reply(
+        self, request: ReplyRequest, sink: ReplySink
+    ) -> Coroutine[object, object, ReplyEnded]:
         """Make one reply. Cancelling it closes the connection to the server at once, and leaves
         exactly one record of everything that was started. Raises what the sink raises."""
         self.memory.pacing.request(self._env.clock())
         candidates = self._order(request)
         run = RequestRun(request, sink, candidates, self.memory, self._env, self.rules)
-        return await run.run()
+        return run.run()
 
     def status(self) -> tuple[CandidateStatus, ...]:
         """Return the current state of each candidate, in order."""

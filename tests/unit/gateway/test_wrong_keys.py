@@ -1,0 +1,55 @@
+"""Keys can be guessed only slowly from one address."""
+
+from pydantic import SecretStr
+
+from asgi_call import LOCAL, Client
+from sample_records import NOON
+from understudy.config.settings import Gateway as GatewaySettings
+from understudy.config.settings import GatewayKey
+from understudy.gateway.app import Gateway, Source
+from understudy.gateway.rate_limits import KeyLimits
+from understudy.http_server.auth_throttle import FAILURES, WINDOW_S, AuthFailures
+from understudy.routing.request import ReplyEnded, ReplyRequest, ReplySink
+
+KEYS = GatewaySettings(keys=(GatewayKey(name="tavern", key=SecretStr("sk-mine")),))
+
+
+async def no_reply(request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
+    raise AssertionError("no request gets this far")
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.gateway = Gateway(
+            KEYS,
+            Source(no_reply, ("a",), lambda _: True),
+            KeyLimits(),
+            new_id=lambda: "r1",
+            failures=AuthFailures(lambda: self.now),
+            wall=lambda: NOON,
+        )
+
+    async def status(self, key: str | None, peer: str = "10.0.0.1") -> int:
+        headers = LOCAL if key is None else {**LOCAL, "authorization": f"Bearer {key}"}
+        client = Client(self.gateway, peer=peer)
+        return (await client.call("/v1/models", b"", method="GET", headers=headers)).status
+
+
+async def test_after_many_wrong_keys_an_address_has_to_wait_with_the_right_one_too() -> None:
+    world = World()
+
+    guesses = [await world.status(f"sk-{n}") for n in range(FAILURES)]
+    refused = await world.status("sk-mine")
+    world.now += WINDOW_S
+    assert (set(guesses), refused) == ({401}, 429)
+    assert await world.status("sk-mine") == 200
+
+
+async def test_other_addresses_and_requests_without_a_key_are_not_affected() -> None:
+    world = World()
+    for n in range(FAILURES):
+        await world.status(f"sk-{n}")
+
+    assert await world.status("sk-mine", peer="10.0.0.2") == 200
+    assert await world.status(None) == 401
