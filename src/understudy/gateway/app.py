@@ -32,6 +32,7 @@ from understudy.gateway.requests import ClientRequest, ModelNames, read_ask, rea
 from understudy.gateway.responses import Form, error_body, model_entry, model_list
 from understudy.gateway.streaming import AnswerSink, StreamSink
 from understudy.http_server.auth_throttle import AuthFailures
+from understudy.http_server.connection import DISCONNECT
 from understudy.routing.records import Origin
 from understudy.routing.request import Reply, ReplyEnded, ReplyRequest
 
@@ -64,6 +65,7 @@ class _Call(msgspec.Struct, frozen=True):
     """Headers of every answer to it."""
     receive: Receive
     send: Send
+    on_disconnect: set[Callable[[], None]] | None = None
 
 
 class Gateway:
@@ -128,6 +130,7 @@ class Gateway:
             always=always,
             receive=receive,
             send=send,
+            on_disconnect=scope.get("extensions", {}).get(DISCONNECT, {}).get("callbacks"),
         )
         try:
             self._check_failures(call)
@@ -193,7 +196,9 @@ class Gateway:
         self, call: _Call, request: ReplyRequest, form: Form, ask: ClientRequest
     ) -> None:
         headers = [*SSE, *call.always]
-        connection = ClientConnection(call.receive, call.send, headers, keep_alive_s=KEEP_ALIVE_S)
+        connection = ClientConnection(
+            call.receive, call.send, headers, KEEP_ALIVE_S, call.on_disconnect
+        )
         sink = StreamSink(form, connection)
         with self._open(connection):
             async with connection:
@@ -211,7 +216,7 @@ class Gateway:
     async def _answer_whole(
         self, call: _Call, request: ReplyRequest, form: Form, ask: ClientRequest
     ) -> None:
-        connection = ClientConnection(call.receive, call.send)
+        connection = ClientConnection(call.receive, call.send, on_disconnect=call.on_disconnect)
         sink = AnswerSink(form)
         with self._open(connection):
             async with connection:

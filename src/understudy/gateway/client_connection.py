@@ -1,7 +1,7 @@
 """One client's connection during an answer: sends, keeps alive, notices when it hangs up."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -54,7 +54,9 @@ class ClientConnection:
         send: Send,
         headers: Sequence[Header] = (),
         keep_alive_s: float | None = None,
+        on_disconnect: set[Callable[[], None]] | None = None,
     ) -> None:
+        """`on_disconnect` is the server's extension `DISCONNECT`, where it has it."""
         self.opened = False
         self.ended_early = False
         """Whether `end_early` ended the block."""
@@ -63,6 +65,7 @@ class ClientConnection:
         self._send = send
         self._headers = headers
         self._keep_alive_s = keep_alive_s
+        self._on_disconnect = on_disconnect
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
         self._sending = False
@@ -73,20 +76,29 @@ class ClientConnection:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
-        self._timer = self._loop.call_later(_WATCH_AFTER_S, self._watch)
+        if self._on_disconnect is None:
+            self._timer = self._loop.call_later(_WATCH_AFTER_S, self._watch)
+        else:
+            self._on_disconnect.add(self._hang_up)
+            if self._keep_alive_s is not None:
+                self._schedule(self._sent_at + self._keep_alive_s)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
     ) -> bool:
-        assert self._timer is not None
         assert self._task is not None
-        self._timer.cancel()
+        if self._on_disconnect is not None:
+            self._on_disconnect.discard(self._hang_up)
+        if self._timer is not None:
+            self._timer.cancel()
         # The traceback of a finished task refers to this connection: kept here, it would leave a
         # cycle of everything that an answer used to the garbage collector.
+        tasks = set(self._keep_alives)
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
-            tasks = {watcher, *self._keep_alives}
+            tasks.add(watcher)
+        if tasks:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -127,7 +139,10 @@ class ClientConnection:
     async def _wait_for_hang_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self.ended_early:
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if not (self.ended_early or self._gone):
             self._gone = True
             assert self._task is not None
             self._task.cancel()

@@ -1,6 +1,7 @@
 """One client's connection: uvicorn's protocol with limits on size, time and number."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,6 +12,9 @@ from uvicorn.server import ServerState
 
 _PIECE = 2_048
 """Bytes; parsing cannot be stopped within a piece, which may hold 40 requests."""
+DISCONNECT = "understudy.disconnect"
+"""Extension of the ASGI scope: its `callbacks`, a set, are called when the connection is lost. To
+wait for `http.disconnect` instead takes a task."""
 
 
 class _Transport:
@@ -97,6 +101,7 @@ class Connection(HttpToolsProtocol):
         """Runs while the server waits for a request."""
         self._write_timer: asyncio.TimerHandle | None = None
         """Runs while the client reads too slowly."""
+        self._disconnect_callbacks: set[Callable[[], None]] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", _Transport(transport)))
@@ -105,6 +110,8 @@ class Connection(HttpToolsProtocol):
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        for callback in tuple(self._disconnect_callbacks):
+            callback()
         self._stop_timer()
         self._stop_write_timer()
         # uvicorn notifies the newest request only, which may wait in line behind another.
@@ -189,6 +196,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
+        cycle.scope["extensions"] = {DISCONNECT: {"callbacks": self._disconnect_callbacks}}
         super()._start_asgi_task(cycle, app)
 
     def _parse(self, piece: bytes) -> None:
