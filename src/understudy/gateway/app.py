@@ -26,10 +26,10 @@ from understudy.gateway.client_connection import (
     answer,
     lifespan,
 )
-from understudy.gateway.error_responses import refusal_of
+from understudy.gateway.error_responses import error_body, refusal_of
 from understudy.gateway.rate_limits import KeyLimits
 from understudy.gateway.requests import ClientRequest, ModelNames, read_ask, read_completion
-from understudy.gateway.responses import Form, error_body, model_entry, model_list
+from understudy.gateway.responses import Form, model_entry, model_list
 from understudy.gateway.streaming import AnswerSink, StreamSink
 from understudy.http_server.auth_throttle import AuthFailures
 from understudy.http_server.connection import DISCONNECT

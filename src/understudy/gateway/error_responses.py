@@ -1,16 +1,27 @@
-"""Why there is no reply, in the words and statuses of the OpenAI protocol."""
+"""Error answers in the OpenAI protocol: status, code, message and JSON of a failed reply."""
 
 import math
+
+import msgspec
 
 from understudy.errors import ErrorClass, RequestRefused
 from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord
 from understudy.routing.request import ReplyEnded
 
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
 _OFFLINE: dict[OfflineReason, tuple[int, str, str]] = {
     OfflineReason.ALL_RATE_LIMITED: (
         429,
         "all_rate_limited",
-        "Every model server asks for patience.",
+        "Every model server is rate-limited.",
     ),
     OfflineReason.ALL_DOWN: (503, "all_down", "No model server could answer."),
     OfflineReason.DEADLINE: (504, "deadline", "No model server answered in time."),
@@ -30,7 +41,7 @@ _OFFLINE: dict[OfflineReason, tuple[int, str, str]] = {
 }
 
 _REJECTED: dict[ErrorClass, tuple[int, str, str]] = {
-    # A client can mend these, so they are 400 and not the 403 of a refusal on principle.
+    # The client can fix these, so they are 400 and not 403.
     ErrorClass.BAD_REQUEST: (400, "bad_request", "The model servers call this request invalid."),
     ErrorClass.UNSUPPORTED_PARAM: (
         400,
@@ -71,7 +82,7 @@ _NO_VISION = (400, "no_vision_model", "No usable model can see images.")
 def refusal_of(
     end: ReplyEnded, *, images: bool, raw_completion: bool = False, now: float
 ) -> RequestRefused:
-    """What a client is told when its reply never came or broke off; `now` is wall clock."""
+    """The refusal for a reply that never started or broke off; `now` is wall clock."""
     record = end.record
     if record.outcome is ReplyOutcome.PARTIAL:
         code = end.error_class.value if end.error_class else "broke_off"
@@ -96,3 +107,16 @@ def _reason(
     if reason in (OfflineReason.REJECTED, OfflineReason.NO_CAPABLE) and error_class in _REJECTED:
         return _REJECTED[error_class]
     return _OFFLINE[reason]
+
+
+def error_of(refusal: RequestRefused) -> dict[str, object]:
+    return {
+        "message": str(refusal),
+        "type": _TYPES.get(refusal.status, "server_error"),
+        "code": refusal.code,
+        "param": refusal.param,
+    }
+
+
+def error_body(refusal: RequestRefused) -> bytes:
+    return msgspec.json.encode({"error": error_of(refusal)})

@@ -6,6 +6,7 @@ import msgspec
 
 from understudy.errors import RequestRefused
 from understudy.gateway.accumulator import ReplyAccumulator
+from understudy.gateway.error_responses import error_of
 from understudy.llm.frames import Json, first_choice, read_frame, with_members, write_frame
 from understudy.llm.messages import (
     Output,
@@ -22,14 +23,6 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 _encode = msgspec.json.encode
 _NULL = msgspec.Raw(b"null")
-_KINDS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
 
 
 def model_entry(name: str, created: int) -> bytes:
@@ -42,19 +35,6 @@ def model_list(names: Iterable[str], created: int) -> bytes:
 
 def _model(name: str, created: int) -> Json:
     return {"id": name, "object": "model", "created": created, "owned_by": "understudy"}
-
-
-def error_of(refusal: RequestRefused) -> Json:
-    return {
-        "message": str(refusal),
-        "type": _KINDS.get(refusal.status, "server_error"),
-        "code": refusal.code,
-        "param": refusal.param,
-    }
-
-
-def error_body(refusal: RequestRefused) -> bytes:
-    return _encode({"error": error_of(refusal)})
 
 
 def usage_of(usage: Usage) -> Json:

@@ -15,8 +15,6 @@ _LEAST_CHARS = 200
 """Below this the chat template's own tokens would dominate what is learned."""
 _FALL = 0.25
 """How far one reply lowers an estimate; it is raised at once, because too low a one is refused."""
-LOUD_ENGINES = frozenset(("openrouter", "chutes", "nanogpt", "llama.cpp", "openai", "builtin"))
-"""Engines that refuse an image they cannot see; the others answer as if there were none."""
 
 
 @dataclass(frozen=True, slots=True)

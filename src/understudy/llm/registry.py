@@ -56,7 +56,7 @@ ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
         ),
     ),
 }
-"""A new engine is one file and one row here, and one in the contract suite."""
+"""Every engine with its dialect. docs/architecture.md lists what a new one needs."""
 
 
 def engine_of(server: Server) -> Engine:

@@ -9,9 +9,9 @@ from understudy.config.providers import ModelSettings, NamedServer, NanoGptServe
 from understudy.errors import HoldScope
 from understudy.llm.addresses import api_root, host_of, is_local
 from understudy.llm.builtin.options import model_alias
-from understudy.llm.capabilities import LOUD_ENGINES, NOTHING_KNOWN, Capabilities, ModelKey
+from understudy.llm.capabilities import NOTHING_KNOWN, Capabilities, ModelKey
 from understudy.llm.client import LLMClient
-from understudy.llm.registry import base_url_of, builtin_options, engine_of
+from understudy.llm.registry import ENGINES, base_url_of, builtin_options, engine_of
 from understudy.routing.records import SkipReason
 from understudy.routing.timeouts import USUAL_LIMITS, Limits, budget
 
@@ -233,6 +233,6 @@ def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
         max_concurrency=server.max_concurrency or _usual_concurrency(server),
         queue_length=server.queue_length,
         capabilities=_configured(server),
-        silently_drops_images=engine not in LOUD_ENGINES,
+        silently_drops_images=not ENGINES[engine][1].refuses_images_loudly,
         off=entry.off,
     )
