@@ -319,8 +319,15 @@ async def soak(requests: int, seed: int = 1) -> Figures:
 def _is_right(end: ReplyEnded, shown: list[str]) -> bool:
     """Whether a reply ends as the text of one attempt: of the last, or, broken off, of any."""
     if end.record.outcome is ReplyOutcome.DELIVERED:
-        return shown[-1].startswith(end.text) and bool(end.text)
+        return shown[-1].startswith(end.text) and (bool(end.text) or _may_be_empty(end))
     return end.text in shown if end.record.outcome is ReplyOutcome.PARTIAL else not end.text
+
+
+def _may_be_empty(end: ReplyEnded) -> bool:
+    """A client of the gateway gets an empty answer where no other server has one."""
+    winner = end.record.winner
+    empty = (ErrorClass.EMPTY_REPLY, ErrorClass.REASONING_EXHAUSTED)
+    return end.record.sink == "gateway" and winner is not None and winner.error_class in empty
 
 
 def _resident_mb() -> float:
