@@ -34,9 +34,13 @@ class World:
 def candidate(
     name: str, server: RehearsalServer, sessions: HttpSessions, preset: str | None = None
 ) -> Candidate:
-    settings = NamedServer(
-        engine="openai", base_url=server.base_url, name="lab/model", preset=preset
-    )
+    return candidate_at(name, server.base_url, sessions, preset)
+
+
+def candidate_at(
+    name: str, base_url: str, sessions: HttpSessions, preset: str | None = None
+) -> Candidate:
+    settings = NamedServer(engine="openai", base_url=base_url, name="lab/model", preset=preset)
     return Candidate(
         provider=name,
         model="lab/model",
@@ -44,7 +48,7 @@ def candidate(
         engine="openai",
         client=build_client(name, settings, sessions=sessions),
         limits=Limits(first_token_s=5),
-        endpoint=server.base_url,
+        endpoint=base_url,
         endpoint_host="127.0.0.1",
     )
 
