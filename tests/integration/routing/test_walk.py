@@ -1,0 +1,83 @@
+"""How a chunk of a streamed reply walks through the modules of client and router."""
+
+import asyncio
+import json
+import sys
+from types import FrameType
+
+from gateway_setup import candidate_at
+from reply_events import RecordingSink
+from understudy.llm.http import HttpSessions
+from understudy.llm.messages import ChatRequest, Message, TextPart
+from understudy.routing.request import Prompt, ReplyRequest, SinkKind
+from understudy.routing.router import ModelRouter
+
+_PACKAGES = ("understudy/routing/", "understudy/llm/")
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+
+class Walk:
+    """The modules that control enters, in order; each returns to one entered before or not."""
+
+    def __init__(self) -> None:
+        self.stops: list[str] = []
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
+        name = frame.f_code.co_filename
+        inside = event == "call" and any(package in name for package in _PACKAGES)
+        if inside and self.stops[-1:] != [name]:
+            self.stops.append(name)
+
+    @property
+    def modules(self) -> set[str]:
+        return set(self.stops)
+
+    @property
+    def returns(self) -> int:
+        return len(self.stops) - len(self.modules)
+
+
+class Sink(RecordingSink):
+    def __init__(self) -> None:
+        super().__init__(SinkKind.APPEND_ONLY)
+        self.flushed = asyncio.Event()
+
+    async def flush(self) -> None:
+        sys.setprofile(None)
+        self.flushed.set()
+
+
+def chunk(text: str, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    return b"data: %b\n\n" % json.dumps({"id": "a", "choices": [choice]}).encode()
+
+
+async def test_a_chunk_passes_few_modules_and_rarely_comes_back() -> None:
+    walk, sink = Walk(), Sink()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_HEAD)
+        for text in ("One ", "two ", "three "):
+            sink.flushed.clear()
+            writer.write(chunk(text))
+            if text == "three ":
+                sys.setprofile(walk)
+            await sink.flushed.wait()
+        writer.write(chunk("", "stop") + b"data: [DONE]\n\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    sessions = HttpSessions()
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        router = ModelRouter([candidate_at("a", url, sessions)])
+        asked = ChatRequest((Message("user", (TextPart("hi"),)),))
+        request = ReplyRequest("r", "gateway", lambda _: Prompt(asked, 4), may_trim_prompt=False)
+        ended = await router.reply(request, sink)
+        await sessions.aclose()
+        await router.memory.aclose()
+
+    assert ended.text == "One two three "
+    assert 0 < len(walk.modules) <= 10, walk.stops
+    assert walk.returns <= 15, walk.stops
