@@ -189,6 +189,8 @@ class Gateway(Section):
     max_requests: Annotated[int, Field(ge=1)] = 2500
     """Requests that run at the same time; further ones get 429."""
     degrade_images: bool = False
+    clean: bool = True
+    """End replies at leaked ends of turn of a chat template."""
 
 
 class UserLimits(Section):

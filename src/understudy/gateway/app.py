@@ -252,6 +252,7 @@ class Gateway:
             images=ask.images,
             degrade_images=self._settings.degrade_images and not ask.raw_completion,
             tools=ask.tools,
+            clean=self._settings.clean,
             may_be_empty=ask.may_be_empty,
             raw_completion=ask.raw_completion,
             order=self._names.order(ask.model),

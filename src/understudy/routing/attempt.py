@@ -118,7 +118,9 @@ class Attempt:
         self.started = self._last_useful = self.clock()
         self._buffer = OutputBuffer(self.sink.kind, self.plan.echoes)
         self._filter = OutputFilter(
-            for_people=request.may_trim_prompt, raw_completion=request.raw_completion
+            for_people=request.may_trim_prompt,
+            raw_completion=request.raw_completion,
+            clean=request.clean,
         )
 
     @property

@@ -105,22 +105,57 @@ class LoopDetector:
         return None if start is None else dropped + start
 
 
-_OPENING = ("<think>", "<thinking>")
-_CLOSING = ("</think>", "</thinking>")
-_LEAKS = (
-    "<|im_start|>",
+_OPENING = (
+    "<think>",
+    "<thinking>",
+    "<reasoning>",
+    "[think]",  # Magistral
+    "<|begin_of_thought|>",
+    "<|channel>thought",  # Gemma 4
+    "<|channel|>analysis<|message|>",  # gpt-oss
+    "<|channel|>commentary<|message|>",
+)
+_CLOSING = (
+    "</think>",
+    "</thinking>",
+    "</reasoning>",
+    "[/think]",
+    "<|end_of_thought|>",
+    "<channel|>",
+    "<|channel|>final<|message|>",
+    "<|start|>assistant<|channel|>final<|message|>",
+    "<|end|><|start|>assistant<|channel|>final<|message|>",
+)
+"""In lower case, as they are compared."""
+_ALSO_MARKUP = "</reasoning>"
+"""Without an opening tag it is text: people ask for XML."""
+_STRIKE = "<s>"
+_ENDS = (
     "<|im_end|>",
     "<|eot_id|>",
-    "<|start_header_id|>",
     "<|endoftext|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "</s>",
+    "<|end|>",
+    "<|return|>",
+    "<|user|>",
+    "<|observation|>",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",  # DeepSeek
+)
+"""By which a chat template ends a turn: what follows was not meant for anyone."""
+_LEAKS = (
+    "<|im_start|>",
+    "<|start_header_id|>",
     "[INST]",
     "[/INST]",
     "### Instruction",
 )
 _OTHER_SPEAKER = "\nUser:"
 _PAGES = ("<!doctype html", "<html")
-_FOR_CLIENTS = MarkerFinder(_OPENING + _CLOSING)
-_FOR_PEOPLE = MarkerFinder((*_OPENING, *_CLOSING, *_LEAKS, _OTHER_SPEAKER, *_PAGES))
+_AS_SENT = MarkerFinder(_OPENING + _CLOSING)
+_FOR_CLIENTS = MarkerFinder(_OPENING + _CLOSING + _ENDS)
+_FOR_PEOPLE = MarkerFinder((*_OPENING, *_CLOSING, *_ENDS, *_LEAKS, _OTHER_SPEAKER, *_PAGES))
 _NONE = MarkerFinder(())
 _ENDS_THOUGHT = MarkerFinder(_CLOSING)
 
@@ -133,8 +168,14 @@ class OutputFilter:
     """Filters the text of one attempt piece by piece. A piece that needs no change is returned as
     the very same event."""
 
-    def __init__(self, *, for_people: bool, raw_completion: bool = False) -> None:
-        self._markers = _NONE if raw_completion else _FOR_PEOPLE if for_people else _FOR_CLIENTS
+    def __init__(
+        self, *, for_people: bool, raw_completion: bool = False, clean: bool = True
+    ) -> None:
+        """`clean`: end a client's reply at a leaked end of turn too."""
+        for_clients = _FOR_CLIENTS if clean else _AS_SENT
+        self._markers = _NONE if raw_completion else _FOR_PEOPLE if for_people else for_clients
+        self._struck = False
+        """Whether the text has an opening tag for which `</s>` is the closing one."""
         self._loop = LoopDetector()
         self._held = ""
         self._thinking = False
@@ -209,8 +250,12 @@ class OutputFilter:
         known = marker.lower()
         if known in _OPENING and (not self._visible or self._last == "\n"):
             self._thinking = self._thought = True
+        elif self._is_markup(known):
+            self._emit(clean, marker)
         elif known in _CLOSING:
             self._end_thought(clean)
+        elif known in _ENDS:
+            self.cut = True
         elif known in _PAGES and not self._visible:
             raise BadReply(ErrorClass.BAD_BODY)
         elif known in _OPENING + _PAGES:
@@ -219,6 +264,11 @@ class OutputFilter:
             raise BadReply(ErrorClass.GARBAGE)
         else:
             self.cut = True
+
+    def _is_markup(self, marker: str) -> bool:
+        if marker == _ALSO_MARKUP:
+            return not (self._thinking or self._thought)
+        return marker == "</s>" and self._struck
 
     def _end_thought(self, clean: list[Clean]) -> None:
         if not self._thinking and not self._thought:
@@ -233,6 +283,7 @@ class OutputFilter:
         if not text:
             return
         self._visible = self._visible or not text.isspace()
+        self._struck = self._struck or _STRIKE in text
         self._last = text[-1]
         if self.worthless is None:
             self.worthless = self._loop.push(text)

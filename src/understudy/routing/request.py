@@ -82,6 +82,8 @@ class ReplyRequest(msgspec.Struct, frozen=True):
     degrade_images: bool = True
     """Send the text alone where no candidate with vision is usable."""
     tools: bool = False
+    clean: bool = True
+    """End a client's reply at a leaked end of turn of the chat template."""
     may_be_empty: bool = False
     """The request gives a reason for an empty reply: a stop sequence, or room for few tokens."""
     raw_completion: bool = False

@@ -222,3 +222,67 @@ async def test_thoughts_are_passed_on_as_thoughts() -> None:
 
     assert seen.screen == "Hi!"
     assert [e.text for e in seen.events if isinstance(e, ReasoningDelta)] == ["hm"]
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<think>", "</think>"),
+        ("<thinking>", "</thinking>"),
+        ("<reasoning>", "</reasoning>"),
+        ("[THINK]", "[/THINK]"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<|channel>thought\n", "<channel|>"),
+        ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+        ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("for_people", [True, False])
+def test_thoughts_of_every_spelling_are_kept_apart_wherever_they_are_cut(
+    opening: str, closing: str, size: int, for_people: bool
+) -> None:
+    text = f"{opening}Let me see.{closing}\nHere it is."
+    sieve = OutputFilter(for_people=for_people)
+
+    pieces = [
+        p for n in range(0, len(text), size) for p in sieve.push(TextDelta(text[n : n + size]))
+    ]
+    pieces += sieve.rest()
+
+    thoughts = "".join(p.text for p in pieces if isinstance(p, ReasoningDelta))
+    visible = "".join(p.text for p in pieces if isinstance(p, TextDelta))
+    assert (thoughts.strip(), visible) == ("Let me see.", "Here it is.")
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["<end_of_turn>", "<turn|>", "</s>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|user|>",
+     "<\uff5cend\u2581of\u2581sentence\uff5c>"],
+)  # fmt: skip
+@pytest.mark.parametrize("for_people", [True, False])
+async def test_a_leaked_end_of_turn_ends_the_reply(token: str, for_people: bool) -> None:
+    script = through(TextDelta("Well, yes."), TextDelta(token), TextDelta("\nUser: and you?"))
+    kind = SinkKind.EDITABLE if for_people else SinkKind.APPEND_ONLY
+
+    seen = await reply(router([candidate("a", script)]), wanted(kind, may_trim_prompt=for_people))
+    blank = await reply(
+        router(
+            [candidate("a", through(TextDelta(token))), candidate("b", through(TextDelta("Ok")))]
+        ),
+        wanted(kind, may_trim_prompt=for_people),
+    )
+
+    assert (seen.end.text, seen.end.finish_reason) == ("Well, yes.", "stop")
+    assert blank.story == ["a empty_reply", "b ok"]
+
+
+def test_struck_text_and_tags_of_a_clients_own_are_no_ends() -> None:
+    sieve = OutputFilter(for_people=False)
+    text = "It costs <s>12</s> 10, see <a><reason>x</reason></reasoning>."
+
+    pieces = [*sieve.push(TextDelta(text)), *sieve.rest()]
+
+    assert "".join(piece.text for piece in pieces) == text
+    raw = OutputFilter(for_people=False, clean=False)
+    assert raw.push(TextDelta("a<|im_end|>b"))[0].text == "a<|im_end|>b"
