@@ -111,7 +111,7 @@ def _print_addresses(running: "Running") -> None:
     if running.web is not None:
         _print(f"Chat page:       {running.web.url}")
         if _is_file(sys.stderr):
-            # Whoever can read the file could log in.
+            # Anyone who can read the file could log in.
             _print(f"Operator's page: {running.web.url}/operator  (log in with the token)")
         else:
             _print(f"Operator's page: {running.web.login}  (this link works once)")

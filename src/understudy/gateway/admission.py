@@ -27,7 +27,7 @@ class RequestLimiter:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
-        """Come in; whoever does leaves again. Raises `RequestRefused` (429) when it is full."""
+        """Acquire a slot; release it with `release`. Raises `RequestRefused` (429) when full."""
         if self._inside >= self._most:
             raise RequestRefused(
                 429,

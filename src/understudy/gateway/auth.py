@@ -33,7 +33,7 @@ def make_key() -> NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """Whoever sent a request: a key of the configuration, or a program on this machine."""
+    """The sender of a request: a key of the configuration, or a program on this machine."""
 
     name: str
     origin: Origin = NOBODY

@@ -126,7 +126,7 @@ class ClientConnection:
         self._sending = False
 
     def end_early(self) -> None:
-        """End the block from outside; whoever owns it then tells the client why."""
+        """End the block from outside; its owner then sends the client the reason."""
         if self._task is not None and not (self._gone or self.ended_early):
             self.ended_early = True
             self._task.cancel()

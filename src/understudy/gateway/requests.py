@@ -17,7 +17,7 @@ IMAGE_TOKENS = 1_400
 """What a picture of 1024 x 1024 costs most models; the real size stays unread."""
 
 _OURS = ("model", "stream", "stream_options")
-"""The router decides these anew for each candidate: it always streams and asks for usage."""
+"""The router sets these for each candidate: it always streams and asks for usage."""
 _NOT_OF_A_TEXT = (*_OURS, "messages", "best_of")
 """`best_of` cannot be streamed, and all but one of its texts would be paid for and thrown away."""
 _ONE_TEXT = (

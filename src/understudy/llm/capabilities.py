@@ -83,7 +83,7 @@ class CapabilityBook:
         self._learned[key] = _Lesson(facts, now + MEMORY_S)
 
     def discover(self, key: ModelKey, facts: Capabilities) -> None:
-        """Take what a probe or a model list told; silence keeps what an earlier one told."""
+        """Store the facts of a probe or a model list; unknown ones keep their earlier values."""
         self._discovered[key] = facts.over(self._discovered.get(key, NOTHING_KNOWN))
 
     def learn_omission(self, key: ModelKey, parameter: str) -> None:

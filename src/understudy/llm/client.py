@@ -98,7 +98,7 @@ class EventReceiver(Protocol):
 
 
 class Generation(Protocol):
-    """One reply under way. Whoever started it calls `close` unless it ended by itself."""
+    """One running reply. Its starter calls `close` unless it ended by itself."""
 
     def pause_reading(self) -> None:
         """Stop reading from the server; what was read before may still come."""

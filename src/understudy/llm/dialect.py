@@ -59,6 +59,6 @@ class Dialect:
     statuses: tuple[tuple[int, ErrorClass], ...] = ()
     """Statuses that mean something else here than elsewhere."""
     scope_of: Callable[[ErrorFacts, ErrorClass], HoldScope | None] | None = None
-    """What a failure speaks of, where this server says more than its class does."""
+    """What a failure concerns, where this server says more than its class does."""
     refuses_images_loudly: bool = True
     """False where a picture the model cannot see is dropped without a word."""

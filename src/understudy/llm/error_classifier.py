@@ -174,7 +174,7 @@ def classify(
     wall: float,
     secrets: Collection[str] = (),
 ) -> ProviderError:
-    """Return the error that `body` speaks of; `status` is `None` within a stream or a 200."""
+    """Return the error that `body` describes; `status` is `None` within a stream or a 200."""
     facts = read_error(body)
     return classify_facts(
         facts, dialect, status=status, headers=headers, wall=wall, secrets=secrets

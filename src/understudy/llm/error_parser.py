@@ -79,7 +79,7 @@ def facts_of(found: object) -> ErrorFacts:
 
 
 def _node(root: dict[str, object]) -> dict[str, object]:
-    """Find the innermost object that speaks of the error."""
+    """Find the innermost object that describes the error."""
     for choice in _objects(root.get("choices")):
         if not root.get("error") and choice.get("error"):
             return _node(choice)

@@ -90,7 +90,7 @@ class OpenAIClient:
             pool=Pool(
                 facts.connect_timeout_s or (_LOCAL_CONNECT_S if local else _HOSTED_CONNECT_S),
                 dialect.keepalive_s,
-                # Whoever was let in by the router is not to wait here.
+                # A request that the router admitted does not wait here.
                 max(MAX_IN_FLIGHT, facts.max_concurrency or 0),
             ),
             clock=clocks.monotonic,

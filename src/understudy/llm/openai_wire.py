@@ -88,7 +88,7 @@ class UsagePiece(msgspec.Struct):
 
 
 class Timings(msgspec.Struct):
-    """llama.cpp's own figures, there even when nobody asked for usage."""
+    """llama.cpp's own figures, sent even without a request for usage."""
 
     prompt_n: float = 0
     predicted_n: float = 0
@@ -361,7 +361,7 @@ def _tokens(*values: float | None) -> int | None:
 
 
 def decode_completion(payload: bytes) -> Chunk:
-    """One frame of a text completion, its text where a chat's would stand."""
+    """One frame of a text completion, its text in the place of a chat's."""
     chunk = DECODE_CHUNK(payload)
     for choice in chunk.choices or ():
         if choice.delta is None and choice.text is not None:

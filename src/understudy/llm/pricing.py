@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from understudy.llm.messages import Usage
 
 UNBILLED_ENGINES = frozenset(("koboldcpp", "llama.cpp", "textgen-webui", "builtin"))
-"""Engines people run themselves: their tokens are on nobody's bill."""
+"""Engines that people run themselves: their tokens are not billed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PriceBook:
         self._lists[provider] = dict(prices)
 
     def price(self, provider: str, engine: str, models: tuple[str, str]) -> Price | None:
-        """Of a model asked for and the one that answered; `None` where nobody told. Free variants
+        """Of a model asked for and the one that answered; `None` where it is unknown. Free variants
         and engines at home need no list."""
         asked, served = models
         if (configured := self._configured.get(provider)) is not None:

@@ -14,7 +14,7 @@ _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z]+\]|[#A-Za-z][#A-Za-z ]*:")
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """What stands around each turn; the reply is asked for by `opening`."""
+    """What surrounds each turn; `opening` asks for the reply."""
 
     system: tuple[str, str]
     user: tuple[str, str]

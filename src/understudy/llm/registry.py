@@ -60,7 +60,7 @@ ENGINES: dict[Engine, tuple[MakeClient, Dialect]] = {
 
 
 def engine_of(server: Server) -> Engine:
-    """The dialect a server entry speaks: named by it, or by where it stands."""
+    """The dialect of a server entry: named by it, or by its section."""
     if isinstance(server, LocalServer | NamedServer):
         return server.engine
     if isinstance(server, OpenRouterServer):

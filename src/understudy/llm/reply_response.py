@@ -51,7 +51,7 @@ class ReplyResponse:
     )
 
     call: Call
-    """Set by whoever sent the request."""
+    """Set by the sender of the request."""
 
     def __init__(self, client: ReplyDialect, parser: StreamParser, receiver: EventReceiver) -> None:
         self._client = client

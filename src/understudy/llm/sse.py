@@ -22,7 +22,7 @@ class SseReader:
     Takes what real servers send: LF and CRLF mixed, comments, no space after `data:`, data over
     several lines, frames without a blank line between, and JSON with no `data:` at all (Chutes
     reports an error in the middle of a stream that way). A line it knows nothing of is handed on
-    as a payload, so that whoever decodes it counts one bad frame.
+    as a payload, so that its decoder counts one bad frame.
     """
 
     __slots__ = ("_begun", "_comments", "_cr", "_data", "_is_error", "_lines", "_rest")

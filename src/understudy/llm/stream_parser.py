@@ -253,7 +253,7 @@ class StreamParser:
         return self._framed(outputs, choice, payload, simple=simple)
 
     def _is_other_choice(self, choice: Choice) -> bool:
-        """Whether it is one that nobody asked for; some servers count the frames instead."""
+        """Whether it was not requested; some servers count the frames instead."""
         if not choice.index:
             self._first_choices += 1
         return bool(choice.index) and self._first_choices > 1

@@ -73,7 +73,7 @@ class ScriptedClient:
 
     async def count_tokens(
         self,
-        request: ChatRequest,  # noqa: ARG002 - counts what it was told to
+        request: ChatRequest,  # noqa: ARG002 - counts what it was given
         model: str,  # noqa: ARG002
     ) -> int | None:
         return self.tokens

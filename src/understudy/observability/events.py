@@ -64,7 +64,7 @@ Field = str | int | float | bool
 """What a log field may be."""
 
 _APART = frozenset(("ts", "label", "cost_source", "usage", "breaker", "held_until", "degraded"))
-"""Fields of an AttemptRecord that are not logged as they stand."""
+"""Fields of an AttemptRecord that are not logged unchanged."""
 PLAIN_FIELDS = [name for name in AttemptRecord.__struct_fields__ if name not in _APART]
 read_plain = attrgetter(*PLAIN_FIELDS)
 

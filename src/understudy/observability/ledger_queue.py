@@ -96,7 +96,7 @@ class LedgerQueue:
                 self._settled.notify_all()
 
     async def _store_gathered(self, gathered: int) -> bool:
-        """Store so many; those that come meanwhile are gathered anew. False when it gave up."""
+        """Store that many; later records form the next batch. False on giving up."""
         while gathered > 0:
             if await self._store(min(gathered, _BATCH)):
                 gathered -= _BATCH

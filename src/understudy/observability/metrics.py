@@ -27,7 +27,7 @@ CLOSED, HALF_OPEN, OPEN = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class CandidateGauges:
-    """How a candidate stands right now."""
+    """The current state of a candidate."""
 
     candidate: str
     states: Mapping[str, int] = field(default_factory=dict)
@@ -192,7 +192,7 @@ _TOKENS: dict[str, Callable[[Usage], int]] = {
 
 
 class _Standings(Collector):
-    """Reads how the candidates stand when it is asked, so that it is never stale."""
+    """Reads the candidates' state at each scrape, so that it is never stale."""
 
     def __init__(self, read: ReadStandings, clock: Callable[[], float]) -> None:
         self._read = read

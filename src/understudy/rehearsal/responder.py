@@ -134,7 +134,7 @@ class Responder:
         await self.hang()
 
     async def close(self) -> web.StreamResponse:
-        """End the body where it stands; a stream without a finish then looks cleanly cut."""
+        """End the body at once; a stream without a finish then looks cleanly cut."""
         await self.start()
         assert self._response is not None
         await self._response.write_eof()

@@ -47,7 +47,7 @@ class Candidate:
     """Tokens to keep free for the reply."""
     max_concurrency: int | None = None
     queue_length: int | None = None
-    """How many may stand in line for it; `None` is the usual number."""
+    """The most requests that may queue for it; `None` is the usual number."""
     capabilities: Capabilities = NOTHING_KNOWN
     """What the operator configured; wins over everything learned."""
     silently_drops_images: bool = False

@@ -1,7 +1,7 @@
-"""Holds that outlive the process: an empty account and a refused key are no news after a restart.
+"""Persists cooldowns of rejected keys and empty accounts across restarts.
 
-They are kept in a file at the end and taken over once at the next start, unless the configuration
-or a key has changed meanwhile: that may have mended them.
+They are written to a file at shutdown and restored once at the next start, unless the
+configuration or a key has changed meanwhile, which may have fixed them.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 class CooldownStore:
-    """The file of holds, owned by whoever opens and closes the router."""
+    """The file of cooldowns, owned by the code that opens and closes the router."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class CooldownStore:
                 self._board.restore(Cooldown(kept.key, now + left_s, kept.cause))
 
     async def keep(self, config: Config) -> None:
-        """Write down what only the operator can mend."""
+        """Write the cooldowns that only the operator can end."""
         now, wall = self._clock(), self._wall()
         holds = tuple(
             _Kept(hold.key, wall + hold.until - now, hold.cause)

@@ -71,7 +71,7 @@ class Rule:
     restarts: bool = False
     """An editable reply that broke off so may start again with the next candidate."""
     alerts: bool = False
-    """Only the operator can mend it."""
+    """Only the operator can fix it."""
     local_hold_s: float | None = None
 
 
@@ -229,7 +229,7 @@ _MOST_TELLING = (
     OfflineReason.NO_CAPABLE,
     OfflineReason.CONFIG,
 )
-"""What passes by itself comes first, and what passes soonest before that: a key nobody ever set
+"""Causes that pass by themselves come first, the soonest before all: a key that was never set
 must not hide a server that is down."""
 
 

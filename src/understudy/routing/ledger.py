@@ -23,7 +23,7 @@ def start_of_next_day(wall: float) -> float:
 class Grouping(StrEnum):
     PROVIDER = "provider"
     MODEL = "model"
-    """The model that really answered, where the server told; else the one asked for."""
+    """The model that answered, where the server names it; else the requested one."""
     USER = "user"
     CHANNEL = "channel"
     DAY = "day"
@@ -48,7 +48,7 @@ class UsageRow:
     """How many of the input and output tokens no server reported."""
     cost_usd: float | None
     unknown_costs: int
-    """Attempts that used tokens or may have been billed, at a price nobody told."""
+    """Attempts that used tokens or may have been billed, at an unknown price."""
     first_output_ms: float | None
     """Mean time to the first output of the attempts that had any."""
     total_ms: float | None
@@ -98,7 +98,7 @@ class LedgerReader(Protocol):
         ...
 
     async def spent(self, since: float) -> dict[str, Spent]:
-        """Per user; whoever has no user counts under the empty name."""
+        """Per user; requests without a user count under the empty name."""
         ...
 
     async def reply(self, reply_id: str) -> tuple[ReplyRecord, ...]:

@@ -28,7 +28,7 @@ _ROUND_S = 15.0
 
 
 class _Finding(msgspec.Struct, frozen=True):
-    """What one look at one model told."""
+    """The result of one probe of one model."""
 
     at: float
     """Wall clock."""
@@ -46,7 +46,7 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class CapabilityProber:
-    """Feeds the capability book and the price book. Owned by whoever runs `run`."""
+    """Feeds the capability book and the price book. Owned by the caller of `run`."""
 
     def __init__(
         self,
@@ -180,8 +180,8 @@ _PROBE_LIMIT_S = 5.0
 class HealthMonitor:
     """Polls the health page of each local server whose endpoint is left out.
 
-    It closes only what speaks of the whole server: an engine whose health page answers may still
-    sit on a prompt for ever, so a model's own cooldown ends by time alone. Where there is no
+    It closes only cooldowns of the whole server: an engine whose health page answers may still
+    hang on a prompt, so a model's own cooldown ends by time alone. Where there is no
     health page, the next request finds out.
     """
 
@@ -222,7 +222,7 @@ class HealthMonitor:
     async def _watch(self, candidate: Candidate, key: ScopeKey) -> None:
         wait_s = _FIRST_LOOK_S
         while self._board.state(key, self._clock()) is not State.CLOSED:
-            # Held until the next look is over: nobody's request is to be the probe.
+            # Held until the next poll is over, so that no user request has to be the probe.
             self._board.extend(key, self._clock() + wait_s + _PROBE_LIMIT_S)
             await asyncio.sleep(wait_s)
             report = await self.discover(candidate)

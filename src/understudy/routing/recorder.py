@@ -227,7 +227,7 @@ def _estimated(attempt: Attempt) -> Usage | None:
 
 
 def _maybe_billed(attempt: Attempt) -> bool:
-    """Cut off after it was sent, and nobody told what it cost."""
+    """Cut off after it was sent; its cost is unknown."""
     unfinished = attempt.cancelled or attempt.failure is not None
     answered_by_refusal = (attempt.exchange.http_status or 200) >= 400
     return (

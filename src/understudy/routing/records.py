@@ -80,7 +80,7 @@ class CostSource(StrEnum):
     LISTED = "listed"
     """Tokens times the provider's price list, or the price the operator configured."""
     UNBILLED = "unbilled"
-    """An engine of the operator's own: 0, because nobody sends a bill for its tokens."""
+    """An engine of the operator's own: 0, because its tokens are not billed."""
     UNKNOWN = "unknown"
 
 
@@ -198,7 +198,7 @@ class ReplyRecord(msgspec.Struct, frozen=True):
 
 
 class AttemptObserver(Protocol):
-    """Told of each record exactly once, right when it is complete. Must not block or raise."""
+    """Receives each record exactly once, as soon as it is complete. Must not block or raise."""
 
     def attempt_ended(self, record: AttemptRecord) -> None: ...
 

@@ -49,7 +49,7 @@ class RetryBudget:
         return True
 
     def may_force(self, now: float) -> bool:
-        """Take the one forced pass of these five seconds, if nobody has."""
+        """Acquire the one forced pass of these five seconds, if it is still free."""
         if now - self._forced_at < _FORCED_EVERY_S:
             return False
         self._forced_at = now
@@ -74,7 +74,7 @@ class RouterState:
         return cls(board, book, RetryBudget(), HealthMonitor(board, book, clock))
 
     def forgive(self) -> None:
-        """A new configuration may have mended what only the operator can: keys, credit, names."""
+        """A new configuration may have fixed what only the operator can: keys, credit, names."""
         for hold in self.board.holds(0.0):
             if RULES[hold.cause].alerts:
                 self.board.reset(hold.key)

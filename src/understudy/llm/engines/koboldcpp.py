@@ -37,7 +37,7 @@ DIALECT = Dialect(
     base_url="http://127.0.0.1:5001/v1",
     plain_messages=True,
     keepalive_s=4.0,
-    # With --parallelrequests a finish may stand in the middle of the stream.
+    # With --parallelrequests a finish may come in the middle of the stream.
     finish_grace_s=10.0,
     max_body_bytes=32_000_000,
     refuses_images_loudly=False,

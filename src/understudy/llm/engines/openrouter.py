@@ -50,7 +50,7 @@ class OpenRouterClient(OpenAIClient):
         return await self.key_refusal("/key") or await super().probe(model)
 
     def report(self, models: ModelList, model: str) -> ProbeReport:
-        """Its own routers and `~…-latest` names stand in no list; a suffix names no other model."""
+        """Its own routers and `~…-latest` names are in no list; a suffix names no other model."""
         if model.startswith(("openrouter/", "~")) and models.find(model) is None:
             return ProbeReport(ProbeState.READY, model=model, models=models.ids)
         base, _, suffix = model.rpartition(":")

@@ -87,7 +87,7 @@ class TextgenWebuiClient(OpenAIClient):
         return merge_turns(_trailing_system_moved(merged))
 
     def repair_usage(self, usage: Usage, chunk: Chunk) -> Usage | None:  # noqa: ARG002
-        """Prompt tokens are always 0 with some loaders, and completions are counted anew."""
+        """Prompt tokens are always 0 with some loaders, and completions are counted again."""
         if usage.input_tokens == 0:
             return None
         return msgspec.structs.replace(usage, source=UsageSource.ESTIMATED)
@@ -180,7 +180,7 @@ def _trailing_system_moved(messages: tuple[Message, ...]) -> tuple[Message, ...]
 
 
 def _harmless(message: Message) -> Message:
-    """Text of people must not become control tokens or stand for an image."""
+    """Text of people must not become control tokens or an image placeholder."""
     if message.role != "user":
         return message
     return Message(message.role, tuple(_harmless_part(part) for part in message.parts))
