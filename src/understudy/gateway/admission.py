@@ -1,4 +1,4 @@
-"""How many requests are inside, and how fast more come in."""
+"""Limits how many requests run, how fast they start, and how many bytes their bodies hold."""
 
 import asyncio
 from collections import deque
@@ -13,11 +13,10 @@ _AT_ONCE = 8
 
 
 class RequestLimiter:
-    """Turns requests away past `most`, and lets the others in a few at a time.
+    """Refuses requests past `most`, and starts the others a few per pass of the event loop.
 
-    A thousand that begin in one turn of the event loop would hold it up for as long as all of
-    them take to begin: connections being made would overstay their limits meanwhile, and good
-    model servers be taken for dead.
+    A thousand that start in one pass would block the loop: connections that are being made would
+    exceed their time limits, and good model servers would count as down.
     """
 
     def __init__(self, most: int) -> None:
@@ -26,7 +25,7 @@ class RequestLimiter:
         self._begun = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self) -> None:
+    async def acquire(self) -> None:
         """Acquire a slot; release it with `release`. Raises `RequestRefused` (429) when full."""
         if self._inside >= self._most:
             raise RequestRefused(
@@ -39,10 +38,10 @@ class RequestLimiter:
         try:
             await self._turn()
         except BaseException:
-            self.leave()
+            self.release()
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self._inside -= 1
 
     async def _turn(self) -> None:
@@ -68,18 +67,16 @@ class RequestLimiter:
 
 
 class BodyBudget:
-    """The bodies of all requests that are being answered: each has at most `each` bytes, and
-    they hold `together` at most."""
+    """Limits the bodies of all running requests: to `each` bytes each, and `together` in sum."""
 
     def __init__(self, each: int, together: int) -> None:
         self._each = min(each, together)
         self._left = together
 
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
-        """A whole body, to be given back when it is not needed any more; `None` when the client
-        hung up before its end.
+        """Read a whole body; release it with `release`. `None` when the client hung up early.
 
-        Raises `RequestRefused` (413, 429), at once where the client tells the length.
+        Raises `RequestRefused` (413, 429), at once where the length is declared.
         """
         length = headers.get(b"content-length", b"")
         self._check(int(length) if length.isdigit() else 0, self._left)
@@ -94,11 +91,11 @@ class BodyBudget:
             return None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def give_back(self, body: bytes) -> None:
+    def release(self, body: bytes) -> None:
         self._left += len(body)
 
     async def _collect(self, receive: Receive, parts: list[bytes]) -> bool:
-        """Whether the body came to its end."""
+        """Return whether the body is complete."""
         size = 0
         more = True
         while more:

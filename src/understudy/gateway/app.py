@@ -1,4 +1,4 @@
-"""The gateway as a bare ASGI application: OpenAI's protocol straight onto the ModelRouter."""
+"""The gateway as an ASGI application: OpenAI's protocol on top of the ModelRouter."""
 
 import contextlib
 import functools
@@ -45,11 +45,11 @@ _OPENAPI = Path(__file__).with_name("openapi.json")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where replies come from."""
+    """The router that replies come from."""
 
     reply: Reply
     candidates: tuple[str, ...]
-    """`provider/model` of everything in the order; the provider alone where it chooses."""
+    """`provider/model` of each candidate; the provider alone where the server chooses."""
     may_spend: Callable[[Origin], bool]
 
 
@@ -62,7 +62,7 @@ class _Call(msgspec.Struct, frozen=True):
     peer: str | None
     headers: Mapping[bytes, bytes]
     always: tuple[Header, ...]
-    """Headers of every answer to it."""
+    """Headers of every response to it."""
     receive: Receive
     send: Send
     on_disconnect: set[Callable[[], None]] | None = None
@@ -72,8 +72,8 @@ class Gateway:
     """Serves chat completions, bare completions and the model list.
 
     One request is one reply of the router; nothing is retried here. An instance belongs to one
-    configuration: after a reload a new one goes on with the same `limits`, which must be among
-    the router's observers for tokens to be counted.
+    configuration; a reload creates another one with the same `limits`, which must be among the
+    router's observers to count tokens.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Gateway:
         failures: AuthFailures | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Raises `ConfigError` for a key that cannot be known."""
+        """Raises `ConfigError` for a key without a value."""
         self._settings = settings
         self._source = source
         self._access = Access(settings.keys, settings.cors_origins)
         self._names = ModelNames(source.candidates, settings.orders)
-        self._door = RequestLimiter(settings.max_requests)
+        self._limiter = RequestLimiter(settings.max_requests)
         self._bodies = BodyBudget(settings.max_body_bytes, settings.max_held_bytes)
         self._limits = limits
         self._failures = failures or AuthFailures()
@@ -172,16 +172,16 @@ class Gateway:
 
     async def _reply(self, call: _Call, read: Callable[[bytes], ClientRequest]) -> None:
         guest = self._access.admit(call.peer, call.headers)
-        await self._door.enter()
+        await self._limiter.acquire()
         try:
             body = await self._bodies.read(call.headers, call.receive)
             if body is not None:
                 try:
                     await self._answer(call, guest, read(body))
                 finally:
-                    self._bodies.give_back(body)
+                    self._bodies.release(body)
         finally:
-            self._door.leave()
+            self._limiter.release()
 
     async def _answer(self, call: _Call, guest: Guest, ask: ClientRequest) -> None:
         await self._count(guest, call.id)
@@ -302,7 +302,7 @@ async def _send_json(call: _Call, body: bytes) -> None:
 
 
 async def _preflight(call: _Call) -> None:
-    """A browser asks whether its page may send a request; without CORS headers it may not."""
+    """Answer a preflight request; without CORS headers the browser sends no request."""
     headers = [
         *call.always,
         (b"access-control-allow-methods", b"GET, POST"),

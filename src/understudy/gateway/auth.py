@@ -13,7 +13,7 @@ from understudy.network import FORWARDING_HEADERS, host_name, is_loopback
 from understudy.routing.records import NOBODY, Origin
 
 _FORWARDING = frozenset(name.encode() for name in FORWARDING_HEADERS)
-"""Set by reverse proxies: behind one, every stranger seems to come from loopback."""
+"""Set by reverse proxies, behind which every client has a loopback address."""
 
 KEY_PREFIX = "sk-understudy-"
 
@@ -44,7 +44,7 @@ ON_LOOPBACK = Guest("loopback")
 
 
 def key_user(name: str) -> str:
-    """The name under which the ledger knows a key."""
+    """Return the user that the ledger stores for a key."""
     return f"key:{name}"
 
 
@@ -52,7 +52,7 @@ def _digest(key: GatewayKey) -> bytes:
     if key.key is not None:
         return hashlib.sha256(key.key.get_secret_value().encode()).digest()
     if key.sha256 is None:
-        # Loading the configuration has put the value of a set variable into `key`.
+        # Loading the configuration has stored the value of a set variable in `key`.
         where = f"the variable {key.env!r} is not set" if key.env else "it names none"
         raise ConfigError(
             f"gateway.keys: there is no key for {key.name!r}: {where}; "
@@ -68,7 +68,7 @@ def _digest(key: GatewayKey) -> bytes:
 
 
 class Access:
-    """Decides who is let in. Raises `ConfigError` when a configured key cannot be known."""
+    """Authenticates requests. Raises `ConfigError` for a configured key without a value."""
 
     def __init__(self, keys: Sequence[GatewayKey], cors_origins: Sequence[str] = ()) -> None:
         self._guests = [
@@ -77,7 +77,7 @@ class Access:
         self._origins = frozenset(origin.rstrip("/").encode() for origin in cors_origins)
 
     def admit(self, peer: str | None, headers: Mapping[bytes, bytes]) -> Guest:
-        """The guest behind a request; raises `RequestRefused` with 401 or 403."""
+        """Return the sender of a request. Raises `RequestRefused` (401, 403)."""
         if self._guests:
             return self._by_key(headers)
         if not (is_loopback(peer) and _FORWARDING.isdisjoint(headers)):
@@ -112,7 +112,7 @@ class Access:
             )
         presented = hashlib.sha256(token.strip()).digest()
         found: Guest | None = None
-        # Every key is compared, so that the time taken tells nothing about which one is near.
+        # Every key is compared, so that the time does not depend on the key.
         for digest, guest in self._guests:
             if hmac.compare_digest(digest, presented):
                 found = guest
@@ -126,7 +126,7 @@ class Access:
         return b"*" in self._origins or origin in self._origins
 
     def cors(self, headers: Mapping[bytes, bytes]) -> list[Header]:
-        """What tells the asking browser that it may read the answer; empty for all others."""
+        """Return the headers that let a page read the response; none for other origins."""
         origin = headers.get(b"origin")
         if origin is None or not self._knows(origin):
             return []

@@ -27,7 +27,7 @@ async def answer(send: Send, status: int, headers: list[Header], body: bytes) ->
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Start and stop with the server; what the gateway uses is owned by the composition root."""
+    """Acknowledge start and stop; the composition root owns what the gateway uses."""
     while True:
         kind = (await receive())["type"]
         await send({"type": f"{kind}.complete"})
@@ -37,7 +37,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 KEEP_ALIVE_S = 15.0
 _WATCH_AFTER_S = 0.05
-"""Quick answers are not worth a task that waits for the client to hang up."""
+"""Quick responses are not worth a task that waits for a disconnect."""
 
 
 class ClientConnection:

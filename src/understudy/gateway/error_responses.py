@@ -82,7 +82,7 @@ _NO_VISION = (400, "no_vision_model", "No usable model can see images.")
 def refusal_of(
     end: ReplyEnded, *, images: bool, raw_completion: bool = False, now: float
 ) -> RequestRefused:
-    """The refusal for a reply that never started or broke off; `now` is wall clock."""
+    """Return the error of a reply that failed or was interrupted; `now` is wall clock."""
     record = end.record
     if record.outcome is ReplyOutcome.PARTIAL:
         code = end.error_class.value if end.error_class else "broke_off"

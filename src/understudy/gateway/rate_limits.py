@@ -48,10 +48,10 @@ def _reached(used: int, limit: int | None) -> bool:
 
 
 class KeyLimits:
-    """The use of all keys since the start of the program.
+    """Counts the use of all keys since the start of the process.
 
-    An observer of the router: tokens are counted when a reply ends, however it ends, so replies
-    that are running when the limit is reached still end well.
+    An observer of the router: tokens are counted when a reply ends, so replies that run when a
+    limit is reached are finished.
     """
 
     def __init__(self) -> None:

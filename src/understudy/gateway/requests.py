@@ -1,7 +1,6 @@
-"""A client's request, read once: what the router must know, and the rest as it came.
+"""Parses client requests: the members that the router needs; the others stay encoded.
 
-Only what decides something is looked at. Everything else, inline images above all, stays the
-bytes it arrived as.
+Inline images, above all, are never decoded.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from understudy.llm.messages import ChatRequest, Message, Role, TextPart
 from understudy.routing.request import Fit, Prompt
 
 IMAGE_TOKENS = 1_400
-"""What a picture of 1024 x 1024 costs most models; the real size stays unread."""
+"""What an image of 1024 x 1024 costs most models; the real size is not read."""
 
 _OURS = ("model", "stream", "stream_options")
 """The router sets these for each candidate: it always streams and asks for usage."""
@@ -25,7 +24,7 @@ _ONE_TEXT = (
     "and several texts are several requests"
 )
 _FEW_TOKENS = 16
-"""A reply of so few tokens may well be empty, above all a reasoning model's."""
+"""A reply of so few tokens may be empty, above all from a reasoning model."""
 _IMAGE_NOTE = {"type": "text", "text": "[an image that this model cannot be shown]"}
 
 
@@ -35,7 +34,7 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "tool": "tool",
 }
-"""Whatever else a client calls someone is a user."""
+"""Any other role is a user."""
 
 
 class _Piece(msgspec.Struct):
@@ -74,9 +73,9 @@ class ClientRequest(msgspec.Struct, frozen=True):
     stream: bool
     include_usage: bool
     extra: bytes
-    """The request without what the router decides itself."""
+    """The request without the members that the router sets."""
     messages: tuple[Message, ...]
-    """The text of its turns, for servers that know only prompts and for counting tokens."""
+    """The text of its messages, for servers that accept only prompts and for counting tokens."""
     size: int
     """UTF-8 bytes of all text, tool definitions included."""
     images: int = 0
@@ -84,10 +83,10 @@ class ClientRequest(msgspec.Struct, frozen=True):
     may_be_empty: bool = False
     """A stop sequence, or room for few tokens only."""
     raw_completion: bool = False
-    """A text to go on from, instead of a conversation."""
+    """A text to continue, instead of messages."""
 
     def build(self, fit: Fit) -> Prompt:
-        """The prompt for one candidate; a client's own prompt is never trimmed."""
+        """Return the prompt for one candidate; a client's prompt is never trimmed."""
         tokens = int(self.size * fit.tokens_per_char)
         if self.images and not fit.vision:
             request = ChatRequest(self.messages, extra=self._without_images())
@@ -138,7 +137,7 @@ def read_ask(body: bytes) -> ClientRequest:
 
 
 def read_completion(body: bytes) -> ClientRequest:
-    """Read a request to go on from a text. Raises `RequestRefused` (400) as `read_ask` does."""
+    """Parse a request to continue a text. Raises `RequestRefused` (400) as `read_ask` does."""
     members = _read(_members, body, None)
     prompt = _read(_prompt, members.get("prompt", _NULL), "prompt")
     if isinstance(prompt, list):
@@ -218,7 +217,7 @@ WHOLE_ORDER = "understudy"
 
 
 class ModelNames:
-    """What a name means: the whole order, an order of the configuration, or one candidate."""
+    """Maps a model name to candidates: the whole order, a configured order, or one candidate."""
 
     def __init__(self, candidates: Iterable[str], orders: Mapping[str, Sequence[str]]) -> None:
         self._candidates = tuple(dict.fromkeys(candidates))
@@ -227,7 +226,7 @@ class ModelNames:
         self._meanings = {name: (name,) for name in self._candidates} | self._orders
 
     def order(self, name: str) -> tuple[str, ...] | None:
-        """What to walk; `None` is the whole order, for `understudy` and most unknown names.
+        """Return the order to try; `None`: the whole one, for `understudy` and most unknown names.
 
         Raises `RequestRefused` (404) for an unknown model of a known provider: its client meant
         that provider, and would not notice that another one answered.

@@ -40,7 +40,7 @@ from understudy.llm.stream_parser import Decode, StreamParser
 
 _T = TypeVar("_T")
 
-# A second choice would be paid for and thrown away; the others are decided here.
+# A second choice would be billed and discarded; the other members are set here.
 _OURS = frozenset(("n", "model", "stream", "stream_options"))
 _HOSTED_CONNECT_S = 5.0
 _LOCAL_CONNECT_S = 1.0
@@ -48,7 +48,7 @@ _LOCAL_CONNECT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What the configuration says of one server, as far as talking to it goes."""
+    """The configuration of one server that its client needs."""
 
     base_url: str | None = None
     key: str | None = None
@@ -67,7 +67,7 @@ class ServerFacts:
 
 
 class OpenAIClient:
-    """One server of one dialect. Engines override what their server does differently."""
+    """One server of one dialect. Engines override what differs."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class OpenAIClient:
         return None
 
     async def aclose(self) -> None:
-        """Nothing of its own is open."""
+        """It owns nothing that is open."""
 
     # What engines override.
 
@@ -163,7 +163,7 @@ class OpenAIClient:
         return encode_body(members)
 
     def members(self, request: ChatRequest) -> dict[str, object]:
-        """Return what configuration and request set, as this dialect takes it."""
+        """Return the members that configuration and request set, as this dialect names them."""
         dialect = self.dialect
         asked = request_members(request, dialect.length_field)
         members = dict(self._configured)
@@ -215,9 +215,9 @@ class OpenAIClient:
     # What engines use.
 
     async def key_refusal(self, path: str) -> ProbeReport | None:
-        """Show the key to a page that wants one; a report only where it was refused.
+        """Request a page that needs the key; return a report only where the key was rejected.
 
-        Model lists of hosted servers are public, so they say nothing of the key.
+        Model lists of hosted servers are public, so they do not verify the key.
         """
         if not self.facts.key:
             return None
@@ -229,7 +229,7 @@ class OpenAIClient:
         return None
 
     def refuse_error_answer(self, answer: Answer) -> None:
-        """Raise what an answer that is not a success says."""
+        """Raise what a response with an error status reports."""
         if 300 <= answer.status < 400:
             to = answer.headers.get("location", "elsewhere")
             raise BadReply(
@@ -239,7 +239,7 @@ class OpenAIClient:
             raise self._classified(answer.status, answer.headers, answer.body)
 
     async def ask_as(self, kind: type[_T], method: str, path: str, members: object = None) -> _T:
-        """Ask a small question. Raises `ProviderError` for anything but that kind of JSON."""
+        """Request a small JSON document of one type. Raises `ProviderError` for anything else."""
         sent = None if members is None else msgspec.json.encode(members)
         answer = await self.endpoint.ask(method, path, sent)
         self.refuse_error_answer(answer)

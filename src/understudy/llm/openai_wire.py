@@ -1,4 +1,4 @@
-"""Our words ↔ the OpenAI chat format. Pure; shared with the gateway."""
+"""Converts requests and replies to and from the OpenAI chat format. Pure."""
 
 import base64
 import math
@@ -105,7 +105,7 @@ class GroqExtra(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
-    """One frame of a stream, or a whole answer. What no one reads is left undecoded."""
+    """One frame of a stream, or a whole answer. Members that are not used stay encoded."""
 
     id: str | int | None = None
     created: msgspec.Raw = ABSENT
@@ -132,7 +132,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def present(raw: msgspec.Raw) -> bool:
-    """Whether a member that is left undecoded was there and says anything."""
+    """Whether a member that stays encoded is present and not empty."""
     return raw is not ABSENT and bytes(raw) not in _NOTHING
 
 
@@ -146,7 +146,7 @@ def _members_of(extra: bytes) -> dict[str, msgspec.Raw]:
 
 
 def encode_message(message: Message) -> dict[str, object]:
-    """Text alone goes as a string: some servers take a list only from the user."""
+    """Text alone is sent as a string: some servers accept a list only from the user."""
     if any(isinstance(part, ImagePart) for part in message.parts):
         return {"role": message.role, "content": [_encode_part(p) for p in message.parts]}
     return {"role": message.role, "content": text_of(message)}
@@ -157,7 +157,7 @@ def text_of(message: Message) -> str:
 
 
 def merge_turns(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Join neighbours of one role, for chat templates that insist on alternation."""
+    """Join consecutive messages of one role, for chat templates that require alternation."""
     merged: list[Message] = []
     for message in messages:
         if merged and merged[-1].role == message.role:
@@ -179,7 +179,7 @@ def request_members(request: ChatRequest, length_field: str) -> dict[str, object
     if stops := [text for text in request.stop if text]:
         members["stop"] = stops
     for name, raw in _members_of(request.extra).items():
-        # koboldcpp answers a null with silence, and textgen-webui takes one for no limit.
+        # koboldcpp sends an empty reply for a null; textgen-webui reads it as no limit.
         if memoryview(raw) != _NULL:
             members[name] = _readable(raw) if name in _SAID_OTHERWISE else raw
     return with_length_field(members, length_field)
@@ -194,7 +194,7 @@ def _readable(raw: msgspec.Raw) -> object:
 
 
 def without_lengths(extra: bytes) -> bytes:
-    """What a client asked, but for the length of the reply."""
+    """Remove the length of the reply from a client's request."""
     members = _members_of(extra)
     if members.keys().isdisjoint(_LENGTHS):
         return extra
@@ -229,14 +229,14 @@ def _only_text(content: object) -> str | None:
 
 
 def take_stops(members: dict[str, object]) -> list[str]:
-    """Take `stop` out of a body's members; it is a text or a list of texts."""
+    """Remove `stop` from a body's members and return it as a list."""
     stops = members.pop("stop", None)
     listed = stops if isinstance(stops, list) else [stops]
     return [stop for stop in listed if isinstance(stop, str) and stop]
 
 
 def with_length_field(members: dict[str, object], length_field: str) -> dict[str, object]:
-    """Name the reply's length as this server wants it; the one last set wins."""
+    """Rename the reply's length for this server; the value set last wins."""
     for name in _LENGTHS:
         if name != length_field and name in members:
             members[length_field] = members.pop(name)
@@ -306,7 +306,7 @@ def money(value: float | str | None) -> float | None:
 
 
 def is_only_text(delta: Delta) -> bool:
-    """Whether a delta is what nearly all are: a piece of text and nothing else."""
+    """Whether a delta holds only text, as nearly all do."""
     return type(delta.content) is str and not (
         delta.reasoning
         or delta.reasoning_content

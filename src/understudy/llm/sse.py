@@ -8,7 +8,7 @@ DONE = b"[DONE]"
 
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_LINES = 4096
-"""Of one frame. Servers write one or a few; joining the lines of an endless one takes for ever."""
+"""Of one frame. Servers send one or a few; joining an endless number takes quadratic time."""
 ERROR_EVENT = b"error: "
 """Put before the data of an event that is named `error`, whatever its data is."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -82,7 +82,7 @@ class SseReader:
         return not (self._rest or self._data)
 
     def take_comments(self) -> int:
-        """Return how many comments came since this was last asked."""
+        """Return the number of comments since the last call."""
         comments, self._comments = self._comments, 0
         return comments
 

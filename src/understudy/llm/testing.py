@@ -1,4 +1,4 @@
-"""ScriptedClient: a shipped double of LLMClient that plays back what it was given."""
+"""ScriptedClient: a double of LLMClient that plays scripts; part of the package."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -18,18 +18,18 @@ from understudy.llm.messages import ChatEvent, ChatRequest, Finished, TextDelta,
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Says nothing for `seconds` of the event loop's time."""
+    """Silence for `seconds` of the event loop's time."""
 
     seconds: float
 
 
 SILENCE = Pause(1e9)
-"""Never says anything again."""
+"""Silence without end."""
 
 _READY = ProbeReport(ProbeState.READY)
 
 Step = ChatEvent | Exception | Pause | asyncio.Event
-"""Yielded, raised, slept through or waited for."""
+"""An event to send, an error to fail with, a pause, or an event of asyncio to wait for."""
 Script = Sequence[Step]
 
 
@@ -48,7 +48,7 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class ScriptedClient:
-    """Plays one script per call, the last one again and again. An `Exception` in it is raised."""
+    """Plays one script per call; the last one repeats. An `Exception` ends the reply."""
 
     scripts: Sequence[Script]
     report: ProbeReport = _READY

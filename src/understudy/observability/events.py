@@ -2,7 +2,7 @@
 
 An interface: docs/observability.md lists them and tests compare whole events.
 
-A field that has nothing to say is left out. No field holds a prompt, a reply, a key, a user's
+A field without a value is omitted. No field holds a prompt, a reply, a key, a user's
 name or id, or a server's own words (`error_text` apart, which is off by default).
 """
 
@@ -58,10 +58,10 @@ TELLING: Final = {
         "retry_at",
     ),
 }
-"""The fields that a person at a terminal wants of these events; JSON lines have them all."""
+"""The fields shown on a terminal; JSON lines have all of them."""
 
 Field = str | int | float | bool
-"""What a log field may be."""
+"""The type of a log field."""
 
 _APART = frozenset(("ts", "label", "cost_source", "usage", "breaker", "held_until", "degraded"))
 """Fields of an AttemptRecord that are not logged unchanged."""
@@ -111,7 +111,7 @@ def reply_fields(record: ReplyRecord) -> dict[str, Field]:
 
 
 def attempt_level(record: AttemptRecord) -> str:
-    """`error` only for our own bugs: a sick server is what the router is for."""
+    """`error` only for our own bugs: failures of servers are expected."""
     if record.error_class is ErrorClass.INTERNAL:
         return "error"
     if record.outcome is Outcome.SKIPPED:

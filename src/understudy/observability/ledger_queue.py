@@ -1,4 +1,4 @@
-"""Brings ended replies into the ledger, off the path of the replies themselves."""
+"""Stores the records of replies in the ledger, in batches outside the reply's path."""
 
 import asyncio
 from collections import deque
@@ -19,13 +19,13 @@ _log = structlog.get_logger("understudy.ledger")
 
 
 class LedgerQueue:
-    """An observer that stores replies in batches. An async context manager: leaving it stores
-    what is still queued.
+    """An observer that stores replies in batches. An async context manager; its exit stores what is
+    queued.
 
-    What the ledger holds already, such as a bot reply that was committed with its batch, it leaves
-    as it is; so every reply goes through here, and none is lost when another way fails.
-    While the database refuses, replies wait; past `capacity` the oldest are given up, and said so.
-    A transaction costs as much as fifty rows in it, so replies are gathered for `gather_s` first.
+    Replies that the ledger already holds, such as those committed with their batch, are unchanged:
+    so every reply is queued here, and none is lost when another way fails. While the database
+    refuses, replies wait; past `capacity` the oldest are dropped and logged. A transaction costs as
+    much as fifty rows, so replies are collected for `gather_s` first.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LedgerQueue:
             self._enough.set()
 
     async def flush(self) -> None:
-        """Wait until all that is queued is stored; for as long as the database refuses."""
+        """Wait until the queue is stored, however long the database refuses."""
         self._enough.set()
         async with self._settled:
             await self._settled.wait_for(lambda: not self._queue and not self._storing)
@@ -119,7 +119,7 @@ class LedgerQueue:
         return True
 
     async def _may_try_again(self) -> bool:
-        """After a while; not when the program ends, which gave it its last try."""
+        """Wait before a retry; False when the process ends."""
         if self._closing.is_set():
             return False
         with suppress(TimeoutError):

@@ -43,7 +43,7 @@ def _nothing() -> tuple[CandidateGauges, ...]:
 
 
 class Metrics:
-    """An observer that counts, and the page it is read from."""
+    """An observer that counts attempts and replies, and the page that shows them."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Metrics:
     ) -> None:
         registry = self.registry = CollectorRegistry()
         registry.register(_Standings(standings, clock))
-        # Labels are few and looking one up costs more than counting, so each is looked up once.
+        # Looking up a label costs more than counting, so each is looked up once.
         self._attempts = cache(
             Counter(
                 "router_attempts",
@@ -133,7 +133,7 @@ class Metrics:
                 self._failovers(before.candidate, after.candidate, before.error_class or "").inc()
 
     def page(self) -> tuple[bytes, str]:
-        """What `/metrics` answers, and its media type."""
+        """Return the body of `/metrics` and its media type."""
         return generate_latest(self.registry), CONTENT_TYPE
 
 

@@ -1,4 +1,4 @@
-"""From the configured order to candidates: one for each model of each provider, in turn."""
+"""Builds the candidates of the configured order: one for each model of each provider."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from understudy.routing.timeouts import USUAL_LIMITS, Limits, budget
 
 
 class ScopeKey(NamedTuple):
-    """What a cooldown leaves out."""
+    """What a cooldown skips."""
 
     scope: HoldScope
     provider: str
@@ -32,28 +32,28 @@ class Candidate:
     model: str
     """Empty where the server chooses."""
     label: str
-    """How people read it: the provider's name, `local/<engine>` for `local`."""
+    """Its name for people: the provider, `local/<engine>` for `local`."""
     engine: str
     client: LLMClient
     limits: Limits = USUAL_LIMITS
     endpoint: str = ""
-    """The base URL: together with the provider's name what goes down together."""
+    """The base URL; with the provider's name it identifies what fails together."""
     endpoint_host: str = ""
     key_ref: str | None = None
     """The name its key was found under, never the key."""
     local: bool = False
-    """An engine of the operator's own: cheap to probe, and down when it refuses once."""
+    """An engine of the operator's own: cheap to probe, and down after one refused connection."""
     reply_tokens: int = 512
     """Tokens to keep free for the reply."""
     max_concurrency: int | None = None
     queue_length: int | None = None
     """The most requests that may queue for it; `None` is the usual number."""
     capabilities: Capabilities = NOTHING_KNOWN
-    """What the operator configured; wins over everything learned."""
+    """What the operator configured; overrides everything learned."""
     silently_drops_images: bool = False
-    """Takes images without a word and does not see them, so vision must be known for sure."""
+    """Accepts images without seeing them, so vision must be known."""
     off: SkipReason | None = None
-    """`disabled` or `no_key`: listed, but never tried."""
+    """`disabled` or `no_key`: listed, never tried."""
 
     @cached_property
     def key(self) -> ModelKey:
@@ -74,7 +74,7 @@ class Candidate:
 
     @cached_property
     def scope_keys(self) -> tuple[ScopeKey, ...]:
-        """Every cooldown that leaves this candidate out."""
+        """Every cooldown that can skip this candidate."""
         scopes = [HoldScope.ENDPOINT, HoldScope.KEY, HoldScope.MODEL]
         if self.model.endswith(":free"):
             scopes.append(HoldScope.KEY_FREE)
@@ -105,9 +105,9 @@ class _Entry:
 
 
 def build_candidates(settings: ModelSettings, build: BuildClient) -> tuple[Candidate, ...]:
-    """Every candidate in the order it is tried, those that are off included.
+    """Return every candidate in order, those that are off included.
 
-    `build` is called once for each provider; what it raises comes through.
+    Calls `build` once for each provider; raises what it raises.
     """
     clients: dict[str, LLMClient] = {}
     made = []
@@ -119,12 +119,12 @@ def build_candidates(settings: ModelSettings, build: BuildClient) -> tuple[Candi
 
 
 def usable_providers(settings: ModelSettings) -> tuple[str, ...]:
-    """The providers in the order that are switched on and have their key."""
+    """Return the providers of the order that are enabled and have their key."""
     return tuple(dict.fromkeys(e.provider for e in _entries(settings) if e.off is None))
 
 
 def waiting_split(settings: ModelSettings) -> tuple[str, ...]:
-    """For each usable candidate, how long it may stay silent if all before it did so too."""
+    """Return a line per usable candidate: its first-token budget if all before it are silent."""
     usable = [entry for entry in _entries(settings) if entry.off is None]
     remaining = settings.deadline.commit_seconds
     lines = []
@@ -141,7 +141,7 @@ def waiting_split(settings: ModelSettings) -> tuple[str, ...]:
 
 
 def limits_of(server: Server) -> Limits:
-    """The limits as configured, or the usual ones of a hosted or a local server."""
+    """Return the configured limits, or the defaults of a hosted or a local server."""
     local = _is_local(server)
     patience = 45.0 if server.reasoning else 8.0 if local else 20.0
     whole = server.total_timeout_seconds if server.answers_in_one_piece else None
@@ -199,8 +199,8 @@ def _is_local(server: Server) -> bool:
 
 
 def _usual_concurrency(server: Server) -> int | None:
-    """For servers that queue by themselves, and for models of our own; the others tell their
-    slots, or take one at a time."""
+    """For servers that queue by themselves, and for built-in models; the others report their
+    slots, or process one request at a time."""
     own = builtin_options(server)
     if own is not None:
         return own.parallel

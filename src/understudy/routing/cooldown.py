@@ -1,6 +1,6 @@
-"""Cooldowns: what is left out, until when, and who may look whether it is well again.
+"""Cooldowns: which endpoints, keys and models are skipped, until when, and who may probe them.
 
-Pure: time and randomness are passed in. Order is never changed here; candidates are left out.
+Pure: time and randomness are passed in. Cooldowns skip candidates; they never change the order.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from understudy.routing.records import BreakerChange
 
 _WINDOW_S = 60.0
 _CALM_S = 300.0
-"""Levels sink by one per this much time without an opening."""
+"""The level decreases by one for each such time without an opening."""
 _JITTER = 0.2
 _RETRY_AFTER_S = (1.0, 3600.0)
 
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """A scope that is left out, and why."""
+    """A scope that is skipped, and why."""
 
     key: ScopeKey
     until: float
@@ -40,11 +40,11 @@ class Cooldown:
 
 
 class Availability(msgspec.Struct, frozen=True):
-    """Whether a candidate may be asked now."""
+    """Whether a candidate may be tried now."""
 
     hold: Cooldown | None = None
     probes: tuple[ScopeKey, ...] = ()
-    """Scopes whose hold has run out: the next attempt finds out whether they are well again."""
+    """Half-open scopes: their hold has expired and the next attempt probes them."""
 
 
 _AVAILABLE = Availability()
@@ -70,7 +70,7 @@ class CooldownSharing(Protocol):
         ...
 
     def may_probe(self, key: ScopeKey) -> bool:
-        """Whether this process may probe a half-open scope. False asks the others for it."""
+        """Whether this process may probe a half-open scope. False requests it from the others."""
         ...
 
 
@@ -137,7 +137,7 @@ class CooldownBoard:
     def availability(
         self, keys: Iterable[ScopeKey], now: float, *, asking: bool = True
     ) -> Availability:
-        """`asking` is False where no request depends on it, as on a page."""
+        """`asking` is False where no request depends on the result, as on a page."""
         if not self._breakers:
             return _AVAILABLE
         hold: Cooldown | None = None
@@ -159,21 +159,21 @@ class CooldownBoard:
         return Availability(hold, tuple(probes))
 
     def lease(self, keys: Sequence[ScopeKey], until: float) -> None:
-        """Let one attempt probe these scopes; to everyone else they stay open until it is over."""
+        """Reserve the probe of these scopes for one attempt; for all others they stay open."""
         for key in keys:
             self._breakers[key].leased_until = until
         if self.sharing is not None:
             self.sharing.probing(keys)
 
     def release(self, keys: Iterable[ScopeKey]) -> None:
-        """Give a probe's lease back without a finding."""
+        """Release the lease of a probe that had no result."""
         for key in keys:
             if key in self._breakers:
                 self._breakers[key].leased_until = 0.0
                 self._share_released(key)
 
     def succeed(self, keys: Iterable[ScopeKey], now: float) -> BreakerChange | None:
-        """A useful reply came: everything that led to it is well."""
+        """Close these scopes: a useful reply came through all of them."""
         change = None
         for key in keys:
             breaker = self._breakers.get(key)
@@ -195,7 +195,7 @@ class CooldownBoard:
         *,
         retry_after_s: float | None = None,
     ) -> BreakerChange | None:
-        """Count one failure; a scope that was being probed opens again whatever its count."""
+        """Count one failure; a half-open scope opens again whatever its count."""
         breaker = self._breakers.setdefault(key, _Breaker())
         before = breaker.state(now)
         breaker.count(now, failed=True)
@@ -204,7 +204,7 @@ class CooldownBoard:
             return None
         hold_s = self._hold_s(breaker, rule, now, retry_after_s)
         if before is not State.OPEN:
-            # Attempts that were under way together open a scope once, not once each.
+            # Attempts that ran at the same time raise the level once, not once each.
             breaker.level += 1
             breaker.opened = now
         breaker.until = max(breaker.until or 0.0, now + hold_s)
@@ -213,19 +213,19 @@ class CooldownBoard:
         return BreakerChange(key.scope, before, State.OPEN, hold_s)
 
     def restore(self, hold: Cooldown) -> None:
-        """Open a scope as an earlier run left it."""
+        """Open a scope as it was saved."""
         breaker = self._breakers.setdefault(hold.key, _Breaker())
         breaker.until, breaker.cause = max(breaker.until or 0.0, hold.until), hold.cause
 
     def extend(self, key: ScopeKey, until: float) -> None:
-        """Keep a scope that is open so until then at least."""
+        """Extend the hold of an open scope."""
         breaker = self._breakers.get(key)
         if breaker is not None and breaker.until is not None:
             breaker.until = max(breaker.until, until)
             self._share_opened(key, breaker)
 
     def close(self, key: ScopeKey) -> None:
-        """Close a scope that another process found to be well."""
+        """Close a scope that another process has closed."""
         breaker = self._breakers.get(key)
         if breaker is not None:
             breaker.until, breaker.leased_until, breaker.in_a_row = None, 0.0, 0
@@ -243,7 +243,7 @@ class CooldownBoard:
         )
 
     def reset(self, key: ScopeKey | None = None) -> Sequence[ScopeKey]:
-        """Forget one scope, or all: the operator says it is well. Returns what was forgotten."""
+        """Reset one scope, or all. Returns the scopes that were reset."""
         keys = list(self._breakers) if key is None else [key] if key in self._breakers else []
         for known in keys:
             del self._breakers[known]

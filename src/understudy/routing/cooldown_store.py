@@ -35,7 +35,7 @@ class _Kept(msgspec.Struct, frozen=True):
 class _Page(msgspec.Struct, frozen=True):
     salt: bytes
     seal: bytes
-    """Of the configuration and its keys; says whether both are still the same, and nothing else."""
+    """Digest of the configuration and its keys, to detect a change."""
     holds: tuple[_Kept, ...]
 
 
@@ -55,7 +55,7 @@ class CooldownStore:
         self._wall = wall
 
     async def recall(self, config: Config) -> None:
-        """Take over what an earlier run kept; what is in the file counts once."""
+        """Load the file and delete it."""
         page = await asyncio.to_thread(self._take)
         if page is None or page.seal != _seal(config, page.salt):
             return

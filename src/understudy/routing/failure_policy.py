@@ -1,4 +1,4 @@
-"""What each class of failure means: a table, and the few questions that are asked of it. Pure."""
+"""What the router does about each class of failure: a table and its lookups. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,16 +43,16 @@ DROPPABLE = frozenset(
         "reasoning_effort",
     )
 )
-"""Parameters a reply survives without."""
+"""Parameters that may be dropped."""
 
 
 class Opens(Enum):
-    """How many failures of a scope it takes to leave it out."""
+    """How many failures open a scope."""
 
     NEVER = "never"
     AT_ONCE = "at_once"
     PAIR = "pair"
-    """At the second in a row; for an engine at home at the first."""
+    """At the second in a row; for a local engine at the first."""
     STREAK = "streak"
     """At the third in a row, or when half of at least five within a minute failed."""
     THREE_OF_TEN = "three_of_ten"
@@ -67,9 +67,9 @@ class Rule:
     grows: bool = True
     """Doubles from one opening to the next."""
     transient: bool = False
-    """May be gone in a moment: worth a forced attempt, or one more after a short wait."""
+    """May pass by itself: worth a forced attempt, or a retry after a short wait."""
     restarts: bool = False
-    """An editable reply that broke off so may start again with the next candidate."""
+    """An editable reply interrupted by it may restart with the next candidate."""
     alerts: bool = False
     """Only the operator can fix it."""
     local_hold_s: float | None = None
@@ -88,7 +88,7 @@ RULES: Mapping[ErrorClass, Rule] = {
         _E, Opens.STREAK, 15, transient=True, restarts=True, local_hold_s=5
     ),
     ErrorClass.STALE_CONNECTION: _PASSING,
-    # One is enough: every further one would cost another person the whole first-token budget.
+    # One is enough: each further one would cost another user the whole first-token budget.
     ErrorClass.FIRST_TOKEN_TIMEOUT: Rule(_M, Opens.AT_ONCE, 10, transient=True, restarts=True),
     ErrorClass.IDLE_TIMEOUT: Rule(_M, Opens.STREAK, 10, transient=True, restarts=True),
     ErrorClass.TOTAL_TIMEOUT: Rule(_M, Opens.STREAK, 10, transient=True, restarts=True),
@@ -120,11 +120,11 @@ RULES: Mapping[ErrorClass, Rule] = {
 }
 
 STOPS = frozenset((ErrorClass.REFUSAL, ErrorClass.CANCELLED))
-"""Classes after which no other candidate is asked."""
+"""Classes after which no other candidate is tried."""
 
 
 def rule_for(error: ProviderError, *, local: bool, useful_output: bool) -> Rule:
-    """The rule for one failure of one candidate."""
+    """Return the rule for one failure of one candidate."""
     rule = RULES[error.error_class]
     if error.provider_code == ECHO:
         return Rule(restarts=True)
@@ -156,10 +156,10 @@ def retry_plan_for(
     may_lengthen: bool = True,
     is_last: bool = False,
 ) -> AttemptRole | None:
-    """The role in which the same candidate may be asked once more at once, if in any.
+    """Return the role of an immediate retry of the same candidate, if there is one.
 
     `may_lengthen`: the length of the reply is not a client's own. `is_last`: no other candidate
-    is left to be asked.
+    is left.
     """
     match error.error_class:
         case ErrorClass.GARBAGE if error.provider_code == ECHO and is_last:
@@ -183,7 +183,7 @@ _LONGEST_BACKOFF_S = 5.0
 
 
 def backoff_s(error: ProviderError, *, dice: float, remaining_s: float) -> float | None:
-    """How long to wait before asking the only candidate once more; `None`: do not.
+    """Return how long to wait before retrying the only candidate; `None`: do not.
 
     `dice` is a random number from 0 to 1.
     """

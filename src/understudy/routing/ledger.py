@@ -1,4 +1,4 @@
-"""The usage ledger's two sides: who writes what replies cost, and who reads it."""
+"""Interfaces of the usage ledger: writing what replies used and cost, and reading it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from understudy.routing.records import ReplyRecord
 
 
 def start_of_day(wall: float) -> float:
-    """Of the day in UTC: what limits per day count from."""
+    """Start of the day in UTC, from which limits per day count."""
     return wall - wall % DAY_S
 
 
@@ -32,20 +32,20 @@ class Grouping(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What attempts of one group came to. Sums of what is known; `None` where nothing is."""
+    """Totals of one group of attempts. Sums of known values; `None` where none is known."""
 
     key: str
     replies: int
-    """Attempts whose text was delivered, cut-off ones included."""
+    """Attempts whose text was delivered, partial replies included."""
     attempts: int
-    """Tries, however they ended; candidates left out are not counted."""
+    """Attempts however they ended; skips are not counted."""
     failures: int
     input_tokens: int | None
     output_tokens: int | None
     reasoning_tokens: int | None
     cache_read_tokens: int | None
     estimated_tokens: int
-    """How many of the input and output tokens no server reported."""
+    """Input and output tokens that are estimated, because no server reported them."""
     cost_usd: float | None
     unknown_costs: int
     """Attempts that used tokens or may have been billed, at an unknown price."""
@@ -65,10 +65,10 @@ class UsagePoint:
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What one user, or everybody, used up."""
+    """What one user, or all users together, used."""
 
     replies: int = 0
-    """Delivered ones; a reply that never came costs its user no request."""
+    """Delivered replies; a reply that failed does not count as a request."""
     tokens: int = 0
     """Input and output of all attempts, estimated ones included."""
     usd: float = 0.0
@@ -77,12 +77,12 @@ class Spent(msgspec.Struct, frozen=True):
 
 class LedgerWriter(Protocol):
     async def add(self, ended: Sequence[ReplyRecord]) -> None:
-        """Store replies with all their attempts in one transaction; what is stored already is left
-        as it is. Raises StorageError, and then stored none."""
+        """Store replies with all their attempts in one transaction; stored ones are unchanged.
+        Raises StorageError; then none was stored."""
         ...
 
     async def prune(self, before: float) -> int:
-        """Forget replies that began before `before`; returns how many."""
+        """Delete replies that started before `before`; returns how many."""
         ...
 
 
@@ -90,7 +90,7 @@ class LedgerReader(Protocol):
     """All times are wall clock; `since` is included, `until` is not."""
 
     async def usage(self, by: Grouping, since: float, until: float) -> tuple[UsageRow, ...]:
-        """Dearest group first, then most tokens; days in order."""
+        """Ordered by cost, then by tokens, highest first; days in order."""
         ...
 
     async def series(self, since: float, until: float, step_s: int) -> tuple[UsagePoint, ...]:

@@ -1,7 +1,7 @@
 """Background probes: what every server's models can do and cost, and which engines are up.
 
-What it finds is kept in a file, so that the next start knows it at once, and knows it also when a
-server cannot be reached.
+Saves the results in a file, so that they are known right after the next start, also while a server
+is down.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from understudy.routing.cooldown import CooldownBoard, State
 _log = structlog.get_logger()
 _HOSTED_EVERY_S = 24 * 3600.0
 _LOCAL_EVERY_S = 300.0
-"""A server at home may be restarted with another model."""
+"""A local server may be restarted with another model."""
 _UNKNOWN_EVERY_S = 60.0
 _ROUND_S = 15.0
 
@@ -68,7 +68,7 @@ class CapabilityProber:
         self._saved: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Use what is known from earlier, then look around until cancelled."""
+        """Load earlier results, then probe until cancelled."""
         await self.recall()
         while True:
             await self.look()
@@ -96,7 +96,7 @@ class CapabilityProber:
             await asyncio.to_thread(self._keep, self._file, _Kept(self._found, self._saved))
 
     async def look(self) -> None:
-        """Probe every candidate whose facts are due, one server after the other."""
+        """Probe every candidate whose results have expired, one server after the other."""
         due = [c for c in self._candidates() if c.off is None and self._is_due(c)]
         for candidate in due:
             self._tried[candidate.name] = self._wall()
@@ -105,7 +105,7 @@ class CapabilityProber:
             await self.save()
 
     async def probe_local(self, limit_s: float) -> None:
-        """Probe the engines at home once, all at a time, for a process too short-lived to `run`.
+        """Probe the local engines once, all at a time, for a process too short-lived to `run`.
 
         A hosted server needs none: it refuses loudly, and its context is large.
         """
@@ -194,7 +194,7 @@ class HealthMonitor:
         self._watches: dict[ScopeKey, asyncio.Task[None]] = {}
 
     def watch(self, candidate: Candidate) -> None:
-        """Begin to poll, unless that server is being polled already."""
+        """Start to poll, unless that server is polled already."""
         key = candidate.scope_key(HoldScope.ENDPOINT)
         if key in self._watches or self._board.state(key, self._clock()) is State.CLOSED:
             return
@@ -203,7 +203,7 @@ class HealthMonitor:
         watch.add_done_callback(lambda _: self._watches.pop(key, None))
 
     async def discover(self, candidate: Candidate) -> ProbeReport:
-        """Look at a server once, and note what it tells about its model."""
+        """Probe a server once and store what it reports about its model."""
         report = await candidate.client.probe(candidate.model)
         self._book.discover(
             candidate.key,

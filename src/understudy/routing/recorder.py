@@ -1,4 +1,4 @@
-"""Writes the one record of an attempt, of a candidate left out, and of a reply."""
+"""Makes the records of attempts, skips and replies."""
 
 import hashlib
 import math
@@ -34,17 +34,17 @@ Scrub = Callable[[str], str]
 
 
 class Skip(msgspec.Struct, frozen=True):
-    """Why a candidate was left out."""
+    """Why a candidate was skipped."""
 
     reason: SkipReason
     error_class: ErrorClass | None = None
-    """What it is resting for."""
+    """The cause of its cooldown."""
     held_until: float | None = None
     """Wall clock."""
 
 
 class Offline(msgspec.Struct, frozen=True):
-    """Why nothing was delivered, and when it may be worth another try."""
+    """Why nothing was delivered, and when a retry may succeed."""
 
     reason: OfflineReason
     retry_at: float | None = None
@@ -211,7 +211,7 @@ def _outcome(attempt: Attempt) -> Outcome:
 
 
 def _estimated(attempt: Attempt) -> Usage | None:
-    """What an attempt used whose server spoke but did not tell; `None` where it never spoke."""
+    """Estimate the usage of a server that reported none; `None` where it sent no output."""
     if attempt.first_output is None:
         return None
     spoken = math.ceil((attempt.visible_chars + attempt.hidden_chars) / _CHARS_PER_TOKEN)
@@ -281,7 +281,7 @@ _LEAST_SURE = (UsageSource.NONE, UsageSource.ESTIMATED, UsageSource.DERIVED, Usa
 
 
 def sum_usage(attempts: Iterable[AttemptRecord]) -> Usage | None:
-    """The tokens of all attempts together, as sure as the least sure of them."""
+    """Sum the tokens of all attempts; the source is that of the least certain one."""
     known = [a.usage for a in attempts if a.usage is not None]
     if len(known) < 2:
         return known[0] if known else None

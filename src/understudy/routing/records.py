@@ -1,7 +1,6 @@
-"""What happened: one frozen record per attempt, one per reply, and the route line made of them.
+"""Records: one per attempt, one per reply, and the route line made of them.
 
-Everything that tells about attempts - logs, metrics, ledger, traces, `/why`, the pages - reads
-these records and nothing else.
+Logs, metrics, ledger, traces, `/why` and the pages read only these records.
 """
 
 from collections.abc import Sequence
@@ -69,14 +68,14 @@ class OfflineReason(StrEnum):
     CONFIG = "config"
     BUDGET = "budget"
     BUSY = "busy"
-    """Not their trouble but ours: too many wait for them already."""
+    """Too many requests wait in our own queues."""
 
 
 class CostSource(StrEnum):
     """Where a cost comes from; only `unknown` goes with no figure at all."""
 
     REPORTED = "reported"
-    """The server named it with this very reply."""
+    """The server reported it with this reply."""
     LISTED = "listed"
     """Tokens times the provider's price list, or the price the operator configured."""
     UNBILLED = "unbilled"
@@ -85,7 +84,7 @@ class CostSource(StrEnum):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """On whose behalf a reply was made. Only the ledger and limits read it: never logs, metrics
+    """The channel and user of a reply. Only the ledger and limits read it: never logs, metrics
     or traces."""
 
     channel: str = ""
@@ -107,7 +106,7 @@ class BreakerChange(msgspec.Struct, frozen=True):
 
 
 class AttemptRecord(msgspec.Struct, frozen=True):
-    """One try of one candidate, or one candidate left out (`outcome` is `skipped`)."""
+    """One attempt, or one skipped candidate (`outcome` is `skipped`)."""
 
     ts: float
     """Wall clock at the start, seconds since the epoch."""
@@ -118,7 +117,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     sink: str
     provider: str
     label: str
-    """How people read the candidate: the provider's name, `local/<engine>` for `local`."""
+    """The candidate's name for people: the provider, `local/<engine>` for `local`."""
     engine: str
     endpoint_host: str
     key_ref: str | None
@@ -164,7 +163,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     degraded: tuple[str, ...] = ()
     breaker: BreakerChange | None = None
     held_until: float | None = None
-    """Wall clock until which the candidate is left out, where this attempt or skip knows it."""
+    """Wall clock until which the candidate is in a cooldown, where it is known."""
     config_rev: str = ""
 
     @property
@@ -173,7 +172,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
 
 
 class ReplyRecord(msgspec.Struct, frozen=True):
-    """How one reply came to be, or did not."""
+    """The attempts and the outcome of one reply."""
 
     ts: float
     request_id: str
@@ -274,7 +273,7 @@ def _figures(record: AttemptRecord) -> str:
 
 
 def describe_route(attempts: Sequence[AttemptRecord]) -> str:
-    """The story of a reply in one line, for people.
+    """The attempts of a reply in one line, for people.
 
     `rate-limited: openrouter · broke off: chutes · answered: local/koboldcpp, 1.3 s, 412→57 tokens`
     """

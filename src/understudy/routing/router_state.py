@@ -1,4 +1,4 @@
-"""What the router remembers from request to request, and from one configuration to the next."""
+"""State that routers share across requests and reloads of the configuration."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -19,15 +19,15 @@ _RETRY_FLOOR = 5
 _RETRIES_PER_REQUEST = 0.1
 _FORCED_EVERY_S = 5.0
 _WAITING_PER_PLACE = 16
-"""With replies of three seconds the last one's turn still comes within the usual deadline."""
+"""Queue length per slot: with replies of 3 s the last one starts within the usual deadline."""
 
 
 class RetryBudget:
-    """Keeps a process whose servers are all down from hammering them."""
+    """Limits retries and forced passes while all servers are down."""
 
     def __init__(self) -> None:
         self._requests: deque[list[int]] = deque(maxlen=MINUTE_S)
-        """[second, how many began in it]."""
+        """[second, requests started in it]."""
         self._retries: deque[float] = deque()
         self._forced_at = float("-inf")
 
@@ -39,7 +39,7 @@ class RetryBudget:
             self._requests.append([second, 1])
 
     def may_retry(self, now: float) -> bool:
-        """Take one retry with backoff from the budget, if it holds any."""
+        """Spend one backoff retry, if the budget has one."""
         while self._retries and now - self._retries[0] > MINUTE_S:
             self._retries.popleft()
         began = sum(n for second, n in self._requests if now - second <= MINUTE_S)
@@ -58,7 +58,7 @@ class RetryBudget:
 
 @dataclass(frozen=True, slots=True)
 class RouterState:
-    """Carried over when the configuration changes: cooldowns by scope, lessons by model."""
+    """Kept when the configuration changes: cooldowns by scope, learned facts by model."""
 
     board: CooldownBoard
     book: CapabilityBook
@@ -66,7 +66,7 @@ class RouterState:
     health: HealthMonitor
     queues: dict[tuple[str, str], FairQueue] = field(default_factory=dict)
     running: Counter[ModelKey] = field(default_factory=Counter)
-    """Attempts under way."""
+    """Attempts that are running."""
 
     @classmethod
     def fresh(cls, clock: Callable[[], float], random: Random) -> "RouterState":
@@ -80,11 +80,11 @@ class RouterState:
                 self.board.reset(hold.key)
 
     async def aclose(self) -> None:
-        """Stop looking after servers that are down."""
+        """Stop polling servers that are down."""
         await self.health.aclose()
 
     def queue(self, candidate: Candidate) -> FairQueue | None:
-        """The line before the candidate's server; `None` where it takes any number at once."""
+        """The queue of the candidate's server; `None` where its concurrency is unlimited."""
         known = self.book.of(candidate.key, candidate.capabilities)
         size = candidate.max_concurrency or known.slots or (1 if candidate.local else None)
         if size is None:
@@ -103,16 +103,16 @@ class CandidateStatus:
     label: str
     engine: str
     state: State
-    """`closed` is usable, `half_open` waits for one attempt to find out."""
+    """`closed` is usable, `half_open` waits for one probe."""
     off: SkipReason | None = None
     scope: HoldScope | None = None
-    """What is left out: the endpoint, the key or this model alone."""
+    """What is skipped: the endpoint, the key or this model alone."""
     cause: ErrorClass | None = None
     until: float | None = None
     """Wall clock."""
     running: int = 0
     waiting: int = 0
-    """Requests in line before its server."""
+    """Requests that wait in the queue of its server."""
 
 
 def candidate_statuses(

@@ -52,7 +52,7 @@ async def test_what_all_hold_together_has_an_end_until_something_is_given_back()
     assert await _refusal(bodies, Sender(), length=6) == (429, "busy")
     assert await _refusal(bodies, Sender(b"123", b"456")) == (429, "busy")
     assert await bodies.read({}, Sender(b"12345").receive) == b"12345"
-    bodies.give_back(held)
+    bodies.release(held)
     assert await bodies.read({}, Sender(b"12345").receive) == b"12345"
 
 
