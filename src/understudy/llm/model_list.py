@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import msgspec
 
 from understudy.errors import NOT_JSON, BadReply, ErrorClass, ProviderError
+from understudy.llm.addresses import is_local
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.pricing import Price
 
@@ -186,17 +187,22 @@ _ADVICE: dict[ErrorClass, str] = {
     ErrorClass.AUTH: "{url} refused the key: check that it is set and still valid",
     ErrorClass.QUOTA: "the account behind the key has no credit left: top it up",
     ErrorClass.LOADING: "the model is still being loaded: it will be used as soon as it is ready",
-    ErrorClass.MODEL_GONE: "{url} answers, but not like this engine: check base_url and engine",
-    ErrorClass.BAD_BODY: "{url} answers, but not like this engine: check base_url and engine",
+    ErrorClass.MODEL_GONE: "{url} does not answer like this engine: check base_url and engine",
+    ErrorClass.BAD_BODY: "{url} does not answer like this engine: check base_url and engine",
     ErrorClass.RATE_LIMITED: "{url} limits this key at the moment: the next provider answers",
     ErrorClass.OVERLOADED: "{url} is overloaded at the moment: the next provider answers",
 }
+
+
+_HOSTED_REFUSED = "cannot reach {url}: check the network or HTTPS_PROXY"
 
 
 def report_failure(error: ProviderError, url: str) -> ProbeReport:
     """Report a probe that failed, with advice for a person."""
     status = f" (HTTP {error.http_status})" if error.http_status else ""
     advice = _ADVICE.get(error.error_class, "{url} answered with an error" + status)
+    if error.error_class is ErrorClass.CONNECT_REFUSED and not is_local(url):
+        advice = _HOSTED_REFUSED
     if error.detail.startswith(REDIRECTS):
         advice = "{url} " + error.detail.replace("{", "").replace("}", "") + ": use that address"
     state = _STATES.get(error.error_class, ProbeState.UNREACHABLE)

@@ -97,7 +97,7 @@ def _what(attempt: AttemptRecord) -> str:
     model = attempt.model_served or attempt.model_requested
     who = f"{attempt.label} ({model})" if model else attempt.label
     if attempt.outcome is Outcome.SKIPPED:
-        return f"{who}: left out, {verdict(attempt)}{_cooldown_note(attempt)}"
+        return f"{who}: skipped, {verdict(attempt)}{_cooldown_note(attempt)}"
     code = f" (HTTP {attempt.http_status})" if (attempt.http_status or 200) >= 400 else ""
     role = "" if attempt.role == "normal" else f", {attempt.role.replace('_', ' ')}"
     return f"{who}: {verdict(attempt)}{code} after {attempt.t_total_ms / 1000:.1f} s{role}"

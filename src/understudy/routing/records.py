@@ -240,7 +240,7 @@ _WORDS: dict[ErrorClass, str] = {
     ErrorClass.INTERNAL: "internal error",
 }
 _SKIPS: dict[SkipReason, str] = {
-    SkipReason.COOLDOWN: "resting",
+    SkipReason.COOLDOWN: "cooldown",
     SkipReason.CONTEXT: "context too small",
     SkipReason.CAPABILITY: "cannot see images",
     SkipReason.BUDGET: "over budget",

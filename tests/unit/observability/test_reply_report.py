@@ -53,7 +53,7 @@ def test_a_failed_over_reply_lists_every_attempt() -> None:
         "  14:13:20  openrouter (lab/model): rate-limited (HTTP 429) after 0.1 s\n"
         "            asked us to wait 30 s\n"
         "            its key is in cooldown until 14:13:50\n"
-        "  14:13:20  chutes (lab/big): left out, resting after overloaded until 14:13:24\n"
+        "  14:13:20  chutes (lab/big): skipped, cooldown after overloaded until 14:13:24\n"
         "  14:13:21  local/koboldcpp (tiny): answered after 1.3 s, probe\n"
         "            its server is in use again\n"
         "            first output after 0.2 s\n"
