@@ -68,7 +68,7 @@ async def _connected(bot: Bot, platform: DiscordBot) -> None:
         await platform.run()
     finally:
         bot.alerts.listeners.remove(platform.notify_admins)
-        bot.messages.unregister(PLATFORM)
+        await bot.messages.unregister(PLATFORM)
 
 
 def _role_name(token: str) -> str:

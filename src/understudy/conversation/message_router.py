@@ -51,7 +51,8 @@ class MessageRouter:
         self._platforms: dict[str, OpenDelivery] = {}
         self._schedulers: dict[Channel, ChannelScheduler] = {}
         self._replies: dict[str, ReplyTask] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        """Running replies, with their platforms."""
         self._sweeping: asyncio.Task[None] | None = None
         self._pruned_at = 0.0
         self._closing = False
@@ -69,9 +70,16 @@ class MessageRouter:
         """Enable replies on this platform; the next sweep resumes what a crash left there."""
         self._platforms[platform] = open_delivery
 
-    def unregister(self, platform: str) -> None:
-        """Start no further reply on this platform; running ones continue."""
+    async def unregister(self, platform: str) -> None:
+        """Leave this platform to another process: cancel its replies and release their leases."""
         self._platforms.pop(platform, None)
+        for channel in [one for one in self._schedulers if one.platform == platform]:
+            await self._schedulers.pop(channel).aclose()
+        running = {task for task, its_platform in self._tasks.items() if its_platform == platform}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
 
     async def start(self) -> None:
         """Resume what a crash left, and sweep the inbox periodically."""
@@ -214,8 +222,9 @@ class MessageRouter:
 
     def _start(self, batch: Batch) -> None:
         task = asyncio.create_task(self._run_guarded(batch))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        place = batch.messages[-1].inbound.place if batch.messages else None
+        self._tasks[task] = "" if place is None else place.platform
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     async def _run_guarded(self, batch: Batch) -> None:
         try:
@@ -235,11 +244,14 @@ class MessageRouter:
             return
         place = batch.messages[-1].inbound.place
         channel = Channel.of(place)
+        open_delivery = self._platforms.get(place.platform)
+        if open_delivery is None:
+            # Claimed just as another process took the platform over.
+            await self._dependencies.store.release(batch.id)
+            return
         for message in batch.messages:
             self._activity.record_claim(channel, message.inbound.author.id)
-        answer = ReplyTask(
-            batch, self._platforms[place.platform], self._dependencies, self._activity
-        )
+        answer = ReplyTask(batch, open_delivery, self._dependencies, self._activity)
         self._replies[batch.reply_id] = answer
         try:
             await answer.run()

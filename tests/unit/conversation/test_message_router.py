@@ -501,3 +501,33 @@ async def test_a_constant_entry_over_the_budget_is_logged_once() -> None:
 
     reported = [log for log in logs if log["event"] == "lore.over_budget"]
     assert [(log["book"], log["entry"]) for log in reported] == [("Farm", "Too long")]
+
+
+async def test_a_platform_that_another_process_takes_over_has_no_claims_left() -> None:
+    async with ConversationDriver() as talk:
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        await talk.router.receive(message("m2"))
+
+        await talk.router.unregister("web")
+
+        work = await talk.out.store.work(Channel.of(WEB))
+        assert [batch.lease_until for batch in work.batches] == [0.0] * len(work.batches)
+        assert len(work.batches) + len(work.waiting) == 2
+        assert not talk.router.stop(talk.models.requests[0].id)
+
+
+async def test_a_platform_that_comes_back_gets_the_replies_that_were_given_up() -> None:
+    async with ConversationDriver() as talk:
+        talk.models.gate.clear()
+        await talk.router.receive(message("m1"))
+        await talk.models.speaking.wait()
+        await talk.router.unregister("web")
+        talk.models.gate.set()
+
+        talk.router.register("web", talk.platform.open)
+        await talk.router.start()
+        await talk.platform.until(lambda: talk.platform.said)
+
+        assert len(talk.platform.said) == 1
