@@ -61,7 +61,7 @@ async def reply(
 
 
 async def until_it_answers(router: ReloadableRouter) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(45):
         while (await reply(router)).attempts[-1].provider != "own":  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
