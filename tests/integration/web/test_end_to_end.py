@@ -209,9 +209,7 @@ async def test_the_operator_sees_a_provider_fail_and_opens_the_trace(
             cooling = operator.locator(
                 "#candidates li[data-provider=rate_limited][data-state=cooldown] .how"
             )
-            await expect(cooling).to_contain_text(
-                "rate-limited · cooldown ends in 0:", timeout=1000
-            )
+            await expect(cooling).to_contain_text("rate-limited · cooldown ends in 0:")
             await expect(operator.locator("#live tbody tr")).to_have_count(2)
             await operator.locator("#live .trace-link").first.click()
             await expect(operator.locator(".try .name")).to_have_text(
