@@ -52,6 +52,9 @@ class RecordingSink:
     def attempt_ended(self, record: AttemptRecord) -> None:
         self.events.append(AttemptEnded(record))
 
+    def try_flush(self) -> bool:
+        return False
+
     async def flush(self) -> None:
         """Everything was recorded when it was written."""
 

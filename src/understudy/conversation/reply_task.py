@@ -100,6 +100,9 @@ class DeliverySink:
     def attempt_ended(self, record: AttemptRecord) -> None:
         self.attempts.append(record)
 
+    def try_flush(self) -> bool:
+        return not self._changed
+
     async def flush(self) -> None:
         if self._changed:
             self._changed = False

@@ -32,7 +32,7 @@ from understudy.gateway.requests import ClientRequest, ModelNames, read_ask, rea
 from understudy.gateway.responses import Form, model_entry, model_list
 from understudy.gateway.streaming import AnswerSink, StreamSink
 from understudy.http_server.auth_throttle import AuthFailures
-from understudy.http_server.connection import DISCONNECT
+from understudy.http_server.connection import EXTENSION, ServerExtension
 from understudy.routing.records import Origin
 from understudy.routing.request import Reply, ReplyEnded, ReplyRequest
 
@@ -65,7 +65,7 @@ class _Call(msgspec.Struct, frozen=True):
     """Headers of every response to it."""
     receive: Receive
     send: Send
-    on_disconnect: set[Callable[[], None]] | None = None
+    server: ServerExtension | None = None
 
 
 class Gateway:
@@ -130,7 +130,7 @@ class Gateway:
             always=always,
             receive=receive,
             send=send,
-            on_disconnect=scope.get("extensions", {}).get(DISCONNECT, {}).get("callbacks"),
+            server=scope.get("extensions", {}).get(EXTENSION, {}).get("server"),
         )
         try:
             self._check_failures(call)
@@ -196,9 +196,7 @@ class Gateway:
         self, call: _Call, request: ReplyRequest, form: Form, ask: ClientRequest
     ) -> None:
         headers = [*SSE, *call.always]
-        connection = ClientConnection(
-            call.receive, call.send, headers, KEEP_ALIVE_S, call.on_disconnect
-        )
+        connection = ClientConnection(call.receive, call.send, headers, KEEP_ALIVE_S, call.server)
         sink = StreamSink(form, connection)
         with self._open(connection):
             async with connection:
@@ -216,7 +214,7 @@ class Gateway:
     async def _answer_whole(
         self, call: _Call, request: ReplyRequest, form: Form, ask: ClientRequest
     ) -> None:
-        connection = ClientConnection(call.receive, call.send, on_disconnect=call.on_disconnect)
+        connection = ClientConnection(call.receive, call.send, server=call.server)
         sink = AnswerSink(form)
         with self._open(connection):
             async with connection:

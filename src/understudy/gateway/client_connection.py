@@ -1,13 +1,14 @@
 """One client's connection during an answer: sends, keeps alive, notices when it hangs up."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
 from starlette.types import Receive, Send
 
 from understudy.gateway.responses import KEEP_ALIVE
+from understudy.http_server.connection import ServerExtension
 
 Header = tuple[bytes, bytes]
 
@@ -54,9 +55,9 @@ class ClientConnection:
         send: Send,
         headers: Sequence[Header] = (),
         keep_alive_s: float | None = None,
-        on_disconnect: set[Callable[[], None]] | None = None,
+        server: ServerExtension | None = None,
     ) -> None:
-        """`on_disconnect` is the server's extension `DISCONNECT`, where it has it."""
+        """`server` is the extension of our own HTTP server, where that serves the request."""
         self.opened = False
         self.ended_early = False
         """Whether `end_early` ended the block."""
@@ -65,7 +66,8 @@ class ClientConnection:
         self._send = send
         self._headers = headers
         self._keep_alive_s = keep_alive_s
-        self._on_disconnect = on_disconnect
+        self._on_disconnect = None if server is None else server.on_disconnect
+        self._send_now = None if server is None else server.send_now
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
         self._sending = False
@@ -118,6 +120,20 @@ class ClientConnection:
             self.opened = True
             headers = [*self._headers, *extra]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def send_now(self, headers: Iterable[Header], parts: Iterable[bytes]) -> bool:
+        """Open the stream and write, where the server can do so without waiting."""
+        send_now = self._send_now
+        if send_now is None or self._sending:
+            return False
+        if not self.opened:
+            start = [*self._headers, *headers]
+            if not send_now({"type": "http.response.start", "status": 200, "headers": start}):
+                return False
+            self.opened = True
+        self._sent_at = self._loop.time()
+        body = {"type": "http.response.body", "body": b"".join(parts), "more_body": True}
+        return send_now(body)
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         self._sent_at = self._loop.time()

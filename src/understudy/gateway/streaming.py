@@ -1,6 +1,7 @@
 """Sinks of the gateway: a stream of events, and an answer in one piece."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from understudy.errors import RequestRefused
 from understudy.gateway.accumulator import ReplyAccumulator
@@ -44,6 +45,12 @@ class StreamSink:
 
     def attempt_ended(self, record: AttemptRecord) -> None:
         """The records of the attempts are not sent."""
+
+    def try_flush(self) -> bool:
+        if not self._connection.send_now(self._headers, self._unsent):
+            return False
+        self._unsent.clear()
+        return True
 
     async def flush(self) -> None:
         data = b"".join(self._unsent)
@@ -102,6 +109,7 @@ def tries(attempts: Iterable[AttemptRecord]) -> int:
     return sum(attempt.outcome is not Outcome.SKIPPED for attempt in attempts)
 
 
+@lru_cache(maxsize=1024)
 def _header_value(name: str) -> bytes:
     """Return a name that a server may have chosen in a form that a header can hold."""
     if name.isascii() and name.isprintable() and len(name) <= _LONGEST_HEADER:

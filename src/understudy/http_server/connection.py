@@ -3,18 +3,28 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from uvicorn import Config
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 _PIECE = 2_048
 """Bytes; parsing cannot be stopped within a piece, which may hold 40 requests."""
-DISCONNECT = "understudy.disconnect"
-"""Extension of the ASGI scope: its `callbacks`, a set, are called when the connection is lost. To
-wait for `http.disconnect` instead takes a task."""
+EXTENSION = "understudy"
+"""Extension of the ASGI scope; its `server` is a `ServerExtension`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerExtension:
+    """What applications can do beyond ASGI, without a task or a coroutine of their own."""
+
+    on_disconnect: set[Callable[[], None]]
+    """Callbacks for when the connection is lost."""
+    send_now: Callable[[dict[str, object]], bool]
+    """Send a message at once; False where `send` would wait for the client."""
 
 
 class _Transport:
@@ -196,8 +206,19 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        cycle.scope["extensions"] = {DISCONNECT: {"callbacks": self._disconnect_callbacks}}
+        server = ServerExtension(self._disconnect_callbacks, partial(self._send_now, cycle))
+        cycle.scope["extensions"] = {EXTENSION: {"server": server}}
         super()._start_asgi_task(cycle, app)
+
+    def _send_now(self, cycle: RequestResponseCycle, message: dict[str, object]) -> bool:
+        if self.flow.write_paused:
+            return False
+        sending = cycle.send(cast("ASGISendEvent", message))
+        try:
+            sending.send(None)
+        except StopIteration:
+            return True
+        raise RuntimeError("uvicorn waits only while writing is paused")
 
     def _parse(self, piece: bytes) -> None:
         self._progressed = False

@@ -7,6 +7,7 @@ name or id, or a server's own words (`error_text` apart, which is off by default
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
@@ -69,9 +70,21 @@ PLAIN_FIELDS = [name for name in AttemptRecord.__struct_fields__ if name not in 
 read_plain = attrgetter(*PLAIN_FIELDS)
 
 
-def iso(wall: float, precision: str = "milliseconds") -> str:
-    """Return a wall clock time in UTC."""
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec=precision)[:-6] + "Z"
+def iso(wall: float) -> str:
+    """Return a wall clock time in UTC, with milliseconds."""
+    seconds = int(wall // 1)
+    return f"{_second(seconds)}.{int((wall - seconds) * 1000):03d}Z"
+
+
+def iso_precise(wall: float) -> str:
+    """Return a wall clock time in UTC, with microseconds."""
+    seconds = int(wall // 1)
+    return f"{_second(seconds)}.{int((wall - seconds) * 1_000_000):06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:-6]
 
 
 def attempt_fields(record: AttemptRecord) -> dict[str, Field]:

@@ -18,6 +18,7 @@ from understudy.observability.events import (
     attempt_level,
     breaker_fields,
     iso,
+    iso_precise,
     read_plain,
     reply_fields,
     reply_level,
@@ -64,7 +65,7 @@ def attempt_line(record: AttemptRecord, level: str, wall: float) -> bytes:
     breaker = record.breaker
     return _encode(
         _Line(
-            iso(wall, "microseconds"),
+            iso_precise(wall),
             level,
             ATTEMPT,
             iso(record.ts),
@@ -80,7 +81,7 @@ def attempt_line(record: AttemptRecord, level: str, wall: float) -> bytes:
 
 
 def reply_line(record: ReplyRecord, level: str, wall: float) -> bytes:
-    head = {"ts": iso(wall, "microseconds"), "level": level, "event": REPLY}
+    head = {"ts": iso_precise(wall), "level": level, "event": REPLY}
     return _encode(head | reply_fields(record))
 
 

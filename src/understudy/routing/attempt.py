@@ -191,8 +191,8 @@ class Attempt:
                     break
         except ProviderError as error:
             self._end(error)
-        if self._written:
-            self._notify()
+        if self._written and not self._sending:
+            self._flush_or_notify()
 
     def finished(self, finished: Finished) -> None:
         if self._over:
@@ -260,6 +260,12 @@ class Attempt:
         if self._paused and self._generation is not None:
             self._paused = False
             self._generation.resume_reading()
+
+    def _flush_or_notify(self) -> None:
+        if self.sink.try_flush():
+            self._written = False
+        else:
+            self._notify()
 
     def _notify(self) -> None:
         if self._wake is not None and not self._wake.done():

@@ -108,7 +108,7 @@ class Recorder:
             offline_reason=None if offline is None else offline.reason,
             retry_at=None if offline is None else offline.retry_at,
             t_first_visible_ms=_since(started, first_visible),
-            t_total_ms=_ms(took_s),
+            t_total_ms=round(took_s * 1000),
             usage=sum_usage(attempts),
             origin=self.request.origin,
         )
@@ -165,17 +165,17 @@ class Recorder:
             visible_chars=attempt.visible_chars,
             finish_reason=attempt.finish_reason,
             t_queue_ms=_ms(attempt.queued_s) if attempt.queued_s else 0,
-            t_connect_ms=_ms_or_none(exchange.connect_s),
-            t_headers_ms=_ms_or_none(exchange.headers_s),
+            t_connect_ms=None if exchange.connect_s is None else round(exchange.connect_s * 1000),
+            t_headers_ms=None if exchange.headers_s is None else round(exchange.headers_s * 1000),
             t_first_output_ms=_since(attempt.started, attempt.first_output),
             t_first_visible_ms=_since(attempt.started, attempt.first_visible),
-            t_total_ms=_ms(ended - attempt.started),
-            budget_ms=_ms(attempt.plan.budget.first_token_s),
+            t_total_ms=round((ended - attempt.started) * 1000),
+            budget_ms=round(attempt.plan.budget.first_token_s * 1000),
             reused_connection=exchange.reused_connection,
             keepalives=exchange.keepalives,
             bad_frames=exchange.bad_frames,
             bad_members=exchange.bad_members,
-            max_gap_ms=_ms(attempt.max_gap_s),
+            max_gap_ms=round(attempt.max_gap_s * 1000),
             usage=usage,
             cost_usd=cost,
             cost_source=source,
@@ -240,10 +240,6 @@ def _maybe_billed(attempt: Attempt) -> bool:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _ms_or_none(seconds: float | None) -> int | None:
-    return None if seconds is None else _ms(seconds)
 
 
 def _since(start: float, moment: float | None) -> int | None:

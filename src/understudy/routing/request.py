@@ -139,6 +139,10 @@ class ReplySink(Protocol):
 
     def attempt_ended(self, record: AttemptRecord) -> None: ...
 
+    def try_flush(self) -> bool:
+        """Send what was written at once; False where that could wait, so that `flush` has to."""
+        ...
+
     async def flush(self) -> None:
         """Send what was written since the last call."""
         ...
@@ -159,6 +163,9 @@ class HeldSink:
     def restart(self) -> None: ...
 
     def attempt_ended(self, record: AttemptRecord) -> None: ...
+
+    def try_flush(self) -> bool:
+        return True
 
     async def flush(self) -> None: ...
 
