@@ -102,9 +102,10 @@ async def test_a_kill_in_mid_reply_fails_over_and_it_is_back_soon(tiny: Path) ->
 
     async with RehearsalServer() as other:
         others = {"other": {"engine": "openai", "base_url": other.base_url}}
-        async with routing(tiny, "own", "other", others=others, preload=True) as router:
+        long = {"preload": True, "context_length": 4096}
+        async with routing(tiny, "own", "other", others=others, **long) as router:
             await until_it_answers(router)
-            broken = await reply(router, tokens=400, on_text=kill)
+            broken = await reply(router, tokens=3500, on_text=kill)
             await until_it_answers(router)
 
     assert attempts(broken)[-2:] == [("own", "truncated_stream"), ("other", None)]

@@ -359,10 +359,13 @@ async def test_a_picture_beside_the_mention_in_a_message_of_its_own_is_fetched(
 ) -> None:
     camera = Camera()
     reader = InboundReader(Discord(), [], _never, camera)
-    picture = make(channel, ann, "", attachments=[_picture(discord_state, channel)])
-    mention = make(channel, ann, f"{_at(discord_state)} what is that?")
 
-    for message in (picture, mention) if picture_first else (mention, picture):
+    for is_picture in (picture_first, not picture_first):
+        message = (
+            make(channel, ann, "", attachments=[_picture(discord_state, channel)])
+            if is_picture
+            else make(channel, ann, f"{_at(discord_state)} what is that?")
+        )
         await reader.read(message, int(discord_state.me["id"]))
 
     assert camera.names == ["cat.png"]
