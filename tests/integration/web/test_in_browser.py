@@ -168,6 +168,9 @@ async def test_an_edited_message_replaces_everything_after_it(profile: BrowserCo
         for number, text in enumerate(("One", "Two"), start=1):
             await say(page, text)
             await expect(page.locator(".reply[data-state=done]")).to_have_count(number)
+        # What is shown after a reload is stored.
+        await page.reload()
+        await expect(page.locator(".reply[data-state=done]")).to_have_count(2)
         await page.locator(".edit").first.click()
         await page.fill(".editor textarea", "One again")
         await page.click(".editor >> text=Send")
