@@ -175,8 +175,9 @@ async def test_an_edited_message_replaces_everything_after_it(profile: BrowserCo
         await page.fill(".editor textarea", "One again")
         await page.click(".editor >> text=Send")
 
-        await expect(page.locator(".reply .prose")).to_have_text("Third")
-        await expect(page.locator(".bubble")).to_have_text("One again")
+        # A list waits for the number of elements too; one element would have to be the only one.
+        await expect(page.locator(".reply .prose")).to_have_text(["Third"])
+        await expect(page.locator(".bubble")).to_have_text(["One again"])
         await page.reload()
         await expect(page.locator(".bubble")).to_have_text("One again")
         last = str(site.conversations.models.prompts[-1].request.messages)
