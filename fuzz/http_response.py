@@ -5,10 +5,10 @@ import time
 
 from understudy.errors import ProviderError
 from understudy.llm.client import Exchange
-from understudy.llm.http_call import Call
-from understudy.llm.http_connection import Connection
-from understudy.llm.http_encoding import STEP_BYTES
-from understudy.llm.http_parser import Headers
+from understudy.llm.http.call import Call
+from understudy.llm.http.connection import Connection
+from understudy.llm.http.encoding import STEP_BYTES
+from understudy.llm.http.parser import Headers
 
 
 def http_response(data: bytes) -> None:

@@ -10,7 +10,7 @@ from understudy.config.settings import Gateway as GatewaySettings
 from understudy.gateway.app import Gateway, Source
 from understudy.gateway.rate_limits import KeyLimits
 from understudy.http_server.server import WebServer
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.registry import build_client
 from understudy.rehearsal.script import Part
 from understudy.rehearsal.server import RehearsalServer

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
-from understudy.llm.http import Endpoint, HttpSessions
-from understudy.llm.http_call import Call
-from understudy.llm.http_connection import Connection
-from understudy.llm.http_parser import Headers
+from understudy.llm.http.call import Call
+from understudy.llm.http.connection import Connection
+from understudy.llm.http.endpoint import Endpoint, HttpSessions
+from understudy.llm.http.parser import Headers
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"

@@ -9,7 +9,7 @@ from types import TracebackType
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
 from reply_events import Restarted, RouterEvent, reply_events
 from understudy.config.providers import NamedServer
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import Candidate

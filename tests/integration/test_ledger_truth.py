@@ -13,7 +13,7 @@ from playback import load, playing, recordings_of
 from reply_events import reply_events
 from tiny_model import make_tiny_model
 from understudy.config.providers import NamedServer
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, Message, TextPart, UsageSource
 from understudy.llm.registry import build_client
 from understudy.observability.ledger_queue import LedgerQueue

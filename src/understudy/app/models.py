@@ -9,7 +9,7 @@ from understudy.config.masking import scrubber
 from understudy.config.providers import LocalServer, ModelSettings, NamedServer, Server
 from understudy.llm.builtin.servers import BuiltinServers
 from understudy.llm.client import LLMClient
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.pricing import PriceBook
 from understudy.llm.registry import build_client, builtin_options
 from understudy.routing.candidates import build_candidates

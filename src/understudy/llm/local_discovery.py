@@ -8,8 +8,8 @@ import msgspec
 
 from understudy.config.providers import Engine
 from understudy.errors import NOT_JSON, ProviderError
-from understudy.llm.http import Endpoint, HttpSessions, Pool
-from understudy.llm.http_reader import Answer
+from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
+from understudy.llm.http.reader import Answer
 from understudy.llm.model_list import read_models
 
 USUAL_PORTS = (5000, 5001, 8080, 1234, 11434, 8000)

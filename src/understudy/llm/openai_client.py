@@ -19,8 +19,8 @@ from understudy.llm.addresses import api_root, is_local
 from understudy.llm.client import EventReceiver, Exchange, Generation, ProbeReport
 from understudy.llm.dialect import Dialect
 from understudy.llm.error_classifier import classify
-from understudy.llm.http import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
-from understudy.llm.http_reader import Answer
+from understudy.llm.http.endpoint import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
+from understudy.llm.http.reader import Answer
 from understudy.llm.messages import ChatEvent, ChatRequest, Message, Usage
 from understudy.llm.model_list import ModelList, model_report, read_models, report_failure
 from understudy.llm.openai_wire import (

@@ -21,7 +21,7 @@ from understudy.llm.dialect import Dialect
 from understudy.llm.engines import chutes, koboldcpp, llama_cpp, nanogpt, openrouter, textgen_webui
 from understudy.llm.engines.builtin import BuiltinClient, ModelServer
 from understudy.llm.engines.openai import OpenAICompatibleClient
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.model_list import nearest
 from understudy.llm.openai_client import OpenAIClient, ServerFacts
 from understudy.llm.presets import PRESETS

@@ -7,8 +7,8 @@ from typing import Protocol
 from understudy.errors import BadReply, ErrorClass, ProviderError, Rejected
 from understudy.llm.client import EventReceiver, Phase
 from understudy.llm.dialect import Dialect
-from understudy.llm.http_call import Call
-from understudy.llm.http_parser import Headers
+from understudy.llm.http.call import Call
+from understudy.llm.http.parser import Headers
 from understudy.llm.messages import ChatEvent, Finished, Output
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import StreamParser

@@ -9,7 +9,7 @@ from ready_model import ReadyModels
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange, stream_events
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, Finished, Message, TextDelta, TextPart
 from understudy.llm.presets import PRESETS
 from understudy.llm.registry import ENGINES, build_client

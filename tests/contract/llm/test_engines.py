@@ -13,7 +13,7 @@ from ready_model import ReadyModels
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange, LLMClient, Phase, stream_events
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
     ChatRequest,

@@ -25,8 +25,8 @@ from raw_http import (
 )
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
-from understudy.llm.http import Endpoint, HttpSessions, Pool
-from understudy.llm.http_connector import Addresses, Network
+from understudy.llm.http.connector import Addresses, Network
+from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 MANY = 32 * 1024 * 1024

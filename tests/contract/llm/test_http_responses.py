@@ -9,9 +9,9 @@ import pytest
 from raw_http import HELLO, OK, Peer, Recorder, Serve, answering, exchange_with, raw_server, send
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
-from understudy.llm.http import Endpoint, HttpSessions, Pool
-from understudy.llm.http_encoding import MAX_DECODED_BYTES, STEP_BYTES
-from understudy.llm.http_parser import MAX_INFORMATIONAL
+from understudy.llm.http.encoding import MAX_DECODED_BYTES, STEP_BYTES
+from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
+from understudy.llm.http.parser import MAX_INFORMATIONAL
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 GZIP = OK + b"Content-Encoding: gzip\r\n"

@@ -23,8 +23,8 @@ from raw_http import (
     send,
 )
 from understudy.errors import ConfigError, ErrorClass
-from understudy.llm.http import Endpoint, HttpSessions, Pool
-from understudy.llm.http_connector import read_origin
+from understudy.llm.http.connector import read_origin
+from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
 
 NAME = "models.example.test"
 """Resolved by the proxy alone."""

@@ -14,7 +14,7 @@ from tiny_projector import make_tiny_projector
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange, LLMClient, ProbeState, stream_events
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
     ChatRequest,

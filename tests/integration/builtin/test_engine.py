@@ -22,7 +22,7 @@ from understudy.llm.builtin.options import BuiltinOptions
 from understudy.llm.builtin.server import BuiltinServer, ServerState
 from understudy.llm.builtin.servers import BuiltinServers
 from understudy.llm.client import Exchange, LLMClient, ProbeState, stream_events
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
     ChatRequest,

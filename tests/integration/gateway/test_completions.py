@@ -16,7 +16,7 @@ from tiny_model import make_tiny_model
 from understudy.config.providers import NamedServer
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import Candidate
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from gateway_setup import candidate_at, gateway_over, world
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 
 Json = dict[str, object]
 

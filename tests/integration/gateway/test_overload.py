@@ -9,7 +9,7 @@ import aiohttp
 
 from gateway_setup import candidate, gateway_over
 from understudy.config.settings import Gateway as GatewaySettings
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.rehearsal.server import RehearsalServer
 
 ASK = {"messages": [{"role": "user", "content": "hi"}]}

@@ -21,7 +21,7 @@ from understudy.conversation.messages import Author
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import PersonaPrompt
 from understudy.errors import ErrorClass
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
 from understudy.llm.registry import build_client
 from understudy.rehearsal.server import RehearsalServer

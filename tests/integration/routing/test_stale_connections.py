@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from reply_events import reply_events
 from understudy.config.providers import NamedServer
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import Candidate

@@ -7,7 +7,7 @@ from types import FrameType
 
 from gateway_setup import candidate_at
 from reply_events import RecordingSink
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.routing.request import Prompt, ReplyRequest, SinkKind
 from understudy.routing.router import ModelRouter

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Recording, playing, recordings_of
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.local_discovery import DiscoveredServer, discover_servers
 
 LISTED = Recording("", "GET /v1/models", 200, {}, ['{"data": [{"id": "gemma3"}]}'])

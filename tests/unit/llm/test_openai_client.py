@@ -8,7 +8,7 @@ import pytest
 from understudy.config.providers import NamedServer
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange, LLMClient, Phase, ProbeState, stream_events
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import (
     ChatEvent,
     ChatRequest,

@@ -6,7 +6,7 @@ import pytest
 
 from understudy.config.providers import NamedServer
 from understudy.llm.client import Exchange, stream_events
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.llm.registry import build_client
 from understudy.rehearsal.server import RehearsalServer

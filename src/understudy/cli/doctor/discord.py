@@ -6,7 +6,7 @@ import msgspec
 
 from understudy.config.settings import Discord
 from understudy.errors import NOT_JSON, ErrorClass, ProviderError
-from understudy.llm.http import Endpoint, HttpSessions, Pool
+from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
 
 DISCORD_API = "https://discord.com/api/v10"
 _MESSAGE_CONTENT = 1 << 18 | 1 << 19

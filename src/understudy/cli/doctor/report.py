@@ -15,7 +15,7 @@ from understudy.conversation.personas.folder import load_library
 from understudy.errors import ConfigError
 from understudy.llm.builtin.servers import BuiltinServers
 from understudy.llm.client import LLMClient
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.local_discovery import USUAL_PORTS, DiscoveredServer, discover_servers
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import AUTO_MODEL, build_candidates

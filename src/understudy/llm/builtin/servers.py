@@ -11,7 +11,7 @@ from understudy.errors import ProviderError
 from understudy.llm.addresses import server_root
 from understudy.llm.builtin.options import BuiltinOptions, plan_load
 from understudy.llm.builtin.server import Address, BuiltinServer
-from understudy.llm.http import Endpoint, HttpSessions, Pool
+from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
 from understudy.model_files.folder import ModelFolder, default_folder
 
 _CONNECT_S = 1.0

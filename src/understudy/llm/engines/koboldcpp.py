@@ -25,7 +25,7 @@ from understudy.llm.client import (
 )
 from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.frames import with_finish
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, Finished, ImagePart, Output, Usage
 from understudy.llm.model_list import ModelList, report_failure
 from understudy.llm.openai_client import OpenAIClient, ServerFacts

@@ -14,7 +14,7 @@ from understudy.errors import NOT_JSON, BadReply, ErrorClass, ProviderError
 from understudy.llm.addresses import server_root
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatEvent, ChatRequest, TextDelta
 from understudy.llm.model_list import report_failure
 from understudy.llm.openai_client import OpenAIClient, ServerFacts

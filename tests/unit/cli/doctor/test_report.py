@@ -11,7 +11,7 @@ from understudy.cli.doctor.report import DoctorReport, Sources, as_row, diagnose
 from understudy.config.load import parse_config
 from understudy.config.settings import Discord
 from understudy.llm.client import ProbeReport, ProbeState
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import Usage
 from understudy.llm.testing import ScriptedClient, saying
 from understudy.rehearsal.server import Cast, RehearsalServer

@@ -9,7 +9,7 @@ from playback import Playback, Recording, playing, recordings_of
 from understudy.config.providers import NamedServer, OpenRouterServer
 from understudy.errors import ConfigError, ErrorClass, ProviderError
 from understudy.llm.client import Exchange, LLMClient, ProbeReport, ProbeState, stream_events
-from understudy.llm.http import HttpSessions
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatEvent, ChatRequest, Message, TextDelta, TextPart
 from understudy.llm.registry import base_url_of, build_client
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from understudy.errors import ProviderError
 from understudy.llm.client import Exchange, Phase
-from understudy.llm.http_parser import Headers
+from understudy.llm.http.parser import Headers
 
 LAST_BYTES_S = 0.02
 """How long a connection waits for the end of a response whose receiver has all it needs."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from understudy.errors import BadReply, ErrorClass, ProviderError
-from understudy.llm.http_call import Call
-from understudy.llm.http_parser import Headers
+from understudy.llm.http.call import Call
+from understudy.llm.http.parser import Headers
 
 _HIGH_WATER_BYTES = 256 * 1024
 

@@ -9,11 +9,11 @@ from urllib.parse import quote, urlsplit
 from understudy.errors import ConfigError, ErrorClass, Unreachable
 from understudy.llm.addresses import is_local
 from understudy.llm.client import Exchange
-from understudy.llm.http_call import Call, ResponseReceiver
-from understudy.llm.http_connector import Connector, Network, Origin, read_origin
-from understudy.llm.http_pool import ConnectionPool
-from understudy.llm.http_proxy import Proxy, basic, proxy_for
-from understudy.llm.http_reader import Answer, AnswerReader, ResponseReader
+from understudy.llm.http.call import Call, ResponseReceiver
+from understudy.llm.http.connector import Connector, Network, Origin, read_origin
+from understudy.llm.http.pool import ConnectionPool
+from understudy.llm.http.proxy import Proxy, basic, proxy_for
+from understudy.llm.http.reader import Answer, AnswerReader, ResponseReader
 
 POOL_TIMEOUT_S = 1.0
 MAX_IN_FLIGHT = 256

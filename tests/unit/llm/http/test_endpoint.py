@@ -9,7 +9,7 @@ from playback import Recording, playing
 from raw_http import send
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Exchange
-from understudy.llm.http import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
+from understudy.llm.http.endpoint import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
 
 
 @pytest.fixture

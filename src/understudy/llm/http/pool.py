@@ -3,9 +3,9 @@
 import asyncio
 
 from understudy.errors import ErrorClass, Unreachable
-from understudy.llm.http_call import Call
-from understudy.llm.http_connection import Connection
-from understudy.llm.http_connector import Connector, connect_error
+from understudy.llm.http.call import Call
+from understudy.llm.http.connection import Connection
+from understudy.llm.http.connector import Connector, connect_error
 
 _CLOSE_PATIENCE_S = 2.0
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from understudy.errors import ConfigError, ErrorClass, ProviderError, Unreachable
-from understudy.llm.http_proxy import Proxy, Tunnel
+from understudy.llm.http.proxy import Proxy, Tunnel
 
 _HAPPY_EYEBALLS_DELAY_S = 0.25
 _DEFAULT_PORT = {"http": 80, "https": 443}

@@ -10,7 +10,7 @@ from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from understudy.errors import ConfigError, ErrorClass, ProviderError, Unreachable
-from understudy.llm.http_parser import ResponseParser
+from understudy.llm.http.parser import ResponseParser
 
 _DEFAULT_PORT = {"http": 80, "https": 443}
 

@@ -9,9 +9,9 @@ from asyncio.trsock import TransportSocket
 from typing import Protocol, cast
 
 from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
-from understudy.llm.http_call import Call
-from understudy.llm.http_encoding import BodyDecoder, DroppedBody, decoder_for
-from understudy.llm.http_parser import Headers, ResponseParser
+from understudy.llm.http.call import Call
+from understudy.llm.http.encoding import BodyDecoder, DroppedBody, decoder_for
+from understudy.llm.http.parser import Headers, ResponseParser
 
 _UPLOAD_STEP_BYTES = 64 * 1024
 _REST_BYTES = 64 * 1024
