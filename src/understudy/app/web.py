@@ -22,7 +22,8 @@ from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
 from understudy.platforms.web.chat import PLATFORM, ImageActions, Upload
-from understudy.platforms.web.live import LiveConversations, LiveReply
+from understudy.platforms.web.live import LiveConversations
+from understudy.platforms.web.live_entries import LiveReply
 from understudy.platforms.web.operator import OperatorActions
 from understudy.platforms.web.operator_reports import ProgramFacts
 from understudy.platforms.web.persona_choice import PersonaChoice

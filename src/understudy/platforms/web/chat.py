@@ -20,7 +20,8 @@ from understudy.conversation.messages import Addressed, Author, ImageRef, Inboun
 from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, ApiError, read_json, with_json_errors
-from understudy.platforms.web.live import LiveConversations, event_stream
+from understudy.platforms.web.event_stream import event_stream
+from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.rendering import Source
 from understudy.platforms.web.serializers import Json, overview_row, page_id, stored_entry
 

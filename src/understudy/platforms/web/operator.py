@@ -13,7 +13,7 @@ from starlette.routing import Route
 from understudy.errors import ConfigError, StorageError
 from understudy.platforms.web.api import ApiError, read_json, with_json_errors
 from understudy.platforms.web.attempt_feed import AttemptFeed
-from understudy.platforms.web.live import PING_S, event
+from understudy.platforms.web.event_stream import PING_S, event
 from understudy.platforms.web.serializers import Json, attempt_row, reply_row
 from understudy.platforms.web.templates import PageContext, page
 from understudy.routing.ledger import LedgerReader, UsagePoint
