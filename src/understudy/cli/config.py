@@ -7,6 +7,8 @@ import typer
 
 from understudy.cli.options import ConfigFile, load
 
+EXIT_CANNOT_ANSWER = 1
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -17,7 +19,11 @@ def config() -> None:
 
 @app.command()
 def check(config: ConfigFile = None) -> None:
-    """Check the configuration; list every mistake with its line."""
+    """Check the configuration; list every mistake with its line.
+
+    Exit code 1 where it is valid, but no server could ever answer.
+    """
+    from understudy.config.rules import has_enabled_server
     from understudy.conversation.personas.folder import load_library
 
     loaded = load(config)
@@ -26,6 +32,9 @@ def check(config: ConfigFile = None) -> None:
     typer.echo(f"{loaded.path} is valid." if loaded.path else "No config.yaml: defaults apply.")
     for warning in library.warnings:
         typer.echo(f"not used: {warning}", err=True)
+    model = loaded.settings.model
+    if not has_enabled_server(model.provider_order, model):
+        raise typer.Exit(EXIT_CANNOT_ANSWER)
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import time
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from understudy.config.diagnostics import Mistake, nearest, or_list
 from understudy.config.providers import (
@@ -43,6 +45,8 @@ def conflicts(settings: Settings) -> Iterator[Mistake]:
             )
         if "commit_seconds" in model.deadline.model_fields_set:
             yield from _never_used_up(path, server, model.deadline.commit_seconds)
+    yield from _disabled_orders(settings)
+    yield from _unused_servers(settings)
 
 
 def _never_used_up(path: KeyPath, server: Server, commit_s: float) -> Iterator[Mistake]:
@@ -54,6 +58,36 @@ def _never_used_up(path: KeyPath, server: Server, commit_s: float) -> Iterator[M
             f"{written:g} s can never be used up: model.deadline.commit_seconds ends the wait "
             f"after {commit_s:g} s",
         )
+
+
+def has_enabled_server(order: tuple[str, ...], model: ModelSettings) -> bool:
+    """Whether any entry of an order, a provider or provider/model, is switched on."""
+    switched_on = {path[-1]: server.enabled for path, server in servers(model)}
+    switched_on["auto"] = model.openrouter.enabled and model.openrouter.allow_auto_fallback
+    return any(switched_on.get(entry.partition("/")[0], False) for entry in order)
+
+
+def _disabled_orders(settings: Settings) -> Iterator[Mistake]:
+    for path, order in _orders(settings).items():
+        if order and not has_enabled_server(order, settings.model):
+            yield Mistake(path, "can never answer: each of its servers is disabled")
+
+
+def _unused_servers(settings: Settings) -> Iterator[Mistake]:
+    """Servers that the operator switched on, and that no order names."""
+    named = {entry.partition("/")[0] for order in _orders(settings).values() for entry in order}
+    for path, server in servers(settings.model):
+        switched_on = len(path) > 2 or "enabled" in server.model_fields_set
+        if server.enabled and switched_on and path[-1] not in named:
+            yield Mistake(path, "is never asked: model.provider_order does not list it")
+
+
+def _orders(settings: Settings) -> Mapping[KeyPath, tuple[str, ...]]:
+    """Every order, with the path of its key."""
+    return {
+        ("model", "provider_order"): settings.model.provider_order,
+        **{("gateway", "orders", name): order for name, order in settings.gateway.orders.items()},
+    }
 
 
 def servers(model: ModelSettings) -> Iterator[tuple[KeyPath, Server]]:
@@ -72,12 +106,7 @@ def servers(model: ModelSettings) -> Iterator[tuple[KeyPath, Server]]:
 
 def _order_names_exist(settings: Settings) -> Iterator[Mistake]:
     known = (*BUILT_IN, *settings.model.servers)
-    orders: dict[KeyPath, tuple[str, ...]] = {
-        ("model", "provider_order"): settings.model.provider_order
-    }
-    for name, order in settings.gateway.orders.items():
-        orders[("gateway", "orders", name)] = order
-    for path, order in orders.items():
+    for path, order in _orders(settings).items():
         for index, entry in enumerate(order):
             is_model = path[0] == "gateway" and "/" in entry
             provider = entry.partition("/")[0] if is_model else entry
@@ -207,6 +236,49 @@ def _gateway_keys_have_one_source(settings: Settings) -> Iterator[Mistake]:
             yield Mistake(path, "is empty, which would admit clients without any key")
 
 
+def _quiet_hours_are_times(settings: Settings) -> Iterator[Mistake]:
+    hours, path = settings.participation.quiet_hours, ("participation", "quiet_hours")
+    for key, text in (("start", hours.start), ("end", hours.end)):
+        if text and not _is_time(text):
+            yield Mistake((*path, key), "should be a time of day, as '23:00'")
+    if bool(hours.start) != bool(hours.end):
+        missing = "end" if hours.start else "start"
+        yield Mistake(path, f"needs both start and end; {missing} is empty")
+    if not _is_time_zone(hours.timezone):
+        yield Mistake((*path, "timezone"), "should be the name of a time zone, as Europe/Berlin")
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return time.fromisoformat(text).tzinfo is None
+    except ValueError:
+        return False
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return name.upper() == "UTC"
+    return True
+
+
+def _discord_ids_are_numbers(settings: Settings) -> Iterator[Mistake]:
+    discord = settings.discord
+    lists: dict[KeyPath, tuple[str, ...]] = {("discord", "admins"): discord.admins}
+    for name, access in (("allow", discord.allow), ("deny", discord.deny)):
+        for key in type(access).model_fields:
+            lists[("discord", name, key)] = getattr(access, key)
+    for path, ids in lists.items():
+        for index, entry in enumerate(ids):
+            if not re.fullmatch(r"[0-9]{1,20}", entry):
+                yield Mistake(
+                    (*path, str(index)),
+                    "should be an id, a number: in Discord, switch on developer mode, "
+                    "then right-click and choose Copy ID",
+                )
+
+
 _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _order_names_exist,
     _order_is_not_empty,
@@ -220,4 +292,6 @@ _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _deadlines_nest,
     _reachable_listeners_need_credentials,
     _gateway_keys_have_one_source,
+    _quiet_hours_are_times,
+    _discord_ids_are_numbers,
 )

@@ -32,6 +32,24 @@ def test_check_raises_what_the_command_line_turns_into_exit_code_2(tmp_path: Pat
         said("config", "check", "--config", str(file))
 
 
+def test_check_exits_with_1_where_no_server_could_ever_answer(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("model: {provider_order: [local]}")
+
+    result = RUNNER.invoke(build(["config"]), ["config", "check", "--config", str(file)])
+
+    assert result.exit_code == 1
+    assert "each of its servers is disabled" in result.stderr
+
+
+def test_check_refuses_a_persona_without_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("persona: {default: ghost}")
+
+    with pytest.raises(ConfigError, match=r"ghost\.md"):
+        said("config", "check", "--config", str(file))
+
+
 def test_show_masks_keys(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("discord: {token: hush-hush}")

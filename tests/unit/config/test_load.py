@@ -176,6 +176,12 @@ vison: {}
         ("gateway: {keys: [{}]}", 1, "is missing"),
         ("gateway: {keys: ['']}", 1, "clients without any key"),
         ("gateway: {keys: [{name: x, key: ' '}]}", 1, "clients without any key"),
+        ("participation: {quiet_hours: {start: banana, end: '7:00'}}", 1, "time of day"),
+        ("participation: {quiet_hours: {start: '23:00'}}", 1, "end is empty"),
+        ("participation: {quiet_hours: {timezone: Europe/Bananas}}", 1, "a time zone"),
+        ("participation: {quiet_hours: {timezone: ../etc}}", 1, "a time zone"),
+        ("discord:\n  admins: [7, me]", 2, "Copy ID"),
+        ("discord: {deny: {roles: [helpers]}}", 1, "Copy ID"),
         ("logging: {level: 2026-13-45}", None, "put it in quotes"),
         ("a: &a [*a]", 1, "more keys"),
         ('persona: {name: "\\ud83d\\ude00"}', 1, "half a character"),
@@ -218,11 +224,29 @@ def test_a_timeout_that_can_never_be_used_up_is_a_warning() -> None:
     )
 
 
+def test_an_order_whose_servers_are_all_disabled_is_a_warning() -> None:
+    text = "model:\n  provider_order: [local]\ngateway:\n  orders: {cheap: [auto, local/x]}\n"
+
+    assert parse_config(text, {}).warnings == (
+        "config.yaml:2: model.provider_order: can never answer: each of its servers is disabled",
+        "config.yaml:4: gateway.orders.cheap: can never answer: each of its servers is disabled",
+    )
+
+
+def test_a_server_that_no_order_names_is_a_warning() -> None:
+    entry = "{base_url: 'http://127.0.0.1:1'}"
+    text = f"model:\n  servers:\n    spare: {entry}\n    used: {entry}\n  provider_order: [used]\n"
+
+    assert parse_config(text, {}).warnings == (
+        "config.yaml:3: model.servers.spare: is never asked: model.provider_order does not list it",
+    )
+
+
 def test_a_server_that_answers_in_one_piece_is_warned_of_until_its_whole_answer_has_a_limit() -> (
     None
 ):
     entry = "{engine: nanogpt, name: m, mode: plain_generate%s}"
-    text = "model:\n  servers:\n    tiny: " + entry
+    text = f"model:\n  servers:\n    tiny: {entry}\n  provider_order: [tiny]"
 
     assert parse_config(text % ", total_timeout_seconds: 60", {}).warnings == ()
     assert parse_config(text % "", {}).warnings == (
