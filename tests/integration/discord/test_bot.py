@@ -321,6 +321,19 @@ async def test_after_an_invalid_session_mentions_and_dms_of_the_gap_are_caught_u
     assert len(double.sent()) == answered + 2
 
 
+async def test_a_mention_of_the_gap_is_found_behind_hundreds_of_later_messages(
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
+) -> None:
+    await stage.answer_to(await double.say(channel, ann, double.mention("before")))
+    await double.gateway.drop()
+    double.gateway.sessions.clear()
+    asked = double.state.write(channel["id"], ann, double.mention("in the gap"))
+    for number in range(250):
+        double.state.write(channel["id"], ann, f"talk {number}")
+
+    await stage.answer_to(asked)
+
+
 async def test_messages_of_the_gap_older_than_the_limit_are_left(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:

@@ -13,8 +13,9 @@ from understudy.platforms.discord.sender import PASSING, retry_discord
 
 _log = structlog.get_logger()
 
-_SCANNED = 100
-"""Messages fetched per channel."""
+_SCANNED = 1000
+"""Messages fetched per channel at most, a hundred per request. The bot's own replies count, and in
+a busy channel they alone can be more than a hundred since the watermark."""
 _GAP_WAIT_S = 30.0
 """How long new messages wait for the gap of their channel to be filled."""
 _OVERLAP_MS = 120_000
