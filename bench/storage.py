@@ -4,8 +4,9 @@
     bench/storage.py --url postgresql+psycopg://…  an empty database on a PostgreSQL server
 
 For each size: stores that many messages, then sends messages through the inbox as the bot does
-(store, read the work, claim, renew, settle with a reply of two attempts) and prints the CPU time of
-this process per message, the wall time of a message and of a claim, and the growth of the database.
+(store, read the work, claim, renew, settle with a reply of two attempts) and prints per message the
+CPU time of this process, that of the server where it runs on this machine, the wall time, the wall
+time of a claim, and the growth of the database.
 """
 
 import argparse
@@ -14,9 +15,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
+import psutil
+from msgspec.structs import replace
 from sqlalchemy import Connection, func, insert, select, text
 
 from understudy.conversation.inbox import (
@@ -142,16 +144,42 @@ def size(connection: Connection) -> int:
     return int(connection.execute(size).scalar_one())
 
 
+def server_process(connection: Connection) -> psutil.Process | None:
+    """The server's parent process, where it runs on this machine."""
+    if connection.dialect.name == "sqlite":
+        return None
+    backend = int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+    try:
+        return psutil.Process(backend).parent()
+    except psutil.Error:
+        return None
+
+
+def cpu_of(server: psutil.Process | None) -> float:
+    """Seconds of all processes of the server, those that ended included."""
+    if server is None:
+        return 0.0
+    own = server.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in server.children():
+        times = child.cpu_times()
+        total += times.user + times.system
+    return total
+
+
 async def measure(stores: Stores, numbers: Iterator[int], count: int) -> None:
-    for _ in range(50):
+    for _ in range(100):
         await one_message(stores, next(numbers))
     before = await stores.database.read(size)
-    cpu, wall = time.process_time(), time.perf_counter()
+    server = await stores.database.read(server_process)
+    served, cpu, wall = cpu_of(server), time.process_time(), time.perf_counter()
     claims = [await one_message(stores, next(numbers)) for _ in range(count)]
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    served = cpu_of(server) - served
     grown = await stores.database.read(size) - before
     print(
-        f"  CPU {cpu / count * 1000:.2f} ms, wall {wall / count * 1000:.2f} ms per message; "
+        f"  CPU {cpu / count * 1000:.2f} ms, server {served / count * 1000:.2f} ms, "
+        f"wall {wall / count * 1000:.2f} ms per message; "
         f"claim median {statistics.median(claims) * 1000:.2f} ms, "
         f"p99 {statistics.quantiles(claims, n=100)[98] * 1000:.2f} ms; "
         f"{grown / count / 1000:.1f} kB per message"
