@@ -309,6 +309,8 @@ async def test_replies_are_found_by_the_messages_that_carry_them(store: InboxSto
     assert await store.reply_at("web", "r-b1-2") is None
     assert await store.last_reply(HERE) == "r-b2"
     assert await store.last_reply(Channel.of(WEB)) is None
+    assert await store.channel_of_reply("r-b1") == HERE
+    assert await store.channel_of_reply("unknown") is None
 
 
 async def test_all_messages_that_carry_a_reply_are_known(store: InboxStore) -> None:

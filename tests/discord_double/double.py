@@ -105,7 +105,7 @@ class DiscordDouble:
         await self.gateway.dispatch("TYPING_START", text)
 
     async def slash(
-        self, channel: Json, author: Json, name: str, *options: Json, permissions: str = "0"
+        self, channel: Json, author: Json, name: str, *options: Json, permissions: str | None = None
     ) -> Exchange:
         data: Json = {"id": "1", "name": name, "type": 1, "options": list(options)}
         return await self._interact(SLASH, channel, author, data, permissions)
@@ -116,7 +116,7 @@ class DiscordDouble:
         """Type in an option of a subcommand; the one that is being typed is `focused`."""
         sub = {"name": name, "type": 1, "options": list(options)}
         data: Json = {"id": "1", "name": group, "type": 1, "options": [sub]}
-        return await self._interact(TYPED, channel, author, data, "0")
+        return await self._interact(TYPED, channel, author, data)
 
     async def ask_about(self, message: Json, author: Json, name: str) -> Exchange:
         """Use a context-menu command on a message."""
@@ -129,10 +129,10 @@ class DiscordDouble:
             "resolved": resolved,
         }
         channel = self.state.channel(message["channel_id"])
-        return await self._interact(SLASH, channel, author, data, "0")
+        return await self._interact(SLASH, channel, author, data)
 
     async def press(
-        self, message: Json, author: Json, label: str, *, permissions: str = "0"
+        self, message: Json, author: Json, label: str, *, permissions: str | None = None
     ) -> Exchange:
         """Press the button that reads `label`."""
         custom_id = next(b["custom_id"] for b in buttons_of(message) if b.get("label") == label)
@@ -141,14 +141,22 @@ class DiscordDouble:
         return await self._interact(BUTTON, channel, author, data, permissions, message=message)
 
     async def _interact(
-        self, kind: int, channel: Json, author: Json, data: Json, permissions: str, **more: Json
+        self,
+        kind: int,
+        channel: Json,
+        author: Json,
+        data: Json,
+        permissions: str | None = None,
+        **more: Json,
     ) -> Exchange:
+        """`permissions`: None for those that the person has."""
         made = payloads.interaction(self.state.app_id, kind, channel, data) | more
         if "guild_id" in channel:
             roles = payloads.member(self.state.roles[author["id"]])
             made["guild_id"] = channel["guild_id"]
             made["guild"] = {"id": channel["guild_id"], "locale": "en-US", "features": []}
-            made["member"] = {"user": author, **roles, "permissions": permissions}
+            may = str(self.state.permissions(channel["id"], author))
+            made["member"] = {"user": author, **roles, "permissions": permissions or may}
         else:
             made["user"] = author
         exchange = Exchange(made)

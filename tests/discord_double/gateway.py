@@ -8,6 +8,7 @@ from aiohttp import WSMsgType, web
 
 from discord_double import payloads
 from discord_double.payloads import Json
+from discord_double.permissions import VIEW
 from discord_double.state import DiscordState
 
 MESSAGE_CONTENT = 1 << 15
@@ -157,10 +158,11 @@ class Gateway:
                 for _ in range(times):
                     await session.dispatch(name, self._as_seen_by(session, name, data))
 
-    @staticmethod
-    def _wants(session: Session, name: str, data: Json) -> bool:
+    def _wants(self, session: Session, name: str, data: Json) -> bool:
         if not name.startswith("MESSAGE_"):
             return True
+        if not self.state.allowed(data["channel_id"], self.state.me, VIEW):
+            return False
         needed = GUILD_MESSAGES if data.get("guild_id") else DIRECT_MESSAGES
         return bool(session.intents & needed)
 

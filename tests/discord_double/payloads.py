@@ -12,6 +12,8 @@ _counter = itertools.count(1)
 
 TEXT, DM, FORUM, PUBLIC_THREAD = 0, 1, 15, 11
 EVERYTHING = str((1 << 53) - 1)
+USUAL = str((1 << 10) | (1 << 11) | (1 << 14) | (1 << 15) | (1 << 16) | (1 << 35) | (1 << 38))
+"""See channels, write there and in threads, create threads, embed, attach, read the history."""
 
 
 def snowflake(at: float | None = None) -> str:
@@ -50,7 +52,7 @@ def member(roles: list[str]) -> Json:
     }
 
 
-def role(role_id: str, name: str, permissions: str = EVERYTHING) -> Json:
+def role(role_id: str, name: str, permissions: str = USUAL) -> Json:
     return {
         "id": role_id,
         "name": name,
@@ -116,12 +118,12 @@ def channel(name: str, guild_id: str, *, kind: int = TEXT, nsfw: bool = False) -
     }
 
 
-def thread(thread_id: str, name: str, parent: Json) -> Json:
+def thread(thread_id: str, name: str, parent: Json, owner_id: str = "1") -> Json:
     return {
         "id": thread_id,
         "guild_id": parent["guild_id"],
         "parent_id": parent["id"],
-        "owner_id": "1",
+        "owner_id": owner_id,
         "type": PUBLIC_THREAD,
         "name": name,
         "message_count": 0,

@@ -13,6 +13,7 @@ from aiohttp import web
 from discord_double import payloads
 from discord_double.gateway import Gateway
 from discord_double.payloads import Json
+from discord_double.permissions import CREATE_THREADS, READ_HISTORY
 from discord_double.state import DiscordState, Refusal, Window
 
 BODY = web.RequestKey("body", dict[str, Any])
@@ -220,13 +221,18 @@ class Rest:
         return _reply({"url": self.gateway.url, "shards": shards, "session_start_limit": limits})
 
     async def _channel(self, request: web.Request) -> web.Response:
-        return _reply(self.state.channel(request.match_info["channel"]))
+        channel_id = request.match_info["channel"]
+        self.state.require(channel_id, 0)
+        return _reply(self.state.channel(channel_id))
 
     async def _history(self, request: web.Request) -> web.Response:
-        return _reply(self.state.history(request.match_info["channel"], dict(request.query)))
+        channel_id = request.match_info["channel"]
+        self.state.require(channel_id, READ_HISTORY)
+        return _reply(self.state.history(channel_id, dict(request.query)))
 
     async def _message(self, request: web.Request) -> web.Response:
         where = request.match_info
+        self.state.require(where["channel"], READ_HISTORY)
         return _reply(self.state.message(where["channel"], where["message"]))
 
     async def _post(self, request: web.Request) -> web.Response:
@@ -279,7 +285,11 @@ class Rest:
     async def _thread(self, request: web.Request) -> web.Response:
         where = request.match_info
         parent = self.state.channel(where["channel"])
-        made = self.state.add_thread(parent, request[BODY]["name"], where["message"])
+        self.state.require(where["channel"], CREATE_THREADS)
+        if where["message"] in self.state.channels:
+            raise Refusal(400, 160004, "A thread has already been created for this message")
+        me = self.state.me
+        made = self.state.add_thread(parent, request[BODY]["name"], where["message"], me)
         await self.gateway.dispatch("THREAD_CREATE", made)
         return _reply(made)
 

@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 
 from discord_double import payloads
 from discord_double.payloads import Json
+from discord_double.permissions import (
+    READ_HISTORY,
+    VIEW,
+    permissions,
+    sending_in,
+)
 
 _USER_MENTION = re.compile(r"<@!?(\d+)>")
 
@@ -82,8 +88,33 @@ class DiscordState:
             guild["channels"].append(made)
         return made
 
-    def add_thread(self, parent: Json, name: str, starter_id: str | None = None) -> Json:
-        made = payloads.thread(starter_id or payloads.snowflake(), name, parent)
+    def add_role(self, guild: Json, name: str, allowed: int = 0) -> Json:
+        made = payloads.role(payloads.snowflake(), name, str(allowed))
+        guild["roles"].append(made)
+        return made
+
+    def permissions(self, channel_id: str, user: Json) -> int:
+        """The permission bits that a person or the bot has in a channel."""
+        channel = self.channel(channel_id)
+        guild = self.guilds.get(channel.get("guild_id") or "")
+        parent = self.channels.get(channel.get("parent_id") or "", channel)
+        return permissions(guild, parent, user["id"], self.roles[user["id"]])
+
+    def allowed(self, channel_id: str, user: Json, needed: int) -> bool:
+        return self.permissions(channel_id, user) & needed == needed
+
+    def require(self, channel_id: str, needed: int) -> None:
+        """Refuse what the bot may not do."""
+        if not self.allowed(channel_id, self.me, VIEW):
+            raise Refusal(403, 50001, "Missing Access")
+        if not self.allowed(channel_id, self.me, needed):
+            raise Refusal(403, 50013, "Missing Permissions")
+
+    def add_thread(
+        self, parent: Json, name: str, starter_id: str | None = None, owner: Json | None = None
+    ) -> Json:
+        owner_id = owner["id"] if owner else "1"
+        made = payloads.thread(starter_id or payloads.snowflake(), name, parent, owner_id)
         self.channels[made["id"]] = made
         self.guilds[parent["guild_id"]]["threads"].append(made)
         return made
@@ -154,6 +185,10 @@ class DiscordState:
         """The bot sends. Returns the message and whether it is new: a remembered nonce is not."""
         if (channel_id, "send") in self.forbidden:
             raise Refusal(403, 50013, "Missing Permissions")
+        self.require(channel_id, sending_in(self.channel(channel_id)))
+        refers = bool(body.get("message_reference"))
+        if refers and not self.allowed(channel_id, self.me, READ_HISTORY):
+            raise Refusal(400, 160002, "Cannot reply without permission to read message history")
         self.check_text(body.get("content"), blank_ok=bool(files or body.get("embeds")))
         nonce = str(body["nonce"]) if body.get("enforce_nonce") else None
         if nonce and len(nonce) > 25:
@@ -181,7 +216,8 @@ class DiscordState:
         reference = body.get("message_reference")
         if reference:
             _, parent = self.refers(channel_id, reference)
-            if parent is not None:
+            # A reply can only refer to a message of its own channel.
+            if parent is not None and parent["channel_id"] == channel_id:
                 extras["reply_to"] = reference
             elif reference.get("fail_if_not_exists", True):
                 raise Refusal(400, 50035, "Invalid Form Body: Unknown message")

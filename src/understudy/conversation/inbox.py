@@ -293,6 +293,10 @@ class InboxStore(Protocol):
         """Which reply a message of the bot carries."""
         ...
 
+    async def channel_of_reply(self, reply_id: str) -> Channel | None:
+        """Where a reply was given; None when it is unknown."""
+        ...
+
     async def parts(self, reply_id: str) -> tuple[str, ...]:
         """The platform's ids of the messages that carry a reply, in their order."""
         ...

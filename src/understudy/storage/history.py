@@ -116,6 +116,13 @@ class SqlHistory:
         )
         return await self._reply_id(chosen)
 
+    async def channel_of_reply(self, reply_id: str) -> Channel | None:
+        chosen = select(batches.c.platform, batches.c.channel_id).where(
+            batches.c.reply_id == reply_id
+        )
+        found = await self._db.read(lambda on: on.execute(chosen).first())
+        return None if found is None else Channel(found.platform, found.channel_id)
+
     async def parts(self, reply_id: str) -> tuple[str, ...]:
         chosen = parts_of(reply_id)
         return await self._db.read(lambda on: tuple(on.scalars(chosen).all()))

@@ -200,6 +200,10 @@ class MemoryInbox:
                 return reply_id
         return None
 
+    async def channel_of_reply(self, reply_id: str) -> Channel | None:
+        reply = self._t.replies.get(reply_id)
+        return None if reply is None else self._t.batches[reply.batch_id].channel
+
     async def parts(self, reply_id: str) -> tuple[str, ...]:
         reply = self._t.replies.get(reply_id)
         return () if reply is None or reply.replaced else reply.message_ids

@@ -10,6 +10,7 @@ from conversation_driver import settings
 from discord_double.bot_setup import QUICK_EDITS, BotSetup
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
+from discord_double.permissions import MANAGE_MESSAGES, MANAGE_SERVER, VIEW, overwrite
 from discord_double.rest import Exchange
 from understudy.conversation.inbox import Channel
 
@@ -52,6 +53,14 @@ async def stage(
     async with BotSetup(double, settings=conf, **context) as made:
         await double.until(lambda: double.state.commands.get("global"))
         yield made
+
+
+def _moderator(double: DiscordDouble, channel: Json, name: str, allowed: int) -> Json:
+    """A person with a role of that name and these permissions."""
+    person = double.state.add_user(name)
+    role = double.state.add_role(double.state.guilds[channel["guild_id"]], name, allowed)
+    double.state.roles[person["id"]].append(role["id"])
+    return person
 
 
 def _boss(double: DiscordDouble) -> Json:
@@ -129,19 +138,97 @@ async def test_providers_in_a_direct_message_are_for_the_operator(
     double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
     dm = double.state.dm_with(ann)
+    manager = _moderator(double, channel, "manager", MANAGE_SERVER)
 
     assert "operator" in await _response_text(double, await double.slash(dm, ann, "providers"))
     assert (
-        await _response_text(double, await double.slash(channel, ann, "providers")) == "local: fine"
+        await _response_text(double, await double.slash(channel, manager, "providers"))
+        == "local: fine"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "permission"),
+    [("reset", "Manage Messages"), ("mute", "Manage Messages"), ("providers", "Manage Server")],
+)
+async def test_a_command_that_the_server_shows_to_everyone_still_needs_its_permission(
+    double: DiscordDouble,
+    stage: BotSetup,
+    channel: Json,
+    ann: Json,
+    command: str,
+    permission: str,
+) -> None:
+    text = await _response_text(double, await double.slash(channel, ann, command))
+
+    assert text == f"That needs the permission {permission}."
+
+
+@pytest.mark.parametrize("sub", ["show", "clear"])
+async def test_persona_commands_need_manage_messages(
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json, sub: str
+) -> None:
+    option = {"name": sub, "type": 1, "options": []}
+    text = await _response_text(double, await double.slash(channel, ann, "persona", option))
+
+    assert text == "That needs the permission Manage Messages."
+
+
+async def test_reset_in_a_direct_message_is_for_the_person_who_writes_there(
+    double: DiscordDouble, stage: BotSetup, ann: Json
+) -> None:
+    dm = double.state.dm_with(ann)
+
+    assert "I ignore everything" in await _response_text(
+        double, await double.slash(dm, ann, "reset")
+    )
+
+
+async def test_why_is_refused_for_a_reply_in_a_channel_that_the_person_cannot_read(
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json, records: Records
+) -> None:
+    guild = double.state.guilds[channel["guild_id"]]
+    hidden = double.state.add_channel(guild, "staff")
+    closed = overwrite(guild["id"], deny=VIEW)
+    member = _moderator(double, channel, "member", 0)
+    opened = overwrite(double.state.roles[member["id"]][0], allow=VIEW)
+    hidden["permission_overwrites"] = [
+        closed,
+        opened,
+        overwrite(double.state.me["id"], allow=VIEW, member=True),
+    ]
+    await double.gateway.dispatch("CHANNEL_CREATE", hidden)
+    answer = await stage.answer_to(await double.say(hidden, member, double.mention("hi")))
+    reply_id = await _stored_reply(stage, hidden)
+    option = {"name": "message", "type": 3, "value": answer["id"]}
+    refused = await _response_text(double, await double.slash(channel, ann, "why", option))
+    allowed = await _response_text(double, await double.slash(channel, member, "why", option))
+
+    assert refused == "You cannot read the channel of that message."
+    assert reply_id in allowed
+    assert records.asked == [reply_id]
+
+
+async def test_why_about_another_persons_direct_message_is_refused(
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json, records: Records
+) -> None:
+    answer = await stage.answer_to(await double.say(double.state.dm_with(ann), ann, "psst"))
+    await _stored_reply(stage, double.state.dm_with(ann))
+    bob = double.state.add_user("bob")
+    option = {"name": "message", "type": 3, "value": answer["id"]}
+    refused = await _response_text(double, await double.slash(channel, bob, "why", option))
+
+    assert refused == "You cannot read the channel of that message."
+    assert records.asked == []
 
 
 async def test_mute_keeps_the_bot_silent_until_it_ends(
     double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    await _response_text(double, await double.slash(channel, ann, "mute", _duration("2h")))
+    mod = _moderator(double, channel, "mod", MANAGE_MESSAGES)
+    await _response_text(double, await double.slash(channel, mod, "mute", _duration("2h")))
     muted = await double.say(channel, ann, double.mention("hello?"))
-    await _response_text(double, await double.slash(channel, ann, "mute", _duration("0")))
+    await _response_text(double, await double.slash(channel, mod, "mute", _duration("0")))
     await stage.answer_to(await double.say(channel, ann, double.mention("now?")))
 
     assert double.answers_to(muted) == []
@@ -150,7 +237,8 @@ async def test_mute_keeps_the_bot_silent_until_it_ends(
 async def test_mute_explains_a_duration_it_does_not_understand(
     double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:
-    text = await _response_text(double, await double.slash(channel, ann, "mute", _duration("soon")))
+    mod = _moderator(double, channel, "mod", MANAGE_MESSAGES)
+    text = await _response_text(double, await double.slash(channel, mod, "mute", _duration("soon")))
 
     assert "Try 30m" in text
 
@@ -191,8 +279,10 @@ async def test_reset_and_forget_me_empty_the_memory(
     assert "text of 1 of your messages" in await _response_text(
         double, await double.slash(channel, ann, "forget", forget)
     )
+    mod = _moderator(double, channel, "mod", MANAGE_MESSAGES)
+
     assert "I ignore everything" in await _response_text(
-        double, await double.slash(channel, ann, "reset")
+        double, await double.slash(channel, mod, "reset")
     )
 
 

@@ -1,7 +1,8 @@
 """What the slash commands need from other packages, and how they respond."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import discord
 from discord import app_commands
@@ -65,6 +66,30 @@ Interaction = discord.Interaction[Client]
 Tree = app_commands.CommandTree[Client]
 IsAdmin = Callable[[int], bool]
 """Whether that user is an admin of the bot."""
+
+
+Permission = Literal["manage_messages", "manage_guild"]
+_NAMES: Mapping[Permission, str] = {
+    "manage_messages": "Manage Messages",
+    "manage_guild": "Manage Server",
+}
+
+
+def refusal(
+    interaction: Interaction, *, permission: Permission, is_admin: IsAdmin, doing: str = "That"
+) -> str | None:
+    """Why the caller may not use a command; None where they may.
+
+    Discord hides commands from people without the permission, but a server's settings may show
+    them to anyone, and direct messages have no permissions.
+    """
+    if is_admin(interaction.user.id):
+        return None
+    if interaction.guild_id is None:
+        return "Only my operator can do that in direct messages."
+    if getattr(interaction.permissions, permission):
+        return None
+    return f"{doing} needs the permission {_NAMES[permission]}."
 
 
 async def respond(interaction: Interaction, text: str) -> None:

@@ -3,6 +3,7 @@ may take longer."""
 
 import re
 import time
+from functools import partial
 from typing import Literal
 
 import discord
@@ -11,6 +12,7 @@ from discord import app_commands
 
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
+from understudy.platforms.discord.access import can_read
 from understudy.platforms.discord.command_context import (
     Client,
     CommandContext,
@@ -18,6 +20,7 @@ from understudy.platforms.discord.command_context import (
     IsAdmin,
     Tree,
     defer,
+    refusal,
     respond,
 )
 from understudy.platforms.discord.inbound import PLATFORM
@@ -30,6 +33,7 @@ Level = Literal["debug", "info", "warning", "error"]
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NOT_MINE = "I have no record of a reply there."
 _ADMINS_ONLY = "Only my operator can do that."
+_UNREADABLE = "You cannot read the channel of that message."
 _moderators = app_commands.default_permissions(manage_messages=True)
 
 
@@ -59,9 +63,9 @@ def build_tree(client: Client, context: CommandContext, is_admin: IsAdmin) -> Tr
     """All commands, bound to one context."""
     tree = CommandTree(client)
     _add_why(tree, context)
-    _add_memory(tree, context)
+    _add_memory(tree, context, is_admin)
     _add_privacy(tree, context)
-    _add_mute(tree, context)
+    _add_mute(tree, context, is_admin)
     _add_operation(tree, context, is_admin)
     add_persona(tree, context, is_admin)
     return tree
@@ -110,29 +114,48 @@ def _add_why(tree: Tree, context: CommandContext) -> None:
         text = await context.why(reply_id) if reply_id else None
         await respond(interaction, text or _NOT_MINE)
 
+    async def explain_message(interaction: Interaction, message_id: str) -> None:
+        reply_id = await context.store.reply_at(PLATFORM, message_id)
+        channel = await context.store.channel_of_reply(reply_id) if reply_id else None
+        if channel is not None and not await _reads(interaction, int(channel.id)):
+            await respond(interaction, _UNREADABLE)
+        else:
+            await explain(interaction, reply_id)
+
     @tree.command(name="why", description="Which model answered, and what failed before")
     @app_commands.describe(message="Link or id of one of my replies; default: my last one here")
     async def why(interaction: Interaction, message: str | None = None) -> None:
         await defer(interaction)
         if message is None:
             await explain(interaction, await context.store.last_reply(_channel(interaction)))
-            return
-        found = re.search(r"(\d{17,20})\s*\Z", message)
-        await explain(
-            interaction, await context.store.reply_at(PLATFORM, found[1]) if found else None
-        )
+        elif found := re.search(r"(\d{17,20})\s*\Z", message):
+            await explain_message(interaction, found[1])
+        else:
+            await explain(interaction, None)
 
     @tree.context_menu(name="Why this reply?")
     async def why_this(interaction: Interaction, message: discord.Message) -> None:
         await defer(interaction)
-        await explain(interaction, await context.store.reply_at(PLATFORM, str(message.id)))
+        await explain_message(interaction, str(message.id))
 
 
-def _add_memory(tree: Tree, context: CommandContext) -> None:
+async def _reads(interaction: Interaction, channel_id: int) -> bool:
+    """Whether the caller can read that channel. They see the one where they call the command."""
+    here = interaction.channel_id == channel_id
+    return here or await can_read(interaction.client, interaction.user, channel_id)
+
+
+def _add_memory(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
+    moderators = partial(refusal, permission="manage_messages", is_admin=is_admin)
+
     @tree.command(name="reset", description="Ignore everything said here so far")
     @_moderators
     async def reset(interaction: Interaction) -> None:
         await defer(interaction)
+        # A direct message is the conversation of the person who writes there.
+        if interaction.guild_id is not None and (no := moderators(interaction)) is not None:
+            await respond(interaction, no)
+            return
         await context.store.reset(_channel(interaction))
         await respond(interaction, "Done. I ignore everything said here before this.")
 
@@ -165,13 +188,17 @@ def _add_privacy(tree: Tree, context: CommandContext) -> None:
         await respond(interaction, "Welcome back. I read your messages again." if back else out)
 
 
-def _add_mute(tree: Tree, context: CommandContext) -> None:
+def _add_mute(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
     @tree.command(name="mute", description="Silence me in this channel for a while")
     @app_commands.describe(duration="For example 30m, 2h or 1d; 0 ends it")
     @app_commands.guild_only()
     @_moderators
     async def mute(interaction: Interaction, duration: str = "1h") -> None:
         await defer(interaction)
+        no = refusal(interaction, permission="manage_messages", is_admin=is_admin)
+        if no is not None:
+            await respond(interaction, no)
+            return
         seconds = _seconds(duration)
         if seconds is None:
             await respond(
@@ -192,14 +219,11 @@ def _seconds(duration: str) -> float | None:
 
 
 def _add_operation(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
-    def may(interaction: Interaction) -> bool:
-        """Discord checks the permission on servers; direct messages have none."""
-        return interaction.guild_id is not None or is_admin(interaction.user.id)
-
     @tree.command(name="providers", description="The state of my model servers")
     @app_commands.default_permissions(manage_guild=True)
     async def providers(interaction: Interaction) -> None:
-        await respond(interaction, context.providers() if may(interaction) else _ADMINS_ONLY)
+        no = refusal(interaction, permission="manage_guild", is_admin=is_admin)
+        await respond(interaction, no or context.providers())
 
     @tree.command(name="usage", description="Your replies, tokens and cost; the operator sees all")
     async def usage(interaction: Interaction) -> None:

@@ -15,6 +15,7 @@ from understudy.platforms.discord.command_context import (
     IsAdmin,
     Tree,
     defer,
+    refusal,
     respond,
 )
 from understudy.platforms.discord.inbound import PLATFORM, place_in
@@ -27,8 +28,7 @@ _MOST_CHOICES = 25
 """Discord's limit per option."""
 _MOST_PARTS = 5
 """A longer greeting is attached as a file too."""
-_NOT_YOURS = "Only my operator can do that in direct messages."
-_NOT_SERVER = "Changing it on the whole server needs the permission Manage Server."
+_NO_SERVER = "Direct messages belong to no server."
 
 
 def add_persona(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
@@ -122,12 +122,17 @@ class _PersonaCommands(app_commands.Group):
         await self._context.preferences.choose_persona(Channel(PLATFORM, channel_id), key)
 
     def _refusal(self, interaction: Interaction, *, everywhere: bool) -> str | None:
-        """Discord checks the command's permission on servers; direct messages have none."""
-        if self._is_admin(interaction.user.id):
-            return _NOT_SERVER if everywhere and interaction.guild_id is None else None
+        no = refusal(interaction, permission="manage_messages", is_admin=self._is_admin)
+        if no is not None or not everywhere:
+            return no
         if interaction.guild_id is None:
-            return _NOT_YOURS
-        return _NOT_SERVER if everywhere and not interaction.permissions.manage_guild else None
+            return _NO_SERVER
+        return refusal(
+            interaction,
+            permission="manage_guild",
+            is_admin=self._is_admin,
+            doing="Changing it on the whole server",
+        )
 
 
 class _LoreCommands(app_commands.Group):
@@ -146,8 +151,9 @@ class _LoreCommands(app_commands.Group):
     @app_commands.describe(text="A message")
     async def test(self, interaction: Interaction, text: str) -> None:
         await defer(interaction)
-        if interaction.guild_id is None and not self._is_admin(interaction.user.id):
-            await respond(interaction, _NOT_YOURS)
+        no = refusal(interaction, permission="manage_messages", is_admin=self._is_admin)
+        if no is not None:
+            await respond(interaction, no)
             return
         place = place_in(interaction.channel, interaction.channel_id, interaction.guild_id)
         await respond(interaction, self._context.try_lore(text, place))
