@@ -400,9 +400,8 @@ async def _quoting(store: InboxStore) -> None:
     await store.add(written("m1", "my secret"), IGNORE, 99.0)
     await store.add(written("m2", "mine"), IGNORE, 99.5)
     quotes = {"reply_to": "m1"}
-    await store.add(
-        written("m3", f"{quoting('Ann', 'my secret')}\nwhy?", BOB, **quotes), IGNORE, 100
-    )
+    lines = quoting("Ann", 'my secret\n["of", "two lines"]\n```x```')
+    await store.add(written("m3", f"{lines}\nwhy?", BOB, **quotes), IGNORE, 100)
     await store.add(written("m4", quoting("Ann", "my secret"), BOB), IGNORE, 101.0)
     await store.add(written("m5", f"{quoting('Ann', 'my secret')}\n", BOB, **quotes), IGNORE, 102.0)
 

@@ -15,7 +15,8 @@ _NAME_CHARS = 32
 _ROLE_WORDS = {"system", "assistant", "user", "developer", "tool", "human", "ai", "bot", "model"}
 _INDENT = "  "
 QUOTE = "[replying to "
-"""Start of the first line of a message that quotes the message it replies to."""
+QUOTE_END = '"]\n'
+"""A stored message that begins with QUOTE quotes what it replies to, up to the first QUOTE_END."""
 
 
 def safe_name(name: str) -> str:
@@ -52,13 +53,15 @@ def indented(text: str) -> str:
 
 
 def quoting(name: str, words: str) -> str:
-    """The line above a message that replies to another one."""
-    return f'{QUOTE}{name}: "{words}"]'
+    """The lines above a message that replies to another one."""
+    inside = words.replace('"]', '" ]')
+    return f'{QUOTE}{name}: "{inside}"]'
 
 
 def unquoted(text: str) -> str:
-    """A message without its quote line."""
-    return text.partition("\n")[2] if text.startswith(QUOTE) else text
+    """A message without its quotation."""
+    _, end, own = text.partition(QUOTE_END)
+    return own if end and text.startswith(QUOTE) else text
 
 
 def own_text(text: str, bot_name: str, names: Mapping[str, str]) -> str:

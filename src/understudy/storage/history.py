@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from understudy.conversation.inbox import Channel, Line, MessageState, Overview, Watermark
-from understudy.conversation.speakers import QUOTE, unquoted
+from understudy.conversation.speakers import QUOTE, QUOTE_END, unquoted
 from understudy.routing.records import ReplyRecord
 from understudy.storage import inbox_rows
 from understudy.storage.database import Database
@@ -40,10 +40,11 @@ _TITLE_CHARS = 60
 _OPEN = (MessageState.PENDING, MessageState.CLAIMED)
 
 
+_QUOTE_END_AT = text_position(messages.c.text, QUOTE_END)
 _UNQUOTE = (
     update(messages)
-    .where(messages.c.text.startswith(QUOTE))
-    .values(text=func.substr(messages.c.text, text_position(messages.c.text + "\n", "\n") + 1))
+    .where(messages.c.text.startswith(QUOTE), _QUOTE_END_AT > 0)
+    .values(text=func.substr(messages.c.text, _QUOTE_END_AT + len(QUOTE_END)))
 )
 _NOT_EMPTY = or_(messages.c.text != "", messages.c.images.is_not(None))
 

@@ -94,7 +94,7 @@ FetchImages = Callable[[Sequence[FoundImage], str], Awaitable[FetchedImages | No
 images are then named like any other file."""
 IsMember = Callable[[int], Awaitable[bool]]
 """Whether that user shares a server with the bot."""
-_UNREAD = "[replying to a person who has opted out]"
+_UNREAD = "[in reply to a person who has opted out]"
 
 
 @dataclass(frozen=True, slots=True)

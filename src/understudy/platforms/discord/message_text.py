@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import discord
 
-from understudy.conversation.speakers import quoting
+from understudy.conversation.speakers import quoting, safe_name
 
-_QUOTE_CHARS = 300
+_QUOTE_CHARS = 1000
 _EMBED_CHARS = 1000
 _TOKEN = re.compile(
     r"<(?:@!?(?P<user>\d+)|@&(?P<role>\d+)|#(?P<channel>\d+)"
@@ -31,11 +31,18 @@ def text_of(message: discord.Message, me_id: int, *, pictures_taken: bool = Fals
 
 
 def quote_of(replied: discord.Message, me_id: int) -> str:
-    """The quoted message in one line."""
-    words = " ".join(text_of(replied, me_id).split())
-    if len(words) > _QUOTE_CHARS:
-        words = words[: _QUOTE_CHARS - 1] + "…"
-    return quoting(replied.author.display_name, words)
+    """The beginning of the quoted message, with its line breaks and code."""
+    return quoting(
+        safe_name(replied.author.display_name), shortened(text_of(replied, me_id), _QUOTE_CHARS)
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning of a text; a code block that is cut is closed."""
+    if len(text) <= most:
+        return text
+    kept = text[:most].rstrip() + "…"
+    return f"{kept}\n```" if kept.count("```") % 2 else kept
 
 
 def is_picture(attachment: discord.Attachment) -> bool:

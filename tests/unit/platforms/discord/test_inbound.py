@@ -51,7 +51,20 @@ async def test_a_reply_to_the_bot_addresses_it_and_quotes_what_it_answers(
 
     assert inbound.addressed is Addressed.REPLY
     assert inbound.reply_to == mine["id"]
-    assert inbound.text == '[replying to Understudy: "I said this"]\nreally?'
+    assert inbound.text == '[replying to Understudy: "I said\nthis"]\nreally?'
+
+
+async def test_a_long_quotation_keeps_its_code_and_ends_within_its_budget(
+    discord_state: DiscordState, make: Make, channel: Json, ann: Json
+) -> None:
+    code = "```py\n" + "x = 1\n" * 300 + "```"
+    mine = discord_state.write(channel["id"], discord_state.me, f"Try:\n{code}")
+    inbound = await _read(discord_state, make(channel, ann, "why?", reply_to=_ref(mine)))
+
+    quote = inbound.text.removesuffix("\nwhy?")
+    assert quote.startswith('[replying to Understudy: "Try:\n```py\nx = 1\nx = 1\n')
+    assert quote.endswith('…\n```"]')
+    assert len(quote) < 1100
 
 
 async def test_a_reply_to_another_person_is_addressed_to_others(
@@ -342,7 +355,7 @@ async def test_neither_images_nor_text_of_a_person_who_opted_out_are_used(
 
     assert inbound is not None
     assert camera.names == []
-    assert inbound.text == ("[replying to a person who has opted out]\nwhat is that?")
+    assert inbound.text == ("[in reply to a person who has opted out]\nwhat is that?")
 
 
 def _ref(message: Json) -> Json:
