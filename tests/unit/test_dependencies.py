@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageMetadata, distribution, metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -55,6 +56,7 @@ def licence(of: PackageMetadata) -> str:
     return next(("; ".join(texts) for texts in told if texts), "")
 
 
+@pytest.mark.slow
 def test_every_package_that_is_used_has_the_version_that_is_pinned() -> None:
     names = set(needed(WANTED + FOR_WORK))
     wrong = {

@@ -123,6 +123,7 @@ def load_with(text: str, folder: Path) -> Config:
     return load_config(folder / "config.yaml", secrets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.30", "1.37"])
 def test_the_manifests_are_valid_kubernetes(version: str) -> None:
     found = manifests()

@@ -31,6 +31,7 @@ def test_a_backup_is_made_checked_and_restored(tmp_path: Path) -> None:
     assert "is intact" in checked.stdout
 
 
+@pytest.mark.slow
 def test_a_damaged_database_is_told_with_a_way_out_and_a_code_of_its_own(tmp_path: Path) -> None:
     path = made(tmp_path)
     with path.open("r+b") as file:
@@ -42,6 +43,7 @@ def test_a_damaged_database_is_told_with_a_way_out_and_a_code_of_its_own(tmp_pat
     assert "Traceback" not in checked.stderr
 
 
+@pytest.mark.slow
 def test_migrate_creates_the_database_and_copy_moves_it(tmp_path: Path) -> None:
     migrated = understudy("db", "migrate", folder=tmp_path)
     copied = understudy(
@@ -55,6 +57,7 @@ def test_migrate_creates_the_database_and_copy_moves_it(tmp_path: Path) -> None:
     assert (tmp_path / "new.db").is_file()
 
 
+@pytest.mark.slow
 def test_a_database_is_not_copied_onto_itself_or_from_nowhere(tmp_path: Path) -> None:
     itself = understudy(
         "db", "copy", "--from", "sqlite:///a.db", "--to", "sqlite:///b.db", folder=tmp_path

@@ -14,6 +14,7 @@ from understudy.errors import ConfigError
 RUNNER = CliRunner()
 
 
+@pytest.mark.slow
 async def test_a_rehearsal_prints_servers_that_answer_and_fit_the_configuration(
     tmp_path: Path,
 ) -> None:
@@ -40,6 +41,7 @@ def _fetch(url: str) -> bytes:
         return bytes(answer.read())
 
 
+@pytest.mark.slow
 async def test_an_unknown_behaviour_is_told_with_all_known_ones() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "understudy", "rehearse", "sleepy",

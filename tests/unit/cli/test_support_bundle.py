@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from command import understudy
 
 CANARY = "canary-5150-secret"
@@ -22,6 +24,7 @@ Operator's page: http://127.0.0.1:8005/login?code=one-time-code
 """
 
 
+@pytest.mark.slow
 def test_the_bundle_has_versions_settings_checks_and_log(tmp_path: Path) -> None:
     bundle, _ = made(tmp_path)
 
@@ -32,6 +35,7 @@ def test_the_bundle_has_versions_settings_checks_and_log(tmp_path: Path) -> None
     assert [line["event"] for line in bundle["log"]] == ["message.decided", "provider.attempt"]
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_no_secret_no_id_and_no_text(tmp_path: Path) -> None:
     _, text = made(tmp_path)
 
@@ -46,6 +50,7 @@ def test_the_bundle_holds_no_secret_no_id_and_no_text(tmp_path: Path) -> None:
         assert private not in text
 
 
+@pytest.mark.slow
 def test_the_bundle_is_for_its_owner_only(tmp_path: Path) -> None:
     made(tmp_path)
 

@@ -1,5 +1,6 @@
 from contextlib import suppress
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ _MARKS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(_WORDS | _MARKS, max_size=30).map("".join) | st.text(max_size=60))
 def test_any_text_is_a_configuration_or_a_clear_mistake(text: str) -> None:
     with suppress(ConfigError):
@@ -42,6 +44,7 @@ def test_aliases_of_aliases_do_not_eat_the_memory() -> None:
         parse_config("\n".join(rows), {})
 
 
+@pytest.mark.slow
 def test_deep_nesting_is_a_mistake_and_no_crash() -> None:
     with suppress(ConfigError):
         parse_config("[" * 1000, {})

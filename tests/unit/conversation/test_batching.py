@@ -173,6 +173,7 @@ MESSAGES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(MESSAGES, st.floats(0, 200))
 def test_no_message_is_in_two_batches_and_order_is_kept(
     waiting: tuple[StoredMessage, ...], now: float

@@ -94,6 +94,7 @@ def test_dice_stay_within_their_sides(seed: int) -> None:
     assert 1 <= int(expand("{{roll:d6}}", thrown)) <= 6
 
 
+@pytest.mark.slow
 def test_nesting_and_size_are_bounded() -> None:
     assert expand("{{" * 100_000, scene()) == "{{" * 32_768
     assert len(expand("{{char}}" * 30_000, scene())) == 65_536
@@ -112,6 +113,7 @@ def test_hidden_keys_are_read_apart() -> None:
     assert hidden_keys("A barn.{{hidden_key: cow}} {{hidden_key::dog}}") == "cow dog"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["{{original}}" * 4000, "{{reverse::" + "{{original}}" * 4000])
 def test_a_long_value_that_is_named_a_thousand_times_takes_no_more_room_than_it_may(
     text: str,

@@ -230,6 +230,7 @@ async def test_who_has_used_up_their_share_is_told_without_asking_a_model() -> N
     assert (notice.reason, talk.models.requests) == (OfflineReason.BUDGET, [])
 
 
+@pytest.mark.slow
 async def test_passing_trouble_of_the_platform_is_tried_again_with_the_same_nonce() -> None:
     clock = Clock()
     async with ConversationDriver(now=clock) as talk:

@@ -216,6 +216,7 @@ def test_idle_channels_are_forgotten() -> None:
     assert tracker.may_send_offline(HERE, NOON + 1)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

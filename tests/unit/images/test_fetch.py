@@ -117,6 +117,7 @@ async def test_a_body_over_the_limit_is_refused(announced: bool) -> None:
     assert reason is ImageRefusal.TOO_MANY_BYTES
 
 
+@pytest.mark.slow
 async def test_a_server_that_sends_too_slowly_times_out() -> None:
     gone = asyncio.Event()
 

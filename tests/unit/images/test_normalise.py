@@ -171,6 +171,7 @@ def test_the_same_picture_has_the_same_digest() -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_damage_gives_an_image_or_a_refusal(data: st.DataObject) -> None:

@@ -263,6 +263,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(JSON, st.none() | st.integers(400, 599))
 def test_no_body_breaks_the_classifier(body: object, status: int | None) -> None:
     assert isinstance(error(body, status), ProviderError)

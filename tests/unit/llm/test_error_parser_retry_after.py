@@ -72,6 +72,7 @@ SAID = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(NAMES, SAID), SAID | st.floats() | st.none() | st.lists(st.integers()), SAID)
 def test_whatever_a_server_says_the_wait_is_between_a_second_and_an_hour_or_unknown(
     headers: dict[str, str], in_body: object, reset: str

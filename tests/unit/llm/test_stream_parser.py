@@ -272,6 +272,7 @@ def test_broken_letters_are_replaced_rather_than_lost() -> None:
     assert [getattr(event, "text", "") for event in events] == ["caf\ufffd"]
 
 
+@pytest.mark.slow
 def test_a_reply_without_end_is_cut_off() -> None:
     reader = reader_of()
     frame = choice(delta={"content": "x" * 1024 * 1024})
@@ -308,6 +309,7 @@ def test_frames_that_differ_in_their_text_alone_are_one_event() -> None:
     ]
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6), st.booleans())
 def test_plain_frames_are_read_as_any_others(texts: list[str], ascii_only: bool) -> None:
     frames = [

@@ -153,6 +153,7 @@ async def test_an_offline_reply_is_an_error_with_its_reason(collector: Collector
     assert attributes(child)["gen_ai.response.finish_reasons"] == ["error"]
 
 
+@pytest.mark.slow
 def test_the_libraries_are_not_imported_unless_traces_are_opened() -> None:
     code = (
         "import sys, json, understudy.observability.traces;"

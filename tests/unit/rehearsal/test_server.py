@@ -247,6 +247,7 @@ async def test_a_token_limit_cuts_the_words_and_says_so(http: aiohttp.ClientSess
     assert b'"finish_reason": "length"' in body
 
 
+@pytest.mark.slow
 def test_random_faults_hit_their_share_and_repeat_under_a_seed() -> None:
     first = [at_random(7, share=0.25)(call).name for call in range(1, 2001)]
     again = [at_random(7, share=0.25)(call).name for call in range(1, 2001)]

@@ -166,6 +166,7 @@ def test_an_operator_can_reset_one_scope_or_all() -> None:
 FAILING = [c for c in ErrorClass if RULES[c].opens is not Opens.NEVER]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

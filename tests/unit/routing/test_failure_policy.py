@@ -121,6 +121,7 @@ def test_a_second_try_never_waits_past_what_is_left_or_five_seconds(
     assert wait is None or 0 <= wait <= min(5.0, remaining_s)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(list(HOLDS)), st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_a_hold_is_jittered_by_a_fifth_at_most(error_class: ErrorClass, dice: list[float]) -> None:
     class Dice(Random):

@@ -40,6 +40,7 @@ def test_a_plain_piece_passes_as_the_very_same_event() -> None:
     assert OutputFilter(for_people=True).push(event)[0] is event
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_thoughts_are_told_apart_wherever_the_pieces_break(data: st.DataObject) -> None:
     whole = "<think>Let me see. 1 < 2 </ think></think>\n\nTwo is <more> than one."

@@ -152,6 +152,7 @@ def run(server: Server, source: PromptSource, *, configured: bool) -> Seen:
         return runner.run(ask())
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(SERVERS, st.integers(1, 1500), TEXTS, st.booleans())
 def test_no_history_and_no_tokenizer_makes_a_context_too_small(
@@ -169,6 +170,7 @@ def test_no_history_and_no_tokenizer_makes_a_context_too_small(
     assert server.tokens(server.sent[-1]) < server.n_ctx
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1024, 3000), RATIOS, st.lists(st.integers(100, 400), min_size=60, max_size=60))
 def test_a_counted_prompt_uses_four_fifths_of_its_room_where_history_is_twice_as_long(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -89,6 +90,7 @@ async def _replies(
     return seen
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(SERVERS, st.sampled_from(SinkKind), st.booleans(), st.booleans())
 def test_promises_hold_whatever_the_servers_do(
@@ -153,6 +155,7 @@ async def _crowd(model: ModelRouter, crowd: list[Coming]) -> int:
     return sum(left)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(SERVERS, CROWDS, st.none() | st.integers(1, 2))
 def test_a_crowd_that_comes_and_goes_leaves_one_record_each_and_nothing_under_way(
@@ -229,6 +232,7 @@ def _text_is_of_one_attempt(seen: Seen, kind: SinkKind) -> None:
         assert end.text == ""
 
 
+@pytest.mark.slow
 @given(
     st.floats(0.1, 200),
     st.floats(0.1, 200),

@@ -127,6 +127,7 @@ async def test_an_attempt_without_any_time_left_does_not_begin(left_s: float) ->
     assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.5, 60), min_size=1, max_size=5), st.floats(5, 60))
 def test_however_patient_the_first_ones_are_everybody_is_asked_in_time(
     patience: list[float], commit_s: float

@@ -87,6 +87,7 @@ async def retaken(stores: Stores) -> bool:
     return await stores.inbox.reclaim("b1", now + 30, now) is not None
 
 
+@pytest.mark.slow
 async def test_the_claims_of_a_killed_process_are_free_at_once(location: Path | str) -> None:
     async with open_storage(location, persist=True) as ours:
         async with process_with_a_claim(location) as pid:
@@ -98,6 +99,7 @@ async def test_the_claims_of_a_killed_process_are_free_at_once(location: Path | 
                 await ours.coordinator.refresh()
 
 
+@pytest.mark.slow
 async def test_a_start_releases_the_claims_of_dead_processes(location: Path | str) -> None:
     async with process_with_a_claim(location) as pid:
         os.kill(pid, signal.SIGKILL)

@@ -59,6 +59,7 @@ async def _delete_and_prune(inbox: SqlInbox) -> None:
     await inbox.prune(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forget",
     [

@@ -43,6 +43,7 @@ async def test_an_exception_comes_back_with_its_type_and_text(pool: WorkerPool) 
     assert failed.value.kind == "ValueError"
 
 
+@pytest.mark.slow
 async def test_work_past_its_deadline_is_killed_and_the_next_is_done() -> None:
     pool = WorkerPool("test", WorkerLimits(deadline_s=2, memory_mb=150))
     with pytest.raises(WorkerKilled) as killed:
@@ -54,6 +55,7 @@ async def test_work_past_its_deadline_is_killed_and_the_next_is_done() -> None:
     await pool.aclose()
 
 
+@pytest.mark.slow
 async def test_work_that_takes_too_much_memory_is_given_up(pool: WorkerPool) -> None:
     with pytest.raises((WorkerKilled, WorkFailed)) as given_up:
         await pool.run(f"{HERE}:allocate", 4000, kind=int)
@@ -62,6 +64,7 @@ async def test_work_that_takes_too_much_memory_is_given_up(pool: WorkerPool) -> 
     assert reason in ("memory", "MemoryError")
 
 
+@pytest.mark.slow
 async def test_memory_within_the_system_limit_but_over_ours_is_noticed() -> None:
     pool = WorkerPool("test", WorkerLimits(deadline_s=20, memory_mb=100))
     with pytest.raises(WorkerKilled) as killed:

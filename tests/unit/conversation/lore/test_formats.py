@@ -162,6 +162,7 @@ _json = st.recursive(
 _names = ["key", "keys", "content", "order", "position", "extensions", "role", "depth", "group"]
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(_names), _json))
 def test_no_entry_however_odd_stops_the_reading(entry: dict[str, object]) -> None:
     parsed = book({"entries": {"0": entry}})

@@ -62,6 +62,7 @@ async def test_a_quick_pattern_is_searched_in_a_later_text_at_once(searched: Pat
     assert answers.find(Pattern("k.ng", ""), "the king") == YES
 
 
+@pytest.mark.slow
 async def test_slow_patterns_share_one_budget(searched: Patterns) -> None:
     bodies = [f"{SLOW_BODY}{'x' * at}" for at in range(60)]
 
@@ -72,6 +73,7 @@ async def test_slow_patterns_share_one_budget(searched: Patterns) -> None:
     assert outcomes.count(SKIPPED) >= 44
 
 
+@pytest.mark.slow
 async def test_a_slow_pattern_is_given_up_after_three_times(searched: Patterns) -> None:
     for _ in range(3):
         await found(searched, SLOW_TEXT, SLOW_BODY)
@@ -80,6 +82,7 @@ async def test_a_slow_pattern_is_given_up_after_three_times(searched: Patterns) 
     assert await found(searched, "aa", SLOW_BODY) == [SKIPPED]
 
 
+@pytest.mark.slow
 async def test_a_pattern_that_ends_its_process_takes_no_other_with_it(searched: Patterns) -> None:
     # `regex` does not look at its timeout while it compares these.
     endless = "(?i)" + "ſ" * 1900

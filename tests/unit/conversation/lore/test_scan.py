@@ -246,6 +246,7 @@ def test_disabled_and_empty_entries_never_appear() -> None:
     assert uids(run(Entry("empty", constant=True, content="  "))) == []
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 30), max_size=25), st.integers(0, 60), st.integers())
 def test_the_budget_is_never_exceeded(sizes: list[int], tokens: int, seed: int) -> None:
     shuffled = Random(seed)
@@ -260,6 +261,7 @@ def test_the_budget_is_never_exceeded(sizes: list[int], tokens: int, seed: int) 
     assert len(lore.activated) + len(lore.skipped) == len(sizes)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-5, 500), max_size=20))
 def test_entries_stand_in_rising_order(orders: list[int]) -> None:
     entries = [Entry(str(i), constant=True, content="x", order=o) for i, o in enumerate(orders)]

@@ -207,6 +207,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_and_broken_files_are_refused_in_words(data: bytes) -> None:
     with pytest.raises(PersonaError) as caught:
@@ -284,6 +285,7 @@ def test_a_picture_with_an_archive_behind_it_is_a_charx() -> None:
     assert (found.container, found.card.spec) == ("charx", "v3")
 
 
+@pytest.mark.slow
 def test_a_charx_of_many_megabytes_is_read() -> None:
     assets = {f"assets/{n}.bin": random.randbytes(9 * 1024 * 1024) for n in range(3)}
     stored = charx({"card.json": packed(V3), **assets})

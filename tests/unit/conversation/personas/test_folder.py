@@ -126,6 +126,7 @@ def test_configured_files_that_are_missing_or_invalid_are_reported_together(fold
     assert "lorebook 'barn' is named in the configuration" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [

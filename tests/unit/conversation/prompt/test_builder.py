@@ -163,6 +163,7 @@ def test_other_scripts_cost_more_per_letter() -> None:
 WORDS = st.text(min_size=0, max_size=300)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from([ANN, BOB, ME]), WORDS), max_size=25),
     WORDS,

@@ -54,6 +54,7 @@ def _open_fence(part: str) -> str | None:
     return marker
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(MARKDOWN, st.integers(200, 2000))
 def test_parts_fit_stand_alone_and_lose_nothing(text: str, limit: int) -> None:
@@ -95,6 +96,7 @@ def test_mentions_links_and_emoji_are_never_cut(text: str, limit: int) -> None:
     assert " ".join(split(text, limit)).split() == whole
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(PROSE, min_size=8, max_size=14).map("\n\n".join), st.data())
 def test_parts_already_sent_stay_as_they_are_while_text_streams_in(
@@ -196,6 +198,7 @@ def _runs(texts: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 def test_the_blocks_of_the_parts_are_those_of_the_text(seed: int) -> None:

@@ -158,6 +158,7 @@ def test_the_end_of_a_very_long_reply_is_shown_as_plain_text() -> None:
     assert shown[-1].endswith("&lt;script&gt;</pre>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

@@ -21,6 +21,7 @@ async def test_a_short_text_is_rendered_at_once(pool: WorkerPool) -> None:
     assert pool.children == 0
 
 
+@pytest.mark.slow
 async def test_a_long_text_is_rendered_in_a_child_process_first(pool: WorkerPool) -> None:
     renderer = Renderer(pool)
     assert renderer.blocks(LONG) is None
@@ -31,12 +32,14 @@ async def test_a_long_text_is_rendered_in_a_child_process_first(pool: WorkerPool
     assert pool.children == 1
 
 
+@pytest.mark.slow
 async def test_many_short_texts_are_rendered_in_a_child_process_too(pool: WorkerPool) -> None:
     await Renderer(pool).render_ahead(Source(f"text {at} " * 100) for at in range(10))
 
     assert pool.children == 1
 
 
+@pytest.mark.slow
 async def test_only_the_text_that_takes_too_long_is_shown_plain() -> None:
     # A table whose rows are filled up to the width of its head.
     hostile = Source("|" + "a|" * 120 + "\n|" + "-|" * 120 + "\n" + "ab\n" * 19_000)
