@@ -84,6 +84,7 @@ async def test_a_refused_connection_is_no_unknown_cost(ledger: Ledger) -> None:
         (Grouping.MODEL, ["lab/model-2026", "asked-for"]),
         (Grouping.USER, ["discord:ann", "key:editor"]),
         (Grouping.CHANNEL, ["discord:c1", ""]),
+        (Grouping.PURPOSE, ["reply", "summary"]),
         (Grouping.DAY, ["2026-09-21", "2026-09-22"]),
     ],
 )
@@ -94,7 +95,14 @@ async def test_usage_is_grouped_as_asked_by_cost_and_days_in_order(
     later = {"ts": NOON + DAY_S, "request_id": "r2"}
     cheap = answered("local", model_served=None, model_requested="asked-for", cost_usd=0, **later)
 
-    await ledger.add((reply(cheap, sink="gateway", origin=Origin("", "key:editor"), **later), dear))
+    await ledger.add(
+        (
+            reply(
+                cheap, sink="gateway", origin=Origin("", "key:editor"), purpose="summary", **later
+            ),
+            dear,
+        )
+    )
 
     assert [row.key for row in await all_usage(ledger, by)] == keys
 

@@ -25,7 +25,7 @@ def usage(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,  # noqa: FBT002
     config: ConfigFile = None,
 ) -> None:
-    """Show tokens, cost and speed by provider, model, user, channel or day (UTC)."""
+    """Show tokens, cost and speed by provider, model, user, channel, purpose or day (UTC)."""
     from understudy.observability import usage_report
 
     if as_json and as_csv:

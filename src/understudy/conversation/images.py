@@ -185,6 +185,7 @@ class Captioner:
             degrade_images=False,
             images=1,
             queue_key="captions",
+            purpose="caption",
         )
         await self._save(image, await self._reply(request, HeldSink()))
 

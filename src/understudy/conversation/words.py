@@ -1,4 +1,4 @@
-"""Finds words in texts of any script: for lore keys and for the bot's name.
+"""Finds words in texts of any script: for lore keys, for the bot's name, and for search.
 
 Text and key are compared normalised (`normalized`). Where a word begins and ends depends on the
 script of the key's first and last character:
@@ -18,6 +18,7 @@ UAX #29 alone does not do: it has no boundaries inside Korean, Chinese and Thai 
 import unicodedata
 from enum import Enum
 from functools import lru_cache
+from itertools import pairwise
 
 import regex
 
@@ -52,6 +53,16 @@ _REPLACED: dict[int, str | None] = {
 }
 
 
+_MAX_PREFIX = 4
+_MAX_WORD = 64
+_CHARACTER = regex.compile(r".\p{M}*", regex.DOTALL)
+_RUN = regex.compile(
+    rf"{_WORD.pattern}|(?:[{_SPACELESS}]\p{{M}}*)+|(?:\p{{Hangul}}\p{{M}}*)+"
+    r"|(?:\p{Hebrew}\p{M}*)+|(?:\p{Arabic}\p{M}*)+|[\p{So}\p{Sk}--[\x00-\x7f]]",
+    regex.V1,
+)
+
+
 class _Kind(Enum):
     ALPHABET = "alphabet"
     HANGUL = "hangul"
@@ -81,6 +92,32 @@ def words_in(text: str) -> frozenset[str]:
 def is_alphabetic_word(key: str) -> bool:
     """Whether a normalised key occurs in a text exactly when it is one of `words_in`."""
     return _WORD.fullmatch(key) is not None
+
+
+def search_words(text: str) -> frozenset[str]:
+    """The words under which full-text search finds a text of any script.
+
+    Alphabets: whole words. Han, kana, Hangul, Thai and the like: every character, and every two
+    neighbours, because their words have no boundaries. Hebrew and Arabic: words with and without
+    the prefixes that are written together with them. Symbols and emoji: each one.
+    """
+    found: set[str] = set()
+    for run in _RUN.finditer(normalized(text)):
+        found.update(_words_of_run(run[0]))
+    return frozenset(word[:_MAX_WORD] for word in found)
+
+
+def _words_of_run(run: str) -> list[str]:
+    kind = _kind(run[0])
+    if kind in (_Kind.SPACELESS, _Kind.HANGUL):
+        characters = _CHARACTER.findall(run)
+        pairs = [a + b for a, b in pairwise(characters)]
+        return characters + pairs
+    if kind in (_Kind.HEBREW, _Kind.ARABIC):
+        prefixes = _HEBREW_PREFIXES if kind is _Kind.HEBREW else _ARABIC_PREFIXES
+        begins = range(1, min(len(run) - 1, _MAX_PREFIX + 1))
+        return [run, *(run[i:] for i in begins if prefixes.fullmatch(run, 0, i))]
+    return [run]
 
 
 def has_word(text: str, key: str) -> bool:

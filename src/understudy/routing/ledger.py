@@ -26,6 +26,8 @@ class Grouping(StrEnum):
     """The model that answered, where the server names it; else the requested one."""
     USER = "user"
     CHANNEL = "channel"
+    PURPOSE = "purpose"
+    """`reply`, or work of the bot itself: `summary`, `caption`."""
     DAY = "day"
     """UTC."""
 

@@ -111,6 +111,7 @@ class Recorder:
             t_total_ms=round(took_s * 1000),
             usage=sum_usage(attempts),
             origin=self.request.origin,
+            purpose=self.request.purpose,
         )
         for observer in self.env.observers:
             observer.reply_ended(record)

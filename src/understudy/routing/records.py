@@ -94,6 +94,8 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 NOBODY = Origin()
+REPLY = "reply"
+"""The purpose of replies to people and to clients."""
 
 
 class BreakerChange(msgspec.Struct, frozen=True):
@@ -188,6 +190,8 @@ class ReplyRecord(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     """Summed over all attempts; `None` when no attempt knows any."""
     origin: Origin = NOBODY
+    purpose: str = REPLY
+    """What it was for: `reply`, or work of the bot itself such as `summary`."""
 
     @property
     def cost_usd(self) -> float | None:

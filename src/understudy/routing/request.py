@@ -8,7 +8,7 @@ import msgspec
 
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ChatRequest, Output, ReplyIdentity
-from understudy.routing.records import NOBODY, AttemptRecord, Origin, ReplyRecord
+from understudy.routing.records import NOBODY, REPLY, AttemptRecord, Origin, ReplyRecord
 
 
 class SinkKind(StrEnum):
@@ -75,6 +75,8 @@ class ReplyRequest(msgspec.Struct, frozen=True):
     """Pure; called for each candidate, so that each gets the prompt that fits it."""
     origin: Origin = NOBODY
     """Copied into the ReplyRecord, for the ledger and the limits."""
+    purpose: str = REPLY
+    """Copied into the ReplyRecord: what the tokens are spent on."""
     may_trim_prompt: bool = True
     """False for the gateway: its clients' prompts are never trimmed."""
     images: int = 0

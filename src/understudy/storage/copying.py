@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Select, Table, func, select, tuple_
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from understudy.storage.database import Database
+from understudy.storage.search_index import index_all
 from understudy.storage.tables import COPIED
 
 _ROWS = 1000
@@ -47,6 +48,7 @@ async def copy_database(
         size = TableCount(table.name, await _count(source, table), await _count(target, table))
         counts.append(size)
     await target.write(_advance_sequences)
+    await target.write(index_all)
     return tuple(counts)
 
 

@@ -1,6 +1,6 @@
 """The conversation history in the database: reading lines, and erasing them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -27,11 +27,26 @@ from sqlalchemy.dialects.postgresql import insert
 from understudy.conversation.inbox import Channel, Line, MessageState, Overview, Watermark
 from understudy.conversation.speakers import QUOTE, QUOTE_END, unquoted
 from understudy.routing.records import ReplyRecord
-from understudy.storage import inbox_rows
+from understudy.storage import inbox_rows, search_index
 from understudy.storage.database import Database
 from understudy.storage.ledger_rows import read_replies
 from understudy.storage.sql_functions import text_position
-from understudy.storage.tables import FREE, SETTLED, batches, channels, messages, replies, sent
+from understudy.storage.summaries import (
+    drop_before,
+    drop_covering,
+    drop_of_author,
+    drop_of_channel,
+)
+from understudy.storage.tables import (
+    FREE,
+    SETTLED,
+    batches,
+    channels,
+    messages,
+    notes,
+    replies,
+    sent,
+)
 from understudy.storage.volatile_text import VolatileTexts
 
 Columns = TypeVar("Columns", bound=tuple[object, ...])
@@ -184,6 +199,7 @@ class SqlHistory:
         def work(connection: Connection) -> None:
             self._db.lock_channel(connection, channel)
             connection.execute(newer)
+            drop_of_channel(connection, channel)
 
         await self._db.write(work)
 
@@ -196,13 +212,21 @@ class SqlHistory:
         )
         ids = select(messages.c.message_id).where(by_author)
         quoting = and_(messages.c.platform == platform, messages.c.reply_to.in_(ids))
-        forgotten = await self._erase(by_author, quoting)
-        await self._db.scrub()
+        own_notes = delete(notes).where(
+            notes.c.platform == platform, notes.c.author_id == author_id
+        )
+
+        def remembered(connection: Connection) -> None:
+            connection.execute(own_notes)
+            drop_of_author(connection, platform, author_id)
+
+        forgotten = await self._erase(by_author, quoting, also=remembered)
+        await self._remove_from_files()
         return forgotten
 
     async def delete_channel(self, channel: Channel) -> None:
-        await self._erase(_within(channel))
-        await self._db.scrub()
+        await self._erase(_within(channel), also=lambda on: drop_of_channel(on, channel))
+        await self._remove_from_files()
 
     async def prune(self, before: float) -> int:
         old = and_(
@@ -214,6 +238,8 @@ class SqlHistory:
         gone = select(messages.c.reply_id).where(old, messages.c.role == "assistant")
 
         def work(connection: Connection) -> int:
+            search_index.remove(connection, old)
+            drop_before(connection, before)
             connection.execute(delete(sent).where(sent.c.reply_id.in_(gone)))
             removed = connection.execute(delete(messages).where(old))
             connection.execute(
@@ -228,6 +254,7 @@ class SqlHistory:
             return removed.rowcount
 
         removed = await self._db.write(work)
+        await self._db.write(search_index.merge_some)
         # Single deletions are too frequent for a checkpoint each; this one covers them.
         await self._db.scrub()
         return removed
@@ -238,9 +265,11 @@ class SqlHistory:
         quoting: ColumnElement[bool] | None = None,
         *,
         replies_too: bool = True,
+        also: Callable[[Connection], object] = lambda _: None,
     ) -> int:
         """Blank these messages, the replies to them, and the quotations of them in the messages
-        that `quoting` selects; unclaimed ones become `ignored`."""
+        that `quoting` selects; unclaimed ones become `ignored`. Does `also` in the same
+        transaction."""
         answered = select(messages.c.batch_id).where(
             where, messages.c.batch_id.is_not(None), literal(replies_too)
         )
@@ -250,6 +279,9 @@ class SqlHistory:
         def work(connection: Connection) -> int:
             if quoting is not None:
                 self._unquote(connection, quoting)
+            also(connection)
+            drop_covering(connection, where)
+            search_index.remove(connection, or_(where, replies_to_them))
             erased = self._drop_volatile(connection, where, replies_to_them)
             connection.execute(update(messages).where(replies_to_them).values(text=None))
             done = connection.execute(
@@ -258,6 +290,11 @@ class SqlHistory:
             return done.rowcount if erased is None else erased
 
         return await self._db.write(work)
+
+    async def _remove_from_files(self) -> None:
+        """Remove erased text from the index's pages and from the database's logs."""
+        await self._db.write(search_index.optimize)
+        await self._db.scrub()
 
     def _unquote(self, connection: Connection, quoting: ColumnElement[bool]) -> None:
         if self._volatile is None:

@@ -39,11 +39,12 @@ from understudy.conversation.inbox import (
     StoredMessage,
 )
 from understudy.conversation.messages import Inbound
-from understudy.storage import inbox_rows
+from understudy.storage import inbox_rows, search_index
 from understudy.storage.coordination import DatabaseClock
 from understudy.storage.database import Database
 from understudy.storage.history import SqlHistory, carried_by, parts_of
 from understudy.storage.ledger_rows import insert_replies
+from understudy.storage.summaries import drop_covering
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages, sent
 from understudy.storage.volatile_text import MessageText, VolatileTexts
 
@@ -136,8 +137,11 @@ class SqlInbox(SqlHistory):
 
         def work(connection: Connection) -> bool:
             seq = self._db.next_seq(connection, channel)
-            stored = connection.execute(_ADD, row | {"seq": seq, "position": seq})
-            return stored.first() is not None
+            numbered = row | {"seq": seq, "position": seq}
+            if connection.execute(_ADD, numbered).first() is None:
+                return False
+            search_index.add(connection, numbered)
+            return True
 
         new = await self._db.write(work)
         if new and self._volatile is not None:
@@ -307,11 +311,16 @@ class SqlInbox(SqlHistory):
             self._volatile[platform, inbound.message_id] = edited
 
         def work(connection: Connection) -> str | None:
-            connection.execute(
+            changes = and_(_message(platform, inbound.message_id), messages.c.text != inbound.text)
+            drop_covering(connection, changes)
+            edited = connection.execute(
                 update(messages)
                 .where(_message(platform, inbound.message_id), messages.c.text.is_not(None))
                 .values(**inbox_rows.text_columns(inbound))
+                .returning(messages)
             )
+            for row in edited.mappings():
+                search_index.replace(connection, row)
             return self._live_batch(connection, platform, inbound.message_id)
 
         return await self._db.write(work)
@@ -358,6 +367,10 @@ class SqlInbox(SqlHistory):
         self, connection: Connection, batch: RowMapping, reply: Sent, now: float
     ) -> None:
         """Store the reply right after the message it answers, and delete an earlier one."""
+        if inbox_rows.unpacked(batch["replaces"]):
+            replaced = and_(messages.c.batch_id == batch["id"], messages.c.role == "assistant")
+            drop_covering(connection, replaced)
+            search_index.remove(connection, replaced)
         connection.execute(_DROP_PARTS, {"of_batch": batch["id"]})
         connection.execute(_DROP_REPLY, {"of_batch": batch["id"]})
         answered = self._members(connection, [batch["id"]])[batch["id"]]
@@ -370,6 +383,7 @@ class SqlInbox(SqlHistory):
                 row |= inbox_rows.NO_TEXT
             row["seq"] = self._db.next_seq(connection, None)
             connection.execute(_ADD_REPLY, row)
+            search_index.add(connection, row)
         parts = [
             {
                 "platform": batch["platform"],

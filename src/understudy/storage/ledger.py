@@ -59,6 +59,7 @@ _KEYS: dict[Grouping, ColumnElement[str]] = {
     Grouping.MODEL: func.coalesce(_a.model_served, _a.model_requested),
     Grouping.USER: _r.user,
     Grouping.CHANNEL: _r.channel,
+    Grouping.PURPOSE: _r.purpose,
     Grouping.DAY: utc_day(_a.ts),
 }
 

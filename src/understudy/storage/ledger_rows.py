@@ -207,6 +207,7 @@ def _reply_row(record: ReplyRecord) -> dict[str, object]:
         "t_total_ms": record.t_total_ms,
         "channel": record.origin.channel,
         "user": record.origin.user,
+        "purpose": record.purpose,
     }
 
 
@@ -225,6 +226,7 @@ def _reply(row: RowMapping, attempts_of: Sequence[AttemptRecord]) -> ReplyRecord
         t_total_ms=row["t_total_ms"],
         usage=sum_usage(attempts_of),
         origin=Origin(row["channel"], row["user"]),
+        purpose=row["purpose"],
     )
 
 

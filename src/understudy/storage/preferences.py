@@ -1,12 +1,14 @@
 """Preferences of channels and opt-outs of people, in the database."""
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import Connection, and_, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from understudy.conversation.inbox import Channel
 from understudy.conversation.preferences import ChannelPreferences, PreferenceSnapshot
+from understudy.storage import search_index
 from understudy.storage.database import Database
-from understudy.storage.tables import channels, opt_outs
+from understudy.storage.summaries import drop_of_author
+from understudy.storage.tables import channels, messages, opt_outs
 
 
 class SqlPreferences:
@@ -48,4 +50,12 @@ class SqlPreferences:
             if out
             else delete(opt_outs).filter_by(**row)
         )
-        await self._db.write(lambda connection: connection.execute(statement))
+
+        def work(connection: Connection) -> None:
+            connection.execute(statement)
+            if out:
+                drop_of_author(connection, platform, author_id)
+                by_author = and_(messages.c.platform == platform, messages.c.author_id == author_id)
+                search_index.remove(connection, by_author)
+
+        await self._db.write(work)

@@ -9,6 +9,7 @@ from understudy.storage.coordination import Coordinator, coordinated
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.lore_effects import SqlEffects
+from understudy.storage.memory import SqlMemory
 from understudy.storage.preferences import SqlPreferences
 
 
@@ -19,6 +20,8 @@ class Stores:
     inbox: SqlInbox
     preferences: SqlPreferences
     effects: SqlEffects
+    memory: SqlMemory | None
+    """None where no text reaches the disk."""
 
 
 @asynccontextmanager
@@ -40,6 +43,7 @@ async def open_storage(
                 inbox,
                 SqlPreferences(database),
                 SqlEffects(database),
+                SqlMemory(database, coordinator.id, coordinator.clock) if persist else None,
             )
     finally:
         await database.aclose()

@@ -1,4 +1,4 @@
-"""The tables: inbox with history, preferences, and the usage ledger.
+"""The tables: inbox with history, preferences, memory, and the usage ledger.
 
 A changed table needs a migration and a new `HEAD`; a test compares the two ways to the same schema.
 Times are wall clock, in seconds since the epoch. No table holds a key or a prompt; error texts are
@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration."""
 
 metadata = MetaData()
@@ -151,6 +151,8 @@ replies = Table(
     Column("t_total_ms", Integer, nullable=False),
     Column("channel", Text, nullable=False),
     Column("user", Text, nullable=False),
+    # What it was for: a reply to people or clients, or work of the bot such as a summary.
+    Column("purpose", Text, nullable=False, server_default="reply"),
     UniqueConstraint("request_id", "ts", name="replies_once"),
     Index("replies_by_time", "ts"),
     Index("replies_by_user", "user", "ts"),
@@ -287,5 +289,89 @@ event.listen(
     DDL("ALTER TABLE frames SET UNLOGGED").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
 )
 
-COPIED = (messages, batches, sent, channels, opt_outs, replies, attempts)
-"""What `db copy` copies, referenced tables first."""
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("platform", Text, primary_key=True),
+    Column("channel_id", Text, primary_key=True),
+    # Empty where there is none.
+    Column("text", Text, nullable=False),
+    # Positions of the first and last line that it covers.
+    Column("first", _RowNumber, nullable=False),
+    Column("through", _RowNumber, nullable=False),
+    # Lines up to here are no longer in prompts.
+    Column("compacted", _RowNumber, nullable=False),
+    # How far the summary that is being made reaches.
+    Column("pending", _RowNumber, nullable=False),
+    # Incremented whenever a covered line changes: a summary made of older lines is not stored.
+    Column("version", Integer, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("leased_until", Float, nullable=False),
+)
+"""What a model made of the oldest lines of each conversation."""
+
+summary_authors = Table(
+    "summary_authors",
+    metadata,
+    Column("platform", Text, primary_key=True),
+    Column("channel_id", Text, primary_key=True),
+    Column("author_id", Text, primary_key=True),
+    Index("summary_authors_by_author", "platform", "author_id"),
+)
+"""Whose lines a summary covers, also when the lines are no longer stored."""
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("platform", Text, primary_key=True),
+    # The server's id, or empty for direct messages.
+    Column("scope", Text, primary_key=True),
+    Column("author_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("made_at", Float, nullable=False),
+)
+"""What people asked the bot to remember."""
+
+# Outside `metadata`: on SQLite it is a virtual table, whose own tables SQLite creates.
+search_words = Table(
+    "search_words",
+    MetaData(),
+    # The `seq` of the message; on SQLite the name of every table's row number.
+    Column("rowid", BigInteger, primary_key=True),
+    Column("words", Text),
+)
+"""Words of the stored messages, for full-text search."""
+
+SEARCH_DDL = {
+    "sqlite": (
+        "CREATE VIRTUAL TABLE search_words USING fts5("
+        "words, detail=none, columnsize=0, tokenize=\"ascii tokenchars '_'\")",
+    ),
+    "postgresql": (
+        "CREATE TABLE search_words (rowid BIGINT PRIMARY KEY, words TSVECTOR NOT NULL)",
+        "CREATE INDEX search_words_index ON search_words USING gin (words)",
+    ),
+}
+for _dialect, _statements in SEARCH_DDL.items():
+    for _statement in _statements:
+        event.listen(
+            messages,
+            "after_create",
+            DDL(_statement).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
+        )
+
+COPIED = (
+    messages,
+    batches,
+    sent,
+    channels,
+    opt_outs,
+    replies,
+    attempts,
+    summaries,
+    summary_authors,
+    notes,
+)
+"""What `db copy` copies, referenced tables first. The search index is made again."""

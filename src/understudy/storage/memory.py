@@ -1,0 +1,285 @@
+"""Summaries, notes and search in the database: implements `memory/store.py`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Update,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from understudy.conversation.inbox import Channel, Line
+from understudy.conversation.speakers import unquoted
+from understudy.conversation.words import search_words as words_of
+from understudy.memory.store import (
+    MAX_NOTES_CHARS,
+    Family,
+    Found,
+    Hit,
+    Note,
+    NoteScope,
+    Summary,
+    SummaryClaim,
+)
+from understudy.storage import inbox_rows, search_index
+from understudy.storage.coordination import DatabaseClock
+from understudy.storage.database import Database
+from understudy.storage.summaries import drop_of_channel, is_of
+from understudy.storage.tables import (
+    channels,
+    messages,
+    notes,
+    opt_outs,
+    summaries,
+    summary_authors,
+)
+
+_out = select(opt_outs.c.platform, opt_outs.c.author_id)
+_opted_out = tuple_(messages.c.platform, messages.c.author_id).in_(_out)
+
+
+class SqlMemory:
+    """The MemoryStore of one process; `owner` is unique among the running processes."""
+
+    def __init__(self, database: Database, owner: str, clock: DatabaseClock | None = None) -> None:
+        self._db = database
+        self._owner = owner
+        self._clock = clock or DatabaseClock()
+
+    async def summary(self, channel: Channel) -> Summary:
+        chosen = select(summaries).where(is_of(channel))
+        row = await self._db.read(lambda on: on.execute(chosen).mappings().one_or_none())
+        return Summary() if row is None else _summary(row)
+
+    async def claim_summary(
+        self, channel: Channel, now: float, lease_s: float
+    ) -> SummaryClaim | None:
+        now += self._clock.offset
+        row = {
+            "platform": channel.platform,
+            "channel_id": channel.id,
+            "text": "",
+            **dict.fromkeys(("first", "through", "compacted", "pending", "version"), 0),
+            "made_at": now,
+            "owner": self._owner,
+            "leased_until": now + lease_s,
+        }
+        claimed = (
+            insert(summaries)
+            .values(row)
+            .on_conflict_do_update(
+                index_elements=["platform", "channel_id"],
+                set_={"owner": self._owner, "leased_until": now + lease_s, "pending": 0},
+                where=summaries.c.leased_until <= now,
+            )
+            .returning(summaries)
+        )
+        found = await self._db.write(lambda on: on.execute(claimed).mappings().one_or_none())
+        return None if found is None else SummaryClaim(channel, _summary(found), found["version"])
+
+    async def lines_to_summarize(
+        self, claim: SummaryClaim, before: int, limit: int
+    ) -> tuple[Line, ...]:
+        here = and_(
+            messages.c.platform == claim.channel.platform,
+            messages.c.channel_id == claim.channel.id,
+        )
+        left_out = select(messages.c.position).where(here, messages.c.role == "user", _opted_out)
+        chosen = (
+            select(messages)
+            .where(
+                here,
+                messages.c.position > claim.summary.through,
+                messages.c.position > _reset_at(claim.channel),
+                messages.c.position <= before,
+                messages.c.position.not_in(left_out),
+                messages.c.text != "",
+            )
+            .order_by(messages.c.position, messages.c.seq)
+            .limit(limit)
+        )
+
+        def work(connection: Connection) -> tuple[Line, ...]:
+            rows = connection.execute(chosen).mappings().all()
+            reaches = update(summaries).where(self._mine(claim))
+            connection.execute(reaches.values(pending=rows[-1]["position"] if rows else 0))
+            return tuple(_line(row) for row in rows)
+
+        return await self._db.write(work)
+
+    async def save_summary(
+        self, claim: SummaryClaim, summary: Summary, author_ids: Sequence[str]
+    ) -> bool:
+        ended = self._end(claim).values(
+            text=summary.text,
+            first=summary.first,
+            through=summary.through,
+            compacted=summary.compacted,
+            made_at=summary.made_at,
+        )
+        place = {"platform": claim.channel.platform, "channel_id": claim.channel.id}
+        authors = [place | {"author_id": author_id} for author_id in author_ids]
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(ended).rowcount != 1:
+                return False
+            if authors:
+                connection.execute(insert(summary_authors).on_conflict_do_nothing(), authors)
+            return True
+
+        return await self._db.write(work)
+
+    async def release_summary(self, claim: SummaryClaim) -> None:
+        mine = and_(is_of(claim.channel), summaries.c.owner == self._owner)
+        ended = update(summaries).where(mine).values(leased_until=0.0, pending=0)
+        await self._db.write(lambda on: on.execute(ended))
+
+    async def forget_summary(self, channel: Channel) -> bool:
+        dropped = await self._db.write(lambda on: drop_of_channel(on, channel))
+        await self._db.scrub()
+        return dropped
+
+    async def notes(self, scopes: Sequence[NoteScope]) -> dict[NoteScope, tuple[Note, ...]]:
+        if not scopes:
+            return {}
+        chosen = select(notes).where(or_(*map(_within, scopes))).order_by(notes.c.number)
+        found: dict[NoteScope, tuple[Note, ...]] = {}
+        for row in await self._db.read(lambda on: on.execute(chosen).mappings().all()):
+            scope = NoteScope(row["platform"], row["scope"], row["author_id"])
+            note = Note(row["number"], row["text"], row["made_at"])
+            found[scope] = (*found.get(scope, ()), note)
+        return found
+
+    async def add_note(self, scope: NoteScope, text: str, now: float) -> Note | None:
+        size = select(
+            func.coalesce(func.sum(func.length(notes.c.text)), 0),
+            func.coalesce(func.max(notes.c.number), 0),
+        ).where(_within(scope))
+
+        def work(connection: Connection) -> Note | None:
+            # Two processes that add at the same time would not see each other's note.
+            self._db.lock_channel(connection, Channel(scope.platform, f"notes {scope.author_id}"))
+            used, highest = connection.execute(size).one()
+            if used + len(text) > MAX_NOTES_CHARS:
+                return None
+            note = Note(highest + 1, text, now)
+            row = {
+                "platform": scope.platform,
+                "scope": scope.server,
+                "author_id": scope.author_id,
+                "number": note.number,
+                "text": text,
+                "made_at": now,
+            }
+            connection.execute(insert(notes).values(row))
+            return note
+
+        return await self._db.write(work)
+
+    async def delete_note(self, scope: NoteScope, number: int) -> bool:
+        gone = delete(notes).where(_within(scope), notes.c.number == number)
+        deleted = await self._db.write(lambda on: on.execute(gone).rowcount)
+        await self._db.scrub()
+        return deleted == 1
+
+    async def find_words(
+        self, channel: Channel, words: Sequence[str], until: int, limit: int
+    ) -> tuple[Found, ...]:
+        place = search_index.channel_place(channel)
+        usable = and_(
+            messages.c.position <= until,
+            messages.c.position > _reset_at(channel),
+            ~_opted_out,
+        )
+
+        def work(connection: Connection) -> tuple[Found, ...]:
+            dialect = connection.dialect.name
+            found = []
+            for word in words:
+                newest = search_index.newest_with(dialect, [place, word], limit, until=until)
+                rows = self._lines(connection, and_(messages.c.seq.in_(newest), usable))
+                found.append(Found(word, tuple(map(_line, rows))))
+            return tuple(found)
+
+        return await self._db.read(work)
+
+    async def search(self, where: Channel | Family, query: str, limit: int) -> tuple[Hit, ...]:
+        prefix, words = _parse_query(query)
+        if not words and not prefix:
+            return ()
+        if isinstance(where, Channel):
+            place = search_index.channel_place(where)
+        else:
+            place = search_index.parent_place(where.platform, where.parent_id)
+
+        def work(connection: Connection) -> tuple[Hit, ...]:
+            newest = search_index.newest_with(
+                connection.dialect.name, [place, *words], limit, prefix=prefix
+            )
+            rows = self._lines(connection, messages.c.seq.in_(newest))
+            return tuple(
+                Hit(Channel(row["platform"], row["channel_id"]), _line(row)) for row in rows
+            )
+
+        return await self._db.read(work)
+
+    def _lines(self, connection: Connection, where: ColumnElement[bool]) -> Sequence[RowMapping]:
+        chosen = select(messages).where(where, messages.c.text.is_not(None))
+        return connection.execute(chosen.order_by(messages.c.seq.desc())).mappings().all()
+
+    def _mine(self, claim: SummaryClaim) -> ColumnElement[bool]:
+        return and_(
+            is_of(claim.channel),
+            summaries.c.owner == self._owner,
+            summaries.c.version == claim.version,
+        )
+
+    def _end(self, claim: SummaryClaim) -> Update:
+        return update(summaries).where(self._mine(claim)).values(leased_until=0.0, pending=0)
+
+
+def _parse_query(query: str) -> tuple[str, list[str]]:
+    """The beginning of the last word, and the words before it."""
+    *before, last = query.split() or [""]
+    words = {word for text in before for word in words_of(text)}
+    ending = words_of(last)
+    if len(ending) == 1 and not query.endswith(" "):
+        (prefix,) = ending
+        return prefix, sorted(words)
+    return "", sorted(words | ending)
+
+
+def _reset_at(channel: Channel) -> ColumnElement[int]:
+    start = select(channels.c.reset_seq).where(
+        channels.c.platform == channel.platform, channels.c.channel_id == channel.id
+    )
+    return func.coalesce(start.scalar_subquery(), 0)
+
+
+def _within(scope: NoteScope) -> ColumnElement[bool]:
+    return and_(
+        notes.c.platform == scope.platform,
+        notes.c.scope == scope.server,
+        notes.c.author_id == scope.author_id,
+    )
+
+
+def _line(row: RowMapping) -> Line:
+    line = inbox_rows.line(row)
+    return replace(line, text=unquoted(line.text))
+
+
+def _summary(row: RowMapping) -> Summary:
+    if row["through"] == 0:
+        return Summary()
+    return Summary(row["text"], row["first"], row["through"], row["compacted"], row["made_at"])

@@ -1,0 +1,144 @@
+"""The full-text index of stored messages: FTS5 on SQLite, `tsvector` on PostgreSQL.
+
+Words are made in Python (`conversation.words`), the same on both. A row's words also name its
+channel and its parent, so that one search reads only what belongs to that conversation. Each
+function is part of the caller's transaction, so that the index never has text that is erased.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    bindparam,
+    delete,
+    literal_column,
+    select,
+    text,
+)
+
+from understudy.conversation.inbox import Channel
+from understudy.conversation.speakers import unquoted
+from understudy.conversation.words import search_words as words_of
+from understudy.storage.tables import messages, opt_outs, search_words
+
+_BATCH = 500
+_MAX_WORDS = 2000
+_INSERT = {
+    "sqlite": text("INSERT INTO search_words (rowid, words) VALUES (:seq, :words)"),
+    "postgresql": text(
+        "INSERT INTO search_words (rowid, words)"
+        " VALUES (:seq, array_to_tsvector(string_to_array(:words, ' ')))"
+    ),
+}
+_DELETE_ONE = delete(search_words).where(search_words.c.rowid == bindparam("seq"))
+_MERGE_PAGES = 500
+_MATCH = {
+    "sqlite": "search_words MATCH :wanted",
+    "postgresql": "words @@ CAST(:wanted AS tsquery)",
+}
+
+
+def add(connection: Connection, row: RowMapping | dict[str, object]) -> None:
+    """Index a row of `messages`; one without text is left out."""
+    if not row["text"]:
+        return
+    place = [channel_place(Channel(str(row["platform"]), str(row["channel_id"])))]
+    if row.get("parent_id"):
+        place.append(parent_place(str(row["platform"]), str(row["parent_id"])))
+    # What a message quotes belongs to another one.
+    words = sorted(words_of(unquoted(str(row["text"]))))[:_MAX_WORDS]
+    statement = _INSERT[connection.dialect.name]
+    connection.execute(statement, {"seq": row["seq"], "words": " ".join([*place, *words])})
+
+
+def replace(connection: Connection, row: RowMapping) -> None:
+    """Index a row whose text has changed."""
+    connection.execute(_DELETE_ONE, {"seq": row["seq"]})
+    add(connection, row)
+
+
+def remove(connection: Connection, where: ColumnElement[bool]) -> None:
+    """Remove the messages that `where` selects."""
+    gone = delete(search_words).where(search_words.c.rowid.in_(select(messages.c.seq).where(where)))
+    connection.execute(gone)
+
+
+def index_all(connection: Connection) -> None:
+    """Index every stored message that is not in the index; opted-out people's are left out."""
+    out = select(opt_outs.c.author_id).where(opt_outs.c.platform == messages.c.platform)
+    last = -1
+    while True:
+        rows = (
+            connection.execute(
+                select(messages)
+                .where(
+                    messages.c.seq > last,
+                    messages.c.text.is_not(None),
+                    messages.c.author_id.not_in(out),
+                    messages.c.seq.not_in(select(search_words.c.rowid)),
+                )
+                .order_by(messages.c.seq)
+                .limit(_BATCH)
+            )
+            .mappings()
+            .all()
+        )
+        for row in rows:
+            add(connection, row)
+        if len(rows) < _BATCH:
+            return
+        last = rows[-1]["seq"]
+
+
+def optimize(connection: Connection) -> None:
+    """Rewrite SQLite's index, so that no page of it holds words of removed messages."""
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("INSERT INTO search_words (search_words) VALUES ('optimize')"))
+
+
+def merge_some(connection: Connection) -> None:
+    """A bounded part of `optimize`, for regular maintenance."""
+    if connection.dialect.name == "sqlite":
+        merge = "INSERT INTO search_words (search_words, rank) VALUES ('merge', :pages)"
+        connection.execute(text(merge), {"pages": -_MERGE_PAGES})
+
+
+def newest_with(
+    dialect: str, words: Sequence[str], limit: int, *, prefix: str = "", until: int | None = None
+) -> Select[tuple[int]]:
+    """The newest messages that contain all of `words` (the first one is a place) and a word that
+    begins with `prefix`."""
+    rowid = literal_column("rowid", search_words.c.rowid.type)
+    newest = (
+        select(rowid)
+        .select_from(search_words)
+        .where(text(_MATCH[dialect]).bindparams(wanted=_query(dialect, words, prefix)))
+        .order_by(rowid.desc())
+        .limit(limit)
+    )
+    return newest if until is None else newest.where(rowid <= until)
+
+
+def _query(dialect: str, words: Sequence[str], prefix: str) -> str:
+    # Words consist of letters, digits, marks and symbols: nothing in them ends a quotation.
+    if dialect == "sqlite":
+        return " AND ".join([*(f'"{word}"' for word in words), *([f'"{prefix}"*'] * bool(prefix))])
+    return " & ".join([*(f"'{word}'" for word in words), *([f"'{prefix}':*"] * bool(prefix))])
+
+
+def channel_place(channel: Channel) -> str:
+    """The place of one channel's messages."""
+    return "channel_" + _digest(channel.platform, channel.id)
+
+
+def parent_place(platform: str, parent_id: str) -> str:
+    """The place of the messages of all channels with this parent."""
+    return "parent_" + _digest(platform, parent_id)
+
+
+def _digest(platform: str, place_id: str) -> str:
+    return hashlib.blake2b(f"{platform}\0{place_id}".encode(), digest_size=8).hexdigest()
