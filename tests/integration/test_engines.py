@@ -11,7 +11,7 @@ import pytest
 from command import understudy
 from playback import Recording, playing, recordings_of
 from reply_events import reply_events
-from understudy.app.bot import Bot, open_bot_without_storage
+from understudy.app.bot import Bot, open_bot_without_history
 from understudy.app.reload import watching_for_changes
 from understudy.config.load import load_config
 from understudy.config.settings import Logging
@@ -94,7 +94,7 @@ async def test_an_edit_of_the_file_switches_engines_while_the_bot_runs(tmp_path:
         configure(tmp_path, at_home("koboldcpp", first.url))
         config = load_config(tmp_path / "config.yaml", {})
         logs = Logs(Logging(level="error"), sys.stderr)
-        async with open_bot_without_storage(config, logs) as bot, watching_for_changes(bot):
+        async with open_bot_without_history(config, logs) as bot, watching_for_changes(bot):
             before = await reply(bot)
             configure(tmp_path, at_home("llama.cpp", then.url))
             async with asyncio.timeout(20):

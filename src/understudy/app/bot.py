@@ -184,12 +184,18 @@ async def _stores(config: Config, *, shared: bool) -> "AsyncGenerator[Stores]":
 
 
 @asynccontextmanager
-async def open_bot_without_storage(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
-    """The same without a database: history exists only while it is open."""
+async def open_bot_without_history(config: Config, logs: Logs) -> AsyncGenerator[Bot]:
+    """The same without stored conversations: history exists only while it is open.
+
+    Where the database exists, replies are in its ledger and its quotas bind. Raises StorageError.
+    """
     async with AsyncExitStack() as stack:
         clocks = Clock()
         log = stack.enter_context(LogObserver(logs, clocks.wall))
-        bot = await stack.enter_async_context(_open_models(config, logs, [log], clocks))
+        observers: list[AttemptObserver] = [log]
+        bot = await stack.enter_async_context(_open_models(config, logs, observers, clocks))
+        if _has_database(config):
+            await stack.enter_async_context(_ledger_alone(bot))
         folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
         bot.images = await stack.enter_async_context(
             open_image_support(Path(folder), bot.vision, bot.prompts.reply, clocks.wall)
@@ -199,6 +205,35 @@ async def open_bot_without_storage(config: Config, logs: Logs) -> AsyncGenerator
         bot.messages = _conversation(bot, inbox, MemoryPreferences(), tables.effects)
         await _prober(bot).probe_local(_PROBE_LIMIT_S)
         yield bot
+
+
+def _has_database(config: Config) -> bool:
+    from understudy.storage.database import sqlite_path
+
+    path = sqlite_path(config.settings.storage.url)
+    return path is None or path.is_file()
+
+
+@asynccontextmanager
+async def _ledger_alone(bot: Bot) -> AsyncGenerator[None]:
+    """Record in the ledger, and count what was used today, without the other stores."""
+    from understudy.storage.database import Database
+    from understudy.storage.files import storage_files
+    from understudy.storage.ledger import Ledger
+
+    storage = bot.settings().storage
+    database = await Database.open(storage.url)
+    try:
+        ledger = Ledger(database)
+        async with LedgerQueue(ledger) as queue:
+            bot.observers.append(queue)
+            bot.ledger = ledger
+            await bot.guard.recall(ledger)
+            # Prices, without which costs that no server reports stay unknown.
+            await _prober(bot, storage_files(storage).beside("models")).recall()
+            yield
+    finally:
+        await database.aclose()
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,12 @@ from understudy.cli.options import AsJson, ConfigFile, Verbose, load, logs_for
 
 
 def ask(
-    text: Annotated[str, typer.Argument(help="What to say; - reads it from standard input.")],
+    text: Annotated[
+        str,
+        typer.Argument(
+            help="What to say; input from a pipe or file is added. - is the input alone."
+        ),
+    ],
     image: Annotated[
         list[Path] | None, typer.Option("--image", "-i", help="Show it an image file.")
     ] = None,
@@ -24,7 +31,7 @@ def ask(
     from understudy.cli.one_shot import EXIT_OFFLINE, as_row, ask_once, image_file
     from understudy.control_characters import visible
 
-    question = sys.stdin.buffer.read().decode("utf-8", "replace") if text == "-" else text
+    question = _question(text)
     if not question.strip() and not image:
         raise typer.BadParameter(
             "is empty: give a text, or - to read it from standard input", param_hint="text"
@@ -37,3 +44,24 @@ def ask(
     typer.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else visible(answer.text))
     if answer.offline:
         raise typer.Exit(EXIT_OFFLINE)
+
+
+def _question(text: str) -> str:
+    """The text, followed by what is piped in, as in `cat log | understudy ask "summarise"`."""
+    if text == "-":
+        return _standard_input()
+    piped = _standard_input().strip("\n") if _is_piped() else ""
+    return f"{text}\n\n{piped}" if piped else text
+
+
+def _standard_input() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def _is_piped() -> bool:
+    """Whether standard input is a pipe or a file: a terminal or a socket may never end."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)

@@ -1,4 +1,4 @@
-"""One question to a bot without a database: `ask` and `demo --say`."""
+"""One question to a bot without a history: `ask` and `demo --say`."""
 
 import asyncio
 import sys
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from understudy.app.bot import answering, open_bot_without_storage
+from understudy.app.bot import Bot, answering, open_bot_without_history
 from understudy.config.load import Config
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import new_id
+from understudy.conversation.messages import ImageRef
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.intake import ImageSource
 from understudy.llm.messages import Usage
@@ -19,6 +20,7 @@ from understudy.platforms.terminal import PLATFORM, message
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 EXIT_OFFLINE = 3
+_CHANNEL = "ask"
 _NOT_USABLE = "No model server is usable. Run `understudy doctor`."
 
 
@@ -71,9 +73,12 @@ class _HeldDelivery:
 async def ask_once(
     config: Config, logs: Logs, text: str, images: Sequence[ImageSource] = ()
 ) -> OneShotReply:
-    """The bot's answer to `text`, outside any conversation. Raises ConfigError."""
+    """The bot's answer to `text`, outside any conversation.
+
+    Raises ConfigError and StorageError, and ImageRefused where one of `images` cannot be sent.
+    """
     config = replace(config, settings=_for_operator(config.settings))
-    async with open_bot_without_storage(config, logs) as bot:
+    async with open_bot_without_history(config, logs) as bot:
         answer: asyncio.Future[OneShotReply] = asyncio.get_running_loop().create_future()
 
         def open_delivery(_task: ReplyContext) -> _HeldDelivery:
@@ -83,12 +88,23 @@ async def ask_once(
         async with answering(bot, grace_s=0):
             # A command-line byte that is not UTF-8 arrives as a lone surrogate.
             question = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            refs, notes = await bot.images.take(images, question)
-            for note in notes:
-                sys.stderr.write(f"{note}\n")
-            asked = message(question, new_id(), channel=new_id())
+            refs = await _image_refs(bot, images, question)
+            asked = message(question, new_id(), channel=_CHANNEL)
             await bot.messages.receive(replace(asked, images=refs))
             return await answer
+
+
+async def _image_refs(
+    bot: Bot, images: Sequence[ImageSource], question: str
+) -> tuple[ImageRef, ...]:
+    """The images to send; a named one that cannot be sent is an error, a linked one a note."""
+    named, problems = await bot.images.take(images)
+    if problems and bot.vision().enabled:
+        raise ImageRefused(ImageRefusal.UNREACHABLE, " ".join(problems))
+    linked, notes = await bot.images.take((), question)
+    for note in (*problems, *notes):
+        sys.stderr.write(f"{note}\n")
+    return (*named, *linked)
 
 
 def _for_operator(settings: Settings) -> Settings:

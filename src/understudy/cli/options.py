@@ -30,14 +30,14 @@ def load(path: Path | None) -> "Config":
 
 
 def logs_for(config: "Config", *, verbose: bool, in_dialogue: bool) -> "Logs":
-    """Set up logging. In a dialogue on a terminal only warnings are shown between the replies,
-    each as one plain line, unless `verbose`."""
+    """Set up logging. In a dialogue only warnings are shown between the replies, each as one plain
+    line, unless `verbose`."""
     from understudy.observability.logs import Logs
 
     logging = config.settings.logging
     if verbose:
         logging = logging.model_copy(update={"level": "debug"})
-    plain = in_dialogue and not verbose and sys.stderr.isatty()
+    plain = in_dialogue and not verbose
     if plain and logging.level in ("debug", "info"):
         logging = logging.model_copy(update={"level": "warning"})
     return Logs(logging, sys.stderr, plain=plain)

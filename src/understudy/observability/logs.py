@@ -27,6 +27,8 @@ _MAX_KINDS = 1000
 _MAX_KEY = 200
 _EXPLAINS = ("advice", "said", "reason", "error_text", "error")
 """Fields that explain an event in words, the best first."""
+_NAMES = ("provider", "model_requested", "error_class", "http_status")
+"""Fields that stand in where none explains."""
 _MAX_DETAIL = 200
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -151,7 +153,8 @@ def _as_sentence(_logger: WrappedLogger, method: str, event: EventDict) -> str:
     level = _LEVEL_OF.get(method, method)
     name = str(event["event"]).replace(".", ": ").replace("_", " ")
     found = (event[key] for key in _EXPLAINS if event.get(key))
-    detail = next(iter(str(next(found, "")).splitlines()), "")
+    names = ", ".join(str(event[key]) for key in _NAMES if event.get(key))
+    detail = next(iter(str(next(found, names)).splitlines()), "")
     return visible(f"{level}: {name}" + (f" ({detail[:_MAX_DETAIL]})" if detail else ""))
 
 

@@ -81,7 +81,7 @@ def test_the_log_names_who_failed_and_who_answered_and_nothing_that_was_said(
 ) -> None:
     config(tmp_path, engine)
 
-    done = understudy("ask", "hello starlight", folder=tmp_path)
+    done = understudy("ask", "hello starlight", "-v", folder=tmp_path)
 
     events = [json.loads(line) for line in done.stderr.splitlines()]
     attempts = [e for e in events if e["event"] == "provider.attempt"]
@@ -98,7 +98,7 @@ def test_with_everything_dead_the_person_gets_a_friendly_word_and_the_log_says_w
 ) -> None:
     config(tmp_path, DEAD)
 
-    done = understudy("ask", "hello", folder=tmp_path)
+    done = understudy("ask", "hello", "-v", folder=tmp_path)
 
     assert done.returncode == 3
     assert done.stdout == "I can't reach my thoughts right now. Give me a moment, please.\n"
@@ -155,6 +155,79 @@ def _asked_in_bytes(words: tuple[str, ...], folder: Path) -> tuple[int, bytes]:
     return done.returncode, done.stdout
 
 
+async def test_piped_input_is_added_to_the_question(tmp_path: Path) -> None:
+    async with RehearsalServer("say:well") as server:
+        one_server(tmp_path, server)
+        done = await in_thread(
+            understudy, "ask", "summarise", folder=tmp_path, stdin="line 1\nline 2\n"
+        )
+        asked = server.last_body["messages"]
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
+    assert "summarise\n\nline 1\nline 2" in str(asked).replace("\\n", "\n")
+
+
+async def test_without_a_database_none_is_made(tmp_path: Path) -> None:
+    async with RehearsalServer("say:well") as server:
+        one_server(tmp_path, server)
+        await in_thread(understudy, "ask", "hello", folder=tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+async def test_where_the_database_exists_replies_are_in_the_ledger_and_limits_bind(
+    tmp_path: Path,
+) -> None:
+    async with RehearsalServer("say:well") as server:
+        one_server(tmp_path, server, "limits: {per_user: {requests_per_day: 1}}")
+        understudy_db = await in_thread(understudy, "db", "migrate", folder=tmp_path)
+        first = await in_thread(understudy, "ask", "hello", "--json", folder=tmp_path)
+        second = await in_thread(understudy, "ask", "hello again", folder=tmp_path)
+        usage = await in_thread(understudy, "usage", "--by", "user", "--json", folder=tmp_path)
+        why = await in_thread(understudy, "why", json.loads(first.stdout)["id"], folder=tmp_path)
+
+    assert (understudy_db.returncode, first.returncode, second.returncode) == (0, 0, 3)
+    assert "enough for today" in second.stdout
+    assert [row["replies"] for row in json.loads(usage.stdout)] == [1]
+    assert "answered" in why.stdout
+    assert server.calls == 1
+
+
+async def test_a_named_file_that_is_no_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("# Notes")
+    async with RehearsalServer("say:well") as server:
+        one_server(tmp_path, server, "vision: {enabled: true}")
+        done = await in_thread(
+            understudy, "ask", "what is this", "--image", "notes.md", folder=tmp_path
+        )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "notes.md" in done.stderr
+    assert server.calls == 0
+
+
+async def test_a_warning_is_one_plain_line(tmp_path: Path) -> None:
+    async with RehearsalServer("e401") as refusing, RehearsalServer("say:well") as server:
+        one_server(tmp_path, server, first=refusing.base_url)
+        done = await in_thread(understudy, "ask", "hello", folder=tmp_path)
+
+    assert done.stdout == "well\n"
+    assert all(line.startswith("warning: ") for line in done.stderr.splitlines())
+    assert "warning: provider: attempt (first, auth, 401)" in done.stderr
+
+
+def one_server(
+    folder: Path, server: RehearsalServer, more: str = "", first: str | None = None
+) -> None:
+    urls = ({"first": first} if first else {}) | {"a": server.base_url}
+    entries = ", ".join(
+        f"{name}: {{engine: openai, base_url: '{url}'}}" for name, url in urls.items()
+    )
+    (folder / "config.yaml").write_text(
+        f"model: {{provider_order: [{', '.join(urls)}], servers: {{{entries}}}}}\n{more}\n"
+    )
+
+
 def test_nothing_to_ask_costs_no_tokens(tmp_path: Path) -> None:
     config(tmp_path, DEAD)
 
@@ -170,7 +243,8 @@ async def test_ctrl_c_ends_it_at_once_and_the_server_hears_of_it(tmp_path: Path)
         (tmp_path / "config.yaml").write_text(f"model: {{provider_order: [a], servers: {named}}}")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "understudy", "ask", "hello",
-            cwd=tmp_path, env=plain_environment(), stderr=asyncio.subprocess.PIPE,
+            cwd=tmp_path, env=plain_environment(), stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         await server.until(lambda seen: bool(seen.asked), timeout_s=20)
         process.send_signal(signal.SIGINT)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from understudy.app.bot import open_bot_without_storage
+from understudy.app.bot import open_bot_without_history
 from understudy.app.models import ReloadableRouter
 from understudy.app.reload import watching_for_changes
 from understudy.config.load import Config, load_config
@@ -55,7 +55,7 @@ async def test_a_bug_while_a_change_is_taken_over_is_not_the_end_of_all_changes(
     file.write_text(text)
     config = load_config(file, {})
     try:
-        async with open_bot_without_storage(config, Logs(Logging(), log)) as bot:
+        async with open_bot_without_history(config, Logs(Logging(), log)) as bot:
             bot.models = Stumbling(config, RouterEnvironment())
             async with watching_for_changes(bot):
                 file.write_text(text.replace("[one]", "[two]"))

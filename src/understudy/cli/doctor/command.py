@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,13 +50,21 @@ def doctor(
 
 
 def show(config: "Config", diagnosis: "DoctorReport") -> None:
-    """Print the table and, below it, one line of advice per problem."""
+    """Print a table, or blocks where it does not fit, and one line of advice per problem."""
     from rich.console import Console
+    from rich.measure import Measurement
 
     from understudy.routing.candidates import waiting_split
 
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    console.print(table_of(diagnosis))
+    known_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if known_width else 100, highlight=False)
+    table = table_of(diagnosis)
+    unlimited = console.options.update(max_width=1000)
+    if Measurement.get(console, unlimited, table).maximum <= console.width:
+        console.print(table)
+    else:
+        for block in blocks_of(diagnosis):
+            console.print(block, markup=False)
     for mark, name, advice in lines_of(diagnosis):
         line = f"{mark} {name}: {advice}" if advice else f"{mark} {name}"
         console.print(visible(line), markup=False)
@@ -94,9 +103,33 @@ def table_of(diagnosis: "DoctorReport") -> "Table":
     return table
 
 
+_FIGURES = ("context {}", "images: {}", "first token {}", "{}", "usage {}")
+"""The words for the last cells of a row where there is no heading above them."""
+
+
+def blocks_of(diagnosis: "DoctorReport") -> list[str]:
+    """A block of lines per candidate, for narrow terminals."""
+    blocks = []
+    for finding in diagnosis.findings:
+        provider, model, _, *figures = map(visible, _cells(finding))
+        known = [
+            wording.format(figure)
+            for wording, figure in zip(_FIGURES, figures, strict=True)
+            if figure not in ("", "?")
+        ]
+        mark = "·" if finding.candidate.off else "✓" if finding.ok else "✗"
+        lines = [f"{mark} {provider}", model, ", ".join([_state(finding), *known])]
+        blocks.append("\n    ".join(line for line in lines if line))
+    return blocks
+
+
+def _state(finding: "Finding") -> str:
+    return finding.state.replace("_", " ")
+
+
 def _cells(finding: "Finding") -> tuple[str, ...]:
     report, trial = finding.report, finding.trial
-    state = finding.state.replace("_", " ")
+    state = _state(finding)
     model = finding.candidate.model or (report.model if report else None)
     return (
         finding.candidate.label,

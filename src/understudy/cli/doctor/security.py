@@ -43,7 +43,8 @@ def _files(config: Config) -> Iterator[Check]:
         if _others_can_read(path):
             mode = 700 if path.is_dir() else 600
             advice = f"other users of this machine can read {path}: chmod {mode} {path}"
-            yield Check("files", ok=False, advice=advice)
+            # A warning: on many machines there is one user only.
+            yield Check("files", ok=True, advice=advice)
 
 
 def _contains_secret(path: Path, config: Config) -> bool:

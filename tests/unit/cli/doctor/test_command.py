@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from understudy.rehearsal.server import RehearsalServer
 
 
-async def doctor(folder: Path, *words: str) -> tuple[int | None, str]:
+async def doctor(folder: Path, *words: str, columns: int = 100) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "understudy", "doctor", *words, cwd=folder,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": str(columns)},
     )  # fmt: skip
     out, _ = await process.communicate()
     return process.returncode, out.decode()
@@ -45,3 +47,19 @@ async def test_a_sick_provider_is_exit_code_1_with_a_table_and_advice(tmp_path: 
     assert code == 1
     assert "unreachable" in out
     assert "nothing listens at http://127.0.0.1:9/v1" in out
+
+
+@pytest.mark.slow
+async def test_at_80_columns_each_server_is_a_block_with_its_whole_model_name(
+    tmp_path: Path,
+) -> None:
+    name = "some-vendor/a-model-with-a-rather-long-name:free"
+    (tmp_path / "config.yaml").write_text(
+        "model:\n  provider_order: [stage]\n  servers:\n"
+        f'    stage: {{base_url: "http://127.0.0.1:9", name: "{name}"}}\n'
+    )
+
+    _, out = await doctor(tmp_path, columns=80)
+
+    assert f"✗ stage\n    {name}\n    unreachable" in out
+    assert "┏" not in out
