@@ -41,7 +41,7 @@ real-model: $(STAMP)
 	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
 
 unit: $(STAMP)
-	$(PYTEST) tests/unit -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -p no:schemathesis tests/unit -m "not slow" $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
