@@ -424,6 +424,16 @@ async def test_forgetting_a_person_erases_quotations_of_them(store: InboxStore) 
     assert texts(await store.history(HERE, 99, 10)) == ["why?", own]
 
 
+async def test_a_channel_is_known_from_its_first_message_on(store: InboxStore) -> None:
+    before = await store.knows(HERE)
+    await store.add(written("m1"), IGNORE, 99.0)
+    await store.reset(HERE)
+
+    assert not before
+    assert await store.knows(HERE)
+    assert not await store.knows(Channel("discord", "elsewhere"))
+
+
 async def test_after_a_reset_the_past_is_no_longer_in_the_history(store: InboxStore) -> None:
     await answer(store, await claimed(store, written("m1", "old")), "so old")
     await store.reset(HERE)

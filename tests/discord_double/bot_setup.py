@@ -47,7 +47,7 @@ class BotSetup:
         self.running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self.router.register(PLATFORM, self.bot.open)
+        self.router.register(PLATFORM, self.bot.open, self.bot.context)
         await self.router.start()
         before = set(self.double.gateway.sessions)
         self.running = asyncio.create_task(self.bot.run())

@@ -62,7 +62,7 @@ async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[
 
 
 async def _connected(bot: Bot, platform: DiscordBot) -> None:
-    bot.messages.register(PLATFORM, platform.open)
+    bot.messages.register(PLATFORM, platform.open, platform.context)
     bot.alerts.listeners.append(platform.notify_admins)
     try:
         await platform.run()

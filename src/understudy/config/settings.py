@@ -56,6 +56,9 @@ class Conversation(Section):
     """False keeps only message ids."""
     history_days: Annotated[int, Field(ge=1)] = 30
     history_messages: Annotated[int, Field(ge=0)] = 60
+    reply_chain: Annotated[int, Field(ge=0, le=20)] = 5
+    """How many messages that are replied to in turn a prompt may hold."""
+    read_back: Annotated[int, Field(ge=0, le=100)] = 0
     interval_seconds: Annotated[float, Field(ge=0)] = 5
     quiet_seconds: Seconds = 1.2
     long_chunk_quiet_seconds: Seconds = 2.5

@@ -15,6 +15,7 @@ from understudy.conversation.lore.patterns import Patterns
 from understudy.conversation.messages import ImageRef
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences
+from understudy.conversation.surroundings import ContextSource
 from understudy.routing.records import Origin
 from understudy.routing.request import Reply
 
@@ -57,6 +58,8 @@ class Dependencies:
     patterns: Patterns = field(default_factory=Patterns)
     variables: MutableMapping[str, dict[str, str]] = field(default_factory=dict)
     """Macro variables by conversation, until the process ends."""
+    context_sources: MutableMapping[str, ContextSource] = field(default_factory=dict)
+    """By platform; platforms add themselves."""
     select_images: SelectImages = _no_images
     caption_images: Callable[[Sequence[ImageRef], str], None] = _no_captions
     """Called with the images of a delivered reply and its platform, to caption them."""

@@ -289,6 +289,10 @@ class InboxStore(Protocol):
         """For display: the newest lines, oldest first, replies with their records."""
         ...
 
+    async def knows(self, channel: Channel) -> bool:
+        """Whether any message of the channel was ever stored and is not pruned yet."""
+        ...
+
     async def reply_at(self, platform: str, message_id: str) -> str | None:
         """Which reply a message of the bot carries."""
         ...

@@ -31,6 +31,7 @@ from understudy.conversation.messages import Author, Inbound, Place
 from understudy.conversation.participation import decide
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.reply_task import Interruption, ReplyTask
+from understudy.conversation.surroundings import ContextSource
 from understudy.errors import StorageError
 
 _log = structlog.get_logger()
@@ -66,13 +67,18 @@ class MessageRouter:
     def preferences(self) -> Preferences:
         return self._dependencies.preferences
 
-    def register(self, platform: str, open_delivery: OpenDelivery) -> None:
+    def register(
+        self, platform: str, open_delivery: OpenDelivery, context: ContextSource | None = None
+    ) -> None:
         """Enable replies on this platform; the next sweep resumes what a crash left there."""
         self._platforms[platform] = open_delivery
+        if context is not None:
+            self._dependencies.context_sources[platform] = context
 
     async def unregister(self, platform: str) -> None:
         """Leave this platform to another process: cancel its replies and release their leases."""
         self._platforms.pop(platform, None)
+        self._dependencies.context_sources.pop(platform, None)
         for channel in [one for one in self._schedulers if one.platform == platform]:
             await self._schedulers.pop(channel).aclose()
         running = {task for task, its_platform in self._tasks.items() if its_platform == platform}
@@ -110,6 +116,13 @@ class MessageRouter:
         if decision.answer:
             self._wake(Channel.of(inbound.place))
         return decision
+
+    async def remember(self, inbound: Inbound) -> bool:
+        """Store an older message for the history, without a reply; whether it was new."""
+        status = self._dependencies.preferences.now.author_status(inbound)
+        stored = _unread(inbound) if status.opted_out else inbound
+        decision = Decision(answer=False, reason="read_back")
+        return await self._dependencies.store.add(stored, decision, self._dependencies.now())
 
     def typing(self, place: Place, author_id: str) -> None:
         """Extend the burst of an author who is typing."""

@@ -15,6 +15,7 @@ from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.persona_prompt import ConversationSnapshot, PersonaPromptBuilder
 from understudy.conversation.speakers import is_cut, own_text, safe_name, speaker_names
+from understudy.conversation.surroundings import with_surroundings
 from understudy.routing.records import Origin
 from understudy.routing.request import ReplyEnded, ReplyRequest
 
@@ -71,7 +72,7 @@ class RequestBuilder:
 
     async def build(self) -> ReplyRequest:
         """Load the history up to the batch and build the request."""
-        lines = await self._lines()
+        lines, opening = await self._surrounded(await self._lines())
         shared = not self.place.private
         people = [line.author for line in lines if line.role == "user"]
         self.names = speaker_names(people, self.persona.name) if shared else {}
@@ -83,6 +84,7 @@ class RequestBuilder:
             bot_name=self.persona.name,
             lines=lines,
             current=frozenset(message.seq for message in self.batch.messages),
+            opening=opening,
             shared=shared,
             most_tokens=self.dependencies.settings().conversation.max_prompt_tokens,
             depict=images_of_prompt.depict,
@@ -164,6 +166,15 @@ class RequestBuilder:
         return PersonaPromptBuilder(
             texts, snapshot, personas.rules, self.dependencies.patterns, most
         )
+
+    async def _surrounded(self, lines: tuple[Line, ...]) -> tuple[tuple[Line, ...], frozenset[int]]:
+        """The history with what the platform adds, and the numbers of the added opening."""
+        source = self.dependencies.context_sources.get(self.place.platform)
+        if source is None:
+            return lines, frozenset()
+        batch = [message.inbound for message in self.batch.messages]
+        found = await source.surroundings(self.place, batch, lines)
+        return with_surroundings(lines, found, self.me)
 
     async def _lines(self) -> tuple[Line, ...]:
         limit = self.dependencies.settings().conversation.history_messages + len(

@@ -192,6 +192,9 @@ class MemoryInbox:
             lines = [line for line in lines if line.seq < before_seq]
         return tuple(map(self._t.with_stopped, lines[-limit:])) if limit else ()
 
+    async def knows(self, channel: Channel) -> bool:
+        return any(row.channel == channel for row in self._t.messages.values())
+
     async def reply_at(self, platform: str, message_id: str) -> str | None:
         for reply_id, reply in self._t.replies.items():
             channel = self._t.batches[reply.batch_id].channel

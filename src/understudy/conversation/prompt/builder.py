@@ -56,6 +56,8 @@ class PromptSource:
     """Whether several people can speak here, so that lines need names."""
     most_tokens: int
     depict: Depict = in_words
+    opening: frozenset[int] = frozenset()
+    """The `seq`s of the lines that are kept before the newest history."""
 
     @property
     def authors(self) -> tuple[Author, ...]:
@@ -140,6 +142,10 @@ def _turns(source: PromptSource, fit: Fit, room: int) -> tuple[list[_Turn], bool
     left = room - sum(turn.tokens for turn in kept.values())
     if left < 0:
         return _shortened([kept[seq] for seq in turns if seq in kept], fit, room), True
+    for line in source.lines:
+        if line.seq in source.opening and turns[line.seq].tokens <= left // 2:
+            kept[line.seq] = turns[line.seq]
+            left -= turns[line.seq].tokens
     trimmed = False
     for line in reversed(source.lines):
         turn = turns[line.seq]

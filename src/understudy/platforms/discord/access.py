@@ -13,7 +13,7 @@ NEEDED = ("Send Messages", "Send Messages in Threads", "Read Message History")
 """Without one of them replies are missing or do not refer to their question."""
 
 
-async def can_read(client: discord.Client, user: discord.abc.User, channel_id: int) -> bool:
+async def can_read(client: discord.Client, user: discord.abc.Snowflake, channel_id: int) -> bool:
     """Whether the person can read the history of that channel now; False where it is unknown."""
     channel = await _channel(client, channel_id)
     if isinstance(channel, discord.DMChannel):
@@ -44,7 +44,7 @@ async def _channel(client: discord.Client, channel_id: int) -> object:
     return None
 
 
-async def _member(guild: discord.Guild, user: discord.abc.User) -> discord.Member | None:
+async def _member(guild: discord.Guild, user: discord.abc.Snowflake) -> discord.Member | None:
     """A message carries its author's roles; anybody else is asked for."""
     if isinstance(user, discord.Member) and user.guild == guild:
         return user

@@ -14,8 +14,11 @@ from understudy.conversation.delivery import OpenDelivery
 from understudy.errors import ConfigError
 from understudy.platforms.discord.admin_alerts import AdminAlerts
 from understudy.platforms.discord.client import DiscordClient, Parts
+from understudy.platforms.discord.context import DiscordContext
 from understudy.platforms.discord.delivery import Deliveries
+from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.invite import BAD_TOKEN, NO_CONTENT_INTENT
+from understudy.platforms.discord.message_cache import MessageCache
 
 _log = structlog.get_logger()
 
@@ -39,6 +42,14 @@ class DiscordBot:
         self._token = token
         self._client: DiscordClient | None = None
         self._up = asyncio.Event()
+        self._cache = MessageCache()
+        self.context = DiscordContext(
+            self.connected,
+            self._cache,
+            parts.settings,
+            lambda user_id: (PLATFORM, str(user_id)) in parts.context.preferences.now.opted_out,
+        )
+        """Registered with the message router, like `open`."""
         self._admins = AdminAlerts(self.connected, lambda: self._settings().admins)
         self._deliveries = Deliveries(
             self.connected, self._settings, parts.now, parts.presence.ended
@@ -97,7 +108,7 @@ class DiscordBot:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _run_once(self) -> None:
-        client = DiscordClient(self._parts, self._logged_in)
+        client = DiscordClient(self._parts, self._logged_in, self._cache)
         async with client:
             running = asyncio.create_task(client.start(self._token))
             try:

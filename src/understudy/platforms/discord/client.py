@@ -10,6 +10,7 @@ from functools import partial
 import discord
 import structlog
 
+from understudy.clock import DAY_S
 from understudy.config.settings import Settings
 from understudy.conversation.inbox import Channel, Watermark
 from understudy.conversation.message_router import MessageRouter
@@ -24,7 +25,9 @@ from understudy.platforms.discord.commands import build_tree, sync_if_changed
 from understudy.platforms.discord.inbound import PLATFORM, FetchImages, InboundReader, place_of
 from understudy.platforms.discord.ingest import Ingest
 from understudy.platforms.discord.invite import invite_link
+from understudy.platforms.discord.message_cache import MessageCache
 from understudy.platforms.discord.presence import Presence
+from understudy.platforms.discord.read_back import ReadBack
 from understudy.platforms.discord.reconnect import reset_delay
 from understudy.platforms.discord.sender import retry_discord
 from understudy.retry import retry_storage
@@ -65,7 +68,12 @@ class Parts:
 class DiscordClient(discord.AutoShardedClient):
     """One login. `connected` is called once requests can be made."""
 
-    def __init__(self, parts: Parts, connected: Callable[[discord.Client], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        connected: Callable[[discord.Client], None],
+        cache: MessageCache,
+    ) -> None:
         intents = discord.Intents(
             guilds=True,
             messages=True,
@@ -82,6 +90,7 @@ class DiscordClient(discord.AutoShardedClient):
         )
         self._parts = parts
         self._connected = connected
+        self._cache = cache
         self._tree = build_tree(self, parts.context, self._is_admin)
         router = parts.router
         self._buttons = ReplyButtons(
@@ -103,6 +112,12 @@ class DiscordClient(discord.AutoShardedClient):
             self._read,
             self._gaps,
             patience_s=lambda: parts.settings().discord.catch_up_minutes * 60,
+            read_back=ReadBack(
+                parts.router,
+                self._read_text,
+                lambda: parts.settings().conversation.read_back,
+                self._oldest_history,
+            ),
         )
         self._tasks: set[asyncio.Task[object]] = set()
         self._presence: asyncio.Task[object] | None = None
@@ -145,6 +160,7 @@ class DiscordClient(discord.AutoShardedClient):
             self._marks[shard] = await retry_storage(
                 lambda: store.watermarks(PLATFORM, since), _MARKS_LIMIT_S
             )
+        self._cache.clear()
         self._gaps.session_begins(shard, self._marks.get(shard, ()))
         if not initial:
             await asyncio.sleep(self._parts.pace.identify_s)
@@ -175,11 +191,13 @@ class DiscordClient(discord.AutoShardedClient):
         await self._run_handler(self._ingest.new(message))
 
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
+        self._cache.forget(payload.message_id)
         # A link preview is an update too; only an edit by a person has a timestamp.
         if payload.message.edited_at is not None:
             await self._run_handler(self._ingest.edited(payload.message))
 
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
+        self._cache.forget(payload.message_id)
         guild = self.get_guild(payload.guild_id or 0)
         gone = self._ingest.deleted(guild, payload.channel_id, payload.message_id)
         await self._run_handler(gone)
@@ -187,6 +205,7 @@ class DiscordClient(discord.AutoShardedClient):
     async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
         guild = self.get_guild(payload.guild_id or 0)
         for message_id in payload.message_ids:
+            self._cache.forget(message_id)
             await self._run_handler(self._ingest.deleted(guild, payload.channel_id, message_id))
 
     async def on_raw_typing(self, payload: discord.RawTypingEvent) -> None:
@@ -206,7 +225,15 @@ class DiscordClient(discord.AutoShardedClient):
         else:
             await self._start_task(work)
 
-    async def _read(self, message: discord.Message) -> Inbound | None:
+    async def _read_text(self, message: discord.Message) -> Inbound | None:
+        """A message of the past: its images are named only."""
+        return await self._read(message, images=False)
+
+    def _oldest_history(self) -> datetime:
+        days = self._parts.settings().conversation.history_days
+        return datetime.fromtimestamp(self._parts.now() - days * DAY_S, UTC)
+
+    async def _read(self, message: discord.Message, *, images: bool = True) -> Inbound | None:
         if self.user is None or not _can_answer(message, self.user.id):
             return None
         settings = self._parts.settings()
@@ -223,12 +250,32 @@ class DiscordClient(discord.AutoShardedClient):
             settings.discord,
             names,
             self._is_member,
-            self._parts.fetch_images,
+            self._parts.fetch_images if images else None,
             lambda place: takes_part(place, settings.participation),
-            lambda user_id: (PLATFORM, str(user_id)) in context.preferences.now.opted_out,
-            self._bursts,
+            self._opted_out,
+            self._bursts if images else RecentBursts(),
+            self._author_of_forwarded,
         )
-        return await reader.read(message, self.user.id)
+        inbound = await reader.read(message, self.user.id)
+        if inbound is not None:
+            self._remember(message, self.user.id)
+        return inbound
+
+    def _remember(self, message: discord.Message, me_id: int) -> None:
+        """So that a reply to it needs no request."""
+        resolved = message.reference.resolved if message.reference is not None else None
+        for one in (message, resolved):
+            if isinstance(one, discord.Message) and not self._opted_out(one.author.id):
+                self._cache.add(one, me_id)
+
+    def _opted_out(self, user_id: int) -> bool:
+        return (PLATFORM, str(user_id)) in self._parts.context.preferences.now.opted_out
+
+    async def _author_of_forwarded(self, reference: discord.MessageReference) -> str | None:
+        if reference.message_id is None:
+            return None
+        seen = await self._cache.get(self, reference.channel_id, reference.message_id)
+        return None if seen is None or self._opted_out(seen.author_id) else seen.author.name
 
     def _is_admin(self, user_id: int) -> bool:
         return str(user_id) in self._parts.settings().discord.admins
@@ -264,7 +311,7 @@ class DiscordClient(discord.AutoShardedClient):
             if left == 0:
                 _log.warning("discord.catch_up_full", channel=inbound.place.channel_id)
                 return
-            left -= await self._ingest.store(inbound)
+            left -= await self._ingest.store(inbound, message)
 
     async def _show_presence(self, presence: Presence) -> None:
         with suppress(ConnectionError, discord.ConnectionClosed):

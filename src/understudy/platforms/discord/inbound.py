@@ -92,6 +92,8 @@ FetchedImages = tuple[tuple[ImageRef, ...], tuple[str, ...]]
 FetchImages = Callable[[Sequence[FoundImage], str], Awaitable[FetchedImages | None]]
 """Fetches and stores images, also those that the text links to; `None` when vision is disabled, and
 images are then named like any other file."""
+AuthorOfForwarded = Callable[[discord.MessageReference], Awaitable[str | None]]
+"""The name of the person who wrote a forwarded message, where the bot can read the original."""
 IsMember = Callable[[int], Awaitable[bool]]
 """Whether that user shares a server with the bot."""
 _UNREAD = "[in reply to a person who has opted out]"
@@ -111,6 +113,7 @@ class InboundReader:
     opted_out: Callable[[int], bool] = lambda _user_id: False
     """Neither text nor images of these users are used when others reply to them."""
     bursts: RecentBursts = field(default_factory=RecentBursts)
+    author_of_forwarded: AuthorOfForwarded | None = None
 
     async def read(self, message: discord.Message, me_id: int) -> Inbound | None:
         """The message for the inbox, or None when it is to be ignored."""
@@ -130,7 +133,8 @@ class InboundReader:
         elif next(_images_of(message), None) is not None:
             self.bursts.record_skipped(message)
         pictures, notes = fetched or ((), ())
-        text = text_of(message, me_id, pictures_taken=bool(pictures))
+        origin = await self._origin(message)
+        text = text_of(message, me_id, pictures_taken=bool(pictures), forwarded_from=origin)
         quote = quote_of(quoted, me_id) if quoted else _UNREAD
         return Inbound(
             message_id=str(message.id),
@@ -144,6 +148,13 @@ class InboundReader:
             images=pictures,
             notes=notes,
         )
+
+    async def _origin(self, message: discord.Message) -> str | None:
+        """Who wrote the message that this one forwards."""
+        if not message.message_snapshots or message.reference is None:
+            return None
+        asked = self.author_of_forwarded
+        return None if asked is None else await asked(message.reference)
 
     async def _refusal(self, place: Place, author: Author) -> str | None:
         asked = place.private and self.settings.dms == "members"

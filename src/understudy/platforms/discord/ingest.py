@@ -12,6 +12,7 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Inbound
 from understudy.platforms.discord.backfill import GapTracker
 from understudy.platforms.discord.inbound import PLATFORM
+from understudy.platforms.discord.read_back import ReadBack
 from understudy.retry import retry_storage
 
 
@@ -42,11 +43,17 @@ class Ingest:
     """Every method raises StorageError when the database was unavailable for `patience_s`."""
 
     def __init__(
-        self, router: MessageRouter, read: Read, gaps: GapTracker, patience_s: Callable[[], float]
+        self,
+        router: MessageRouter,
+        read: Read,
+        gaps: GapTracker,
+        patience_s: Callable[[], float],
+        read_back: ReadBack | None = None,
     ) -> None:
         self._router = router
         self._read = read
         self._gaps = gaps
+        self._read_back = read_back
         self._patience_s = patience_s
         self._messages = SerialQueue()
         """Per message: an edit must not overtake the message itself."""
@@ -59,7 +66,7 @@ class Ingest:
         author = (message.channel.id, message.author.id)
         async with self._messages.of(message.id), self._authors.of(author):
             if inbound := await self._read_in_order(message):
-                await self.store(inbound)
+                await self.store(inbound, message)
 
     async def edited(self, message: discord.Message) -> None:
         async with self._messages.of(message.id):
@@ -72,9 +79,12 @@ class Ingest:
             deletion = partial(self._router.deleted, PLATFORM, str(message_id))
             await retry_storage(deletion, self._patience_s())
 
-    async def store(self, inbound: Inbound) -> bool:
-        """Whether the message was new."""
+    async def store(self, inbound: Inbound, message: discord.Message | None = None) -> bool:
+        """Whether the message was new. With `message`, its channel is read back before."""
         async with self._channels.of(inbound.place.channel_id):
+            if self._read_back is not None and message is not None:
+                older = partial(self._read_back.before, message, inbound)
+                await retry_storage(older, self._patience_s())
             decision = await retry_storage(
                 partial(self._router.receive, inbound), self._patience_s()
             )

@@ -19,14 +19,21 @@ _TOKEN = re.compile(
 Said = discord.Message | discord.MessageSnapshot
 
 
-def text_of(message: discord.Message, me_id: int, *, pictures_taken: bool = False) -> str:
+def text_of(
+    message: discord.Message,
+    me_id: int,
+    *,
+    pictures_taken: bool = False,
+    forwarded_from: str | None = None,
+) -> str:
     """The complete text, without the leading mention of the bot (`me_id`).
 
     `pictures_taken`: images are sent separately and not named.
     """
     words = _wording(message)
     said = words(re.sub(rf"\A\s*<@!?{me_id}>[\s,:]*", "", message.content)).strip()
-    rest = _rest(message, words, pictures_taken=pictures_taken)
+    by = f" from {safe_name(forwarded_from)}" if forwarded_from else ""
+    rest = _rest(message, words, f"[forwarded message{by}]", pictures_taken=pictures_taken)
     return "\n".join(piece for piece in (said, *rest) if piece)
 
 
@@ -59,11 +66,15 @@ def attachments_of(message: discord.Message) -> list[discord.Attachment]:
 
 
 def _rest(
-    message: discord.Message, words: Callable[[str], str], *, pictures_taken: bool
+    message: discord.Message,
+    words: Callable[[str], str],
+    forwarded: str,
+    *,
+    pictures_taken: bool,
 ) -> Iterator[str]:
     for snapshot in message.message_snapshots:
         inside = [words(snapshot.content).strip(), *_extras(snapshot, words)]
-        yield "\n".join(["[forwarded message]", *(piece for piece in inside if piece)])
+        yield "\n".join([forwarded, *(piece for piece in inside if piece)])
     yield from _extras(message, words)
     if message.poll is not None:
         answers = " / ".join(answer.text for answer in message.poll.answers)
