@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo install test real-model unit check audit format conformance soak bench bench-load fuzz-gateway chaos chaos-long chaos-cluster \
+.PHONY: demo install test real-model unit check audit format conformance soak replay bench bench-load fuzz-gateway chaos chaos-long chaos-cluster \
 	exactly-once attack lock clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -61,6 +61,11 @@ conformance: $(STAMP)
 # 10,000 replies while every server fails at random: what they leave behind, in one line.
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m conformance.soak 10000
+
+# Recorded answers of real servers, from folders of yours, through the gateway:
+# make replay RECORDINGS="FOLDER ...".
+replay: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m replay_recordings $(RECORDINGS)
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py $(BENCH_ARGS)

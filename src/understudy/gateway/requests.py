@@ -3,6 +3,7 @@
 Inline images, above all, are never decoded.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -87,7 +88,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
 
     def build(self, fit: Fit) -> Prompt:
         """Return the prompt for one candidate; a client's prompt is never trimmed."""
-        tokens = int(self.size * fit.tokens_per_char)
+        tokens = math.ceil(self.size * fit.tokens_per_char)
         if self.images and not fit.vision:
             request = ChatRequest(self.messages, extra=self._without_images())
             return Prompt(request, tokens, degraded=("images",))

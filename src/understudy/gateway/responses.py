@@ -7,7 +7,14 @@ import msgspec
 from understudy.errors import RequestRefused
 from understudy.gateway.accumulator import ReplyAccumulator
 from understudy.gateway.error_responses import error_of
-from understudy.llm.frames import Json, first_choice, read_frame, with_members, write_frame
+from understudy.llm.frames import (
+    Json,
+    first_choice,
+    read_frame,
+    with_indexes,
+    with_members,
+    write_frame,
+)
 from understudy.llm.messages import (
     Output,
     ReasoningDelta,
@@ -76,7 +83,7 @@ class Form(msgspec.Struct, frozen=True):
 class Envelope:
     """Writes the frames and the whole answer of one reply, all with the same identity."""
 
-    __slots__ = ("_completion", "_members", "_missing")
+    __slots__ = ("_completion", "_lists", "_members", "_missing")
 
     def __init__(self, form: Form, identity: ReplyIdentity, model: str) -> None:
         kind = "text_completion" if form.raw_completion else "chat.completion"
@@ -91,8 +98,10 @@ class Envelope:
         # Members that no frame of this server has.
         lacking = [name for name in ("id", "created", "model") if not getattr(identity, name)]
         missing = {name: self._members[name] for name in lacking}
-        if missing and identity.id is None:
+        if identity.kind is None:
             missing["object"] = self._frame_kind
+        self._lists: dict[str, int] = {}
+        """How many items of each list were sent."""
         self._missing = _encode(missing)[1:-1] if missing else b""
 
     @property
@@ -104,6 +113,8 @@ class Envelope:
         frames = output.frames
         if not frames:
             return self._own(output)
+        if not (isinstance(output, TextDelta) and output.plain):
+            frames = tuple([with_indexes(frame, self._lists) for frame in frames])
         if self._missing:
             return b"".join(event(with_members(frame, self._missing)) for frame in frames)
         return b"".join(map(event, frames))

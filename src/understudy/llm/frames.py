@@ -21,6 +21,9 @@ from understudy.llm.messages import (
 )
 
 Json = dict[str, object]
+CHUNK = "chat.completion.chunk"
+COMPLETION = "text_completion"
+"""What a frame calls itself; the SDKs skip frames of another name."""
 
 
 class _PlainDelta(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,7 +95,16 @@ def has_media(payload: bytes) -> bool:
     if b'"images"' not in payload and b'"audio"' not in payload:
         return False
     delta = delta_of(first_choice(read_frame(payload)))
-    return any(delta.get(name) not in _EMPTY for name in _MEDIA)
+    return any(_has_value(delta.get(name)) for name in _MEDIA)
+
+
+def _has_value(value: object) -> bool:
+    """Whether anything is in it; some servers send objects whose every member is empty or 0."""
+    if isinstance(value, dict):
+        return any(map(_has_value, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_value, value))
+    return value not in (None, "", 0)
 
 
 def text_borders(payload: bytes, text: str) -> tuple[bytes, bytes] | None:
@@ -121,6 +133,8 @@ def _has_only_text(payload: bytes) -> bool:
 def with_identity(payload: bytes, identity: ReplyIdentity) -> bytes:
     """Return the frame with the identity that the reply's other frames have."""
     frame = read_frame(payload)
+    if identity.kind is not None:
+        frame["object"] = identity.kind
     if identity.id is not None:
         frame["id"] = identity.id
     if identity.created is not None:
@@ -141,6 +155,7 @@ def with_text(payload: bytes, text: str) -> bytes:
     frame = read_frame(payload)
     choice = first_choice(frame)
     delta = delta_of(choice)
+    _drop_copy(choice)
     if "delta" not in choice:
         choice["text"] = text
     elif delta.get("content") is None and delta.get("refusal"):
@@ -153,10 +168,18 @@ def with_text(payload: bytes, text: str) -> bytes:
 def as_reasoning(payload: bytes, text: str) -> bytes:
     """Turn a frame of text into one of reasoning."""
     frame = read_frame(payload)
-    delta = delta_of(first_choice(frame))
+    choice = first_choice(frame)
+    delta = delta_of(choice)
+    _drop_copy(choice)
     delta.pop("content", None)
     delta["reasoning_content"] = text
     return write_frame(frame)
+
+
+def _drop_copy(choice: Json) -> None:
+    """Remove the text that Together and its resellers repeat beside the delta."""
+    if "delta" in choice:
+        choice.pop("text", None)
 
 
 def without_text(payload: bytes) -> bytes | None:
@@ -169,6 +192,7 @@ def without_text(payload: bytes) -> bytes | None:
     rest += [v for k, v in delta.items() if k not in ("content", "role")]
     if all(value in _EMPTY for value in rest):
         return None
+    _drop_copy(choice)
     if "delta" in choice:
         delta.pop("content", None)
     else:
@@ -194,6 +218,28 @@ def with_choice_index(payload: bytes) -> bytes:
     return write_frame(frame)
 
 
+def with_indexes(payload: bytes, sent: dict[str, int]) -> bytes:
+    """Number the items of a delta's lists where an earlier frame has brought some of the same list.
+
+    The `openai` SDK for Python joins lists by the `index` of their items, and raises without it.
+    `sent` holds how many items of each list came before, and is counted up.
+    """
+    if payload.count(b"[{") < 2:  # the choices are the first
+        return payload
+    frame = read_frame(payload)
+    changed = False
+    for name, items in delta_of(first_choice(frame)).items():
+        if not isinstance(items, list):
+            continue
+        begun = sent.get(name, 0)
+        for position, item in enumerate(items, begun):
+            if begun and isinstance(item, dict) and not isinstance(item.get("index"), int):
+                item["index"] = position
+                changed = True
+        sent[name] = begun + len(items)
+    return write_frame(frame) if changed else payload
+
+
 def without_calls(payload: bytes) -> bytes:
     """Remove tool calls of which nothing can be passed on yet."""
     frame = _as_chunk(read_frame(payload))
@@ -213,6 +259,7 @@ def divide(
     frame = _as_chunk(read_frame(payload))
     choice = first_choice(frame)
     delta = delta_of(choice)
+    _drop_copy(choice)
     choice["finish_reason"] = None
     frame.pop("usage", None)
     members = _taken(delta, *_REASONING), _taken(delta, "content", "refusal")
@@ -240,7 +287,7 @@ def _as_chunk(frame: Json) -> Json:
     message = choice.pop("message", None)
     if isinstance(message, dict):
         choice["delta"] = delta_of(choice) or message
-        frame["object"] = "chat.completion.chunk"
+        frame["object"] = CHUNK
     frame["choices"] = [choice]
     return frame
 
@@ -266,9 +313,11 @@ def _own_members(output: Output, members: tuple[Json, Json], calls: Iterator[obj
 def _normal_call(raw: object, output: ToolCallDelta) -> Json:
     """Return a server's piece of a call with index, id, name and arguments as clients need them."""
     members: Json = raw if isinstance(raw, dict) else {}
-    kind, text = ("custom", "input") if members.get("custom") else ("function", "arguments")
+    custom = _has_value(members.get("custom")) and not _has_value(members.get("function"))
+    kind, text = ("custom", "input") if custom else ("function", "arguments")
     inner = members.get(kind)
-    call = {k: v for k, v in members.items() if k not in ("index", "id", "type", kind)}
+    ours = ("index", "id", "type", "function", "custom")
+    call = {k: v for k, v in members.items() if k not in ours}
     body = {k: v for k, v in inner.items() if k not in ("name", text)} if _is_object(inner) else {}
     call["index"] = output.index
     if output.call_id is not None:
@@ -311,7 +360,7 @@ def finish_frame(payload: bytes) -> bytes:
     choice = first_choice(frame)
     kept = {k: v for k, v in frame.items() if k in _IDENTITY}
     if str(kept.get("object")) == "chat.completion":
-        kept["object"] = "chat.completion.chunk"
+        kept["object"] = CHUNK
     if "text" in choice and "delta" not in choice and "message" not in choice:
         ended: Json = {"index": 0, "text": ""}
     else:
@@ -325,7 +374,7 @@ def usage_frame(payload: bytes) -> bytes:
     frame = read_frame(payload)
     kept = {k: v for k, v in frame.items() if k in (*_IDENTITY, "usage")}
     if str(kept.get("object")) == "chat.completion":
-        kept["object"] = "chat.completion.chunk"
+        kept["object"] = CHUNK
     return write_frame(kept | {"choices": []})
 
 

@@ -130,3 +130,5 @@ class ReplyIdentity:
     created: bytes | None = None
     """As JSON."""
     model: str | None = None
+    kind: str | None = None
+    """What its frames call themselves (`object`)."""

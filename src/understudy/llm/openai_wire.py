@@ -30,6 +30,9 @@ class FunctionPiece(msgspec.Struct):
     def text(self) -> str | None:
         return self.arguments or self.input
 
+    def __bool__(self) -> bool:
+        return bool(self.name or self.text)
+
 
 class ToolCallPiece(msgspec.Struct):
     index: int | None = None

@@ -233,14 +233,17 @@ class StreamParser:
             raise self._classify(payload)
         if self._is_other_choice(choice):
             return []
-        if choice.index != 0 and choice.delta is not None:
+        delta = choice.delta
+        if choice.index != 0 and delta is not None:
             payload = frames.with_choice_index(payload)
+        if delta is not None and delta.function_call is not None and not delta.function_call:
+            payload = frames.without_calls(payload)
         self._drop_repeated(choice)
         return self._choice_events(chunk, choice, payload)
 
     def _choice_events(self, chunk: Chunk, choice: Choice, payload: bytes) -> list[ChatEvent]:
         ends = choice.finish_reason is not None and self._read_finish(choice)
-        outputs = self._outputs(choice, ends=ends)
+        outputs = self._outputs(choice, ends=ends or choice.message is not None)
         if not (ends or outputs):
             self.exchange.keepalives += 1
         if choice.delta is None and choice.message is None:
@@ -374,8 +377,9 @@ class StreamParser:
         """Return the frame with the id, time and model of the reply's first one."""
         identity = self.exchange.identity
         created = None if chunk.created is ABSENT else bytes(chunk.created)
-        model = chunk.model or None
-        if (chunk.id, created, model) == (identity.id, identity.created, identity.model):
+        model, kind = chunk.model or None, _kind_of(chunk)
+        found = (chunk.id, created, model, kind)
+        if found == (identity.id, identity.created, identity.model, identity.kind):
             return payload
         if identity.id is None:
             identity.id = chunk.id
@@ -385,7 +389,9 @@ class StreamParser:
             identity.created = created
         if identity.model is None:
             identity.model = self.exchange.model_served = model
-        same = (chunk.id, created, model) == (identity.id, identity.created, identity.model)
+        if identity.kind is None and chunk.object is not None:
+            identity.kind = chunk.object if chunk.object == frames.COMPLETION else frames.CHUNK
+        same = found == (identity.id, identity.created, identity.model, identity.kind)
         return payload if same or not chunk.choices else frames.with_identity(payload, identity)
 
     def _count(self, chunk: Chunk) -> None:
@@ -430,6 +436,12 @@ class StreamParser:
         if self._bad_in_a_row > _BAD_FRAMES_IN_A_ROW:
             raise BadReply(ErrorClass.BAD_FRAME)
         return []
+
+
+def _kind_of(chunk: Chunk) -> str | None:
+    """Return what a frame calls itself; an answer in one piece is turned into a frame later."""
+    whole = chunk.choices and chunk.choices[0].delta is None
+    return frames.CHUNK if whole and chunk.object == "chat.completion" else chunk.object
 
 
 def _run(texts: list[str], payloads: list[bytes]) -> TextDelta:

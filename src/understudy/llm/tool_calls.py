@@ -38,7 +38,7 @@ class ToolCallAssembler:
 
     @property
     def any(self) -> bool:
-        return bool(self._calls)
+        return any(call.begun for call in self._calls)
 
     def add(self, piece: ToolCallPiece, position: int, *, several: bool) -> ToolCallDelta | None:
         """Return what clients get for a piece, `None` while the name is unknown.
@@ -46,7 +46,9 @@ class ToolCallAssembler:
         `position` is its place in the frame's list, which holds `several` pieces or one.
         """
         given = position if piece.index is None and several else piece.index
-        said = piece.function or piece.custom
+        said = next(filter(None, (piece.function, piece.custom)), None)
+        if said is None and not piece.id:
+            return None  # every member of it is empty
         name = said.name if said is not None else None
         call = self._call_of(given, piece.id or None, name or None)
         call.id = call.id or piece.id or None

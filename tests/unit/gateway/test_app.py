@@ -16,6 +16,7 @@ from understudy.config.settings import GatewayKey
 from understudy.errors import ErrorClass
 from understudy.gateway.app import Gateway, Source
 from understudy.gateway.rate_limits import KeyLimits
+from understudy.llm.frames import CHUNK
 from understudy.llm.messages import ReasoningDelta, ReplyIdentity, TextDelta, ToolCallDelta
 from understudy.routing.records import OfflineReason, ReplyOutcome, SkipReason
 from understudy.routing.request import Answering, ReplyEnded, ReplyRequest, ReplySink, SinkKind
@@ -24,7 +25,7 @@ ASK = {"model": "understudy", "messages": [{"role": "user", "content": "hello"}]
 STREAM = {**ASK, "stream": True}
 GOOD = answered("chutes", label="chutes")
 ENDED = ReplyEnded(reply(GOOD), text="Hi there", finish_reason="stop")
-NAMED = ReplyIdentity("upstream-1", b"5", "lab/model")
+NAMED = ReplyIdentity("upstream-1", b"5", "lab/model", CHUNK)
 SAID: tuple[RouterEvent, ...] = (
     Answering("chutes", "chutes", "lab/model", 2, 2, NAMED),
     TextDelta("Hi", frames=(b'{"choices":[{"index":0,"delta":{"content":"Hi"}}]}',)),

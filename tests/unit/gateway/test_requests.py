@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_pictures_are_counted_and_not_looked_at() -> None:
 
     prompt = ask.build(SEEING)
     assert (ask.images, prompt.images) == (2, 2)
-    assert prompt.input_tokens == int(13 * 0.3) + 2 * IMAGE_TOKENS
+    assert prompt.input_tokens == math.ceil(13 * 0.3) + 2 * IMAGE_TOKENS
     assert b"data:image/png;base64,AAAA" in prompt.request.extra
 
 

@@ -8,6 +8,7 @@ from understudy.errors import BadReply, ErrorClass, ProviderError
 from understudy.llm.client import Exchange
 from understudy.llm.dialect import Dialect
 from understudy.llm.error_classifier import classify
+from understudy.llm.frames import CHUNK, as_reasoning, with_indexes, with_text, without_text
 from understudy.llm.messages import ChatEvent, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import StreamParser
@@ -218,3 +219,83 @@ def test_frames_of_nothing_but_noise_are_still_a_failure() -> None:
 
     assert isinstance(reader.failure, BadReply)
     assert reader.failure.error_class is ErrorClass.BAD_FRAME
+
+
+EMPTY_CALL: dict[str, object] = {"arguments": "", "name": ""}
+
+
+def events_of(*choices: dict[str, object], **members: object) -> list[ChatEvent]:
+    reader = parser()
+    read = reader.read_whole if "message" in choices[0] else reader.read
+    return [
+        event
+        for choice in choices
+        for event in read(json.dumps({**members, "choices": [{"index": 0, **choice}]}).encode())
+    ]
+
+
+@pytest.mark.parametrize("form", ["delta", "message"])
+def test_members_whose_every_member_is_empty_are_no_output(form: str) -> None:
+    blank = {
+        "content": "Hi",
+        "function_call": EMPTY_CALL,
+        "audio": {"data": "", "expires_at": 0, "id": "", "transcript": ""},
+        "images": [],
+        "tool_calls": [{"id": "", "function": EMPTY_CALL, "custom": {"input": "", "name": ""}}],
+    }
+
+    (event,) = events_of({form: blank})
+
+    assert isinstance(event, TextDelta)
+    assert "call" not in event.frames[0].decode()
+
+
+@pytest.mark.parametrize("form", ["delta", "message"])
+def test_a_function_beside_an_empty_custom_tool_is_a_function(form: str) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    both = call | {"custom": {"input": "", "name": ""}}
+
+    (event,) = events_of({form: {"content": "", "tool_calls": [both]}})
+
+    sent = json.loads(event.frames[0])["choices"][0]["delta"]["tool_calls"]
+    assert sent == [call | {"index": 0}]
+
+
+def test_calls_without_an_id_are_complete_in_a_reply_in_one_piece() -> None:
+    message = {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": ""}}]}
+
+    (event,) = events_of({"message": message, "finish_reason": None})
+
+    assert isinstance(event, ToolCallDelta)
+    assert event.name == "f"
+
+
+@pytest.mark.parametrize("name", ["chat.completion", "chunk"])
+def test_frames_of_a_wrong_name_get_the_right_one(name: str) -> None:
+    first, second = events_of({"delta": {"content": "H"}}, {"delta": {"content": "i"}}, object=name)
+
+    assert [json.loads(e.frames[0])["object"] for e in (first, second)] == [CHUNK, CHUNK]
+
+
+def test_a_text_that_is_repeated_beside_the_delta_follows_it() -> None:
+    (event,) = events_of({"delta": {"content": "<think>"}, "text": "<think>"})
+
+    assert "<think>" not in with_text(event.frames[0], "").decode()
+    assert "<think>" not in as_reasoning(event.frames[0], "hm").decode()
+    assert without_text(event.frames[0]) is None
+
+
+def test_later_items_of_a_list_get_the_index_that_sdks_join_them_by() -> None:
+    sent: dict[str, int] = {}
+    frames = [
+        json.dumps({"choices": [{"delta": {"annotations": items}}]}, separators=(",", ":")).encode()
+        for items in ([{"a": 1}, {"a": 2}], [{"a": 3}], [{"a": 4, "index": 0}])
+    ]
+
+    indexed = [json.loads(with_indexes(frame, sent)) for frame in frames]
+
+    assert [one["choices"][0]["delta"]["annotations"] for one in indexed] == [
+        [{"a": 1}, {"a": 2}],
+        [{"a": 3, "index": 2}],
+        [{"a": 4, "index": 0}],
+    ]
