@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from understudy.files import replace_file
 from understudy.llm.messages import ImagePart
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -74,7 +75,7 @@ class ImageStore:
 
     def _caption(self, digest: str) -> str | None:
         try:
-            return self._path(digest, ".txt").read_text()
+            return self._path(digest, ".txt").read_text("utf-8")
         except FileNotFoundError:
             return None
 
@@ -88,7 +89,7 @@ class ImageStore:
             out.write(data)
         now = self._wall()
         os.utime(temporary, (now, now))
-        Path(temporary).replace(path)
+        replace_file(Path(temporary), path)
 
     def _expire(self) -> int:
         oldest = self._wall() - self._keep_s

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from understudy.errors import NOT_JSON, ModelFileError
+from understudy.files import write_file
 from understudy.model_files.catalogue import (
     HUB_PREFIX,
     Entry,
@@ -118,10 +119,7 @@ class ModelFolder:
 
     def note_origin(self, path: Path, origin: Origin) -> None:
         """Write down where `path` came from."""
-        note = _note(path)
-        new = note.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(origin))
-        new.replace(note)
+        write_file(_note(path), msgspec.json.encode(origin))
 
     def remove(self, name: str) -> tuple[Path, ...]:
         """Delete the files of a model; returns what was deleted. Raises ModelFileError."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from understudy.errors import ModelFileError
+from understudy.files import replace_file
 
 _PIECE_BYTES = 1024 * 1024
 DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -101,4 +102,4 @@ def move_into_place(part: Path, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with part.open("rb") as file:
         os.fsync(file.fileno())
-    part.replace(place)
+    replace_file(part, place)

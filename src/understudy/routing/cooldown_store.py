@@ -17,6 +17,7 @@ import structlog
 from understudy.config.load import Config
 from understudy.config.providers import ModelSettings
 from understudy.errors import NOT_JSON, ErrorClass
+from understudy.files import write_file
 from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown import Cooldown, CooldownBoard
 from understudy.routing.failure_policy import RULES
@@ -86,9 +87,7 @@ class CooldownStore:
 
     def _write(self, page: _Page) -> None:
         try:
-            self._file.unlink(missing_ok=True)
-            self._file.touch(mode=0o600)
-            self._file.write_bytes(msgspec.json.encode(page))
+            write_file(self._file, msgspec.json.encode(page), private=True)
         except OSError as error:
             _log.warning("holds.not_kept", file=str(self._file), error=error.strerror)
 

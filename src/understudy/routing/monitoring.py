@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from understudy.errors import NOT_JSON, HoldScope
+from understudy.files import write_file
 from understudy.llm.capabilities import Capabilities, CapabilityBook, ModelKey
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.pricing import Price, PriceBook
@@ -162,11 +163,8 @@ class CapabilityProber:
         self._prices.learn(candidate.provider, prices)
 
     def _keep(self, file: Path, kept: _Kept) -> None:
-        new = file.with_suffix(".new")
         try:
-            new.touch(mode=0o600)
-            new.write_bytes(msgspec.json.encode(kept))
-            new.replace(file)
+            write_file(file, msgspec.json.encode(kept), private=True)
         except OSError as error:
             _log.warning("scout.not_kept", file=str(file), error=error.strerror)
 

@@ -1,6 +1,5 @@
 """Imports a character card into the operator's folder, and exports it. Blocking."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from understudy.conversation.personas.containers import (
 )
 from understudy.conversation.personas.keys import free_key, is_valid_key, key_of, same_key
 from understudy.errors import PersonaError, PersonaExists
+from understudy.files import write_file
 
 _ENDINGS = {"png": ".png", "charx": ".charx", "json": ".json", "yaml": ".json"}
 CARD_ENDINGS = (".png", ".json", ".charx", ".jpeg", ".jpg")
@@ -57,7 +57,7 @@ def import_card(data: bytes, folder: Path, options: ImportOptions | None = None)
     older = [found for found in _existing(folder) if same_key(found.stem, key)]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _private_file(path.with_name(f".{path.name}.new"), content).replace(path)
+        write_file(path, content, private=True)
         for other in older:
             if not other.samefile(path):
                 other.unlink()
@@ -110,14 +110,6 @@ def export_card(source: Path, target: Path) -> None:
     else:
         raise PersonaError(f"{target}: name it .json, .png or .charx")
     target.write_bytes(data)
-
-
-def _private_file(path: Path, data: bytes) -> Path:
-    """Readable by its owner only, whatever the umask."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-    return path
 
 
 def _existing_picture(target: Path) -> bytes:
