@@ -28,7 +28,7 @@ def ask(
     verbose: Verbose = False,  # noqa: FBT002
 ) -> None:
     """Ask for one reply and print it. Exit code 3 when no provider could answer."""
-    from understudy.cli.one_shot import EXIT_OFFLINE, as_row, ask_once, image_file
+    from understudy.app.one_shot import EXIT_OFFLINE, as_row, ask_once, image_file
     from understudy.control_characters import visible
 
     question = _question(text)

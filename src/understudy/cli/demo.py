@@ -51,7 +51,7 @@ def _fetch_model() -> None:
 
 
 async def _say(text: str, *, real: bool, verbose: bool) -> None:
-    from understudy.cli.one_shot import EXIT_OFFLINE, ask_once
+    from understudy.app.one_shot import EXIT_OFFLINE, ask_once
     from understudy.cli.options import logs_for
     from understudy.routing.records import describe_route
 

@@ -101,7 +101,9 @@ def _set(section: CommentedMap, path: KeyPath, value: YamlValue) -> None:
     for name in reversed(below):
         value = {name: value}
     if isinstance(value, list) and isinstance(old, list):
-        old[:] = value
+        # Items that stay keep their quotes.
+        same = {item: item for item in old if isinstance(item, str)}
+        old[:] = [same.get(item, item) if isinstance(item, str) else item for item in value]
     elif key in section:
         # A section whose keys are all commented out reads as null.
         section[key] = _commented(value)

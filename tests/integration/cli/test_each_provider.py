@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from understudy.cli.one_shot import OneShotReply, ask_once
+from understudy.app.one_shot import OneShotReply, ask_once
 from understudy.config.load import parse_config
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import Cast, RehearsalServer

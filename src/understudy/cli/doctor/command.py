@@ -14,7 +14,7 @@ from understudy.control_characters import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from understudy.cli.doctor.discord import Check
+    from understudy.app.setup.discord_token import Check
     from understudy.cli.doctor.providers import Finding
     from understudy.cli.doctor.report import DoctorReport
     from understudy.config.load import Config
@@ -158,7 +158,7 @@ def offer(config: "Config", nearby: "tuple[DiscoveredServer, ...]", *, yes: bool
 
 def offer_own_model(config: "Config") -> None:
     """Print the lines that would add a model that needs no server; write them on consent."""
-    from understudy.cli.doctor.suggestions import OWN_MODEL, may_offer_own_model
+    from understudy.app.setup.found_servers import OWN_MODEL, may_offer_own_model
 
     if not may_offer_own_model(config.settings.model):
         return
@@ -170,7 +170,8 @@ def offer_own_model(config: "Config") -> None:
 
 
 def _offer_one(config: "Config", near: "DiscoveredServer", *, yes: bool) -> bool:
-    from understudy.cli.doctor.suggestions import lines_for, place_of, with_server
+    from understudy.app.setup.found_servers import lines_for, place_of, with_server
+    from understudy.files import write_file
 
     model = config.settings.model
     place = place_of(near, model)
@@ -182,6 +183,6 @@ def _offer_one(config: "Config", near: "DiscoveredServer", *, yes: bool) -> bool
         return False
     text = config.path.read_text(encoding="utf-8")
     changed = with_server(text, near, place, model.provider_order)
-    config.path.write_text(changed, encoding="utf-8")
+    write_file(config.path, changed.encode(), follow_link=True)
     typer.echo(f"Added it to {config.path} as {place}. Run doctor again to check it.")
     return True

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from understudy.cli.doctor.discord import Check
+from understudy.app.setup.discord_token import Check
 from understudy.config.load import Config
 from understudy.config.masking import secrets_of
 from understudy.config.settings import Settings

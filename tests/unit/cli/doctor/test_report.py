@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Recording, playing
-from understudy.cli.doctor.discord import check_discord
+from understudy.app.setup.discord_token import check_discord
 from understudy.cli.doctor.providers import Trial, advise
 from understudy.cli.doctor.report import DoctorReport, Sources, as_row, diagnose
 from understudy.config.load import parse_config

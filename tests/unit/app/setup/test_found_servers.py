@@ -2,7 +2,7 @@
 
 import pytest
 
-from understudy.cli.doctor.suggestions import (
+from understudy.app.setup.found_servers import (
     OWN_MODEL,
     lines_for,
     may_offer_own_model,
@@ -63,7 +63,9 @@ def test_comments_stay_and_the_new_one_stands_before_what_costs_money() -> None:
     ],
 )
 def test_every_file_can_take_one_in(file: str, order: tuple[str, ...]) -> None:
-    text = with_server(file, OLLAMA, "ollama", ModelSettings().provider_order)
+    in_force = parse_config(file, {}).settings.model.provider_order
+
+    text = with_server(file, OLLAMA, "ollama", in_force)
 
     model = parse_config(text, {}).settings.model
     assert model.provider_order == order

@@ -1,13 +1,11 @@
 """Model servers found on this machine → lines for the configuration. Pure text in, text out."""
 
-import io
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-
+from understudy.config.editing import YamlValue, edited_yaml, yaml_text
 from understudy.config.providers import ModelSettings, Server
+from understudy.config.yaml_document import KeyPath
 from understudy.llm.local_discovery import DiscoveredServer
 from understudy.llm.registry import base_url_of, builtin_options
 
@@ -52,42 +50,33 @@ def place_of(near: DiscoveredServer, model: ModelSettings) -> str:
 
 def lines_for(near: DiscoveredServer, place: str) -> str:
     """The lines to add to the configuration."""
-    yaml = _yaml()
     below = _entry(near, place)
-    shown = {"local": below} if place == "local" else {"servers": {place: below}}
-    out = io.StringIO()
-    yaml.dump({"model": shown}, out)
-    return out.getvalue()
+    shown: dict[str, YamlValue] = {"local": below}
+    if place != "local":
+        shown = {"servers": {place: below}}
+    return yaml_text({"model": shown})
 
 
 def with_server(text: str, near: DiscoveredServer, place: str, order: tuple[str, ...]) -> str:
     """Return the file's text with the server added; comments and layout are preserved.
 
-    `order` is the order in force; it is written out where the file has none. A server found here
-    is placed before `auto`, which costs money; a built-in model is placed last.
+    `order` is the order in force. A server found here is placed before `auto`, which costs money;
+    a built-in model is placed last.
     """
-    yaml = _yaml()
-    root = yaml.load(text) or CommentedMap()
-    model = _section(root, "model")
-    below = _section(model, "local" if place == "local" else "servers")
-    target = below if place == "local" else _section(below, place)
-    for key, value in _entry(near, place).items():
-        target[key] = value
-    written = model.get("provider_order")
-    if isinstance(written, str):
-        written = [name.strip() for name in written.split(",") if name.strip()]
-    names = written if isinstance(written, CommentedSeq) else CommentedSeq(written or order)
-    if place not in names:
+    section = ("model", "local") if place == "local" else ("model", "servers", place)
+    changes: dict[KeyPath, YamlValue] = {
+        (*section, key): value for key, value in _entry(near, place).items()
+    }
+    if place not in order:
+        names = list(order)
         before = _COSTS_MONEY in names and near.engine != "builtin"
         names.insert(names.index(_COSTS_MONEY) if before else len(names), place)
-    model["provider_order"] = names
-    out = io.StringIO()
-    yaml.dump(root, out)
-    return out.getvalue()
+        changes["model", "provider_order"] = list[YamlValue](names)
+    return edited_yaml(text, changes)
 
 
-def _entry(near: DiscoveredServer, place: str) -> dict[str, object]:
-    entry: dict[str, object] = {}
+def _entry(near: DiscoveredServer, place: str) -> dict[str, YamlValue]:
+    entry: dict[str, YamlValue] = {}
     if place == "local":
         entry["enabled"] = True
     if near.preset is not None:
@@ -99,27 +88,16 @@ def _entry(near: DiscoveredServer, place: str) -> dict[str, object]:
     if near.engine == "openai" and near.model:
         entry["name"] = near.model
     if near.needs_key:
-        entry["api_key_env"] = f"{place.upper().replace('-', '_')}_API_KEY"
+        entry["api_key_env"] = key_variable(place)
     return entry
 
 
-def _section(parent: CommentedMap, name: str) -> CommentedMap:
-    if not isinstance(parent.get(name), CommentedMap):
-        parent[name] = CommentedMap()
-    section = parent[name]
-    assert isinstance(section, CommentedMap)
-    return section
+def key_variable(place: str) -> str:
+    """The variable of the environment for the key of a server of this name."""
+    return f"{place.upper().replace('-', '_').replace('.', '_')}_API_KEY"
 
 
 def _address(base_url: str) -> tuple[str, int | None]:
     parts = urlsplit(base_url)
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
     return host, parts.port
-
-
-def _yaml() -> YAML:
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
