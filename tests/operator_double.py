@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 
 from understudy.errors import ConfigError, ErrorClass
+from understudy.observability.log_tail import LogTail
 from understudy.platforms.web.attempt_feed import AttemptFeed
-from understudy.platforms.web.operator import CandidateView, OperatorActions
-from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
+from understudy.platforms.web.operator import CandidateView, OperatorActions, ServerTest
+from understudy.routing.ledger import AttemptFilter, Grouping, Spent, UsagePoint, UsageRow
 from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from web_double import attempt
 
@@ -62,6 +63,19 @@ class Ledger:
     async def reply(self, reply_id: str) -> tuple[ReplyRecord, ...]:
         return tuple(one for one in self.replies if one.request_id == reply_id)
 
+    async def attempts(
+        self, wanted: AttemptFilter, limit: int, skip: int
+    ) -> tuple[AttemptRecord, ...]:
+        found = [
+            one
+            for run in self.replies
+            for one in run.attempts
+            if one.ts < wanted.until
+            and wanted.outcome in (None, one.outcome)
+            and all(word.lower() in f"{one.label} {one.model_requested}" for word in wanted.words)
+        ]
+        return tuple(sorted(found, key=lambda one: -one.ts)[skip : skip + limit])
+
     async def recent(self, limit: int) -> tuple[ReplyRecord, ...]:
         return tuple(self.replies[-limit:][::-1])
 
@@ -97,6 +111,8 @@ class OperatorDouble:
     level: str = "info"
     resets: list[str | None] = field(default_factory=list)
     broken_config: bool = False
+    tests: list[str] = field(default_factory=list)
+    log: LogTail = field(default_factory=LogTail)
 
     async def reload(self) -> str:
         if self.broken_config:
@@ -106,5 +122,11 @@ class OperatorDouble:
     def set_level(self, level: str) -> None:
         self.level = level
 
+    async def test(self, provider: str) -> tuple[ServerTest, ...]:
+        self.tests.append(provider)
+        return (ServerTest("m", True, "ready", "it reports no usage", 0.31, 42.0),)
+
     def actions(self) -> OperatorActions:
-        return OperatorActions(self.reload, self.resets.append, lambda: self.level, self.set_level)
+        return OperatorActions(
+            self.reload, self.resets.append, lambda: self.level, self.set_level, self.test
+        )

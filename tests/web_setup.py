@@ -79,7 +79,10 @@ def _dependencies(
             lambda channel: preferences.now.channel(channel).persona,
             preferences.choose_persona,
         ),
-        facts=lambda: ProgramFacts("1.0", NOW, "2ba54e70", "model: {}\n"),
+        facts=lambda: ProgramFacts(
+            "1.0", NOW - 7260, "2ba54e70", "model: {}\n", "host-1", "connecting"
+        ),
+        read_log=lambda after: (operator.log.count, operator.log.since(after)),
         clock=lambda: NOW,
     )
 

@@ -10,7 +10,7 @@ from sample_records import NOON, answered, attempt, failed, reply, skipped
 from understudy.errors import ErrorClass
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
-from understudy.routing.ledger import Grouping, Spent, UsageRow
+from understudy.routing.ledger import AttemptFilter, Grouping, Spent, UsageRow
 from understudy.routing.records import (
     CostSource,
     Origin,
@@ -179,3 +179,30 @@ async def test_replies_older_than_the_retention_are_deleted_with_their_attempts(
 
     assert await ledger.reply("r0") == ()
     assert [row.attempts for row in await all_usage(ledger, Grouping.DAY)] == [1]
+
+
+async def test_attempts_are_found_by_words_and_outcome_newest_first_in_pages(
+    ledger: Ledger,
+) -> None:
+    origin = Origin("discord/1", "discord:Ada_%")
+    early = reply(
+        failed("openrouter", ErrorClass.RATE_LIMITED, ts=NOON),
+        answered("local", attempt=2, ts=NOON + 1),
+        request_id="r1",
+        origin=origin,
+    )
+    late = reply(failed("chutes", ErrorClass.AUTH, ts=NOON + 5), request_id="r2", ts=NOON + 5)
+    await ledger.add((early, late))
+
+    async def found(*words: str, until: float = NOON + 60, **more: Outcome) -> list[str]:
+        wanted = AttemptFilter(until, words, **more)
+        return [one.provider for one in await ledger.attempts(wanted, 10, 0)]
+
+    assert await found() == ["chutes", "local", "openrouter"]
+    assert await found(until=NOON + 5) == ["local", "openrouter"]
+    assert await found("ada_%", "LOCAL") == ["local"]
+    assert await found("ada%x") == []
+    assert await found("AUTH") == ["chutes"]
+    assert await found(outcome=Outcome.ERROR) == ["chutes", "openrouter"]
+    page = await ledger.attempts(AttemptFilter(NOON + 60), 1, 1)
+    assert [one.provider for one in page] == ["local"]

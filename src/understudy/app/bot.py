@@ -6,7 +6,7 @@ and then stops the parts in reverse order.
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +80,10 @@ class Bot:
     """The router's `reply`, which also writes prompts to files where that is enabled."""
     library: LibraryStamp = frozenset()
     """The state of the files that `personas` were read from."""
+    instance: str = ""
+    """The name of this process in the database; empty without one."""
+    discord_state: Callable[[], str] = lambda: "not used: it is disabled, or there is no token"
+    """The state of the connection to Discord, in words."""
     started: Settings = field(init=False)
     """The settings this process was started with."""
     images: ImageSupport = field(init=False)
@@ -157,7 +161,7 @@ async def open_bot(
         bot = await stack.enter_async_context(_open_models(config, logs, observers, clocks))
         bot.alerts = alerts
         await bot.guard.recall(ledger)
-        bot.ledger = ledger
+        bot.ledger, bot.instance = ledger, storage.coordinator.id
         bot.images = await stack.enter_async_context(
             open_image_support(files.beside("images"), bot.vision, bot.prompts.reply, clocks.wall)
         )

@@ -53,6 +53,7 @@ async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[
     else:
         role = Role(_role_name(token), bot.storage.database, bot.storage.coordinator)
         work = run_with_role(role, bot.storage.coordinator, lambda: _connected(bot, platform))
+    bot.discord_state = platform.state
     task = asyncio.create_task(work, name="discord")
     try:
         yield task

@@ -12,7 +12,7 @@ from understudy.app.bot import Bot, config_folder
 from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.images import Intake
 from understudy.app.lore import try_lore
-from understudy.app.status import any_usable, candidate_views, gauges
+from understudy.app.status import any_usable, candidate_views, check_server, gauges
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import Settings
 from understudy.conversation.inbox import Channel
@@ -97,12 +97,14 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
             level=lambda: bot.logs.level,
             # The page validates the level.
             set_level=lambda level: bot.logs.set_level(cast("Level", level)),
+            test=lambda provider: check_server(bot.models, provider),
         ),
         ready=lambda: any_usable(bot.models),
         monitoring_pages=[("/metrics", metrics.page)],
         images=_image_actions(bot),
         personas=_persona_actions(bot),
         persona_choice=_persona_choice(bot),
+        read_log=lambda after: (bot.logs.tail.count, bot.logs.tail.since(after)),
         facts=_facts(bot, bot.clocks.wall()),
         max_connections=divide_files(open_file_limit()).visitors,
         clock=bot.clocks.wall,
@@ -115,6 +117,8 @@ def _facts(bot: Bot, started_at: float) -> Callable[[], ProgramFacts]:
         started_at=started_at,
         revision=bot.config.rev,
         configuration=as_yaml(masked(bot.settings())),
+        instance=bot.instance,
+        discord=bot.discord_state(),
     )
 
 

@@ -45,11 +45,11 @@ def _masked(name: str, value: object, *, free: bool = False) -> object:
         return [_masked(name, inner, free=free) for inner in value]
     if isinstance(value, str):
         secret = (free and _SECRET_KEYS.search(name)) or (value and set(value) == {"*"})
-        return MASK if secret else _without_password(value)
+        return MASK if secret else without_password(value)
     return value
 
 
-def _without_password(value: str) -> str:
+def without_password(value: str) -> str:
     """A URL with its user name and password masked; any other text as it is."""
     value = re.sub(r"(://)[^/\s@]+@", rf"\g<1>{MASK}@", value)
     return re.sub(r"([?&][^=&]*(?:key|token|secret|passw)[^=&]*=)[^&]+", rf"\g<1>{MASK}", value)

@@ -17,6 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from understudy.config.settings import Logging
 from understudy.control_characters import visible
 from understudy.observability.events import LINES_DROPPED, TELLING
+from understudy.observability.log_tail import LogTail
 
 Level = Literal["debug", "info", "warning", "error"]
 _LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -43,6 +44,7 @@ class Logs:
         self._held: list[str] | None = None
         self._dropped = 0
         """Lines that could not be written since the last one that was."""
+        self.tail = LogTail()
         self._level = settings.level
         self._fields: dict[str, str] = {}
         self._console = (
@@ -77,9 +79,13 @@ class Logs:
             if outer is None:
                 waiting, self._held = self._held, None
                 for line in waiting:
-                    self.write(line)
+                    self._write(line)
 
     def write(self, line: str) -> None:
+        self.tail.add((line,))
+        self._write(line)
+
+    def _write(self, line: str) -> None:
         if self._held is not None:
             self._held.append(line)
             return
@@ -105,7 +111,8 @@ class Logs:
             if self._fields:
                 more = _encode(self._fields)[1:]
                 lines = [b"%b,%b" % (line[:-1], more) for line in lines]
-            self.write(b"\n".join(lines).decode() + "\n")
+            self.tail.add(lines)
+            self._write(b"\n".join(lines).decode() + "\n")
 
     def _processors(self) -> list[Processor]:
         return [self._with_fields, *self._format()] if self._fields else self._format()

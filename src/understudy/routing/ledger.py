@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from understudy.clock import DAY_S
-from understudy.routing.records import ReplyRecord
+from understudy.routing.records import AttemptRecord, Outcome, ReplyRecord
 
 
 def start_of_day(wall: float) -> float:
@@ -77,6 +77,17 @@ class Spent(msgspec.Struct, frozen=True):
     """As far as it is known."""
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptFilter:
+    """Which attempts are wanted: those before `until` that have every word."""
+
+    until: float
+    """Wall clock; not included."""
+    words: tuple[str, ...] = ()
+    """Parts of server, model, error, platform, user, channel or reply id, in any case."""
+    outcome: Outcome | None = None
+
+
 class LedgerWriter(Protocol):
     async def add(self, ended: Sequence[ReplyRecord]) -> None:
         """Store replies with all their attempts in one transaction; stored ones are unchanged.
@@ -105,6 +116,12 @@ class LedgerReader(Protocol):
 
     async def reply(self, reply_id: str) -> tuple[ReplyRecord, ...]:
         """Every run of that reply, oldest first: a late answer is a second run."""
+        ...
+
+    async def attempts(
+        self, wanted: AttemptFilter, limit: int, skip: int
+    ) -> tuple[AttemptRecord, ...]:
+        """Newest first, without the first `skip`."""
         ...
 
     async def recent(self, limit: int) -> tuple[ReplyRecord, ...]:

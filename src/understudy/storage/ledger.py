@@ -16,10 +16,10 @@ from sqlalchemy import (
     true,
 )
 
-from understudy.routing.ledger import Grouping, Spent, UsagePoint, UsageRow
-from understudy.routing.records import Outcome, ReplyOutcome, ReplyRecord
+from understudy.routing.ledger import AttemptFilter, Grouping, Spent, UsagePoint, UsageRow
+from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from understudy.storage.database import Database
-from understudy.storage.ledger_rows import insert_replies, read_replies
+from understudy.storage.ledger_rows import insert_replies, read_attempts, read_replies
 from understudy.storage.sql_functions import mean, utc_day, whole
 from understudy.storage.tables import attempts, replies
 
@@ -62,6 +62,12 @@ _KEYS: dict[Grouping, ColumnElement[str]] = {
     Grouping.PURPOSE: _r.purpose,
     Grouping.DAY: utc_day(_a.ts),
 }
+
+
+_SEARCHED = (
+    *(_a.provider, _a.label, _a.model_requested, _a.model_served, _a.error_class, _a.skip_reason),
+    *(_a.request_id, _a.sink, _r.user, _r.channel),
+)
 
 
 class Ledger:
@@ -111,12 +117,26 @@ class Ledger:
         wanted = _r.request_id == reply_id
         return await self._database.read(lambda connection: read_replies(connection, wanted))
 
+    async def attempts(
+        self, wanted: AttemptFilter, limit: int, skip: int
+    ) -> tuple[AttemptRecord, ...]:
+        conditions = [_a.ts < wanted.until, *map(_has_word, wanted.words)]
+        if wanted.outcome is not None:
+            conditions.append(_a.outcome == wanted.outcome)
+        return await self._database.read(
+            lambda on: read_attempts(on, and_(*conditions), limit, skip)
+        )
+
     async def recent(self, limit: int) -> tuple[ReplyRecord, ...]:
         newest = await self._database.read(lambda on: read_replies(on, true(), limit))
         return newest[::-1]
 
     async def _rows(self, query: Executable) -> Sequence[RowMapping]:
         return await self._database.read(lambda on: on.execute(query).mappings().all())
+
+
+def _has_word(word: str) -> ColumnElement[bool]:
+    return or_(*(column.icontains(word, autoescape=True) for column in _SEARCHED))
 
 
 def _summed(since: float, until: float) -> Select[*tuple[object, ...]]:

@@ -194,6 +194,21 @@ def read_replies(
     return tuple(_reply(row, attempts_of[row["run"]]) for row in found)
 
 
+def read_attempts(
+    connection: Connection, where: ColumnElement[bool], limit: int, skip: int
+) -> tuple[AttemptRecord, ...]:
+    """Attempts that satisfy `where` (a condition on `attempts` and `replies`), newest first."""
+    chosen = (
+        select(attempts)
+        .join_from(attempts, replies)
+        .where(where)
+        .order_by(attempts.c.ts.desc(), attempts.c.run.desc(), attempts.c.attempt.desc())
+        .limit(limit)
+        .offset(skip)
+    )
+    return tuple(_attempt(row) for row in connection.execute(chosen).mappings())
+
+
 def _reply_row(record: ReplyRecord) -> dict[str, object]:
     return {
         "request_id": record.request_id,

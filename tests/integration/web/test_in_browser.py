@@ -656,39 +656,6 @@ async def test_a_reply_id_shows_its_trace_as_a_timeline(profile: BrowserContext)
         await expect(page.locator("#runs .empty")).to_contain_text("No reply with that id")
 
 
-async def test_the_operator_sees_figures_usage_and_the_program(profile: BrowserContext) -> None:
-    async with open_site(reply_text("Yes")) as site:
-        first = failed("local/koboldcpp", NOW - 120, ErrorClass.RATE_LIMITED)
-        second = attempt("local/koboldcpp", ts=NOW - 59, cost_usd=0.5, first_output_ms=300)
-        site.operator.ledger.replies = [reply("r1", NOW - 60, first, second)]
-        page = await operators_page(profile, site)
-
-        figures = page.locator("#candidates .figures")
-        await expect(figures).to_contain_text("50 % of 2 attempts · first token 300 ms (p50)")
-        await expect(figures).to_contain_text("last error: rate-limited")
-        await expect(figures).to_contain_text("$0.50 today")
-        await expect(page.locator("#usage-table td").first).to_have_text("rehearsal/eliza")
-        await expect(page.locator("#about")).to_contain_text("Understudy 1.0, running since")
-        await page.click("summary")
-        await expect(page.locator("#configuration")).to_have_text("model: {}\n")
-
-
-async def test_attempts_are_filtered_by_text_and_result(profile: BrowserContext) -> None:
-    async with open_site(reply_text("Yes")) as site:
-        page = await operators_page(profile, site)
-        site.operator.feed.attempt_ended(failed("openrouter", NOW, ErrorClass.RATE_LIMITED))
-        site.operator.feed.attempt_ended(attempt("local/koboldcpp", ts=NOW))
-        rows = page.locator("#live tbody tr:visible")
-        await expect(rows).to_have_count(2)
-        await page.fill("#filter", "KOBOLD")
-        await expect(rows).to_have_count(1)
-        await page.fill("#filter", "")
-        await page.select_option("#outcome", "error")
-
-        await expect(rows).to_have_count(1)
-        await expect(rows).to_contain_text("openrouter")
-
-
 async def test_axes_of_counts_have_whole_numbers(profile: BrowserContext) -> None:
     async with open_site(reply_text("Yes")) as site:
         first = failed("openrouter", NOW - 60, ErrorClass.RATE_LIMITED)

@@ -14,8 +14,8 @@ from understudy.control_characters import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from understudy.app.provider_check import Finding
     from understudy.app.setup.discord_token import Check
-    from understudy.cli.doctor.providers import Finding
     from understudy.cli.doctor.report import DoctorReport
     from understudy.config.load import Config
     from understudy.llm.local_discovery import DiscoveredServer

@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+from understudy.app.provider_check import Finding, examine
 from understudy.app.setup.discord_token import DISCORD_API, Check, check_discord
 from understudy.app.setup.found_servers import not_configured
-from understudy.cli.doctor.providers import Finding, examine
 from understudy.cli.doctor.security import unsafe
 from understudy.config.load import Config
 from understudy.config.providers import Server

@@ -42,6 +42,7 @@ class DiscordBot:
         self._token = token
         self._client: DiscordClient | None = None
         self._up = asyncio.Event()
+        self._running = False
         self._cache = MessageCache()
         self.context = DiscordContext(
             self.connected,
@@ -72,6 +73,16 @@ class DiscordBot:
         assert self._client is not None
         return self._client
 
+    def state(self) -> str:
+        """The state of the connection, in words for the operator."""
+        if not self._running:
+            return "not connected by this process: another one has the connection, or it ended"
+        client = self._client
+        if client is None or not self._up.is_set() or not client.is_ready():
+            return "connecting"
+        servers = f"{len(client.guilds)} server{'' if len(client.guilds) == 1 else 's'}"
+        return f"connected as {client.user}, in {servers}"
+
     async def run(self) -> None:
         """Stay connected. Raises ConfigError when only the operator can fix the cause.
 
@@ -79,9 +90,11 @@ class DiscordBot:
         event cannot be parsed; then a new client is created.
         """
         alerting = asyncio.create_task(self._admins.run())
+        self._running = True
         try:
             await self._reconnect_forever()
         finally:
+            self._running = False
             alerting.cancel()
             await asyncio.wait({alerting})
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from understudy.errors import ConfigError, StorageError
 from understudy.platforms.web.api import ApiError, read_json, with_json_errors
 from understudy.platforms.web.attempt_feed import AttemptFeed
+from understudy.platforms.web.audit import audit
 from understudy.platforms.web.event_stream import PING_S, event
 from understudy.platforms.web.serializers import Json, attempt_row, reply_row
 from understudy.platforms.web.templates import PageContext, page
@@ -43,6 +44,23 @@ class CandidateView:
     """Wall clock at which the cooldown ends."""
     running: int = 0
     """Running attempts."""
+    waiting: int = 0
+    """Requests in the queue of its server."""
+    address: str = ""
+    context_length: int | None = None
+    vision: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTest:
+    """The result of a real request to one candidate."""
+
+    model: str
+    ok: bool
+    state: str
+    advice: str
+    first_output_s: float | None = None
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +73,8 @@ class OperatorActions:
     """End the cooldowns of one provider, or of all."""
     level: Callable[[], str]
     set_level: Callable[[str], None]
+    test: Callable[[str], Awaitable[Sequence[ServerTest]]]
+    """Probe the models of a provider, and ask each for a short reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +92,7 @@ class OperatorDependencies:
 class OperatorPages:
     def __init__(self, deps: OperatorDependencies) -> None:
         self._deps = deps
+        self._testing: set[str] = set()
 
     def routes(self) -> list[Route]:
         table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
@@ -82,6 +103,7 @@ class OperatorPages:
             ("POST", "/api/operator/reload", self.reload),
             ("POST", "/api/operator/reset", self.reset),
             ("POST", "/api/operator/level", self.set_level),
+            ("POST", "/api/operator/test", self.test),
         )
         return [
             Route(path, with_json_errors(call), methods=[method]) for method, path, call in table
@@ -116,7 +138,8 @@ class OperatorPages:
         ]
         return JSONResponse({"runs": traces})
 
-    async def reload(self, _request: Request) -> Response:
+    async def reload(self, request: Request) -> Response:
+        audit(request, "reload")
         try:
             return JSONResponse({"said": await self._deps.actions.reload()})
         except ConfigError as error:
@@ -127,6 +150,7 @@ class OperatorPages:
         known = [candidate.provider for candidate in self._deps.candidates()]
         if provider is not None and provider not in known:
             raise ApiError(404, "There is no such provider.")
+        audit(request, "reset", str(provider or "all"))
         self._deps.actions.reset(str(provider) if provider is not None else None)
         return JSONResponse({"said": f"Cooldowns ended: {provider or 'all providers'}."})
 
@@ -134,8 +158,24 @@ class OperatorPages:
         level = (await read_json(request)).get("level")
         if level not in LEVELS:
             raise ApiError(400, f"The log level is one of: {', '.join(LEVELS)}")
+        audit(request, "level", str(level))
         self._deps.actions.set_level(str(level))
         return JSONResponse({"said": f"Log level: {level}."})
+
+    async def test(self, request: Request) -> Response:
+        """Test one provider; a second test of it has to wait for the first."""
+        provider = (await read_json(request)).get("provider")
+        if provider not in {candidate.provider for candidate in self._deps.candidates()}:
+            raise ApiError(404, "There is no such provider.")
+        if provider in self._testing:
+            raise ApiError(409, "A test of this server is running.")
+        audit(request, "test", str(provider))
+        self._testing.add(str(provider))
+        try:
+            results = await self._deps.actions.test(str(provider))
+        finally:
+            self._testing.discard(str(provider))
+        return JSONResponse({"results": [asdict(result) for result in results]})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from understudy.platforms.web.api import ApiError, with_json_errors
+from understudy.platforms.web.audit import audit
 from understudy.platforms.web.serializers import Json, step_of
 from understudy.routing.ledger import Grouping, LedgerReader, UsageRow, start_of_day
 from understudy.routing.records import AttemptRecord, Outcome
@@ -29,6 +30,10 @@ class ProgramFacts:
     """Of the configuration in use."""
     configuration: str
     """As YAML, with secrets masked."""
+    instance: str = ""
+    """The name of this process in a shared database."""
+    discord: str = ""
+    """The state of the connection, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,8 @@ class OperatorReports:
         facts = self._deps.facts()
         return JSONResponse({**asdict(facts), "now": self._deps.clock()})
 
-    async def login_link(self, _request: Request) -> Response:
+    async def login_link(self, request: Request) -> Response:
+        audit(request, "login_link")
         return JSONResponse({"link": self._deps.new_login_link()})
 
 

@@ -36,6 +36,8 @@ from understudy.platforms.web.operator import (
     OperatorDependencies,
     OperatorPages,
 )
+from understudy.platforms.web.operator_attempts import OperatorAttempts
+from understudy.platforms.web.operator_log import OperatorLog, ReadLog
 from understudy.platforms.web.operator_reports import (
     OperatorReports,
     ProgramFacts,
@@ -70,6 +72,7 @@ class WebDependencies:
     personas: PersonaActions | None = None
     persona_choice: PersonaChoice | None = None
     facts: Callable[[], ProgramFacts] | None = None
+    read_log: ReadLog | None = None
     max_connections: int = 1000
     """Limit of simultaneous connections."""
     clock: Callable[[], float] = time.time
@@ -161,6 +164,9 @@ class WebPlatform:
             )
         )
         routes = pages.routes()
+        routes += OperatorAttempts(deps.ledger, deps.clock).routes()
+        if deps.read_log is not None:
+            routes += OperatorLog(deps.read_log).routes()
         if deps.personas is not None:
             routes += PersonaPages(deps.personas).routes()
         if deps.facts is not None:

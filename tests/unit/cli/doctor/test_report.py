@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Recording, playing
+from understudy.app.provider_check import Trial, advise
 from understudy.app.setup.discord_token import check_discord
-from understudy.cli.doctor.providers import Trial, advise
 from understudy.cli.doctor.report import DoctorReport, Sources, as_row, diagnose
 from understudy.config.load import parse_config
 from understudy.config.settings import Discord

@@ -1,12 +1,12 @@
 // The operator's page: live data comes over one event stream, usage plots are fetched.
 import { call, Stream } from "./api.js";
+import { add, onTrace, restart } from "./attempts.js";
 import { themeButton } from "./appearance.js";
 import { byId, make } from "./dom.js";
-import { money, PLOTS, plot, seconds } from "./plots.js";
+import { PLOTS, plot, seconds } from "./plots.js";
 import { fillFigures } from "./reports.js";
 import { trace } from "./trace.js";
 
-const SHOWN_ROWS = 200;
 const STATES = { usable: "ready", probing: "cooldown ended, next request is a test", off: "off" };
 const colours = new Map();
 let span = "hour";
@@ -51,24 +51,72 @@ function stateLine(candidate) {
     line.append([STATES[candidate.state], candidate.reason].filter(Boolean).join(" · "));
   }
   if (candidate.running) line.append(` · ${candidate.running} running`);
+  if (candidate.waiting) line.append(` · ${candidate.waiting} queued`);
   return line;
 }
 
-function candidateRow(candidate) {
+function factsLine(candidate) {
+  const facts = [candidate.address];
+  if (candidate.context_length) facts.push(`context ${candidate.context_length.toLocaleString()}`);
+  if (candidate.vision !== null) facts.push(candidate.vision ? "sees images" : "text only");
+  return make("span", { className: "facts", textContent: facts.filter(Boolean).join(" · ") });
+}
+
+// Results of tests stay while the list is drawn again.
+const results = new Map();
+
+function resultText({ model, ok, state, advice, first_output_s: first, tokens_per_s: rate }) {
+  const figures = [];
+  if (first !== null) figures.push(`first token ${seconds(first * 1000)}`);
+  if (rate !== null) figures.push(`${Math.round(rate)} tokens/s`);
+  return `${ok ? "✓" : "✗"} ${[model || "model of the server", state, ...figures, advice].filter(Boolean).join(" · ")}`;
+}
+
+function drawResults(provider) {
+  for (const row of document.querySelectorAll("#candidates li[data-provider]")) {
+    if (row.dataset.provider !== provider) continue;
+    row.querySelector(".tested").textContent = "";
+  }
+  const first = [...document.querySelectorAll("#candidates li")].find((row) => row.dataset.provider === provider);
+  if (first) first.querySelector(".tested").textContent = results.get(provider) ?? "";
+}
+
+async function test(provider) {
+  results.set(provider, "Testing…");
+  drawResults(provider);
+  try {
+    const answer = await call("POST", "/api/operator/test", { provider });
+    results.set(provider, answer.results.map(resultText).join("\n"));
+  } catch (error) {
+    results.set(provider, error.message);
+  }
+  drawResults(provider);
+}
+
+function candidateRow(candidate, seen) {
   const reset = make("button", { type: "button", className: "small", textContent: "End cooldown" });
   reset.onclick = () => act("/api/operator/reset", { provider: candidate.provider });
+  const check = make("button", { type: "button", className: "small", textContent: "Test", title: "Probe this server and ask it for a short reply" });
+  check.setAttribute("aria-label", `Test ${candidate.provider}`);
+  check.onclick = () => test(candidate.provider);
+  const isFirst = !seen.has(candidate.provider);
+  seen.add(candidate.provider);
   return make("li", { data: { state: candidate.state, provider: candidate.provider, label: candidate.label } },
     make("span", { className: "lamp", "aria-hidden": "true" }),
     make("span", { className: "who" }, candidate.label, make("small", { textContent: candidate.model || "(model of the server)" })),
     stateLine(candidate),
+    factsLine(candidate),
     make("span", { className: "figures" }),
-    candidate.state === "cooldown" ? reset : null);
+    make("span", { className: "tested", role: "status" }),
+    make("span", { className: "acts" }, candidate.state === "cooldown" ? reset : null, isFirst ? check : null));
 }
 
 function board(data) {
   clockAhead = data.now - Date.now() / 1000;
   for (const candidate of data.candidates) colour(candidate.provider);
-  byId("candidates").replaceChildren(...data.candidates.map(candidateRow));
+  const seen = new Set();
+  byId("candidates").replaceChildren(...data.candidates.map((candidate) => candidateRow(candidate, seen)));
+  results.forEach((_, provider) => drawResults(provider));
   if (!data.candidates.length) byId("candidates").append(make("li", { className: "empty", textContent: "No model server is configured." }));
   fillFigures();
   byId("level").value = data.level;
@@ -79,38 +127,6 @@ function board(data) {
 setInterval(() => {
   for (const time of document.querySelectorAll("time[data-until]")) time.textContent = remaining(Number(time.dataset.until));
 }, 1000);
-
-// Attempts
-function row(data, fresh) {
-  if (data.kind === "reply") return refreshSoon();
-  const known = (value, format) => (value === null || value === undefined ? "" : format(value));
-  const find = make("button", { type: "button", className: "trace-link", textContent: data.reply, title: data.reply });
-  find.onclick = () => show(data.reply);
-  const cell = (text, className = "") => make("td", { className, textContent: text });
-  const tokens = data.output_tokens === null ? "" : `${data.input_tokens}→${data.output_tokens}`;
-  const line = make("tr", { className: fresh ? "fresh" : "", data: { outcome: data.outcome } },
-    cell(new Date(data.ts * 1000).toLocaleTimeString()), cell(data.label),
-    cell(data.http_status && data.outcome === "error" ? `${data.verdict} (${data.http_status})` : data.verdict, "what"),
-    cell(data.sink), cell(known(data.first_ms, seconds), "n"), cell(data.outcome === "skipped" ? "" : seconds(data.total_ms), "n"),
-    cell(tokens, "n"), cell(known(data.cost_usd, money), "n"), make("td", {}, find));
-  const body = byId("live").tBodies[0];
-  filterRow(line);
-  body.prepend(line);
-  while (body.rows.length > SHOWN_ROWS) body.lastElementChild.remove();
-  byId("live-empty").hidden = true;
-  return line;
-}
-
-function filterRow(line) {
-  const words = byId("filter").value.toLowerCase().split(/\s+/);
-  const text = line.textContent.toLowerCase();
-  const outcome = byId("outcome").value;
-  line.hidden = (outcome && line.dataset.outcome !== outcome) || !words.every((word) => text.includes(word));
-}
-
-const filterAll = () => [...byId("live").tBodies[0].rows].forEach(filterRow);
-byId("filter").oninput = filterAll;
-byId("outcome").onchange = filterAll;
 
 // Usage
 let refreshing = 0;
@@ -169,12 +185,13 @@ byId("menu").onclick = () => {
 byId("reload").onclick = () => act("/api/operator/reload", {});
 byId("reset-all").onclick = () => act("/api/operator/reset", {});
 byId("level").onchange = (event) => act("/api/operator/level", { level: event.target.value });
+onTrace(show);
 themeButton(byId("theme"), byId("theme-name"));
 
 let started = false;
 new Stream("/api/operator/events", {
-  start() { byId("live").tBodies[0].replaceChildren(); started = true; },
+  start() { restart(); started = true; },
   board,
-  row: (data) => row(data, started),
+  row: (data) => (data.kind === "reply" ? refreshSoon() : add(data, started)),
 }, (isUp) => showStatus(isUp ? "" : "Connection lost. Reconnecting…", "lost"));
 setInterval(usage, 60_000);

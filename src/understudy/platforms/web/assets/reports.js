@@ -11,6 +11,13 @@ function ago(at, now) {
   return minutes < 2880 ? `${Math.round(minutes / 60)} h ago` : `${Math.round(minutes / 1440)} days ago`;
 }
 
+function duration(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return plural(minutes, "minute");
+  if (minutes < 2880) return `${plural(Math.floor(minutes / 60), "hour")} ${minutes % 60} min`;
+  return plural(Math.floor(minutes / 1440), "day");
+}
+
 function figures(server, cost, now) {
   const parts = [];
   if (server?.attempts) parts.push(`${Math.round(100 * server.success)} % of ${plural(server.attempts, "attempt")}`);
@@ -52,7 +59,10 @@ async function usage() {
 async function about() {
   const facts = await call("GET", "/api/operator/about");
   const started = new Date(facts.started_at * 1000).toLocaleString();
-  byId("about").textContent = `Understudy ${facts.version}, running since ${started}, configuration ${facts.revision}`;
+  const rows = [["Version", facts.version], ["Running for", `${duration(facts.now - facts.started_at)}, since ${started}`],
+    ["Configuration", facts.revision], ["Instance", facts.instance], ["Discord", facts.discord]];
+  byId("about").replaceChildren(...rows.filter(([, value]) => value).flatMap(([name, value]) =>
+    [make("dt", { textContent: name }), make("dd", { textContent: value })]));
   byId("configuration").textContent = facts.configuration;
 }
 

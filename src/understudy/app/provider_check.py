@@ -1,4 +1,4 @@
-"""Examines one candidate for `doctor`: a free probe, then one short real reply."""
+"""Examines one candidate for `doctor` and the operator's page: a probe, then a short reply."""
 
 import asyncio
 import time
