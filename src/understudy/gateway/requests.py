@@ -24,6 +24,7 @@ _ONE_TEXT = (
     "it has to be one text; token numbers mean another text to each model, "
     "and several texts are several requests"
 )
+_LENGTHS = ("max_tokens", "max_completion_tokens")
 _FEW_TOKENS = 16
 """A reply of so few tokens may be empty, above all from a reasoning model."""
 _IMAGE_NOTE = {"type": "text", "text": "[an image that this model cannot be shown]"}
@@ -52,6 +53,21 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = False
 
 
+_NULL = msgspec.Raw(b"null")
+
+
+class _Chat(msgspec.Struct):
+    """The members of a chat request that are read here."""
+
+    messages: list[_Turn]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    n: int | None = None
+    tools: msgspec.Raw = _NULL
+
+
+_chat = msgspec.json.Decoder(_Chat)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _name = msgspec.json.Decoder(str | None)
 _number = msgspec.json.Decoder(int | None)
@@ -60,7 +76,6 @@ _options = msgspec.json.Decoder(_StreamOptions | None)
 _turns = msgspec.json.Decoder(list[_Turn])
 _prompt = msgspec.json.Decoder(str | list[object])
 _messages = msgspec.json.Decoder(list[dict[str, object]])
-_NULL = msgspec.Raw(b"null")
 _NO_TOOLS = (b"null", b"[]")
 _encode = msgspec.json.encode
 
@@ -116,25 +131,52 @@ def _is_image(piece: object) -> bool:
 def read_ask(body: bytes) -> ClientRequest:
     """Raises `RequestRefused` (400) naming the member that is wrong."""
     members = _read(_members, body, None)
-    _one_choice(members)
-    messages = members.get("messages", _NULL)
-    turns = _read(_turns, messages, "messages")
-    if not turns:
+    try:
+        chat = _chat.decode(body)
+    except (*NOT_JSON, RecursionError):
+        raise _wrong_member(members) from None
+    if (chat.n or 1) != 1:
+        raise _wrong("n", "one reply is made for each request; send the request several times")
+    if not chat.messages:
         raise _wrong("messages", "it is empty")
-    texts = tuple(map(_text_of, turns))
-    tools = memoryview(members.get("tools", _NULL))
-    options = _read(_options, members.get("stream_options", _NULL), "stream_options")
+    tools = memoryview(chat.tools)
+    messages, size = _read_turns(chat.messages)
     return ClientRequest(
-        model=_read(_name, members.get("model", _NULL), "model") or "",
-        stream=_read(_flag, members.get("stream", _NULL), "stream") is True,
-        include_usage=options is not None and options.include_usage is True,
+        model=chat.model or "",
+        stream=chat.stream is True,
+        include_usage=chat.stream_options is not None and chat.stream_options.include_usage is True,
         extra=_encode({name: raw for name, raw in members.items() if name not in _OURS}),
-        messages=tuple(map(_message, turns, texts)),
-        size=sum(map(_bytes_of, texts)) + (len(tools) if tools not in _NO_TOOLS else 0),
-        images=sum(map(_images_of, turns)),
+        messages=messages,
+        size=size + (len(tools) if tools not in _NO_TOOLS else 0),
+        images=sum([_images_of(turn) for turn in chat.messages if type(turn.content) is list]),
         tools=tools not in _NO_TOOLS,
         may_be_empty=_may_be_empty(members),
     )
+
+
+def _read_turns(turns: Iterable[_Turn]) -> tuple[tuple[Message, ...], int]:
+    """Return the text of the turns as messages, and its UTF-8 bytes."""
+    messages: list[Message] = []
+    size = 0
+    for turn in turns:
+        content = turn.content
+        text = content if isinstance(content, str) else _text_of(turn)
+        messages.append(Message(_ROLES.get(turn.role, "user"), (TextPart(text),)))
+        size += len(text) if text.isascii() else _bytes_of(text)
+    return tuple(messages), size
+
+
+def _wrong_member(members: Mapping[str, msgspec.Raw]) -> RequestRefused:
+    """Return why a body that is an object cannot be read as a chat request."""
+    try:
+        _read(_number, members.get("n", _NULL), "n")
+        _read(_turns, members.get("messages", _NULL), "messages")
+        _read(_options, members.get("stream_options", _NULL), "stream_options")
+        _read(_name, members.get("model", _NULL), "model")
+        _read(_flag, members.get("stream", _NULL), "stream")
+    except RequestRefused as refusal:
+        return refusal
+    return _wrong(None, "it cannot be read")
 
 
 def read_completion(body: bytes) -> ClientRequest:
@@ -162,8 +204,7 @@ def read_completion(body: bytes) -> ClientRequest:
 def _may_be_empty(members: Mapping[str, msgspec.Raw]) -> bool:
     if bytes(members.get("stop", _NULL)) not in (b"null", b"[]", b'""'):
         return True
-    lengths = (members.get(name, _NULL) for name in ("max_tokens", "max_completion_tokens"))
-    return any(_is_few(length) for length in lengths)
+    return any(_is_few(members[name]) for name in _LENGTHS if name in members)
 
 
 def _is_few(length: msgspec.Raw) -> bool:
@@ -174,12 +215,6 @@ def _is_few(length: msgspec.Raw) -> bool:
     return tokens is not None and tokens <= _FEW_TOKENS
 
 
-def _one_choice(members: Mapping[str, msgspec.Raw]) -> None:
-    """Raises `RequestRefused` where several replies are wanted."""
-    if (_read(_number, members.get("n", _NULL), "n") or 1) != 1:
-        raise _wrong("n", "one reply is made for each request; send the request several times")
-
-
 def _text_of(turn: _Turn) -> str:
     if isinstance(turn.content, str):
         return turn.content
@@ -188,10 +223,6 @@ def _text_of(turn: _Turn) -> str:
 
 def _bytes_of(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
-
-
-def _message(turn: _Turn, text: str) -> Message:
-    return Message(_ROLES.get(turn.role, "user"), (TextPart(text),))
 
 
 def _images_of(turn: _Turn) -> int:
