@@ -31,7 +31,8 @@ from understudy.errors import (
     Unreachable,
 )
 from understudy.gateway.requests import read_ask
-from understudy.images.normalise import ImageLimits, normalise
+from understudy.images.limits import ImageLimits
+from understudy.images.normalise import normalise
 from understudy.images.service import links_in
 from understudy.llm.client import Exchange
 from understudy.llm.error_parser import read_error, retry_after_s

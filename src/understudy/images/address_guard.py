@@ -10,7 +10,6 @@ import socket
 from collections.abc import Awaitable, Callable, Collection
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from understudy.errors import ImageRefusal, ImageRefused
@@ -69,6 +68,15 @@ def check_url(url: URL, allowed: Collection[str]) -> None:
         raise _refused("its link does not point to the public internet")
 
 
+def check_addresses(
+    host: str, port: int, addresses: Collection[str], allowed: Collection[str]
+) -> None:
+    """Raises ImageRefused for a name that resolves to an address which is not public."""
+    if not _is_allowed(host, port, allowed) and not all(map(is_public, addresses)):
+        # A private address among public ones is an attack.
+        raise _refused("its link does not point to the public internet")
+
+
 def _is_literal(host: str) -> bool:
     try:
         ip_address(host.partition("%")[0])
@@ -88,34 +96,3 @@ def _refused(why: str) -> ImageRefused:
 async def system_resolve(host: str, port: int) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
-
-
-class GuardedResolver(AbstractResolver):
-    """Returns checked addresses only; aiohttp connects to exactly these."""
-
-    def __init__(self, allowed: Collection[str], resolve: Resolve = system_resolve) -> None:
-        self._allowed = allowed
-        self._resolve = resolve
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        del family  # both families are resolved and checked
-        addresses = await self._resolve(host, port)
-        if not _is_allowed(host, port, self._allowed) and not all(map(is_public, addresses)):
-            # A private address among public ones is an attack.
-            raise _refused("its link does not point to the public internet")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in dict.fromkeys(addresses)
-        ]
-
-    async def close(self) -> None:
-        """There is nothing to close."""

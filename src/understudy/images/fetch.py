@@ -1,19 +1,58 @@
-"""Fetches an image by its link, once, with limits on time, bytes and redirects."""
+"""Fetches an image by its link, once, with limits on time, bytes and redirects.
+
+Imported with the first image that is fetched: aiohttp takes a sixth of the time of a start.
+"""
 
 import asyncio
+import socket
 from collections.abc import Collection
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from understudy.errors import ImageRefusal, ImageRefused
-from understudy.images.address_guard import GuardedResolver, Resolve, check_url, system_resolve
+from understudy.images.address_guard import (
+    Resolve,
+    check_addresses,
+    check_url,
+    system_resolve,
+)
 
 _MAX_REDIRECTS = 4
 _LINK_TIMEOUT_S = 4.0
 _REDIRECTS = {301, 302, 303, 307, 308}
 # No compressed bodies: a small body must not decompress into a large one.
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "Understudy"}
+
+
+class GuardedResolver(AbstractResolver):
+    """Returns checked addresses only; aiohttp connects to exactly these."""
+
+    def __init__(self, allowed: Collection[str], resolve: Resolve = system_resolve) -> None:
+        self._allowed = allowed
+        self._resolve = resolve
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family  # both families are resolved and checked
+        addresses = await self._resolve(host, port)
+        check_addresses(host, port, addresses, self._allowed)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in dict.fromkeys(addresses)
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
 
 
 class ImageFetcher:

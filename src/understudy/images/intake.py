@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import Protocol
 
 import structlog
 
 from understudy.conversation.messages import ImageRef
 from understudy.errors import ImageRefusal, ImageRefused, WorkerKilled, WorkFailed
-from understudy.images.fetch import ImageFetcher
-from understudy.images.normalise import ImageLimits
+from understudy.images.limits import ImageLimits
 from understudy.images.store import ImageStore
 from understudy.llm.messages import ImagePart
 from understudy.workers.pool import WorkerLimits, WorkerPool
@@ -40,12 +40,22 @@ class TakenImages:
     """For the person, one for each image that was left out."""
 
 
+class Fetcher(Protocol):
+    """Fetches the bytes behind links; `ImageFetcher`."""
+
+    async def fetch(self, link: str, *, from_text: bool = False) -> bytes:
+        """Raises ImageRefused."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
 class ImageIntake:
     """The only place where image bytes enter the program. `decoders` decode them."""
 
     def __init__(
         self,
-        fetcher: ImageFetcher,
+        fetcher: Fetcher,
         store: ImageStore,
         limits: ImageLimits,
         decoders: WorkerPool,

@@ -6,11 +6,11 @@
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from understudy.errors import ImageRefusal, ImageRefused
+from understudy.images.limits import ImageLimits
 from understudy.llm.messages import ImagePart
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
@@ -23,13 +23,6 @@ _MAX_ENCODED = 3_000_000
 # Encoders write 10 to 20 scans. Each scan of a progressive JPEG passes over all of its pixels.
 _MAX_SCANS = 40
 _SCAN = b"\xff\xda"
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLimits:
-    max_bytes: int
-    max_pixels: int
-    long_edge: int
 
 
 def normalise(data: bytes, name: str, limits: ImageLimits) -> ImagePart:

@@ -11,9 +11,8 @@ from yarl import URL
 from understudy.clock import DAY_S
 from understudy.config.settings import Vision
 from understudy.images.address_guard import Resolve, system_resolve
-from understudy.images.fetch import ImageFetcher
 from understudy.images.intake import DECODER_LIMITS, ImageIntake, ImageSource, TakenImages
-from understudy.images.normalise import ImageLimits
+from understudy.images.limits import ImageLimits
 from understudy.images.store import ImageStore
 from understudy.llm.messages import ImagePart
 from understudy.workers.pool import WorkerPool
@@ -69,6 +68,9 @@ class ImageService:
         if self._intake is not None:
             # It may still fetch; `aclose` closes it.
             self._replaced.append(self._intake[1])
+        # Here, because most starts fetch no image and aiohttp takes long to import.
+        from understudy.images.fetch import ImageFetcher
+
         limits = ImageLimits(settings.max_bytes, settings.max_pixels, settings.long_edge)
         fetcher = ImageFetcher(
             timeout_s=settings.fetch_timeout_seconds,

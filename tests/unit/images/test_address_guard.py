@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from understudy.errors import ImageRefusal, ImageRefused
-from understudy.images.address_guard import GuardedResolver, check_url, is_public
+from understudy.images.address_guard import check_url, is_public
+from understudy.images.fetch import GuardedResolver
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111"])

@@ -9,7 +9,7 @@ from PIL import Image
 
 from understudy.images.fetch import ImageFetcher
 from understudy.images.intake import DECODER_LIMITS, ImageIntake, ImageSource
-from understudy.images.normalise import ImageLimits
+from understudy.images.limits import ImageLimits
 from understudy.images.store import ImageStore
 from understudy.workers.pool import WorkerLimits, WorkerPool
 

@@ -11,7 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from understudy.errors import ImageRefusal, ImageRefused
-from understudy.images.normalise import ImageLimits, normalise
+from understudy.images.limits import ImageLimits
+from understudy.images.normalise import normalise
 from understudy.llm.messages import ImagePart
 
 LIMITS = ImageLimits(max_bytes=2_000_000, max_pixels=4_000_000, long_edge=256)
