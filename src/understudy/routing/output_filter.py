@@ -7,22 +7,29 @@ text that is cut for people. A text completion is only checked for loops.
 import re
 import zlib
 from collections.abc import Iterable
+from functools import cached_property
 
 from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import ReasoningDelta, TextDelta
 
 
 class MarkerFinder:
-    """A set of marker texts, compiled once; case is ignored."""
+    """A set of marker texts, each pattern compiled once, when it is needed; case is ignored."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        ordered = sorted(texts, key=len, reverse=True)
-        self._any = re.compile("|".join(map(re.escape, ordered)), re.IGNORECASE)
-        beginnings = {text[:end] for text in ordered for end in range(1, len(text))}
-        longest_first = sorted(beginnings, key=len, reverse=True)
-        self._begun = re.compile(f"(?:{'|'.join(map(re.escape, longest_first))})\\Z", re.IGNORECASE)
-        starts = "".join(sorted({text[0] for text in ordered}))
+        self._texts = sorted(texts, key=len, reverse=True)
+        starts = "".join(sorted({text[0] for text in self._texts}))
         self._start = re.compile(f"[{re.escape(starts)}]" if starts else r"(?!)")
+
+    @cached_property
+    def _any(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self._texts)), re.IGNORECASE)
+
+    @cached_property
+    def _begun(self) -> re.Pattern[str]:
+        beginnings = {text[:end] for text in self._texts for end in range(1, len(text))}
+        longest_first = sorted(beginnings, key=len, reverse=True)
+        return re.compile(f"(?:{'|'.join(map(re.escape, longest_first))})\\Z", re.IGNORECASE)
 
     def may_concern(self, text: str) -> bool:
         """A quick check: False when no marker can begin in `text`."""
