@@ -131,6 +131,8 @@ class Discord(Section):
     dms: Literal["everyone", "members", "admins", "off"] = "everyone"
     admins: Names = ()
     mention_author: bool = False
+    allow_mentions: Names = ()
+    auto_thread: bool = False
     stream_edits: bool = True
     edit_interval_seconds: Seconds = 1.2
     first_edit_seconds: Seconds = 1.5

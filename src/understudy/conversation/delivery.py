@@ -1,6 +1,6 @@
 """The delivery interface: how the message router shows replies on a platform."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -114,6 +114,9 @@ class ReplyContext:
     """Since the trigger arrived; above a few seconds only for late answers and after a crash."""
     replaces: tuple[str, ...] = ()
     """After Regenerate: the messages of the reply that this one replaces."""
+    people: Callable[[], Mapping[str, str]] = dict
+    """Author id → name of those who speak in the conversation, once the prompt is built; empty in
+    private places."""
     may_send: Callable[[], Awaitable[bool]] = _always
     """Called right before each new message is sent: whether this process still holds the batch.
     After False send nothing more; the writing task is about to be cancelled."""

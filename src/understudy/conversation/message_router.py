@@ -117,6 +117,13 @@ class MessageRouter:
             self._wake(Channel.of(inbound.place))
         return decision
 
+    def would_answer(self, inbound: Inbound) -> bool:
+        """Whether `receive` would answer this message now, chance left aside."""
+        status = self._dependencies.preferences.now.author_status(inbound)
+        settings = self._dependencies.settings().participation
+        now = self._dependencies.now()
+        return decide(inbound, settings, self._activity, status, now, lambda: 1.0).answer
+
     async def remember(self, inbound: Inbound) -> bool:
         """Store an older message for the history, without a reply; whether it was new."""
         status = self._dependencies.preferences.now.author_status(inbound)

@@ -11,6 +11,8 @@ class Addressed(StrEnum):
     REPLY = "reply"
     DM = "dm"
     NAME = "name"
+    THREAD = "thread"
+    """In a thread that the bot made to answer there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def _evaluate(
 ) -> Decision:
     """The decision before rate limits."""
     listed = takes_part(inbound.place, settings)
-    if inbound.addressed in (Addressed.MENTION, Addressed.REPLY, Addressed.DM):
+    if inbound.addressed not in (None, Addressed.NAME):
         return Decision(answer=True, reason=inbound.addressed.value, directed=True)
     if inbound.addressed is Addressed.NAME and listed:
         return Decision(answer=True, reason=Addressed.NAME.value, directed=True)

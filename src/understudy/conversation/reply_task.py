@@ -368,6 +368,7 @@ class ReplyTask:
             offline_message_ids=self.batch.offline_message_ids,
             waited_s=self._waited_s(),
             replaces=self.batch.replaces,
+            people=lambda: self.builder.names,
             may_send=self._lease.is_held,
         )
 

@@ -17,6 +17,7 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Addressed, Inbound, Place
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
+from understudy.platforms.discord.auto_thread import AutoThreads
 from understudy.platforms.discord.backfill import Gap, GapTracker, gaps, missed_messages
 from understudy.platforms.discord.bursts import RecentBursts
 from understudy.platforms.discord.buttons import ReplyButtons
@@ -38,7 +39,7 @@ _WATERMARK_S = 7 * 86_400.0
 """Channels silent for longer have no watermark; there the age limit applies."""
 _MARKS_LIMIT_S = 20.0
 """discord.py abandons a new session that takes longer than a minute."""
-_MISSED = (Addressed.MENTION, Addressed.REPLY, Addressed.DM)
+_MISSED = (Addressed.MENTION, Addressed.REPLY, Addressed.DM, Addressed.THREAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,9 @@ class DiscordClient(discord.AutoShardedClient):
                 self._read_text,
                 lambda: parts.settings().conversation.read_back,
                 self._oldest_history,
+            ),
+            threads=AutoThreads(
+                lambda: parts.settings().discord.auto_thread, parts.router.would_answer
             ),
         )
         self._tasks: set[asyncio.Task[object]] = set()

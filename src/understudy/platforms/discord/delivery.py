@@ -11,6 +11,7 @@ from understudy.config.settings import Discord
 from understudy.conversation.delivery import Delivery, OfflineNotice, Reply, ReplyContext
 from understudy.errors import Undeliverable
 from understudy.platforms.discord.buttons import still_running
+from understudy.platforms.discord.mentions import with_mentions
 from understudy.platforms.discord.rendering import CUT_OFF, Page, finished, in_progress, with_emoji
 from understudy.platforms.discord.resume import ResumedReply
 from understudy.platforms.discord.sender import PASSING, Connected, Sender, retry_discord
@@ -111,7 +112,7 @@ class DiscordDelivery:
         self._ended(None)
         await self._stop_writing()
         notes = (CUT_OFF, *reply.notes) if reply.partial else reply.notes
-        text = with_emoji(reply.text, await self._sender.emoji())
+        text = await self._marked_up(reply.text)
         pages = finished(text, notes, self._settings.max_parts, controls=self._settings.controls)
         await retry_discord(lambda: self._show(pages))
         for surplus in self._sent[len(pages) :]:
@@ -168,7 +169,7 @@ class DiscordDelivery:
             await asyncio.wait_for(self._enough.wait(), self._settings.first_edit_seconds)
         while not self._stopping.is_set():
             self._changed.clear()
-            text = with_emoji(self._text, await self._sender.emoji())
+            text = await self._marked_up(self._text)
             pages = in_progress(text, self._settings.max_parts, controls=self._settings.controls)
             try:
                 await self._show(pages)
@@ -176,6 +177,11 @@ class DiscordDelivery:
                 _log.info("discord.edit_skipped", error=type(error).__name__)
             await self._wait_interval()
             await self._changed.wait()
+
+    async def _marked_up(self, text: str) -> str:
+        """The text with the emoji of the server and its mentions."""
+        named = with_mentions(text, self._context.people(), self._settings.allow_mentions)
+        return with_emoji(named, await self._sender.emoji())
 
     async def _wait_interval(self) -> None:
         writers = self._writers[self._context.place.channel_id]
@@ -227,7 +233,12 @@ class DiscordDelivery:
         late = bool(self._resumed.offline)
         # Those who waited are mentioned, also where the offline message was sent to others only.
         mention = late or self._context.waited_s >= _LATE_S or self._settings.mention_author
-        message = await self._sender.send(page, len(self._sent), mention=mention, late=late)
+        notified = [
+            user for user in self._settings.allow_mentions if user in self._context.people()
+        ]
+        message = await self._sender.send(
+            page, len(self._sent), mention=mention, late=late, notified=notified
+        )
         self._sent.append(message.id)
         # For a known nonce Discord returns the message of an earlier try, with its text.
         same = message.content.strip() == page.content.strip()

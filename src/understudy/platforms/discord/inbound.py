@@ -10,6 +10,7 @@ import structlog
 from understudy.config.settings import Access, Discord
 from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.words import has_word, normalized
+from understudy.platforms.discord.auto_thread import is_own_thread
 from understudy.platforms.discord.bursts import RecentBursts
 from understudy.platforms.discord.message_text import attachments_of, is_picture, quote_of, text_of
 from understudy.platforms.discord.sender import PASSING
@@ -176,6 +177,9 @@ class InboundReader:
             return Addressed.MENTION
         if message.guild is None and place_of(message).private:
             return Addressed.DM
+        others = _addresses_others(message, me_id, replied)
+        if self.settings.auto_thread and is_own_thread(message, me_id) and not others:
+            return Addressed.THREAD
         text = normalized(message.content)
         if any(has_word(text, normalized(name)) for name in self.names):
             return Addressed.NAME

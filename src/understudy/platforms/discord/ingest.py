@@ -10,6 +10,7 @@ import discord
 
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Inbound
+from understudy.platforms.discord.auto_thread import AutoThreads
 from understudy.platforms.discord.backfill import GapTracker
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.read_back import ReadBack
@@ -49,11 +50,13 @@ class Ingest:
         gaps: GapTracker,
         patience_s: Callable[[], float],
         read_back: ReadBack | None = None,
+        threads: AutoThreads | None = None,
     ) -> None:
         self._router = router
         self._read = read
         self._gaps = gaps
         self._read_back = read_back
+        self._threads = threads
         self._patience_s = patience_s
         self._messages = SerialQueue()
         """Per message: an edit must not overtake the message itself."""
@@ -80,7 +83,10 @@ class Ingest:
             await retry_storage(deletion, self._patience_s())
 
     async def store(self, inbound: Inbound, message: discord.Message | None = None) -> bool:
-        """Whether the message was new. With `message`, its channel is read back before."""
+        """Whether the message was new. With `message`, its channel is read back before, or a thread
+        is made for it."""
+        if self._threads is not None and message is not None:
+            inbound = await self._threads.moved(message, inbound)
         async with self._channels.of(inbound.place.channel_id):
             if self._read_back is not None and message is not None:
                 older = partial(self._read_back.before, message, inbound)

@@ -9,6 +9,7 @@ PERMISSIONS = discord.Permissions(
     read_message_history=True,
     attach_files=True,
     embed_links=True,
+    create_public_threads=True,
 )
 BAD_TOKEN = (
     "Discord refused the bot token. Create one at https://discord.com/developers/applications "

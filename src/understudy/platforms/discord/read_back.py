@@ -41,7 +41,8 @@ class ReadBack:
         Raises StorageError.
         """
         channel, most = Channel.of(inbound.place), self._most()
-        if not most or inbound.addressed is None or channel in self._done:
+        here = channel.id == str(message.channel.id)
+        if not (most and here) or inbound.addressed is None or channel in self._done:
             return
         if await self._router.store.knows(channel):
             self._done.add(channel)

@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -41,10 +41,17 @@ class Sender:
         self._may_refer = True
 
     async def send(
-        self, page: Page, part: int, *, mention: bool, late: bool = False
+        self,
+        page: Page,
+        part: int,
+        *,
+        mention: bool,
+        late: bool = False,
+        notified: Sequence[str] = (),
     ) -> discord.Message:
         """Send a new message. The first part references the trigger. A `late` answer has its own
-        nonces, different from those of the failed try.
+        nonces, different from those of the failed try. `notified`: the ids of people whom a mention
+        in the text notifies.
 
         For a nonce it has seen, Discord returns the existing message with its old text.
         """
@@ -55,7 +62,7 @@ class Sender:
             lambda reference: channel.send(
                 page.content,
                 nonce=f"{self._context.nonce}-{'late-' if late else ''}{part}",
-                allowed_mentions=_mentions(author=mention),
+                allowed_mentions=_mentions(notified, author=mention),
                 files=files_of(page),
                 # discord.py takes None for both, though its overloads do not say so.
                 view=self._view(page),  # type: ignore[arg-type]
@@ -152,8 +159,11 @@ class Sender:
             return
 
     def answers_trigger(self, message: discord.Message) -> bool:
+        """The message that started a thread is outside it: a reply in there cannot refer to it."""
         reference = message.reference
-        return reference is not None and reference.message_id == int(self._context.trigger_id)
+        if reference is None:
+            return self._context.trigger_id == self._context.place.channel_id
+        return reference.message_id == int(self._context.trigger_id)
 
     async def _channel(self) -> discord.PartialMessageable:
         place = self._context.place
@@ -206,9 +216,14 @@ def _report_retry(error: Exception, pause_s: float) -> None:
     _log.info("discord.retry", error=type(error).__name__, pause_s=pause_s)
 
 
-def _mentions(*, author: bool) -> discord.AllowedMentions:
-    """No mentions, except optionally of the trigger's author."""
-    return discord.AllowedMentions(everyone=False, roles=False, users=False, replied_user=author)
+def _mentions(users: Sequence[str] = (), *, author: bool) -> discord.AllowedMentions:
+    """No mentions, except of these users and optionally of the trigger's author."""
+    return discord.AllowedMentions(
+        everyone=False,
+        roles=False,
+        users=[discord.Object(int(user)) for user in users if user.isdigit()] or False,
+        replied_user=author,
+    )
 
 
 def files_of(page: Page) -> list[discord.File]:
