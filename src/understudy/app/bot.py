@@ -6,7 +6,7 @@ and then stops the parts in reverse order.
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,10 @@ _PROBE_LIMIT_S = 2.0
 """How long a short-lived command waits to learn contexts and vision of the engines at home."""
 
 
+async def _no_others() -> int:
+    return 0
+
+
 @dataclass(slots=True)
 class Bot:
     """Everything but the platforms. Configuration changes apply at once."""
@@ -82,6 +86,8 @@ class Bot:
     """The state of the files that `personas` were read from."""
     instance: str = ""
     """The name of this process in the database; empty without one."""
+    other_instances: Callable[[], Awaitable[int]] = _no_others
+    """How many other processes use the database now. Raises StorageError."""
     discord_state: Callable[[], str] = lambda: "not used: it is disabled, or there is no token"
     """The state of the connection to Discord, in words."""
     started: Settings = field(init=False)
@@ -162,6 +168,7 @@ async def open_bot(
         bot.alerts = alerts
         await bot.guard.recall(ledger)
         bot.ledger, bot.instance = ledger, storage.coordinator.id
+        bot.other_instances = storage.coordinator.count_others
         bot.images = await stack.enter_async_context(
             open_image_support(files.beside("images"), bot.vision, bot.prompts.reply, clocks.wall)
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from understudy.app.bot import Bot, config_folder
+from understudy.app.config_editor import ConfigEditor
 from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.images import Intake
 from understudy.app.lore import try_lore
@@ -22,6 +23,7 @@ from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
 from understudy.platforms.web.chat import PLATFORM, ImageActions, Upload
+from understudy.platforms.web.config_page import ConfigActions, ConfigText
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.live_entries import LiveReply
 from understudy.platforms.web.operator import OperatorActions
@@ -104,6 +106,7 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         images=_image_actions(bot),
         personas=_persona_actions(bot),
         persona_choice=_persona_choice(bot),
+        config=_config_actions(bot),
         read_log=lambda after: (bot.logs.tail.count, bot.logs.tail.since(after)),
         facts=_facts(bot, bot.clocks.wall()),
         max_connections=divide_files(open_file_limit()).visitors,
@@ -120,6 +123,16 @@ def _facts(bot: Bot, started_at: float) -> Callable[[], ProgramFacts]:
         instance=bot.instance,
         discord=bot.discord_state(),
     )
+
+
+def _config_actions(bot: Bot) -> ConfigActions:
+    editor = ConfigEditor(bot, bot.clocks.wall)
+
+    async def read() -> ConfigText:
+        found = await editor.read()
+        return ConfigText(found.text, found.digest, found.locked)
+
+    return ConfigActions(read, editor.save)
 
 
 def _page_context(settings: Settings) -> PageContext:

@@ -141,10 +141,18 @@ class Coordinator:
             self.clock.set(connection.execute(_CLOCK).scalar_one())
         return self.clock.now()
 
-    async def _release_dead(self) -> None:
-        known = await self._database.read(
+    async def count_others(self) -> int:
+        """How many other processes use the database now. Raises StorageError."""
+        known = await self._known()
+        return len(known) - len(await self._liveness.dead(known) if known else ())
+
+    async def _known(self) -> list[str]:
+        return await self._database.read(
             lambda on: list(on.scalars(select(instances.c.id).where(instances.c.id != self.id)))
         )
+
+    async def _release_dead(self) -> None:
+        known = await self._known()
         dead = await self._liveness.dead(known) if known else set()
         if dead:
             await self._database.write(lambda on: _forget(on, sorted(dead)))

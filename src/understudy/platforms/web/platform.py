@@ -29,6 +29,7 @@ from understudy.platforms.web.chat import (
     ReplyControl,
 )
 from understudy.platforms.web.chat_export import ChatExport
+from understudy.platforms.web.config_page import ConfigActions, ConfigPage
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import (
     CandidateView,
@@ -72,6 +73,7 @@ class WebDependencies:
     personas: PersonaActions | None = None
     persona_choice: PersonaChoice | None = None
     facts: Callable[[], ProgramFacts] | None = None
+    config: ConfigActions | None = None
     read_log: ReadLog | None = None
     max_connections: int = 1000
     """Limit of simultaneous connections."""
@@ -165,6 +167,8 @@ class WebPlatform:
         )
         routes = pages.routes()
         routes += OperatorAttempts(deps.ledger, deps.clock).routes()
+        if deps.config is not None:
+            routes += ConfigPage(deps.config).routes()
         if deps.read_log is not None:
             routes += OperatorLog(deps.read_log).routes()
         if deps.personas is not None:

@@ -20,7 +20,7 @@ export async function call(method, path, body) {
   if (response.status === 401 && answer.login) location.assign(answer.login);
   if (!response.ok) {
     const error = new Error(answer.error || `The server answered with status ${response.status}.`);
-    throw Object.assign(error, { retryAfter: answer.retry_after });
+    throw Object.assign(error, { retryAfter: answer.retry_after, answer });
   }
   return answer;
 }

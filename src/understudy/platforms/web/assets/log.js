@@ -37,4 +37,5 @@ async function read() {
 }
 
 byId("log").ontoggle = read;
+read(); // the section may have been opened before this script ran
 byId("log-filter").oninput = draw;
