@@ -10,7 +10,7 @@ from pathlib import Path
 def understudy(
     *words: str, folder: Path, env: Mapping[str, str] | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """The finished process; at most 40 s."""
+    """The finished process; at most 150 s, so that only what hangs is ended."""
     return subprocess.run(
         [sys.executable, "-m", "understudy", *words],
         cwd=folder,
@@ -18,7 +18,7 @@ def understudy(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=150,
         check=False,
     )
 

@@ -113,7 +113,10 @@ class UnderstudyRouter(Subject):
         )
 
     def _candidate(self, name: str, url: str) -> Candidate:
-        server = NamedServer(engine="openai", base_url=url, name="rehearsal/eliza")
+        # The servers run in this process: connecting takes as long as the machine lets it.
+        server = NamedServer(
+            engine="openai", base_url=url, name="rehearsal/eliza", connect_timeout_seconds=20
+        )
         client = build_client(name, server, sessions=self._sessions, key=self.site.api_key)
         limit = self.site.first_token_s
         return Candidate(

@@ -149,7 +149,7 @@ async def test_bytes_that_are_no_text_are_asked_as_marks(
 def _asked_in_bytes(words: tuple[str, ...], folder: Path) -> tuple[int, bytes]:
     done = subprocess.run(
         [sys.executable, "-m", "understudy", "ask", *words],
-        cwd=folder, env=plain_environment(), input=b"caf\xe9", capture_output=True, timeout=40,
+        cwd=folder, env=plain_environment(), input=b"caf\xe9", capture_output=True, timeout=150,
         check=False,
     )  # fmt: skip
     return done.returncode, done.stdout

@@ -21,7 +21,7 @@ def shell(folder: Path, line: str, encoding: str = "utf-8") -> bytes:
     environment = plain_environment({"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding})
     return subprocess.run(
         ["/bin/sh", "-c", f"exec {sys.executable} -m understudy {line}"],
-        cwd=folder, env=environment, stdout=subprocess.PIPE, timeout=40, check=True,
+        cwd=folder, env=environment, stdout=subprocess.PIPE, timeout=150, check=True,
     ).stdout  # fmt: skip
 
 

@@ -119,4 +119,4 @@ async def test_the_bot_serves_its_page_until_it_is_interrupted(tmp_path: Path) -
                 assert page.status == 200
             process.send_signal(signal.SIGINT)
 
-            assert process.wait(timeout=40) == 0
+            assert process.wait(timeout=150) == 0
