@@ -31,7 +31,7 @@ from understudy.conversation.speakers import quoting
 from understudy.storage.database import Database
 from understudy.storage.in_memory_inbox import MemoryInbox
 from understudy.storage.in_memory_tables import MemoryTables
-from understudy.storage.inbox import SqlInbox
+from understudy.storage.stores import make_inbox
 
 ANSWER = Decision(answer=True, reason="mention", directed=True)
 IGNORE = Decision(answer=False, reason="chance")
@@ -57,7 +57,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
         persist = request.param == kind
         opened: dict[str, InboxStore] = {}
         yield lambda owner: opened.setdefault(
-            owner, SqlInbox(databases.pop(), owner, persist=persist)
+            owner, make_inbox(databases.pop(), owner, persist=persist)
         )
 
 

@@ -1,6 +1,7 @@
 """The database of a process: the interface of SQLite and PostgreSQL, and how URLs name one."""
 
 import asyncio
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,13 @@ class Database(ABC):
     async def write(self, work: Callable[[Connection], R]) -> R:
         """Run in a transaction; an exception rolls it back."""
 
+    async def write_one(self, work: Callable[[Connection], R]) -> R:
+        """Run work that executes one statement, which is a transaction by itself.
+
+        After a lost connection PostgreSQL may run it again although it was committed.
+        """
+        return await self.write(work)
+
     @abstractmethod
     async def scrub(self) -> None:
         """Remove overwritten text from the database's logs where this process can."""
@@ -88,19 +96,17 @@ class Database(ABC):
     async def aclose(self) -> None: ...
 
     @abstractmethod
-    def next_seq(self, connection: Connection, channel: Channel | None) -> int:
-        """The number of a new row in `messages`, inside a write transaction.
-
-        With `channel`, no other process stores in that channel until the transaction ends, so
-        that the numbers of a channel are committed in ascending order.
-        """
-
-    @abstractmethod
     def lock_channel(self, connection: Connection, channel: Channel) -> None:
         """Serialize the write transactions of one channel, until this transaction ends."""
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def channel_key(channel: Channel) -> int:
+    """Names a channel in an advisory lock."""
+    name = f"{channel.platform}\0{channel.id}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), signed=True)
 
 
 def upgrade_schema(connection: Connection) -> None:

@@ -31,6 +31,7 @@ from understudy.storage import inbox_rows, search_index
 from understudy.storage.database import Database
 from understudy.storage.ledger_rows import read_replies
 from understudy.storage.sql_functions import text_position
+from understudy.storage.statements import Statement
 from understudy.storage.summaries import (
     drop_before,
     drop_covering,
@@ -87,9 +88,8 @@ def _history() -> Select[tuple[object, ...]]:
     ).limit(bindparam("limit"))
 
 
-# Built once: SQLAlchemy takes longer to build a statement than SQLite takes to run it.
-_ALL_HISTORY = _history()
-_HISTORY = _ALL_HISTORY.where(_NOT_EMPTY)
+_ALL_HISTORY = Statement(_history())
+_HISTORY = Statement(_history().where(_NOT_EMPTY))
 
 
 class SqlHistory:
@@ -107,7 +107,7 @@ class SqlHistory:
             "until_seq": until_seq,
             "limit": limit,
         }
-        found = await self._db.read(lambda on: on.execute(chosen, wanted).mappings().all())
+        found = await self._db.read(lambda on: chosen.run(on, wanted).mappings().all())
         return self._to_lines(found[::-1])
 
     async def transcript(

@@ -11,8 +11,6 @@ from sqlalchemy import (
     RowMapping,
     ScalarSelect,
     and_,
-    bindparam,
-    delete,
     func,
     or_,
     select,
@@ -21,8 +19,6 @@ from sqlalchemy import (
 )
 
 # PostgreSQL's INSERT compiles for SQLite too; the reverse does not.
-from sqlalchemy.dialects.postgresql import insert
-
 from understudy.conversation.inbox import (
     MESSAGE_STATE,
     Batch,
@@ -31,7 +27,6 @@ from understudy.conversation.inbox import (
     Channel,
     Claim,
     Decision,
-    MessageState,
     PendingWork,
     Postponement,
     RegenerateClaim,
@@ -40,82 +35,21 @@ from understudy.conversation.inbox import (
 )
 from understudy.conversation.messages import Inbound
 from understudy.storage import inbox_rows, search_index
+from understudy.storage import inbox_statements as st
 from understudy.storage.coordination import DatabaseClock
-from understudy.storage.database import Database
+from understudy.storage.database import Database, channel_key
 from understudy.storage.history import SqlHistory, carried_by, parts_of
 from understudy.storage.ledger_rows import insert_replies
 from understudy.storage.summaries import drop_covering
-from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages, sent
+from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages
 from understudy.storage.volatile_text import MessageText, VolatileTexts
 
 V = TypeVar("V")
-_ADD = (
-    insert(messages)
-    .on_conflict_do_nothing(index_elements=["platform", "message_id"])
-    .returning(messages.c.seq)
-)
-_ADD_REPLY = insert(messages)
-# Built once: SQLAlchemy takes longer to build a statement than SQLite takes to run it.
-_FREE_HERE = (
-    select(messages)
-    .where(
-        messages.c.platform == bindparam("platform"),
-        messages.c.channel_id == bindparam("channel_id"),
-        FREE,
-    )
-    .order_by(messages.c.seq)
-)
-_LIVE_HERE = select(batches).where(
-    batches.c.platform == bindparam("platform"),
-    batches.c.channel_id == bindparam("channel_id"),
-    LIVE,
-)
-_MEMBERS = (
-    select(messages)
-    .where(
-        messages.c.batch_id.in_(bindparam("batch_ids", expanding=True)), messages.c.role == "user"
-    )
-    .order_by(messages.c.seq)
-)
-_MOVE_MEMBERS = (
-    update(messages)
-    .where(messages.c.batch_id == bindparam("of_batch"), messages.c.role == "user")
-    .values(state=bindparam("new_state"))
-)
-_wanted = messages.alias("wanted")
-# Rows that another process is claiming are left to it; SQLite needs no row locks.
-_FREE_OF_THESE = (
-    select(_wanted.c.seq)
-    .where(_wanted.c.seq.in_(bindparam("seqs", expanding=True)), FREE)
-    .order_by(_wanted.c.seq)
-    .with_for_update(skip_locked=True)
-)
-_CLAIM_MESSAGES = (
-    update(messages)
-    .where(messages.c.seq.in_(_FREE_OF_THESE))
-    .values(state=MessageState.CLAIMED, batch_id=bindparam("for_batch"))
-    .returning(messages)
-)
-_DROP_REPLY = delete(messages).where(
-    messages.c.batch_id == bindparam("of_batch"), messages.c.role == "assistant"
-)
-_DROP_PARTS = delete(sent).where(
-    sent.c.reply_id.in_(
-        select(messages.c.reply_id).where(
-            messages.c.batch_id == bindparam("of_batch"), messages.c.role == "assistant"
-        )
-    )
-)
-_ADD_BATCH = insert(batches)
-_ADD_SENT = insert(sent)
-_SENT = _ADD_SENT.on_conflict_do_update(
-    index_elements=["platform", "message_id"],
-    set_={"reply_id": _ADD_SENT.excluded.reply_id, "part": _ADD_SENT.excluded.part},
-)
 
 
 class SqlInbox(SqlHistory):
-    """The InboxStore of one process; `owner` is unique among the running processes."""
+    """The InboxStore of one process, in SQL of both dialects; `owner` is unique among the running
+    processes."""
 
     def __init__(
         self,
@@ -133,28 +67,30 @@ class SqlInbox(SqlHistory):
         row = inbox_rows.message_row(inbound, decision, now)
         if self._volatile is not None:
             row |= inbox_rows.NO_TEXT
-        channel = Channel.of(inbound.place)
-
-        def work(connection: Connection) -> bool:
-            seq = self._db.next_seq(connection, channel)
-            numbered = row | {"seq": seq, "position": seq}
-            if connection.execute(_ADD, numbered).first() is None:
-                return False
-            search_index.add(connection, numbered)
-            return True
-
-        new = await self._db.write(work)
+        new = await self._store_message(row, channel_key(Channel.of(inbound.place)))
         if new and self._volatile is not None:
             text = MessageText(inbound.author.name, inbound.text, inbound.images, inbound.notes)
             self._volatile[inbound.place.platform, inbound.message_id] = text
         return new
 
+    async def _store_message(self, row: dict[str, object], key: int) -> bool:
+        """Whether it is new. `key` is that of its channel."""
+        values = st.prefixed(row) | {"channel_key": key}
+
+        def work(connection: Connection) -> bool:
+            added = st.ADD.run(connection, values).first()
+            if added is not None:
+                search_index.add(connection, row | {"seq": added[0]})
+            return added is not None
+
+        return await self._db.write(work)
+
     async def work(self, channel: Channel) -> PendingWork:
         here = {"platform": channel.platform, "channel_id": channel.id}
 
         def work(connection: Connection) -> PendingWork:
-            waiting = connection.execute(_FREE_HERE, here).mappings().all()
-            found = connection.execute(_LIVE_HERE, here).mappings().all()
+            waiting = st.FREE_HERE.run(connection, here).mappings().all()
+            found = st.LIVE_HERE.run(connection, here).mappings().all()
             members = self._members(connection, [row["id"] for row in found])
             shift = self._clock.offset
             return PendingWork(
@@ -165,34 +101,41 @@ class SqlInbox(SqlHistory):
         return await self._db.read(work)
 
     async def claim(self, claim: Claim, now: float) -> Batch | None:
+        row = self._batch_row(claim, now)
+        found = await self._store_claim(claim, row)
+        if not found:
+            return None
+        return Batch(
+            id=claim.batch_id,
+            reply_id=claim.reply_id,
+            nonce=claim.nonce,
+            state=BatchState.CLAIMED,
+            directed=claim.directed,
+            messages=self._to_stored(found),
+            attempt=1,
+            lease_until=claim.lease_until,
+            created_at=now,
+        )
 
-        def work(connection: Connection) -> Batch | None:
-            wanted = {"seqs": claim.seqs, "for_batch": claim.batch_id}
-            claimed = connection.execute(_CLAIM_MESSAGES, wanted)
-            found = sorted(claimed.mappings(), key=lambda row: row["seq"])
+    async def _store_claim(self, claim: Claim, row: dict[str, object]) -> Sequence[RowMapping]:
+        """The claimed messages in order; empty where one of them was not free."""
+        wanted = {"seqs": claim.seqs, **st.prefixed({"id": claim.batch_id})}
+
+        def work(connection: Connection) -> Sequence[RowMapping]:
+            claimed = connection.execute(st.CLAIM_MESSAGES, wanted).mappings()
+            found = sorted(claimed, key=lambda row: row["seq"])
             if not found or len(found) != len(claim.seqs):
                 connection.rollback()
-                return None
-            connection.execute(_ADD_BATCH, self._batch_row(claim, found[0], now))
-            return Batch(
-                id=claim.batch_id,
-                reply_id=claim.reply_id,
-                nonce=claim.nonce,
-                state=BatchState.CLAIMED,
-                directed=claim.directed,
-                messages=self._to_stored(found),
-                attempt=1,
-                lease_until=claim.lease_until,
-                created_at=now,
-            )
+                return ()
+            place = {"platform": found[0]["platform"], "channel_id": found[0]["channel_id"]}
+            st.ADD_BATCH.run(connection, row | place)
+            return found
 
         return await self._db.write(work)
 
-    def _batch_row(self, claim: Claim, first: RowMapping, now: float) -> dict[str, object]:
+    def _batch_row(self, claim: Claim, now: float) -> dict[str, object]:
         return {
             "id": claim.batch_id,
-            "platform": first["platform"],
-            "channel_id": first["channel_id"],
             "reply_id": claim.reply_id,
             "nonce": claim.nonce,
             "state": BatchState.CLAIMED,
@@ -228,34 +171,39 @@ class SqlInbox(SqlHistory):
 
     async def renew(self, batch_id: str, lease_until: float) -> bool:
         until = lease_until + self._clock.offset
-        renewed = update(batches).where(self._mine(batch_id)).values(lease_until=until)
-        return await self._db.write(lambda on: on.execute(renewed).rowcount) == 1
+        values = self._mine(batch_id) | {"until": until}
+        return await self._db.write_one(lambda on: st.RENEW.run(on, values).first() is not None)
 
     async def release(self, batch_id: str) -> None:
         await self.renew(batch_id, 0.0)
 
     async def postpone(self, batch_id: str, wait: Postponement) -> bool:
+        values = self._mine(batch_id) | {
+            "to_state": BatchState.WAITING,
+            "to_retry_at": wait.retry_at + self._clock.offset,
+            "to_offline_ids": inbox_rows.packed(wait.offline_message_ids),
+        }
+
         def work(connection: Connection) -> bool:
-            moved = self._move(
-                connection,
-                self._mine(batch_id),
-                BatchState.WAITING,
-                retry_at=wait.retry_at + self._clock.offset,
-                offline_ids=inbox_rows.packed(wait.offline_message_ids),
-            )
-            if moved and wait.record is not None:
+            if st.POSTPONE.run(connection, values).first() is None:
+                return False
+            self._move_members(connection, batch_id, BatchState.WAITING)
+            if wait.record is not None:
                 insert_replies(connection, (wait.record,))
-            return moved is not None
+            return True
 
         return await self._db.write(work)
 
     async def settle(self, batch_id: str, ending: BatchResult, now: float) -> bool:
+        values = self._mine(batch_id) | {"to_state": ending.state}
+
         def work(connection: Connection) -> bool:
-            moved = self._move(connection, self._mine(batch_id), ending.state)
-            if moved is None:
+            batch = st.END.run(connection, values).mappings().one_or_none()
+            if batch is None:
                 return False
+            members = self._move_members(connection, batch_id, ending.state)
             if ending.sent is not None:
-                self._add_reply(connection, moved, ending.sent, now)
+                self._add_reply(connection, batch, members, ending.sent, now)
             if ending.record is not None:
                 insert_replies(connection, (ending.record,))
             return True
@@ -339,12 +287,9 @@ class SqlInbox(SqlHistory):
         await self._erase(gone, quoting, replies_too=False)
         return await self._db.read(lambda on: self._live_batch(on, platform, message_id))
 
-    def _mine(self, batch_id: str) -> ColumnElement[bool]:
-        return and_(
-            batches.c.id == batch_id,
-            batches.c.owner == self._owner,
-            batches.c.state == BatchState.CLAIMED,
-        )
+    def _mine(self, batch_id: str) -> dict[str, object]:
+        """The parameters of `MINE`."""
+        return {"of_batch": batch_id, "of_owner": self._owner}
 
     def _move(
         self,
@@ -359,42 +304,48 @@ class SqlInbox(SqlHistory):
         )
         row: RowMapping | None = moved.mappings().one_or_none()
         if row is not None:
-            members = {"of_batch": row["id"], "new_state": MESSAGE_STATE[state]}
-            connection.execute(_MOVE_MEMBERS, members)
+            self._move_members(connection, row["id"], state)
         return row
 
+    def _move_members(
+        self, connection: Connection, batch_id: str, state: BatchState
+    ) -> Sequence[RowMapping]:
+        values = {"of_batch": batch_id, "to_state": MESSAGE_STATE[state]}
+        return st.MOVE_MEMBERS.run(connection, values).mappings().all()
+
     def _add_reply(
-        self, connection: Connection, batch: RowMapping, reply: Sent, now: float
+        self,
+        connection: Connection,
+        batch: RowMapping,
+        members: Sequence[RowMapping],
+        reply: Sent,
+        now: float,
     ) -> None:
         """Store the reply right after the message it answers, and delete an earlier one."""
         if inbox_rows.unpacked(batch["replaces"]):
             replaced = and_(messages.c.batch_id == batch["id"], messages.c.role == "assistant")
             drop_covering(connection, replaced)
             search_index.remove(connection, replaced)
-        connection.execute(_DROP_PARTS, {"of_batch": batch["id"]})
-        connection.execute(_DROP_REPLY, {"of_batch": batch["id"]})
-        answered = self._members(connection, [batch["id"]])[batch["id"]]
+        for earlier in st.DROP_REPLY.run(connection, {"of_batch": batch["id"]}).scalars().all():
+            st.DROP_PARTS.run(connection, {"of_reply": earlier})
+        answered = [row["seq"] for row in members if self._has_text(row)]
         # A message that was erased while it was being answered gets no stored reply.
         if answered:
-            row = inbox_rows.reply_row(batch, reply, answered[-1].seq, now)
+            row = inbox_rows.reply_row(batch, reply, max(answered), now)
             if self._volatile is not None:
                 text = MessageText(reply.author.name, reply.text)
                 self._volatile[batch["platform"], f"reply:{batch['reply_id']}"] = text
                 row |= inbox_rows.NO_TEXT
-            row["seq"] = self._db.next_seq(connection, None)
-            connection.execute(_ADD_REPLY, row)
+            row["seq"] = st.ADD_REPLY.run(connection, row).one()[0]
             search_index.add(connection, row)
-        parts = [
-            {
-                "platform": batch["platform"],
-                "message_id": message_id,
-                "reply_id": batch["reply_id"],
-                "part": part,
-            }
-            for part, message_id in enumerate(reply.message_ids)
-        ]
-        if parts:
-            connection.execute(_SENT, parts)
+        carried = {"platform": batch["platform"], "reply_id": batch["reply_id"]}
+        for part, message_id in enumerate(reply.message_ids):
+            st.ADD_PART.run(connection, {**carried, "message_id": message_id, "part": part})
+
+    def _has_text(self, row: RowMapping) -> bool:
+        if self._volatile is None:
+            return row["text"] is not None
+        return self._volatile[row["platform"], row["message_id"]] is not None
 
     def _batch(self, connection: Connection, batch_id: str) -> Batch:
         found = connection.execute(select(batches).where(batches.c.id == batch_id))
@@ -406,7 +357,7 @@ class SqlInbox(SqlHistory):
     ) -> dict[str, list[StoredMessage]]:
         members: dict[str, list[StoredMessage]] = {batch_id: [] for batch_id in batch_ids}
         if batch_ids:
-            for row in connection.execute(_MEMBERS, {"batch_ids": batch_ids}).mappings():
+            for row in connection.execute(st.MEMBERS, {"batch_ids": batch_ids}).mappings():
                 members[row["batch_id"]] += self._to_stored((row,))
         return members
 

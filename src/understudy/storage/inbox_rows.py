@@ -58,13 +58,22 @@ def text_columns(inbound: Inbound) -> dict[str, object]:
 
 
 def reply_row(batch_row: RowMapping, sent: Sent, position: int, now: float) -> dict[str, object]:
-    """The bot's own line; its `reply_to` holds the id under which the platform shows it."""
-    return {
+    """The bot's own line, after the message at `position`."""
+    return reply_columns(sent, now) | {
         "position": position,
-        "role": "assistant",
         "platform": batch_row["platform"],
         "message_id": f"reply:{batch_row['reply_id']}",
         "channel_id": batch_row["channel_id"],
+        "batch_id": batch_row["id"],
+        "reply_id": batch_row["reply_id"],
+    }
+
+
+def reply_columns(sent: Sent, now: float) -> dict[str, object]:
+    """Those that do not come from the batch; `reply_to` holds the id under which the platform
+    shows the reply."""
+    return {
+        "role": "assistant",
         "private": False,
         "age_restricted": False,
         "author_id": sent.author.id,
@@ -77,8 +86,6 @@ def reply_row(batch_row: RowMapping, sent: Sent, position: int, now: float) -> d
         "arrived_at": now,
         "state": MessageState.ANSWERED,
         "directed": False,
-        "batch_id": batch_row["id"],
-        "reply_id": batch_row["reply_id"],
     }
 
 

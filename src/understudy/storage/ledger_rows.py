@@ -7,8 +7,21 @@ from functools import cache
 from itertools import chain
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Dialect, RowMapping, and_, bindparam, or_, select
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Row,
+    RowMapping,
+    and_,
+    bindparam,
+    column,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSON, Insert, insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
@@ -27,6 +40,7 @@ from understudy.routing.records import (
     ReplyRecord,
     SkipReason,
 )
+from understudy.storage.statements import Statement, positional
 from understudy.storage.tables import attempts, replies
 
 _PLAIN = [
@@ -73,13 +87,31 @@ _plain = operator.attrgetter(*_PLAIN)
 _RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run).where(
     replies.c.request_id.in_(bindparam("ids", expanding=True))
 )
-_STEPS = (64, 8, 1)
+_RUNS_OF_ONE = Statement(
+    select(replies.c.request_id, replies.c.ts, replies.c.run).where(
+        replies.c.request_id == bindparam("id")
+    )
+)
+_STEPS = (64, 8, 2, 1)
 """Rows per statement. Few sizes, because each has a prepared statement of its own. SQLite accepts
 at most 32,766 values in one statement."""
-_PARAMETER = re.compile(r"%\((\w+)\)s")
 _VALUES = re.compile(r"(?<=VALUES )(\([^()]*\))")
-_ADD_REPLIES = insert(replies).on_conflict_do_nothing()
+_ADD_REPLIES = (
+    insert(replies)
+    .on_conflict_do_nothing()
+    .returning(replies.c.request_id, replies.c.ts, replies.c.run)
+)
 _ADD_ATTEMPTS = insert(attempts).on_conflict_do_nothing()
+
+_rows = func.json_to_recordset(bindparam("rows", type_=JSON)).table_valued(
+    *(column(name, one.type) for name, one in attempts.c.items()), name="given"
+)
+# psycopg parses a statement with more than 50 parameters each time.
+_ADD_ATTEMPTS_AS_JSON = Statement(
+    insert(attempts)
+    .from_select(list(attempts.c.keys()), select(_rows.render_derived(with_types=True)))
+    .on_conflict_do_nothing()
+)
 
 
 def insert_replies(connection: Connection, records: Iterable[ReplyRecord]) -> None:
@@ -98,8 +130,12 @@ def insert_replies(connection: Connection, records: Iterable[ReplyRecord]) -> No
         (repeated if record.request_id in seen else fresh).append(record)
         seen.add(record.request_id)
     if fresh:
-        _insert_rows(connection, _ADD_REPLIES, [_reply_row(record) for record in fresh])
-        stored |= _runs(connection, fresh)
+        rows = [_reply_row(record) for record in fresh]
+        added = _insert_rows(connection, _ADD_REPLIES, rows)
+        if len(added) < len(fresh):
+            # Another process stored some of them meanwhile.
+            stored |= _runs(connection, fresh)
+        stored |= {(row.request_id, row.ts): row.run for row in added}
     known = [(stored[key], r) for r in (*fresh, *repeated) if (key := _key(r)) in stored]
     _insert_attempts(connection, known)
     for record in repeated:
@@ -113,20 +149,45 @@ def _key(record: ReplyRecord) -> tuple[str, float]:
 
 def _runs(connection: Connection, records: Iterable[ReplyRecord]) -> dict[tuple[str, float], int]:
     """The stored runs of these replies, by the reply's id and time."""
-    found = connection.execute(_RUNS, {"ids": [record.request_id for record in records]})
-    return {(request_id, ts): run for request_id, ts, run in found}
+    ids = [record.request_id for record in records]
+    if len(ids) == 1:
+        found = _RUNS_OF_ONE.run(connection, {"id": ids[0]}).mappings().all()
+    else:
+        found = connection.execute(_RUNS, {"ids": ids}).mappings().all()
+    return {(row["request_id"], row["ts"]): row["run"] for row in found}
 
 
 def _insert_attempts(connection: Connection, runs: Iterable[tuple[int, ReplyRecord]]) -> None:
     rows = [_attempt_row(attempt, run) for run, record in runs for attempt in record.attempts]
-    if rows:
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _ADD_ATTEMPTS_AS_JSON.run(connection, {"rows": _json(rows)})
+    else:
         _insert_rows(connection, _ADD_ATTEMPTS, rows)
 
 
+def _json(rows: Sequence[Mapping[str, object]]) -> str:
+    text = msgspec.json.encode(rows).decode()
+    if "\\u0000" in text:
+        # PostgreSQL refuses NUL in texts.
+        text = msgspec.json.encode([_without_nul(row) for row in rows]).decode()
+    return text
+
+
+def _without_nul(row: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: value.replace("\0", "\ufffd") if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
 def _insert_rows(
-    connection: Connection, statement: Insert, rows: Sequence[Mapping[str, object]]
-) -> None:
-    """Insert rows of plain values, all with the same columns.
+    connection: Connection,
+    statement: Insert | ReturningInsert[*tuple[object, ...]],
+    rows: Sequence[Mapping[str, object]],
+) -> list[Row[*tuple[object, ...]]]:
+    """Insert rows of plain values, all with the same columns; what the statement returns.
 
     SQLAlchemy processes each value of each row, which takes longer than SQLite takes to store it;
     so SQLAlchemy compiles the statement, and the values go to the driver directly. Each statement
@@ -134,26 +195,27 @@ def _insert_rows(
     wait for the event loop to reacquire it.
     """
     columns, done = tuple(rows[0]), 0
+    returned: list[Row[*tuple[object, ...]]] = []
     for size in _STEPS:
         while len(rows) - done >= size:
             text, in_order = _compiled(statement, connection.dialect, columns, size)
             values = chain.from_iterable(map(in_order, rows[done : done + size]))
-            connection.exec_driver_sql(text, tuple(values))
+            result = connection.exec_driver_sql(text, tuple(values))
+            if result.returns_rows:
+                returned += result.all()
             done += size
+    return returned
 
 
 @cache
 def _compiled(
-    statement: Insert, dialect: Dialect, columns: tuple[str, ...], count: int
+    statement: Insert | ReturningInsert[*tuple[object, ...]],
+    dialect: Dialect,
+    columns: tuple[str, ...],
+    count: int,
 ) -> tuple[str, Callable[[Mapping[str, object]], tuple[object, ...]]]:
     """The SQL for `count` rows, and a function that puts a row's values in the SQL's order."""
-    compiled = statement.compile(dialect=dialect, column_keys=columns)
-    if compiled.positiontup is not None:
-        # SQLite's parameters have positions already.
-        text, order = compiled.string, tuple(compiled.positiontup)
-    else:
-        order = tuple(_PARAMETER.findall(compiled.string))
-        text = _PARAMETER.sub("%s", compiled.string)
+    text, order = positional(statement.compile(dialect=dialect, column_keys=columns))
     head, values, rest = _VALUES.split(text, maxsplit=1)
     return f"{head}{', '.join([values] * count)}{rest}", operator.itemgetter(*order)
 

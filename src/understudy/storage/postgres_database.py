@@ -1,14 +1,15 @@
 """The database on a PostgreSQL server, shared by processes of any number of machines."""
 
 import asyncio
-import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import ClassVar, TypeVar
 
 from psycopg import Connection as PsycopgConnection
+from psycopg import Error as DriverError
 from psycopg import OperationalError
 from psycopg.abc import Buffer
 from psycopg.types.string import StrDumper
@@ -29,7 +30,7 @@ from sqlalchemy.exc import DBAPIError
 
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
-from understudy.storage.database import Database, upgrade_schema
+from understudy.storage.database import Database, channel_key, upgrade_schema
 
 R = TypeVar("R")
 
@@ -46,9 +47,6 @@ _MIGRATION_KEY = 0x756E6465727374
 
 _key: BindParameter[int] = bindparam("key", type_=BigInteger)
 _LOCK = select(func.pg_advisory_xact_lock(_key))
-_SEQ = select(func.nextval("messages_seq_seq"))
-# The function in FROM yields its row once it holds the lock; only then is the number drawn.
-_SEQ_IN_CHANNEL = _SEQ.select_from(func.pg_advisory_xact_lock(_key).table_valued("locked"))
 
 
 class PostgresDatabase(Database):
@@ -61,7 +59,6 @@ class PostgresDatabase(Database):
         self.name = url.render_as_string(hide_password=True)
         self._retry_for_s = retry_for_s
         self._engine = engine
-        self._outside = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="database")
         self._closing = threading.Event()
 
@@ -77,6 +74,10 @@ class PostgresDatabase(Database):
             url,
             pool_size=_THREADS,
             max_overflow=0,
+            # `_write` switches it off for a transaction.
+            isolation_level="AUTOCOMMIT",
+            # `_write` ends every transaction, so the pool has none to roll back.
+            pool_reset_on_return=None,
             use_native_hstore=False,
             connect_args={"connect_timeout": _CONNECT_S, "application_name": "understudy"},
         )
@@ -104,27 +105,22 @@ class PostgresDatabase(Database):
     async def write(self, work: Callable[[Connection], R]) -> R:
         return await self._run(self._threads, lambda: self._retry(lambda: self._write(work)))
 
+    async def write_one(self, work: Callable[[Connection], R]) -> R:
+        # Without BEGIN and COMMIT it is one round trip instead of three.
+        return await self.read(work)
+
     async def scrub(self) -> None:
         """Does nothing: the server's vacuum and its operator decide when old rows are removed."""
 
-    def next_seq(self, connection: Connection, channel: Channel | None) -> int:
-        if channel is None:
-            number: int = connection.execute(_SEQ).scalar_one()
-        else:
-            number = connection.execute(
-                _SEQ_IN_CHANNEL, {"key": _channel_key(channel)}
-            ).scalar_one()
-        return number
-
     def lock_channel(self, connection: Connection, channel: Channel) -> None:
-        connection.execute(_LOCK, {"key": _channel_key(channel)})
+        connection.execute(_LOCK, {"key": channel_key(channel)})
 
     def _read(self, work: Callable[[Connection], R]) -> R:
-        with self._outside.connect() as connection:
+        with self._engine.connect() as connection:
             return work(connection)
 
     def _write(self, work: Callable[[Connection], R]) -> R:
-        with self._engine.connect() as connection:
+        with self._engine.connect() as connection, _transaction(connection):
             done = work(connection)
             try:
                 connection.commit()
@@ -152,6 +148,22 @@ class PostgresDatabase(Database):
     def _close(self) -> None:
         self._threads.shutdown()
         self._engine.dispose()
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Generator[None]:
+    """Let the driver begin a transaction with the first statement; rolls back what is not
+    committed."""
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, PsycopgConnection)
+    driver.autocommit = False
+    try:
+        yield
+    finally:
+        # A broken connection has nothing to roll back; the pool replaces it.
+        with suppress(DriverError):
+            driver.rollback()
+            driver.autocommit = True
 
 
 class _TextDumper(StrDumper):
@@ -183,8 +195,3 @@ def _may_pass(error: DBAPIError) -> bool:
         # libpq reports connections that fail or break without a code of the server.
         return isinstance(error.orig, OperationalError)
     return state in _RETRIABLE
-
-
-def _channel_key(channel: Channel) -> int:
-    name = f"{channel.platform}\0{channel.id}".encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), signed=True)

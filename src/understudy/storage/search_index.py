@@ -23,15 +23,18 @@ from sqlalchemy import (
 from understudy.conversation.inbox import Channel
 from understudy.conversation.speakers import unquoted
 from understudy.conversation.words import search_words as words_of
+from understudy.storage.statements import Statement
 from understudy.storage.tables import messages, opt_outs, search_words
 
 _BATCH = 500
 _MAX_WORDS = 2000
-_INSERT = {
-    "sqlite": text("INSERT INTO search_words (rowid, words) VALUES (:seq, :words)"),
-    "postgresql": text(
-        "INSERT INTO search_words (rowid, words)"
-        " VALUES (:seq, array_to_tsvector(string_to_array(:words, ' ')))"
+_ADD = {
+    "sqlite": Statement(text("INSERT INTO search_words (rowid, words) VALUES (:seq, :words)")),
+    "postgresql": Statement(
+        text(
+            "INSERT INTO search_words (rowid, words)"
+            " VALUES (:seq, array_to_tsvector(string_to_array(:words, ' ')))"
+        )
     ),
 }
 _DELETE_ONE = delete(search_words).where(search_words.c.rowid == bindparam("seq"))
@@ -44,15 +47,20 @@ _MATCH = {
 
 def add(connection: Connection, row: RowMapping | dict[str, object]) -> None:
     """Index a row of `messages`; one without text is left out."""
+    if words := words_of_row(row):
+        _ADD[connection.dialect.name].run(connection, {"seq": row["seq"], "words": words})
+
+
+def words_of_row(row: RowMapping | dict[str, object]) -> str:
+    """The words of a row of `messages`, with its places; empty where it has no text."""
     if not row["text"]:
-        return
+        return ""
     place = [channel_place(Channel(str(row["platform"]), str(row["channel_id"])))]
     if row.get("parent_id"):
         place.append(parent_place(str(row["platform"]), str(row["parent_id"])))
     # What a message quotes belongs to another one.
     words = sorted(words_of(unquoted(str(row["text"]))))[:_MAX_WORDS]
-    statement = _INSERT[connection.dialect.name]
-    connection.execute(statement, {"seq": row["seq"], "words": " ".join([*place, *words])})
+    return " ".join([*place, *words])
 
 
 def replace(connection: Connection, row: RowMapping) -> None:

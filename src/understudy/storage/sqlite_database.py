@@ -9,17 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
 from understudy.storage.database import Database, upgrade_schema
-from understudy.storage.tables import messages
 
 R = TypeVar("R")
 
-_NEXT_SEQ = select(func.coalesce(func.max(messages.c.seq), 0) + 1)
 _BUSY_S = 10
 _SCRUB_MS = 500
 _READERS = 3
@@ -80,11 +78,6 @@ class SqliteDatabase(Database):
         Does nothing while a reader holds the log.
         """
         await self._run(self._writer, self._scrub)
-
-    def next_seq(self, connection: Connection, channel: Channel | None) -> int:  # noqa: ARG002
-        # `write` holds the only write transaction, so no other process can use this number.
-        number: int = connection.execute(_NEXT_SEQ).scalar_one()
-        return number
 
     def lock_channel(self, connection: Connection, channel: Channel) -> None:
         """Does nothing: a write transaction excludes all others."""

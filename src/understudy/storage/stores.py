@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.storage.coordination import Coordinator, coordinated
+from understudy.storage.coordination import Coordinator, DatabaseClock, coordinated
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.lore_effects import SqlEffects
@@ -36,7 +36,7 @@ async def open_storage(
     database = await Database.open(location)
     try:
         async with coordinated(database, config_rev, interval_s) as coordinator:
-            inbox = SqlInbox(database, coordinator.id, persist=persist, clock=coordinator.clock)
+            inbox = make_inbox(database, coordinator.id, persist=persist, clock=coordinator.clock)
             yield Stores(
                 database,
                 coordinator,
@@ -47,3 +47,14 @@ async def open_storage(
             )
     finally:
         await database.aclose()
+
+
+def make_inbox(
+    database: Database, owner: str, *, persist: bool, clock: DatabaseClock | None = None
+) -> SqlInbox:
+    """The inbox for this kind of database."""
+    if not database.is_shared:
+        return SqlInbox(database, owner, persist=persist, clock=clock)
+    from understudy.storage.postgres_inbox import PostgresInbox
+
+    return PostgresInbox(database, owner, persist=persist, clock=clock)

@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, select, text
 
 from conversation_driver import ANN, LOUNGE, message
 from postgres_server import PrivateServer, libpq_url, new_database, shared_server
 from understudy.conversation.inbox import Channel, Decision
 from understudy.errors import StorageError
-from understudy.storage.database import Database, storage_url
+from understudy.storage.database import Database, channel_key, storage_url
 from understudy.storage.inbox import SqlInbox
+from understudy.storage.inbox_rows import message_row
+from understudy.storage.inbox_statements import ADD, prefixed
 from understudy.storage.migrate import upgrade
 from understudy.storage.postgres_database import PostgresDatabase
 from understudy.storage.postgres_maintenance import check
-from understudy.storage.tables import metadata
+from understudy.storage.tables import messages, metadata
 
 pytestmark = pytest.mark.slow
 ANSWER = Decision(answer=True, reason="dm", directed=True)
@@ -146,15 +149,21 @@ async def test_text_with_nul_is_stored_without_it(url: str) -> None:
 
 async def test_numbers_of_a_channel_are_committed_in_order(url: str) -> None:
     database = await Database.open(url)
-    here, seen = Channel.of(LOUNGE), []
+    seen: list[int] = []
 
-    def store(connection: Connection) -> None:
-        seq = database.next_seq(connection, here)
+    def store(connection: Connection, number: int) -> None:
+        row = message_row(message(f"m{number}", "hi", ANN, LOUNGE), ANSWER, 100.0)
+        values = prefixed(row) | {"channel_key": channel_key(Channel.of(LOUNGE))}
+        seq = ADD.run(connection, values).one()[0]
+        assert isinstance(seq, int)
         # A second writer that could draw a number now would commit before this one.
         connection.execute(text("SELECT pg_sleep(0.01)"))
         seen.append(seq)
 
-    await asyncio.gather(*(database.write(store) for _ in range(8)))
+    await asyncio.gather(*(database.write(partial(store, number=n)) for n in range(8)))
 
     assert seen == sorted(seen)
+    places = select(messages.c.seq, messages.c.position).order_by(messages.c.seq)
+    stored = await database.read(lambda on: list(on.execute(places)))
+    assert [tuple(row) for row in stored] == [(seq, seq) for seq in seen]
     await database.aclose()
