@@ -114,6 +114,8 @@ class ImageRefusal(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     NOT_AN_IMAGE = "not_an_image"
     DAMAGED = "damaged"
+    HEIC = "heic"
+    """It needs the extra [heic], which is not installed."""
     TOO_COSTLY = "too_costly"
     """Decoding it takes too much time or memory."""
 

@@ -113,7 +113,9 @@ class ImageIntake:
                 _DECODE, data, name, astuple(self._limits), kind=tuple[str, str, ImagePart | None]
             )
         except (WorkerKilled, WorkFailed):
-            raise ImageRefused(ImageRefusal.TOO_COSTLY, "it takes too long to decode") from None
+            raise ImageRefused(
+                ImageRefusal.TOO_COSTLY, "it takes too much time or memory to decode"
+            ) from None
         if image is None:
             raise ImageRefused(ImageRefusal(reason), text)
         return image

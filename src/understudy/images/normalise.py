@@ -10,6 +10,7 @@ import warnings
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from understudy.errors import ImageRefusal, ImageRefused
+from understudy.images.heic import install_decoder, is_heic
 from understudy.images.limits import ImageLimits
 from understudy.llm.messages import ImagePart
 
@@ -67,8 +68,18 @@ def _unreadable(error: Exception) -> ImageRefused:
     return ImageRefused(ImageRefusal.NOT_AN_IMAGE, "it is not an image that can be read")
 
 
+def _formats(data: bytes) -> tuple[str, ...]:
+    if not is_heic(data):
+        return _FORMATS
+    if not install_decoder():
+        raise ImageRefused(
+            ImageRefusal.HEIC, "it is a HEIC picture, which I cannot read; JPEG or PNG works"
+        )
+    return ("HEIF",)
+
+
 def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as source:
+    with Image.open(io.BytesIO(data), formats=_formats(data)) as source:
         width, height = source.size
         if width * height > limits.max_pixels:
             raise ImageRefused(
@@ -78,7 +89,9 @@ def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
         edge = limits.long_edge
         if source.format == "JPEG":
             if data.count(_SCAN) > _MAX_SCANS:
-                raise ImageRefused(ImageRefusal.TOO_COSTLY, "it takes too long to decode")
+                raise ImageRefused(
+                    ImageRefusal.TOO_COSTLY, "it takes too much time or memory to decode"
+                )
             # libjpeg decodes at 1/2, 1/4 or 1/8 of the size: less memory and time.
             source.draft(None, (edge, edge))
         flat = _flat(_small(source, edge))

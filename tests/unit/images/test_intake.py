@@ -94,5 +94,7 @@ async def test_an_image_whose_decoder_is_killed_gets_a_note(tmp_path: Path) -> N
 
     taken = await intake(tmp_path, hasty).take([ImageSource("cat.png", data=png())])
 
-    assert taken.notes == ("I couldn't take in cat.png: it takes too long to decode.",)
+    assert taken.notes == (
+        "I couldn't take in cat.png: it takes too much time or memory to decode.",
+    )
     await hasty.aclose()

@@ -11,6 +11,7 @@ from understudy.conversation.speakers import quoting, safe_name
 
 _QUOTE_CHARS = 1000
 _EMBED_CHARS = 1000
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif")
 _TOKEN = re.compile(
     r"<(?:@!?(?P<user>\d+)|@&(?P<role>\d+)|#(?P<channel>\d+)"
     r"|a?:(?P<emoji>\w+):\d+|t:(?P<time>-?\d{1,12})(?::\w)?|/(?P<command>[^\n:>]+):\d+)>"
@@ -56,7 +57,7 @@ def is_picture(attachment: discord.Attachment) -> bool:
     kind = attachment.content_type or ""
     if kind:
         return kind.startswith("image/") and "svg" not in kind
-    return attachment.filename.lower().endswith((".png", ".jpg", ".jpeg", ".webp", ".gif"))
+    return attachment.filename.lower().endswith(_PICTURES)
 
 
 def attachments_of(message: discord.Message) -> list[discord.Attachment]:
