@@ -17,6 +17,7 @@ import structlog
 
 from understudy.app.background import ledger_retention, tracing
 from understudy.app.images import ImageSupport, open_image_support
+from understudy.app.memory import WITHOUT_MEMORY, MemorySupport, open_memory
 from understudy.app.models import ReloadableRouter
 from understudy.clock import Clock
 from understudy.config.load import Config, load_config
@@ -96,6 +97,7 @@ class Bot:
     searchers: WorkerPool = field(init=False)
     """Child processes that search the patterns of lorebooks."""
     messages: MessageRouter = field(init=False)
+    memory: MemorySupport = WITHOUT_MEMORY
 
     def __post_init__(self) -> None:
         self.started = self.config.settings
@@ -172,7 +174,7 @@ async def open_bot(
         bot.images = await stack.enter_async_context(
             open_image_support(files.beside("images"), bot.vision, bot.prompts.reply, clocks.wall)
         )
-        bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
+        await stack.enter_async_context(_conversation_with_memory(bot, storage))
         await stack.enter_async_context(_persistent_router_state(bot, files))
         if shared or storage.database.is_shared:
             await stack.enter_async_context(_shared_state(bot, storage))
@@ -366,6 +368,13 @@ async def _personas(config: Config, previous: Personas | None = None) -> Persona
     return Personas(settings, library)
 
 
+@asynccontextmanager
+async def _conversation_with_memory(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
+    async with open_memory(bot, storage.memory) as bot.memory:
+        bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
+        yield
+
+
 def _conversation(
     bot: Bot, inbox: InboxStore, preferences: PreferenceStore, effects: EffectStore
 ) -> MessageRouter:
@@ -380,6 +389,7 @@ def _conversation(
             patterns=Patterns(bot.searchers),
             select_images=bot.images.selector.select,
             caption_images=bot.images.saw,
+            memory=bot.memory.memory,
             may_spend=bot.guard.may_spend,
             reserve=bot.guard.reserve,
             now=bot.clocks.wall,

@@ -122,6 +122,15 @@ def _order_names_exist(settings: Settings) -> Iterator[Mistake]:
                 yield Mistake((*path, str(index)), f"'{entry}' is listed twice")
 
 
+def _summary_order_exists(settings: Settings) -> Iterator[Mistake]:
+    name = settings.memory.summary.order
+    if name is not None and name not in settings.gateway.orders:
+        known = or_list(tuple(settings.gateway.orders)) if settings.gateway.orders else "none"
+        yield Mistake(
+            ("memory", "summary", "order"), f"no order of this name in gateway.orders: {known}"
+        )
+
+
 def _order_is_not_empty(settings: Settings) -> Iterator[Mistake]:
     if not settings.model.provider_order:
         yield Mistake(("model", "provider_order"), "needs at least one provider")
@@ -282,6 +291,7 @@ def _discord_ids_are_numbers(settings: Settings) -> Iterator[Mistake]:
 _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _order_names_exist,
     _order_is_not_empty,
+    _summary_order_exists,
     _server_names_are_usable,
     _servers_have_an_address,
     _hosted_servers_name_a_model,

@@ -71,6 +71,18 @@ class Conversation(Section):
     """A discreet mark on replies that did not come from the first candidate."""
 
 
+class SummarySettings(Section):
+    enabled: bool = True
+    order: Name | None = None
+    max_tokens: Annotated[int, Field(ge=50, le=4000)] = 400
+
+
+class Memory(Section):
+    summary: SummarySettings = SummarySettings()
+    recall: bool = False
+    recall_tokens: Annotated[int, Field(ge=50, le=8000)] = 400
+
+
 class Lore(Section):
     folder: str = "lorebooks"
     books: Names = ()
@@ -240,6 +252,7 @@ class Settings(Section):
     vision: Vision = Vision()
     participation: Participation = Participation()
     conversation: Conversation = Conversation()
+    memory: Memory = Memory()
     persona: Persona = Persona()
     offline: Offline = Offline()
     discord: Discord = Discord()

@@ -15,6 +15,7 @@ from understudy.conversation.lore.patterns import Patterns
 from understudy.conversation.messages import ImageRef
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences
+from understudy.conversation.remembered import Memory, NoMemory
 from understudy.conversation.surroundings import ContextSource
 from understudy.routing.records import Origin
 from understudy.routing.request import Reply
@@ -63,6 +64,7 @@ class Dependencies:
     select_images: SelectImages = _no_images
     caption_images: Callable[[Sequence[ImageRef], str], None] = _no_captions
     """Called with the images of a delivered reply and its platform, to caption them."""
+    memory: Memory = field(default_factory=NoMemory)
     may_spend: Callable[[Origin], bool] = _always
     """False once the daily spending limit is reached."""
     reserve: Callable[[str, Origin], Awaitable[float | None]] = _unlimited

@@ -273,10 +273,12 @@ class MessageRouter:
             self._activity.record_claim(channel, message.inbound.author.id)
         answer = ReplyTask(batch, open_delivery, self._dependencies, self._activity)
         self._replies[batch.reply_id] = answer
+        self._dependencies.memory.reply_started()
         try:
             await answer.run()
         finally:
             del self._replies[batch.reply_id]
+            self._dependencies.memory.reply_ended(answer.builder.kept)
         self._wake(channel)
 
     def _reply_to(self, batch_id: str | None) -> ReplyTask | None:

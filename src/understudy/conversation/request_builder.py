@@ -13,7 +13,9 @@ from understudy.conversation.lore.scene import Spoken, Why
 from understudy.conversation.messages import Author, ImageRef, Inbound, Place
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
+from understudy.conversation.prompt.memory_sections import notes_text
 from understudy.conversation.prompt.persona_prompt import ConversationSnapshot, PersonaPromptBuilder
+from understudy.conversation.remembered import KeptHistory
 from understudy.conversation.speakers import is_cut, own_text, safe_name, speaker_names
 from understudy.conversation.surroundings import with_surroundings
 from understudy.routing.records import Origin
@@ -32,6 +34,10 @@ class RequestBuilder:
     persona: Persona
     names: dict[str, str] = field(default_factory=dict)
     prompt_builder: PersonaPromptBuilder | None = None
+    kept: KeptHistory | None = None
+    """Of the latest prompt; None where nothing was left out."""
+    _beyond: int | None = None
+    """Position of the newest line older than the loaded history."""
 
     @staticmethod
     def of(batch: Batch, dependencies: Dependencies) -> "RequestBuilder":
@@ -72,12 +78,14 @@ class RequestBuilder:
 
     async def build(self) -> ReplyRequest:
         """Load the history up to the batch and build the request."""
-        lines, opening = await self._surrounded(await self._lines())
+        remembered = await self.dependencies.memory.remember(self.batch.messages)
+        stored = self._uncompacted(await self._lines(), remembered.compacted)
+        lines, opening = await self._surrounded(stored)
         shared = not self.place.private
         people = [line.author for line in lines if line.role == "user"]
         self.names = speaker_names(people, self.persona.name) if shared else {}
         images_of_prompt = await self.dependencies.select_images(self.batch.messages, lines)
-        self.prompt_builder = await self._prompt_builder(lines)
+        self.prompt_builder = await self._prompt_builder(lines, notes_text(remembered))
         await self.prompt_builder.prepare()
         source = PromptSource(
             stage=self.prompt_builder.build,
@@ -88,6 +96,9 @@ class RequestBuilder:
             shared=shared,
             most_tokens=self.dependencies.settings().conversation.max_prompt_tokens,
             depict=images_of_prompt.depict,
+            remembered=remembered,
+            stage_with=self.prompt_builder.build,
+            selected=partial(self._selected, stored),
         )
         return ReplyRequest(
             id=self.batch.reply_id,
@@ -137,7 +148,7 @@ class RequestBuilder:
                 self.place.platform, self.place.channel_id, stored
             )
 
-    async def _prompt_builder(self, lines: tuple[Line, ...]) -> PersonaPromptBuilder:
+    async def _prompt_builder(self, lines: tuple[Line, ...], notes: str) -> PersonaPromptBuilder:
         personas = self.dependencies.personas()
         place = self.place
         texts = personas.texts(self.persona, place)
@@ -161,6 +172,7 @@ class RequestBuilder:
             effects=stored.effects,
             variables=self.dependencies.variables.setdefault(conversation, {}),
             idle_s=_idle_s(lines, self.batch.messages),
+            notes=notes,
         )
         most = self.dependencies.settings().conversation.max_prompt_tokens
         return PersonaPromptBuilder(
@@ -181,10 +193,28 @@ class RequestBuilder:
             self.batch.messages
         )
         last = self.batch.messages[-1].seq
-        history = await self.dependencies.store.history(Channel.of(self.place), last, limit)
+        history = await self.dependencies.store.history(Channel.of(self.place), last, limit + 1)
+        # One more than wanted, to know whether there are older ones.
+        self._beyond = history[0].position if len(history) > limit else None
+        history = history[-limit:]
         known = {line.seq for line in history}
         missed = (line_of(m) for m in self.batch.messages if m.seq not in known)
         return tuple(sorted((*missed, *history), key=lambda x: (x.position, x.seq)))
+
+    def _uncompacted(self, lines: tuple[Line, ...], through: int) -> tuple[Line, ...]:
+        """Without what a summary has replaced."""
+        current = {message.seq for message in self.batch.messages}
+        return tuple(x for x in lines if x.position > through or x.seq in current)
+
+    def _selected(self, lines: tuple[Line, ...], seqs: frozenset[int]) -> None:
+        """Note which lines a prompt has: the latest one is that of the candidate which answers."""
+        left_out = [x.position for x in lines if x.seq not in seqs]
+        newest = max(left_out, default=self._beyond)
+        inside = [x.position for x in lines if x.seq in seqs and x.position > (newest or 0)]
+        self.kept = None
+        if newest is not None and inside:
+            middle = inside[len(inside) // 2]
+            self.kept = KeptHistory(Channel.of(self.place), newest, max(newest, middle))
 
 
 @lru_cache(maxsize=1000)

@@ -97,6 +97,10 @@ class MemoryStore(Protocol):
         """Claim the right to write a channel's summary; None while another process has it."""
         ...
 
+    async def position_before(self, channel: Channel, recent: int) -> int:
+        """Position of the newest line before the `recent` newest ones; 0 where there is none."""
+        ...
+
     async def lines_to_summarize(
         self, claim: SummaryClaim, before: int, limit: int
     ) -> tuple[Line, ...]:

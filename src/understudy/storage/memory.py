@@ -87,6 +87,21 @@ class SqlMemory:
         found = await self._db.write(lambda on: on.execute(claimed).mappings().one_or_none())
         return None if found is None else SummaryClaim(channel, _summary(found), found["version"])
 
+    async def position_before(self, channel: Channel, recent: int) -> int:
+        chosen = (
+            select(messages.c.position)
+            .where(
+                messages.c.platform == channel.platform,
+                messages.c.channel_id == channel.id,
+                messages.c.text != "",
+            )
+            .order_by(messages.c.position.desc(), messages.c.seq.desc())
+            .offset(recent)
+            .limit(1)
+        )
+        found: int | None = await self._db.read(lambda on: on.scalar(chosen))
+        return found or 0
+
     async def lines_to_summarize(
         self, claim: SummaryClaim, before: int, limit: int
     ) -> tuple[Line, ...]:

@@ -1,15 +1,22 @@
 """Builds the prompt of one reply for each candidate, so that it fits its context.
 
-Priority: the system text, then the current batch, then the newest history.
+What it keeps, in this order: the guard and the persona, what is being answered, notes, the recent
+history, lore, excerpts of earlier messages, the summary, older history, examples of the persona.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from understudy.conversation.inbox import Line
 from understudy.conversation.lore.placement import Insert
 from understudy.conversation.messages import Author, ImageRef
+from understudy.conversation.prompt.memory_sections import (
+    excerpts_section,
+    notes_section,
+    summary_section,
+)
 from understudy.conversation.prompt.persona_prompt import PersonaPrompt
+from understudy.conversation.remembered import NOTHING, Remembered
 from understudy.conversation.speakers import safe_name, speaker_names, spoken
 from understudy.conversation.tokens import image_tokens, prompt_budget, text_tokens
 from understudy.llm.messages import ChatRequest, ImagePart, Message, Part, Role, TextPart
@@ -18,6 +25,10 @@ from understudy.routing.request import Fit, Prompt
 
 _CURRENT_LEAST_TOKENS = 64
 _CUT_MARK = "\n[…]\n"
+_RECENT_SHARE = 0.25
+"""Of the budget: history that nothing remembered takes the place of."""
+_NEWEST_SHARE = 0.5
+"""The same for the newest message and its reply."""
 _PART_SHARE = 0.03
 _PART_LEAST_TOKENS = 32
 """The oldest message is cut rather than dropped where this much of the room would stay empty."""
@@ -58,6 +69,11 @@ class PromptSource:
     depict: Depict = in_words
     opening: frozenset[int] = frozenset()
     """The `seq`s of the lines that are kept before the newest history."""
+    remembered: Remembered = NOTHING
+    stage_with: Callable[[Fit, int], PersonaPrompt] | None = None
+    """As `stage`, with at most so many tokens of lore."""
+    selected: Callable[[frozenset[int]], None] = lambda _: None
+    """Called with the `seq`s of the lines in each prompt that is built."""
 
     @property
     def authors(self) -> tuple[Author, ...]:
@@ -74,26 +90,145 @@ class _Turn:
     degraded: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _History:
+    """The selected messages of the conversation, in order."""
+
+    turns: tuple[_Turn, ...]
+    seqs: frozenset[int]
+    current_from: int
+    """Where what is being answered begins."""
+    trimmed: bool
+    """Whether anything was left out or cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recalled:
+    """The sections of what is remembered; each is empty or one turn."""
+
+    notes: tuple[_Turn, ...] = ()
+    excerpts: tuple[_Turn, ...] = ()
+    summary: tuple[_Turn, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        return _total((*self.notes, *self.excerpts, *self.summary))
+
+    @property
+    def opens(self) -> bool:
+        """Whether a section precedes the history."""
+        return bool(self.notes or self.summary)
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Tokens for the conversation and what is remembered."""
+
+    tokens: int
+    recent: int
+    """Of these, for the recent history."""
+
+
 def build_prompt(source: PromptSource, fit: Fit) -> Prompt:
     """The request for one candidate, with its estimated cost."""
-    staging = source.stage(fit)
-    inserts = tuple((insert.depth, _inserted(insert, fit)) for insert in staging.inserts)
+    budget = prompt_budget(fit, source.most_tokens)
+    turns = _all_turns(source, fit)
+    recent = _recent(source, turns, budget)
+    staging = _staged(source, fit, budget - _needed(source, fit, turns, budget) - recent)
+    inserts = [(insert.depth, _inserted(insert, fit)) for insert in staging.inserts]
     last = [_said("user", f"[{staging.last}]", fit)] if staging.last else []
     system = _said("system", staging.system, fit)
-    fixed = [system, *last, *(turn for _, turn in inserts)]
-    room = prompt_budget(fit, source.most_tokens) - sum(turn.tokens for turn in fixed)
-    turns, trimmed = _turns(source, fit, max(room, _CURRENT_LEAST_TOKENS))
-    room -= sum(turn.tokens for turn in turns)
-    system, examples = _with_examples(system, staging.examples, fit, room)
-    said = [system, *_among(turns, inserts), *last]
+    room = budget - _total([system, *last, *(turn for _, turn in inserts)])
+    recalled = _recalled(source, fit, turns, _Room(room, recent))
+    least = 0 if recalled.tokens else _CURRENT_LEAST_TOKENS
+    spare = max(room - recalled.tokens, least)
+    history = _history(source, fit, turns, spare, opened=recalled.opens)
+    system, examples = _with_examples(
+        system, staging.examples, fit, room - recalled.tokens - _total(history.turns)
+    )
+    now_at = len(history.turns) - history.current_from
+    inserts += [(now_at, turn) for turn in recalled.excerpts]
+    said = [system, *recalled.summary, *recalled.notes, *_among(history.turns, inserts), *last]
+    source.selected(history.seqs)
     return Prompt(
         request=ChatRequest(messages=tuple(_merged(said))),
-        input_tokens=sum(turn.tokens for turn in said),
-        images=sum(turn.images for turn in turns),
-        degraded=("images",) if any(turn.degraded for turn in turns) else (),
-        trimmed=trimmed or examples < len(staging.examples),
-        image_tokens=sum(turn.image_tokens for turn in turns),
+        input_tokens=_total(said),
+        images=sum(turn.images for turn in history.turns),
+        degraded=("images",) if any(turn.degraded for turn in history.turns) else (),
+        trimmed=history.trimmed or examples < len(staging.examples),
+        image_tokens=sum(turn.image_tokens for turn in history.turns),
     )
+
+
+def _staged(source: PromptSource, fit: Fit, room: int) -> PersonaPrompt:
+    """The persona's texts, with less lore where they would exceed the room."""
+    staging = source.stage(fit)
+    lore = sum(activated.tokens for activated in staging.lore.activated)
+    if not lore or source.stage_with is None:
+        return staging
+    turns = [_said("system", staging.system, fit), *(_inserted(i, fit) for i in staging.inserts)]
+    excess = _total(turns) - room
+    return source.stage_with(fit, max(0, lore - excess)) if excess > 0 else staging
+
+
+def _needed(source: PromptSource, fit: Fit, turns: Mapping[int, _Turn], budget: int) -> int:
+    """Tokens of what is kept before lore and recent history: what is being answered, and notes."""
+    current = _total(turns[seq] for seq in source.current if seq in turns)
+    notes = notes_section(source.remembered, budget - current, _cost(fit))
+    return current + (_cost(fit)(notes) if notes else 0)
+
+
+def _recent(source: PromptSource, turns: Mapping[int, _Turn], budget: int) -> int:
+    """Tokens of the newest history that is kept before anything that is remembered."""
+    tokens, has_question = 0, False
+    for line in reversed(source.lines):
+        if line.seq in source.current:
+            continue
+        longer = tokens + turns[line.seq].tokens
+        # A reply without the message that it answers could not begin a prompt.
+        if longer > budget * (_RECENT_SHARE if has_question else _NEWEST_SHARE):
+            return tokens or int(min(longer, budget * _NEWEST_SHARE))
+        tokens, has_question = longer, has_question or line.role == "user"
+    return tokens
+
+
+def _recalled(source: PromptSource, fit: Fit, turns: Mapping[int, _Turn], room: _Room) -> _Recalled:
+    """The sections that fit beside what is being answered and, but for notes, the recent
+    history."""
+    remembered, cost = source.remembered, _cost(fit)
+    spare = room.tokens - _total(turns[seq] for seq in source.current if seq in turns)
+    if remembered is NOTHING or spare <= 0:
+        return _Recalled()
+
+    def section(text: str) -> tuple[_Turn, ...]:
+        return (_said("user", text, fit),) if text else ()
+
+    notes = section(notes_section(remembered, spare, cost))
+    room_left = room.tokens - _total(notes)
+    kept = _history(source, fit, turns, room_left, opened=bool(notes)).seqs
+    spare -= _total(notes) + room.recent
+    fresh = [line for line in remembered.excerpts if line.seq not in kept]
+    most = min(spare, remembered.excerpt_tokens)
+    excerpts = section(excerpts_section(fresh, most, cost))
+    if _whole(source, kept):
+        return _Recalled(notes, excerpts)
+    summary = section(summary_section(remembered, spare - _total(excerpts), cost))
+    return _Recalled(notes, excerpts, summary)
+
+
+def _cost(fit: Fit) -> Callable[[str], int]:
+    """Tokens of a section that is a turn of its own."""
+    return lambda text: text_tokens(text, fit.tokens_per_char) + MESSAGE_TOKENS
+
+
+def _whole(source: PromptSource, kept: frozenset[int]) -> bool:
+    """Whether the kept lines reach back to the first line that the summary covers."""
+    stored = (line.position for line in source.lines if line.seq in kept and line.seq > 0)
+    return min(stored, default=0) <= source.remembered.summary_first
+
+
+def _total(turns: Iterable[_Turn]) -> int:
+    return sum(turn.tokens for turn in turns)
 
 
 def _said(role: Role, text: str, fit: Fit) -> _Turn:
@@ -131,17 +266,22 @@ def _with_examples(
     return _said("system", text, fit), added
 
 
-def _turns(source: PromptSource, fit: Fit, room: int) -> tuple[list[_Turn], bool]:
-    """Select what is being answered, and as much of the newest history as there is room for.
-
-    Also returns whether anything was left out or cut.
-    """
+def _all_turns(source: PromptSource, fit: Fit) -> dict[int, _Turn]:
+    """Every message of the conversation as a turn, by `seq`."""
     names = speaker_names(source.authors, source.bot_name) if source.shared else {}
-    turns = {line.seq: _turn(line, source, fit, names) for line in source.lines}
+    return {line.seq: _turn(line, source, fit, names) for line in source.lines}
+
+
+def _history(
+    source: PromptSource, fit: Fit, turns: Mapping[int, _Turn], room: int, *, opened: bool
+) -> _History:
+    """Select what is being answered, and as much of the newest history as there is room for.
+    `opened` says that the text of a user precedes it."""
     kept = {seq: turns[seq] for seq in source.current if seq in turns}
-    left = room - sum(turn.tokens for turn in kept.values())
+    left = room - _total(kept.values())
     if left < 0:
-        return _shortened([kept[seq] for seq in turns if seq in kept], fit, room), True
+        short = _shortened([kept[seq] for seq in turns if seq in kept], fit, room)
+        return _History(tuple(short), frozenset(kept), 0, trimmed=True)
     for line in source.lines:
         if line.seq in source.opening and turns[line.seq].tokens <= left // 2:
             kept[line.seq] = turns[line.seq]
@@ -158,10 +298,13 @@ def _turns(source: PromptSource, fit: Fit, room: int) -> tuple[list[_Turn], bool
             break
         left -= turn.tokens
         kept[line.seq] = turn
-    ordered = [kept[line.seq] for line in source.lines if line.seq in kept]
+    ordered = [seq for seq in turns if seq in kept]
     # Some chat templates refuse a conversation that the assistant begins.
-    start = next(i for i, turn in enumerate(ordered) if turn.role == "user")
-    return ordered[start:], trimmed
+    users = (i for i, seq in enumerate(ordered) if kept[seq].role == "user")
+    start = 0 if opened else next(users)
+    seqs = ordered[start:]
+    current_from = next(i for i, seq in enumerate(seqs) if seq in source.current)
+    return _History(tuple(kept[seq] for seq in seqs), frozenset(seqs), current_from, trimmed)
 
 
 def _turn(line: Line, source: PromptSource, fit: Fit, names: dict[str, str]) -> _Turn:

@@ -79,6 +79,8 @@ class ConversationSnapshot:
     """Macro variables of the conversation."""
     idle_s: float | None = None
     """Since the user's previous message."""
+    notes: str = ""
+    """What the people being answered asked the bot to remember."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +133,14 @@ class PersonaPromptBuilder:
             if not await self._answers.resolve():
                 return
 
-    def build(self, fit: Fit) -> PersonaPrompt:
-        """The prompt text that fits this candidate."""
-        self.latest = self._build(fit)
+    def build(self, fit: Fit, lore_tokens: int | None = None) -> PersonaPrompt:
+        """The prompt text that fits this candidate, with at most `lore_tokens` of lore."""
+        self.latest = self._build(fit, lore_tokens)
         return self.latest
 
-    def _build(self, fit: Fit) -> PersonaPrompt:
+    def _build(self, fit: Fit, lore_tokens: int | None = None) -> PersonaPrompt:
         macros = self._macros(fit)
-        lore = self._lore(fit, macros)
+        lore = self._lore(fit, macros, lore_tokens)
         placed = Placed(
             lore.activated,
             len(self._snapshot.lines),
@@ -203,7 +205,7 @@ class PersonaPromptBuilder:
         blocks = self._texts.card.examples.split("<START>")
         return tuple(expand(block, scene).strip() for block in blocks if block.strip())
 
-    def _lore(self, fit: Fit, macros: MacroScene) -> Lore:
+    def _lore(self, fit: Fit, macros: MacroScene, most: int | None) -> Lore:
         if not self._texts.books:
             return Lore((), (), self._snapshot.effects)
         card = self._texts.card
@@ -220,7 +222,8 @@ class PersonaPromptBuilder:
         def count(text: str) -> int:
             return text_tokens(text, fit.tokens_per_char)
 
-        budget = Budget(self._lore_tokens(fit), count)
+        tokens = self._lore_tokens(fit)
+        budget = Budget(tokens if most is None else min(tokens, most), count)
         reader = Reader(self._rules.scan, budget, self._answers, lambda text: expand(text, macros))
         return scan(self._texts.books, scene, reader, self._snapshot.effects)
 
@@ -246,6 +249,7 @@ class PersonaPromptBuilder:
             "maxprompt": str(self._most_tokens),
             "idle_duration": _idle(snapshot.idle_s),
             "maxresponsetokens": str(fit.reply_tokens),
+            "notes": snapshot.notes,
         }
         return MacroScene(
             values={**values, **card_values(card)},

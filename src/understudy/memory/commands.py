@@ -1,0 +1,105 @@
+"""What people do with the memory, the same on every platform: texts in, texts out."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from understudy.conversation.inbox import Channel
+from understudy.memory.store import MAX_NOTES_CHARS, Hit, MemoryStore, NoteScope
+from understudy.memory.summarizer import Summarizer
+
+_NONE = "I store no texts, so I have no memory (`conversation.persist`)."
+_RECENT = 4
+"""Lines that `/compact` leaves as they are."""
+_MOST_HITS = 10
+_HIT_CHARS = 200
+_FULL = (
+    f"There is no room for that: your notes here may have {MAX_NOTES_CHARS:,} characters together. "
+    "Delete one first."
+)
+
+
+class MemoryCommands:
+    """Raises StorageError where the database cannot be used."""
+
+    def __init__(
+        self,
+        store: MemoryStore | None,
+        summarizer: Summarizer | None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._summarizer = summarizer
+        self._now = now
+
+    async def remember(self, scope: NoteScope, text: str) -> str:
+        if self._store is None:
+            return _NONE
+        note = " ".join(text.split())
+        if not note:
+            return "There is nothing to remember: write the note after the command."
+        stored = await self._store.add_note(scope, note, self._now())
+        return _FULL if stored is None else f"I remember that as note {stored.number}."
+
+    async def notes(self, scope: NoteScope) -> str:
+        if self._store is None:
+            return _NONE
+        notes = (await self._store.notes([scope])).get(scope, ())
+        where = "on this server" if scope.server else "in our private chats"
+        if not notes:
+            return f"I have no notes of yours {where}."
+        lines = [f"Your notes {where}:", *(f"{note.number}. {note.text}" for note in notes)]
+        return "\n".join(lines)
+
+    async def forget_note(self, scope: NoteScope, number: int) -> str:
+        if self._store is None:
+            return _NONE
+        deleted = await self._store.delete_note(scope, number)
+        return f"I forgot note {number}." if deleted else f"You have no note {number} here."
+
+    async def summary(self, channel: Channel) -> str:
+        if self._store is None:
+            return _NONE
+        summary = await self._store.summary(channel)
+        if not summary.text:
+            return "I have no summary of this conversation."
+        made = datetime.fromtimestamp(summary.made_at, UTC)
+        return (
+            f"My summary of the earlier conversation ({made:%Y-%m-%d %H:%M} UTC):\n{summary.text}"
+        )
+
+    async def forget_summary(self, channel: Channel) -> str:
+        if self._store is None:
+            return _NONE
+        if await self._store.forget_summary(channel):
+            return "I forgot my summary of this conversation."
+        return "I have no summary of this conversation."
+
+    async def compact(self, channel: Channel) -> str:
+        """Replace all but the newest lines by a summary, in prompts; nothing is deleted."""
+        if self._store is None or self._summarizer is None:
+            return _NONE
+        earlier = await self._store.summary(channel)
+        before = await self._store.position_before(channel, _RECENT)
+        outcome = await self._summarizer.compact(channel, before)
+        if (await self._store.summary(channel)).compacted > earlier.compacted:
+            return "Done: in my prompts a summary replaces the earlier messages from now on."
+        if outcome.complete:
+            return "There is nothing to compact."
+        return "I could not make a summary now. The conversation is as before."
+
+    async def search(self, channel: Channel, query: str) -> str:
+        if self._store is None:
+            return _NONE
+        hits = await self._store.search(channel, query, _MOST_HITS)
+        if not hits:
+            return "I found nothing."
+        return "\n".join(map(_hit, hits))
+
+
+def _hit(hit: Hit) -> str:
+    line = hit.line
+    when = datetime.fromtimestamp(line.at, UTC)
+    text = " ".join(line.text.split())
+    shown = text if len(text) <= _HIT_CHARS else text[:_HIT_CHARS] + " …"
+    return f"{when:%Y-%m-%d %H:%M}, {line.author.name}: {shown}"

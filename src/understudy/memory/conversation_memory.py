@@ -1,0 +1,64 @@
+"""The memory as the conversation uses it: reads for prompts, and schedules summaries."""
+
+from collections.abc import Callable, Sequence
+
+from understudy.config.settings import Memory as MemorySettings
+from understudy.conversation.inbox import Channel, Line, StoredMessage
+from understudy.conversation.messages import Author
+from understudy.conversation.remembered import KeptHistory, Remembered
+from understudy.memory.recall import COMMON, best_lines, words_to_find
+from understudy.memory.store import MemoryStore, NoteScope
+from understudy.memory.summarizer import Summarizer
+
+
+class ConversationMemory:
+    """Implements `conversation.remembered.Memory`."""
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        summarizer: Summarizer,
+        settings: Callable[[], MemorySettings],
+    ) -> None:
+        self._store = store
+        self._summarizer = summarizer
+        self._settings = settings
+
+    async def remember(self, batch: Sequence[StoredMessage]) -> Remembered:
+        settings = self._settings()
+        channel = Channel.of(batch[-1].inbound.place)
+        summary = await self._store.summary(channel)
+        excerpts = await self._excerpts(channel, batch) if settings.recall else ()
+        return Remembered(
+            notes=await self._notes(batch),
+            excerpts=excerpts,
+            excerpt_tokens=settings.recall_tokens,
+            summary=summary.text,
+            summary_first=summary.first,
+            compacted=summary.compacted,
+        )
+
+    def reply_started(self) -> None:
+        self._summarizer.reply_started()
+
+    def reply_ended(self, kept: KeptHistory | None) -> None:
+        self._summarizer.reply_ended()
+        if kept is not None:
+            self._summarizer.schedule(kept)
+
+    async def _notes(self, batch: Sequence[StoredMessage]) -> tuple[tuple[Author, str], ...]:
+        place = batch[-1].inbound.place
+        people = {m.inbound.author.id: m.inbound.author for m in batch}
+        scopes = {NoteScope.of(place, author_id): people[author_id] for author_id in people}
+        found = await self._store.notes(tuple(scopes))
+        return tuple(
+            (author, note.text) for scope, author in scopes.items() for note in found.get(scope, ())
+        )
+
+    async def _excerpts(self, channel: Channel, batch: Sequence[StoredMessage]) -> tuple[Line, ...]:
+        words = words_to_find(message.inbound.text for message in batch)
+        if not words:
+            return ()
+        current = {message.seq for message in batch}
+        found = await self._store.find_words(channel, words, batch[-1].seq, COMMON)
+        return best_lines(found, current)
