@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from understudy.app.background import ledger_retention, tracing
+from understudy.app.client_keys import ClientKeys
 from understudy.app.images import ImageSupport, open_image_support
 from understudy.app.memory import WITHOUT_MEMORY, MemorySupport, open_memory
 from understudy.app.models import ReloadableRouter
@@ -77,6 +78,8 @@ class Bot:
     clocks: Clock = field(default_factory=Clock)
     ledger: LedgerReader | None = None
     """None without a database."""
+    client_keys: ClientKeys | None = None
+    """Keys of the gateway in the database."""
     storage: "Stores | None" = None
     """Where other processes use the same database."""
     alerts: Alerts = field(default_factory=Alerts)
@@ -169,8 +172,8 @@ async def open_bot(
         bot = await stack.enter_async_context(_open_models(config, logs, observers, clocks))
         bot.alerts = alerts
         await bot.guard.recall(ledger)
-        bot.ledger, bot.instance = ledger, storage.coordinator.id
-        bot.other_instances = storage.coordinator.count_others
+        bot.ledger = ledger
+        await _use_stores(bot, storage)
         bot.images = await stack.enter_async_context(
             open_image_support(files.beside("images"), bot.vision, bot.prompts.reply, clocks.wall)
         )
@@ -194,6 +197,15 @@ async def _stores(config: Config, *, shared: bool) -> "AsyncGenerator[Stores]":
         interval_s=_SHARED_REFRESH_S if shared else None,
     ) as storage:
         yield storage
+
+
+async def _use_stores(bot: Bot, storage: "Stores") -> None:
+    """Name this process, and read the gateway's keys, again when another process changed them."""
+    coordinator = storage.coordinator
+    bot.instance, bot.other_instances = coordinator.id, coordinator.count_others
+    bot.client_keys = ClientKeys(storage.client_keys, bot.clocks.wall, coordinator.notify)
+    await bot.client_keys.refresh()
+    coordinator.refreshers.append(bot.client_keys.refresh)
 
 
 @asynccontextmanager

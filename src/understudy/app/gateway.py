@@ -11,6 +11,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from understudy.app.bot import GRACE_S, Bot
+from understudy.app.client_keys import with_client_keys
 from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.workers import Worker
 from understudy.config.load import Config
@@ -36,6 +37,8 @@ class _ReloadableGateway:
         self._limits = KeyLimits()
         self._failures = AuthFailures()
         self._current: tuple[Config, Gateway] | None = None
+        self._revision = 0
+        """Of the stored keys in `_current`."""
         self._created: WeakSet[Gateway] = WeakSet()
         if bot.guard.shared is None:
             bot.observers.append(self._limits)
@@ -47,7 +50,14 @@ class _ReloadableGateway:
         await self.current()(scope, receive, send)
 
     def current(self) -> Gateway:
-        if self._current is None or self._current[0] is not self._bot.config:
+        keys = self._bot.client_keys
+        revision = 0 if keys is None else keys.revision
+        if (
+            self._current is None
+            or self._current[0] is not self._bot.config
+            or self._revision != revision
+        ):
+            self._revision = revision
             self._current = (self._bot.config, self._gateway())
             self._created.add(self._current[1])
         return self._current[1]
@@ -62,6 +72,9 @@ class _ReloadableGateway:
         source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
         settings = share_of(self._bot.settings().gateway, self._worker)
         settings = limited_by_open_files(settings, open_file_limit())
+        keys = self._bot.client_keys
+        stored = () if keys is None else keys.stored
+        settings = with_client_keys(settings, stored)
         return Gateway(settings, source, self._limits, failures=self._failures, new_id=request_id)
 
 

@@ -15,15 +15,17 @@ from understudy.app.images import Intake
 from understudy.app.lore import try_lore
 from understudy.app.status import any_usable, candidate_views, check_server, gauges
 from understudy.config.masking import as_yaml, masked
-from understudy.config.settings import Settings
+from understudy.config.settings import GatewayKey, Settings
 from understudy.conversation.inbox import Channel
 from understudy.conversation.messages import Place
 from understudy.conversation.personas.importing import ImportOptions, import_card
+from understudy.gateway.auth import key_user
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
 from understudy.platforms.web.chat import PLATFORM, ImageActions, Upload
 from understudy.platforms.web.config_page import ConfigActions, ConfigText
+from understudy.platforms.web.gateway_keys import GatewayKeyActions, GatewayView, KeyView
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.live_entries import LiveReply
 from understudy.platforms.web.operator import OperatorActions
@@ -32,6 +34,7 @@ from understudy.platforms.web.persona_choice import PersonaChoice
 from understudy.platforms.web.personas import PersonaActions
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
+from understudy.routing.client_keys import KeyLimitValues
 
 _MAX_NOTES = 5
 
@@ -107,6 +110,7 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         personas=_persona_actions(bot),
         persona_choice=_persona_choice(bot),
         config=_config_actions(bot),
+        gateway_keys=_gateway_key_actions(bot),
         read_log=lambda after: (bot.logs.tail.count, bot.logs.tail.since(after)),
         facts=_facts(bot, bot.clocks.wall()),
         max_connections=divide_files(open_file_limit()).visitors,
@@ -133,6 +137,46 @@ def _config_actions(bot: Bot) -> ConfigActions:
         return ConfigText(found.text, found.digest, found.locked)
 
     return ConfigActions(read, editor.save)
+
+
+def _gateway_key_actions(bot: Bot) -> GatewayKeyActions | None:
+    keys = bot.client_keys
+    if keys is None:
+        return None
+
+    def show() -> GatewayView:
+        gateway = bot.settings().gateway
+        host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+        configured = [
+            KeyView(key.name, key_user(key.name), _limits_of(key), in_configuration=True)
+            for key in gateway.keys
+        ]
+        made = [
+            KeyView(
+                key.name,
+                key_user(key.name),
+                key.limits,
+                in_configuration=False,
+                created_at=key.created_at,
+                revoked_at=key.revoked_at,
+            )
+            for key in keys.stored
+        ]
+        url = f"http://{host}:{gateway.port}/v1"
+        return GatewayView(bot.started.gateway.enabled, url, [*configured, *made])
+
+    return GatewayKeyActions(
+        show,
+        lambda name, limits: keys.make(name, limits, bot.settings().gateway.keys),
+        keys.limit,
+        keys.revoke,
+    )
+
+
+def _limits_of(key: GatewayKey) -> KeyLimitValues:
+    return KeyLimitValues(
+        key.requests_per_minute, key.requests_per_day, key.tokens_per_minute, key.tokens_per_day
+    )
 
 
 def _page_context(settings: Settings) -> PageContext:

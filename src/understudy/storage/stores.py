@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from understudy.storage.client_keys import SqlClientKeys
 from understudy.storage.coordination import Coordinator, DatabaseClock, coordinated
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
@@ -20,6 +21,7 @@ class Stores:
     inbox: SqlInbox
     preferences: SqlPreferences
     effects: SqlEffects
+    client_keys: SqlClientKeys
     memory: SqlMemory | None
     """None where no text reaches the disk."""
 
@@ -43,6 +45,7 @@ async def open_storage(
                 inbox,
                 SqlPreferences(database),
                 SqlEffects(database),
+                SqlClientKeys(database),
                 SqlMemory(database, coordinator.id, coordinator.clock) if persist else None,
             )
     finally:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration."""
 
 metadata = MetaData()
@@ -362,6 +362,20 @@ for _dialect, _statements in SEARCH_DDL.items():
             DDL(_statement).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
         )
 
+gateway_keys = Table(
+    "gateway_keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("sha256", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    Column("requests_per_minute", Integer),
+    Column("requests_per_day", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("tokens_per_day", BigInteger),
+)
+"""Keys of the gateway that were made on the operator's page; revoked ones stay."""
+
 COPIED = (
     messages,
     batches,
@@ -373,5 +387,6 @@ COPIED = (
     summaries,
     summary_authors,
     notes,
+    gateway_keys,
 )
 """What `db copy` copies, referenced tables first. The search index is made again."""

@@ -30,6 +30,7 @@ from understudy.platforms.web.chat import (
 )
 from understudy.platforms.web.chat_export import ChatExport
 from understudy.platforms.web.config_page import ConfigActions, ConfigPage
+from understudy.platforms.web.gateway_keys import GatewayKeyActions, GatewayKeyPages
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import (
     CandidateView,
@@ -74,6 +75,7 @@ class WebDependencies:
     persona_choice: PersonaChoice | None = None
     facts: Callable[[], ProgramFacts] | None = None
     config: ConfigActions | None = None
+    gateway_keys: GatewayKeyActions | None = None
     read_log: ReadLog | None = None
     max_connections: int = 1000
     """Limit of simultaneous connections."""
@@ -167,6 +169,8 @@ class WebPlatform:
         )
         routes = pages.routes()
         routes += OperatorAttempts(deps.ledger, deps.clock).routes()
+        if deps.gateway_keys is not None:
+            routes += GatewayKeyPages(deps.gateway_keys, deps.ledger, deps.clock).routes()
         if deps.config is not None:
             routes += ConfigPage(deps.config).routes()
         if deps.read_log is not None:
