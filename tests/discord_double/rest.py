@@ -13,7 +13,7 @@ from aiohttp import web
 from discord_double import payloads
 from discord_double.gateway import Gateway
 from discord_double.payloads import Json
-from discord_double.permissions import CREATE_THREADS, READ_HISTORY
+from discord_double.permissions import CREATE_THREADS, READ_HISTORY, permissions
 from discord_double.state import DiscordState, Refusal, Window
 
 BODY = web.RequestKey("body", dict[str, Any])
@@ -106,10 +106,12 @@ class Rest:
         hook = "/webhooks/{app}/{token}"
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/users/@me", self._me),
-            ("GET", "/users/{user}", self._user),
             ("POST", "/users/@me/channels", self._open_dm),
             ("GET", "/oauth2/applications/@me", self._application),
             ("GET", "/gateway/bot", self._gateway_bot),
+            ("GET", "/users/{user}", self._user),
+            ("GET", "/users/@me/guilds", self._my_guilds),
+            ("GET", "/guilds/{guild}/channels", self._guild_channels),
             ("GET", "/guilds/{guild}/members/{user}", self._member),
             ("GET", "/channels/{channel}", self._channel),
             ("GET", messages, self._history),
@@ -201,9 +203,21 @@ class Rest:
             raise Refusal(404, 10013, "Unknown User")
         return _reply(found)
 
+    async def _my_guilds(self, request: web.Request) -> web.Response:
+        made = []
+        for guild in self.state.guilds.values():
+            may = permissions(guild, {}, self.state.me["id"], self.state.roles[self.state.me["id"]])
+            known = {key: guild[key] for key in ("id", "name")}
+            made.append(known | {"owner": False, "permissions": str(may)})
+        return _reply(made)
+
+    async def _guild_channels(self, request: web.Request) -> web.Response:
+        guild = self.state.guilds[request.match_info["guild"]]
+        return _reply(guild["channels"])
+
     async def _member(self, request: web.Request) -> web.Response:
         user_id = request.match_info["user"]
-        if user_id not in self.state.roles:
+        if user_id not in self.state.roles and user_id != self.state.me["id"]:
             raise Refusal(404, 10007, "Unknown Member")
         known = {"user": self.state.users[user_id]}
         return _reply(known | payloads.member(self.state.roles[user_id]))

@@ -10,7 +10,14 @@ from conversation_driver import settings
 from discord_double.bot_setup import QUICK_EDITS, BotSetup
 from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
-from discord_double.permissions import MANAGE_MESSAGES, MANAGE_SERVER, VIEW, overwrite
+from discord_double.permissions import (
+    MANAGE_MESSAGES,
+    MANAGE_SERVER,
+    READ_HISTORY,
+    SEND,
+    VIEW,
+    overwrite,
+)
 from discord_double.rest import Exchange
 from understudy.conversation.inbox import Channel
 
@@ -144,6 +151,25 @@ async def test_providers_in_a_direct_message_are_for_the_operator(
     assert (
         await _response_text(double, await double.slash(channel, manager, "providers"))
         == "local: fine"
+    )
+
+
+async def test_providers_names_the_permissions_that_the_bot_lacks_on_the_server(
+    double: DiscordDouble, channel: Json
+) -> None:
+    guild = double.state.guilds[channel["guild_id"]]
+    channel["permission_overwrites"] = [overwrite(guild["id"], deny=READ_HISTORY)]
+    double.state.add_channel(guild, "fine")
+    closed = double.state.add_channel(guild, "closed")
+    closed["permission_overwrites"] = [overwrite(guild["id"], deny=READ_HISTORY | SEND)]
+    manager = _moderator(double, channel, "manager", MANAGE_SERVER)
+    async with BotSetup(double, providers=lambda: "local: fine"):
+        await double.ready()
+        text = await _response_text(double, await double.slash(channel, manager, "providers"))
+
+    assert text == (
+        "local: fine\nI lack the permission Read Message History in #general: answers there do not "
+        "refer to their questions, and what is replied to may be missing."
     )
 
 

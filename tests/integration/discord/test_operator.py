@@ -7,6 +7,11 @@ import discord
 import pytest
 
 from discord_double.double import DiscordDouble
+from discord_double.payloads import Json
+from discord_double.permissions import READ_HISTORY, SEND_IN_THREADS, overwrite
+from understudy.app.setup.discord_permissions import check_permissions
+from understudy.config.settings import Discord
+from understudy.llm.http.endpoint import HttpSessions
 from understudy.platforms.discord.admin_alerts import AdminAlerts
 from understudy.platforms.discord.invite import PERMISSIONS, invite_link
 
@@ -52,3 +57,37 @@ def test_the_invite_asks_for_what_the_bot_uses_and_no_more() -> None:
     assert f"permissions={PERMISSIONS.value}" in link
     assert not PERMISSIONS.administrator
     assert not PERMISSIONS.mention_everyone
+
+
+async def test_doctor_names_the_permissions_that_the_bot_lacks(
+    double: DiscordDouble, channel: Json
+) -> None:
+    guild = double.state.guilds[channel["guild_id"]]
+    role = double.state.add_role(guild, "Bots")
+    double.state.roles[double.state.me["id"]].append(role["id"])
+    opened = double.state.add_channel(guild, "opened")
+    for place in (channel, opened):
+        place["permission_overwrites"] = [overwrite(guild["id"], deny=READ_HISTORY)]
+    opened["permission_overwrites"].append(overwrite(role["id"], allow=READ_HISTORY))
+    double.state.add_channel(double.state.add_guild("Fine"), "general")
+    quiet = double.state.add_guild("Quiet")
+    quiet["roles"][0]["permissions"] = str(int(quiet["roles"][0]["permissions"]) & ~SEND_IN_THREADS)
+    for number in range(7):
+        double.state.add_channel(quiet, f"c{number}")
+    settings = Discord.model_validate({"token": double.token})
+    sessions = HttpSessions()
+    try:
+        checks = await check_permissions(settings, sessions, double.api_url)
+        refused = await check_permissions(
+            Discord.model_validate({"token": "wrong"}), sessions, double.api_url
+        )
+    finally:
+        await sessions.aclose()
+
+    assert [(check.name, check.ok) for check in checks] == [
+        ("discord server Theatre", True),
+        ("discord server Quiet", True),
+    ]
+    assert checks[0].advice.startswith("I lack the permission Read Message History in #general: ")
+    assert "Send Messages in Threads in #c0, #c1, #c2, #c3, #c4 and 2 more:" in checks[1].advice
+    assert refused == ()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import msgspec
+from pydantic import SecretStr
 
 from understudy.config.settings import Discord
 from understudy.errors import NOT_JSON, ErrorClass, ProviderError
@@ -37,12 +38,7 @@ async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DI
         return Check("discord", ok=True, advice="off (discord.enabled: false)", off=True)
     if settings.token is None:
         return Check("discord", ok=True, advice=f"off (no {_where(settings)})", off=True)
-    endpoint = Endpoint(
-        sessions,
-        api,
-        headers={"Authorization": f"Bot {settings.token.get_secret_value()}"},
-        pool=Pool(_CONNECT_S, keepalive_s=15.0),
-    )
+    endpoint = discord_endpoint(settings.token, sessions, api)
     try:
         answer = await endpoint.ask("GET", "/oauth2/applications/@me")
     except ProviderError as error:
@@ -53,6 +49,16 @@ async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DI
         )
         return Check("discord", ok=False, advice=advice)
     return _intents(settings, answer.status, answer.body)
+
+
+def discord_endpoint(token: SecretStr, sessions: HttpSessions, api: str) -> Endpoint:
+    """Discord's HTTP interface with the bot's token."""
+    return Endpoint(
+        sessions,
+        api,
+        headers={"Authorization": f"Bot {token.get_secret_value()}"},
+        pool=Pool(_CONNECT_S, keepalive_s=15.0),
+    )
 
 
 def _intents(settings: Discord, status: int, body: bytes) -> Check:

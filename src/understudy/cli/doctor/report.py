@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.app.provider_check import Finding, examine
+from understudy.app.setup.discord_permissions import check_permissions
 from understudy.app.setup.discord_token import DISCORD_API, Check, check_discord
 from understudy.app.setup.found_servers import not_configured
 from understudy.cli.doctor.security import unsafe
@@ -68,6 +69,9 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
             discord = group.create_task(
                 check_discord(settings.discord, sessions, where.discord_api)
             )
+            permissions = group.create_task(
+                check_permissions(settings.discord, sessions, where.discord_api)
+            )
             examinations = [
                 group.create_task(examine(c, ask=ask and c.model != AUTO_MODEL)) for c in candidates
             ]
@@ -79,7 +83,13 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
     findings = tuple(examination.result() for examination in examinations)
     safety = await asyncio.to_thread(unsafe, config)
     personas = await asyncio.to_thread(_personas, config)
-    checks = (discord.result(), *_vision(settings, findings), *personas, *safety)
+    checks = (
+        discord.result(),
+        *permissions.result(),
+        *_vision(settings, findings),
+        *personas,
+        *safety,
+    )
     return DoctorReport(findings, checks, not_configured(nearby.result(), settings.model))
 
 

@@ -1,16 +1,14 @@
-"""What a person may read on Discord, and which permissions a command or the bot has."""
+"""What a person may read on Discord, and what the bot lacks."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
 import discord
 
+from understudy.platforms.discord.permissions import missing_permissions
 from understudy.platforms.discord.sender import PASSING, retry_discord
 
 Readable = discord.TextChannel | discord.ForumChannel | discord.VoiceChannel
-NEEDED = ("Send Messages", "Send Messages in Threads", "Read Message History")
-"""Without one of them replies are missing or do not refer to their question."""
 
 
 async def can_read(client: discord.Client, user: discord.abc.Snowflake, channel_id: int) -> bool:
@@ -60,25 +58,9 @@ async def _takes_part(thread: discord.Thread, member: discord.Member) -> bool:
     return False
 
 
-def lacking(guild: discord.Guild) -> dict[str, list[str]]:
-    """Permissions of NEEDED that the bot lacks → the names of those channels that it can see."""
-    found: dict[str, list[str]] = {}
+def lacking(guild: discord.Guild) -> list[str]:
+    """What the bot lacks on a server, as sentences."""
     channels: list[Readable] = [*guild.text_channels, *guild.forums, *guild.voice_channels]
-    for channel in channels:
-        may = channel.permissions_for(guild.me)
-        if may.view_channel:
-            for name in missing_in(may.value):
-                found.setdefault(name, []).append(channel.name)
-    return found
-
-
-def missing_in(permissions: int) -> Iterator[str]:
-    """The names of NEEDED that are not among these permission bits."""
-    may = discord.Permissions(permissions)
-    for name, has in zip(
-        NEEDED,
-        (may.send_messages, may.send_messages_in_threads, may.read_message_history),
-        strict=True,
-    ):
-        if not has:
-            yield name
+    return missing_permissions(
+        (channel.name, channel.permissions_for(guild.me).value) for channel in channels
+    )

@@ -1,7 +1,7 @@
 """The Discord client: passes events to ingest, buttons, commands and presence."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Addressed, Inbound, Place
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
+from understudy.platforms.discord.access import lacking
 from understudy.platforms.discord.auto_thread import AutoThreads
 from understudy.platforms.discord.backfill import Gap, GapTracker, gaps, missed_messages
 from understudy.platforms.discord.bursts import RecentBursts
@@ -108,6 +109,8 @@ class DiscordClient(discord.AutoShardedClient):
         """Shards whose new session has not connected yet."""
         self._gaps = GapTracker()
         self._bursts = RecentBursts()
+        self._reported: set[int] = set()
+        """Servers whose missing permissions the log has."""
         self._ingest = Ingest(
             parts.router,
             self._read,
@@ -181,7 +184,15 @@ class DiscordClient(discord.AutoShardedClient):
             # discord.py also reports sessions that ended while their servers were being listed.
             return
         _log.info("discord.ready", shard=shard_id, servers=len(self.guilds))
+        self._report_missing([guild for guild in self.guilds if guild.shard_id == shard_id])
         self._start_task(self._catch_up(shard_id))
+
+    def _report_missing(self, guilds: Iterable[discord.Guild]) -> None:
+        """Once per server and process."""
+        for guild in guilds:
+            if guild.id not in self._reported and (missing := lacking(guild)):
+                self._reported.add(guild.id)
+                _log.warning("discord.missing_permission", server=guild.name, reason=missing)
 
     async def on_ready(self) -> None:
         if self._shutting_down:

@@ -12,7 +12,7 @@ from discord import app_commands
 
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
-from understudy.platforms.discord.access import can_read
+from understudy.platforms.discord.access import can_read, lacking
 from understudy.platforms.discord.command_context import (
     Client,
     CommandContext,
@@ -223,7 +223,8 @@ def _add_operation(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> No
     @app_commands.default_permissions(manage_guild=True)
     async def providers(interaction: Interaction) -> None:
         no = refusal(interaction, permission="manage_guild", is_admin=is_admin)
-        await respond(interaction, no or context.providers())
+        missing = lacking(interaction.guild) if interaction.guild is not None else []
+        await respond(interaction, no or "\n".join([context.providers(), *missing]))
 
     @tree.command(name="usage", description="Your replies, tokens and cost; the operator sees all")
     async def usage(interaction: Interaction) -> None:
