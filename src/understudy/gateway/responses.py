@@ -59,6 +59,15 @@ def usage_of(usage: Usage) -> Json:
     return figures
 
 
+def _as_reported(usage: Usage, reported: Json) -> Json:
+    """Return the server's own figures; those that are not whole numbers as they were read."""
+    ours = usage_of(usage)
+    odd = {
+        name for name in ours if name.endswith("_tokens") and type(reported.get(name)) is not int
+    }
+    return ours | reported | {name: ours[name] for name in odd}
+
+
 def event(payload: bytes) -> bytes:
     """Return one server-sent event."""
     if b"\n" in payload:
@@ -166,7 +175,7 @@ class Envelope:
         usage = None if winner is None else winner.usage
         if usage is not None:
             reported = gathered.usage if usage.source is UsageSource.REPORTED else {}
-            answer["usage"] = usage_of(usage) | reported
+            answer["usage"] = _as_reported(usage, reported)
         return write_frame(answer)
 
     def _own(self, output: Output) -> bytes:
@@ -211,7 +220,7 @@ class Envelope:
             if usage is not None and usage.source is UsageSource.REPORTED:
                 known = figures if isinstance(figures, dict) else {}
                 frame |= self._members | {"object": self._frame_kind}
-                frame["usage"] = usage_of(usage) | known
+                frame["usage"] = _as_reported(usage, known)
                 usage_event = event(write_frame(frame))
         if not finish:
             finish = event(write_frame(self._frame({}, end.finish_reason)))

@@ -27,6 +27,8 @@ class Capabilities:
     """Context length in tokens, prompt and reply together."""
     supports_completions: bool | None = None
     """Whether it goes on from a bare prompt."""
+    opens_thought: bool | None = None
+    """Whether its chat template opens a thought, so that only the end of one comes."""
     slots: int | None = None
     """How many requests its server works on at once."""
 

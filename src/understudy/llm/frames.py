@@ -57,6 +57,7 @@ _encode = msgspec.json.encode
 _IDENTITY = ("id", "object", "created", "model")
 _REASONING = ("reasoning", "reasoning_content", "reasoning_details")
 _MEDIA = ("images", "audio")
+_CALL_MEMBERS = ("index", "id", "type", "function", "custom")
 _TEXT_MEMBER = re.compile(rb'"(?:content|text)"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _EMPTY: tuple[object, ...] = (None, "", [], {})
 
@@ -176,6 +177,15 @@ def as_reasoning(payload: bytes, text: str) -> bytes:
     return write_frame(frame)
 
 
+def as_text(payload: bytes) -> bytes:
+    """Turn a frame that `as_reasoning` made back into one of text."""
+    frame = read_frame(payload)
+    delta = delta_of(first_choice(frame))
+    if "reasoning_content" in delta:
+        delta["content"] = delta.pop("reasoning_content")
+    return write_frame(frame)
+
+
 def _drop_copy(choice: Json) -> None:
     """Remove the text that Together and its resellers repeat beside the delta."""
     if "delta" in choice:
@@ -240,10 +250,22 @@ def with_indexes(payload: bytes, sent: dict[str, int]) -> bytes:
     return write_frame(frame) if changed else payload
 
 
-def without_calls(payload: bytes) -> bytes:
-    """Remove tool calls of which nothing can be passed on yet."""
+def without_calls(payload: bytes, indexes: Sequence[int | None] = ()) -> bytes:
+    """Remove tool calls of which nothing can be passed on, but for members unknown here.
+
+    `indexes` says for each call of the frame which one of the reply it is, where that has begun.
+    """
     frame = _as_chunk(read_frame(payload))
-    _taken(delta_of(first_choice(frame)), "tool_calls", "function_call")
+    delta = delta_of(first_choice(frame))
+    calls = _taken(delta, "tool_calls", "function_call").get("tool_calls")
+    bare = zip(indexes, calls, strict=False) if isinstance(calls, list) else ()
+    rest = [
+        {"index": index} | {k: v for k, v in call.items() if k not in _CALL_MEMBERS}
+        for index, call in bare
+        if index is not None and isinstance(call, dict)
+    ]
+    if kept := [call for call in rest if len(call) > 1]:
+        delta["tool_calls"] = kept
     return write_frame(frame)
 
 
@@ -316,8 +338,7 @@ def _normal_call(raw: object, output: ToolCallDelta) -> Json:
     custom = _has_value(members.get("custom")) and not _has_value(members.get("function"))
     kind, text = ("custom", "input") if custom else ("function", "arguments")
     inner = members.get(kind)
-    ours = ("index", "id", "type", "function", "custom")
-    call = {k: v for k, v in members.items() if k not in ours}
+    call = {k: v for k, v in members.items() if k not in _CALL_MEMBERS}
     body = {k: v for k, v in inner.items() if k not in ("name", text)} if _is_object(inner) else {}
     call["index"] = output.index
     if output.call_id is not None:

@@ -80,6 +80,7 @@ class StreamParser:
         "_fix",
         "_has_deltas",
         "_head",
+        "_indexes",
         "_positions",
         "_repair",
         "_size",
@@ -114,6 +115,8 @@ class StreamParser:
         self._has_deltas = False
         self._fix = FrameRepair()
         self._calls = ToolCallAssembler()
+        self._indexes: list[int | None] = []
+        """Of the latest frame: which of the reply's calls its pieces belong to."""
         self._positions: list[int] = []
         """Of the latest frame: which of its tool calls the outputs are, in their order."""
         self._first_choices = 0
@@ -295,7 +298,7 @@ class StreamParser:
         """Add to each output the frame that clients get for it."""
         if not outputs:
             if _has_calls(choice):
-                payload, simple = frames.without_calls(payload), False
+                payload, simple = frames.without_calls(payload, self._indexes), False
             rest = payload if simple else frames.rest_frame(payload)
             if rest is None:
                 return []
@@ -349,8 +352,10 @@ class StreamParser:
         if not pieces and delta.function_call is not None:
             pieces = [ToolCallPiece(index=0, function=delta.function_call)]
         outputs: list[ToolCallDelta] = []
+        self._indexes = []
         for position, piece in enumerate(pieces):
             output = self._calls.add(piece, position, several=len(pieces) > 1)
+            self._indexes.append(self._calls.latest)
             if output is not None:
                 self._grow(len(output.arguments))
                 self._positions.append(position)

@@ -35,6 +35,8 @@ class ToolCallAssembler:
     def __init__(self, new_id: Callable[[], str] = _new_id) -> None:
         self._new_id = new_id
         self._calls: list[_Call] = []
+        self.latest: int | None = None
+        """The call that the latest piece belongs to, where it has begun."""
 
     @property
     def any(self) -> bool:
@@ -48,9 +50,12 @@ class ToolCallAssembler:
         given = position if piece.index is None and several else piece.index
         said = next(filter(None, (piece.function, piece.custom)), None)
         if said is None and not piece.id:
-            return None  # every member of it is empty
+            known = given is None or any(call.given == given for call in self._calls)
+            self.latest = self._call_of(given, None, None).index if known and self.any else None
+            return None
         name = said.name if said is not None else None
         call = self._call_of(given, piece.id or None, name or None)
+        self.latest = call.index if call.begun else None
         call.id = call.id or piece.id or None
         call.name = call.name or name or None
         arguments = call.waiting + ((said.text if said is not None else None) or "")

@@ -93,6 +93,7 @@ class TerminalDelivery:
         self._held = ExitStack()
         self._held.enter_context(held)
         self._shown = ""
+        self._thoughts = ""
         self._begun = False
         self._late = bool(task.offline_message_ids)
         screen.writing = task.reply_id
@@ -104,21 +105,36 @@ class TerminalDelivery:
     def shown(self) -> bool:
         return bool(self._shown)
 
+    def think(self, text: str) -> None:
+        """Reasoning is not shown; it explains why text that was shown is no part of the reply."""
+        self._thoughts = text
+
     async def write(self, text: str) -> None:
         if not self._begun:
             self._begun = True
             self._screen.put("\n" if self._late else "")
             self._screen.begin()
+        if self._shown.startswith(text):
+            self._shown = text  # the end of it was cut off
+            return
         if not text.startswith(self._shown):
-            self._screen.aside("\n(the reply was interrupted; another model starts again)")
+            self._screen.aside(f"\n({self._why_again()})")
             self._shown = ""
         self._screen.show(text[len(self._shown) :])
         self._shown = text
 
+    def _why_again(self) -> str:
+        if self._thoughts.startswith(self._shown):
+            return "that was the model's reasoning; its reply follows"
+        return "the reply was interrupted; another model starts again"
+
     async def finish(self, reply: Reply) -> tuple[str, ...]:
+        repeated = len(reply.text.rstrip()) < len(self._shown.rstrip())
         if self._shown.rstrip() != reply.text.rstrip() or not self._shown:
             await self.write(reply.text)
         self._screen.put("\n")
+        if repeated and self._shown == reply.text:
+            self._screen.aside("(the end of the text above repeated itself and is no part of it)")
         if reply.partial:
             self._screen.aside("(cut off)")
         for note in reply.notes:

@@ -110,6 +110,10 @@ _TOOL = (
     '{"tool_calls": [{"index": 0, "id": "call_1", "type": "function",'
     ' "function": {"name": "look_up", "arguments": "{\\"what\\": \\"weather\\"}"}}]}'
 )
+_IMAGE = (
+    '{"images": [{"type": "image_url", "index": 0,'
+    ' "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]}'
+)
 _REPLACED = "\ufffd\ufffd\ufffd ok "
 _BREATH = Hang(0.05)
 """Long enough for what came before to be read, and shown, apart from what comes after."""
@@ -146,6 +150,7 @@ _FAULTS: dict[str, tuple[Move, ...]] = {
     "replaced": (
         Head(), Role(), Say((_REPLACED,) * 3), _BREATH, Say((_REPLACED,) * 17), Finish("stop")
     ),
+    "htmltext": (Head(), Role(), Say((_PAGE.decode(),)), Finish("stop")),
     "leak": (Head(), Role(), Say(("<|im_start|>", "user\nHello", "<|im_end|>")), Finish("stop")),
     # In-band errors: first of all, after the role, after five words.
     "firsterr": (Head(), _in_band(),),
@@ -185,6 +190,12 @@ _ODD_BUT_WHOLE: dict[str, tuple[Move, ...]] = {
                   Say(("Here ", "is ", "the ", "line.")), Finish()),
     "thinkclose": (Head(), Role(), Say(("A line, ", "quickly.", "</think>\n\n")),
                    Say(("Here ", "is ", "the ", "line.")), Finish()),
+    "thinkchannel": (Head(), Role(), Say(("<|channel|>", "analysis", "<|message|>", "A line.",
+                     "<|end|><|start|>assistant<|channel|>", "final<|message|>")),
+                     Say(("Here ", "is ", "the ", "line.")), Finish()),
+    "endtoken": (Head(), Role(), Say(("Here ", "is ", "the ", "line.", "<|im_end|>", "\nYou:")),
+                 Finish()),
+    "media": (Head(), Role(), Delta(_IMAGE), Finish()),
     "tool": (Head(), Role(), Delta(_TOOL), Finish("tool_calls")),
     "odd": (Head(), Raw(b'data: null\n\ndata: {"choices": [{"delta": {"reasoning": {"x": 1},'
                         b' "content": ""}, "logprobs": NaN}]}\n\n'), Role(), Words(), Finish()),

@@ -51,6 +51,8 @@ class AttemptPlan(msgspec.Struct, frozen=True):
     """Cooldowns that this attempt has the lease to probe."""
     echoes: tuple[str, ...] = ()
     """Texts that are no reply when they come back unchanged."""
+    in_thought: bool = False
+    """The chat template opens a thought, so that only its end comes."""
 
 
 class AttemptOwner(Protocol):
@@ -121,6 +123,7 @@ class Attempt:
             for_people=request.may_trim_prompt,
             raw_completion=request.raw_completion,
             clean=request.clean,
+            in_thought=self.plan.in_thought,
         )
 
     @property
@@ -136,6 +139,13 @@ class Attempt:
         """Whether the server ended the reply as it should, without any text."""
         empty = (ErrorClass.EMPTY_REPLY, ErrorClass.REASONING_EXHAUSTED)
         return self.finish_reason is not None and self.error_class in empty
+
+    @property
+    def template_opens_thought(self) -> bool | None:
+        """Whether the chat template opens a thought; `None` where this reply does not show it."""
+        if self._filter.opened_by_template:
+            return True
+        return False if self.plan.in_thought and self.failure is None else None
 
     def unreleased(self) -> Sequence[Output]:
         """Return what was held back from the sink: reasoning, and frames without text."""
@@ -185,6 +195,8 @@ class Attempt:
                 if isinstance(event, TextDelta):
                     self._take_text(event, now)
                 else:
+                    if isinstance(event, ReasoningDelta):
+                        self._filter.expect_text()
                     self._pass(event, now)
                 if self.finish_reason is not None:
                     self._conclude(now)
@@ -323,10 +335,14 @@ class Attempt:
         """All text so far was reasoning."""
         if self.sink.kind is SinkKind.APPEND_ONLY and self.yielded:
             return
+        thought = self.text
         self._texts.clear()
         self._reasoned = True
-        if not self._buffer.discard():
+        self.reasoning_chars += len(thought)
+        if not self._buffer.turn_into_reasoning():
             self.sink.restart()
+            self.sink.write(ReasoningDelta(thought))
+            self._written = True
 
     def _pass(self, output: Output, now: float) -> None:
         visible = self._note(output)
@@ -382,8 +398,11 @@ class Attempt:
 
     def _conclude(self, now: float) -> None:
         """End a reply whose stream is complete; raises where what came is no reply."""
+        unclosed = self._filter.is_unclosed and self.finish_reason == "stop"
         for piece in self._filter.rest():
             self._pass(piece, now)
+        if unclosed and not self._texts:
+            self._texts.append(self._buffer.turn_into_text())
         whole = self.tool_calls or self._media
         if not whole and not any(map(str.strip, self._texts)):
             exhausted = self._reasoned and self.finish_reason == "length"

@@ -76,6 +76,10 @@ def evaluate(
 ) -> Evaluation:
     """Update cooldowns and capabilities by an attempt that ended by itself; decide what is next."""
     error = attempt.failure
+    opens_thought = attempt.template_opens_thought
+    if opens_thought is not None:
+        key = attempt.plan.candidate.key
+        state.book.learn(key, Capabilities(opens_thought=opens_thought))
     if error is None:
         return _succeeded(attempt, state, env)
     candidate = attempt.plan.candidate

@@ -1,5 +1,6 @@
 """Buffers output until the first visible text commits the attempt."""
 
+from understudy.llm import frames
 from understudy.llm.messages import OtherDelta, Output, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.request import SinkKind
 
@@ -52,13 +53,19 @@ class OutputBuffer:
         """Whether the whole text equals one that it was to answer."""
         return self._text.strip() in self._echoes
 
-    def discard(self) -> bool:
-        """Drop what is held; False where output has gone on already."""
+    def turn_into_reasoning(self) -> bool:
+        """Turn held text into reasoning; False where output has gone on already."""
         if self._held is None:
             return False
-        self._held.clear()
+        self._held = [_as_reasoning(o) if isinstance(o, TextDelta) else o for o in self._held]
         self._text = ""
         return True
+
+    def turn_into_text(self) -> str:
+        """Turn held reasoning into text, and return it; "" where output has gone on already."""
+        held = self._held or []
+        self._held = [_as_text(o) if isinstance(o, ReasoningDelta) else o for o in held]
+        return "".join(output.text for output in self._held if isinstance(output, TextDelta))
 
     def release(self) -> list[Output]:
         """Return everything still held: the reply is complete and good."""
@@ -72,6 +79,15 @@ class OutputBuffer:
         text = self._text.lstrip()
         self._echoes = [echo for echo in self._echoes if (echo + "\n\n").startswith(text)]
         return bool(self._echoes)
+
+
+def _as_reasoning(output: TextDelta) -> ReasoningDelta:
+    payloads = [frames.as_reasoning(frame, frames.text_in(frame)) for frame in output.frames]
+    return ReasoningDelta(output.text, tuple(payloads))
+
+
+def _as_text(output: ReasoningDelta) -> TextDelta:
+    return TextDelta(output.text, tuple(map(frames.as_text, output.frames)))
 
 
 def _commits(output: Output) -> bool:

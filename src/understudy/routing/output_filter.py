@@ -11,6 +11,7 @@ from functools import cached_property
 
 from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import ReasoningDelta, TextDelta
+from understudy.routing.error_page import PAGE_STARTS, ErrorPageCheck
 
 
 class MarkerFinder:
@@ -121,6 +122,8 @@ _OPENING = (
     "<|channel>thought",  # Gemma 4
     "<|channel|>analysis<|message|>",  # gpt-oss
     "<|channel|>commentary<|message|>",
+    "<|start|>assistant<|channel|>analysis<|message|>",
+    "<|start|>assistant<|channel|>commentary<|message|>",
 )
 _CLOSING = (
     "</think>",
@@ -140,15 +143,23 @@ _STRIKE = "<s>"
 _ENDS = (
     "<|im_end|>",
     "<|eot_id|>",
+    "<|eom_id|>",
     "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|end_of_turn|>",
+    "<|end_of_turn_token|>",  # Cohere
     "<end_of_turn>",
     "<turn|>",
     "</s>",
     "<|end|>",
     "<|return|>",
-    "<|user|>",
+    "<|user|>",  # GLM, as the three that follow
+    "<|assistant|>",
+    "<|system|>",
     "<|observation|>",
-    "<\uff5cend\u2581of\u2581sentence\uff5c>",  # DeepSeek
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",  # DeepSeek, as the two that follow
+    "<\uff5cuser\uff5c>",
+    "<\uff5cassistant\uff5c>",
 )
 """By which a chat template ends a turn: what follows was not meant for anyone."""
 _LEAKS = (
@@ -159,10 +170,9 @@ _LEAKS = (
     "### Instruction",
 )
 _OTHER_SPEAKER = "\nUser:"
-_PAGES = ("<!doctype html", "<html")
 _AS_SENT = MarkerFinder(_OPENING + _CLOSING)
-_FOR_CLIENTS = MarkerFinder(_OPENING + _CLOSING + _ENDS)
-_FOR_PEOPLE = MarkerFinder((*_OPENING, *_CLOSING, *_ENDS, *_LEAKS, _OTHER_SPEAKER, *_PAGES))
+_FOR_CLIENTS = MarkerFinder(_OPENING + _CLOSING + _ENDS + PAGE_STARTS)
+_FOR_PEOPLE = MarkerFinder((*_OPENING, *_CLOSING, *_ENDS, *_LEAKS, _OTHER_SPEAKER, *PAGE_STARTS))
 _NONE = MarkerFinder(())
 _ENDS_THOUGHT = MarkerFinder(_CLOSING)
 
@@ -176,16 +186,23 @@ class OutputFilter:
     the very same event."""
 
     def __init__(
-        self, *, for_people: bool, raw_completion: bool = False, clean: bool = True
+        self,
+        *,
+        for_people: bool,
+        raw_completion: bool = False,
+        clean: bool = True,
+        in_thought: bool = False,
     ) -> None:
-        """`clean`: end a client's reply at a leaked end of turn too."""
+        """`clean`: end a client's reply at a leaked end of turn too. `in_thought`: the chat
+        template opens a thought, so that only the closing tag comes."""
         for_clients = _FOR_CLIENTS if clean else _AS_SENT
         self._markers = _NONE if raw_completion else _FOR_PEOPLE if for_people else for_clients
         self._struck = False
         """Whether the text has an opening tag for which `</s>` is the closing one."""
         self._loop = LoopDetector()
         self._held = ""
-        self._thinking = False
+        self._page: ErrorPageCheck | None = None
+        self._thinking = self._assumed = in_thought and not raw_completion
         self._thought = False
         self._visible = False
         self._last = "\n"
@@ -195,10 +212,24 @@ class OutputFilter:
         """Where a loop begins, as an index into the whole text."""
         self.discard = False
         """All text before the latest piece was reasoning without an opening tag."""
+        self.opened_by_template = False
+        """A closing tag has come after text and no opening one."""
+
+    @property
+    def is_unclosed(self) -> bool:
+        """Whether the thought that the template should have opened has no end yet."""
+        return self._thinking and self._assumed
+
+    def expect_text(self) -> None:
+        """The server sends reasoning apart: the text is no thought."""
+        if self.is_unclosed:
+            self._thinking = self._assumed = False
 
     def passes(self, text: str) -> bool:
         """Whether `push` will return this text unchanged."""
-        plain = not (self._held or self._thinking or self._markers.may_concern(text))
+        if self._held or self._thinking or self._page is not None:
+            return False
+        plain = not self._markers.may_concern(text)
         return plain and (self._visible or not self._thought)
 
     def push(self, event: TextDelta) -> tuple[TextDelta] | list[Clean]:
@@ -218,6 +249,9 @@ class OutputFilter:
         self.discard = False
         held, self._held = self._held, ""
         clean: list[Clean] = []
+        if self._page is not None:
+            held = self._page.rest()
+            self._page = None
         if not self.cut:
             self._emit(clean, held)
         return clean
@@ -230,7 +264,10 @@ class OutputFilter:
     def _scan(self, text: str) -> list[Clean]:
         clean: list[Clean] = []
         while text and not self.cut:
-            markers = _ENDS_THOUGHT if self._thinking else self._markers
+            if self._page is not None:
+                self._check_page(text, clean)
+                break
+            markers = self._markers_now()
             found = markers.find(text)
             if found is None:
                 end = markers.begun(text)
@@ -241,6 +278,17 @@ class OutputFilter:
             self._meet(found.group(), clean)
             text = text[found.end() :]
         return clean
+
+    def _markers_now(self) -> MarkerFinder:
+        if self._thinking:
+            return _AS_SENT if self._assumed else _ENDS_THOUGHT
+        return self._markers
+
+    def _check_page(self, text: str, clean: list[Clean]) -> None:
+        assert self._page is not None
+        if passed := self._page.push(text):
+            self._page = None
+            self._emit(clean, passed)
 
     def _emit(self, clean: list[Clean], text: str) -> None:
         if self._thinking:
@@ -255,22 +303,31 @@ class OutputFilter:
 
     def _meet(self, marker: str, clean: list[Clean]) -> None:
         known = marker.lower()
-        if known in _OPENING and (not self._visible or self._last == "\n"):
-            self._thinking = self._thought = True
+        if known in _OPENING:
+            self._begin_thought(marker, clean)
         elif self._is_markup(known):
             self._emit(clean, marker)
         elif known in _CLOSING:
             self._end_thought(clean)
         elif known in _ENDS:
             self.cut = True
-        elif known in _PAGES and not self._visible:
-            raise BadReply(ErrorClass.BAD_BODY)
-        elif known in _OPENING + _PAGES:
+        elif known in PAGE_STARTS and not self._visible:
+            self._page = ErrorPageCheck()
+            self._check_page(marker, clean)
+        elif known in PAGE_STARTS:
             self._emit(clean, marker)
         elif not self._visible:
             raise BadReply(ErrorClass.GARBAGE)
         else:
             self.cut = True
+
+    def _begin_thought(self, marker: str, clean: list[Clean]) -> None:
+        if self._thinking:
+            self._assumed = False
+        elif not self._visible or self._last == "\n":
+            self._thinking = self._thought = True
+        else:
+            self._emit(clean, marker)
 
     def _is_markup(self, marker: str) -> bool:
         if marker == _ALSO_MARKUP:
@@ -279,11 +336,12 @@ class OutputFilter:
 
     def _end_thought(self, clean: list[Clean]) -> None:
         if not self._thinking and not self._thought:
-            self.discard = self._visible
+            self.discard = self.opened_by_template = self._visible
             self._visible = False
             self._loop = LoopDetector()
-            clean.clear()
-        self._thinking = False
+            clean[:] = [ReasoningDelta(piece.text) for piece in clean]
+        self.opened_by_template = self.opened_by_template or self._assumed
+        self._thinking = self._assumed = False
         self._thought = True
 
     def _see(self, text: str) -> None:

@@ -141,6 +141,7 @@ class Selection(msgspec.Struct, frozen=True):
             probes=availability.probes,
             is_last=alone,
             echoes=echoes,
+            in_thought=self.state.book.of(candidate.key).opens_thought is True,
         )
 
     def _capable(self, candidate: Candidate) -> bool:

@@ -12,7 +12,7 @@ from understudy.rehearsal.server import Cast, RehearsalServer
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
 HANGING = {"silent", "hdrstall", "rolestall", "midstall", "comments"}
-WHOLE_BUT_USELESS = {"garbage", "replaced", "leak"}
+WHOLE_BUT_USELESS = {"htmltext", "garbage", "replaced", "leak"}
 
 
 @pytest.fixture

@@ -287,3 +287,53 @@ def test_struck_text_and_tags_of_a_clients_own_are_no_ends() -> None:
     assert "".join(piece.text for piece in pieces) == text
     raw = OutputFilter(for_people=False, clean=False)
     assert raw.push(TextDelta("a<|im_end|>b"))[0].text == "a<|im_end|>b"
+
+
+OPENED_BY_TEMPLATE = through(TextDelta("They greet "), TextDelta("me.</think>"), TextDelta("\nHi!"))
+
+
+async def replies_of(*scripts: Script, kind: SinkKind = SinkKind.APPEND_ONLY) -> list[Seen]:
+    """The replies of one model, one after the other."""
+    routed = router([candidate("a", *scripts)])
+    return [await reply(routed, wanted(kind, may_trim_prompt=False)) for _ in scripts]
+
+
+def thoughts_of(seen: Seen) -> str:
+    return "".join(event.text for event in seen.events if isinstance(event, ReasoningDelta))
+
+
+async def test_a_template_that_opens_the_thought_is_learned_from_the_first_reply() -> None:
+    _, seen = await replies_of(OPENED_BY_TEMPLATE, OPENED_BY_TEMPLATE)
+
+    assert (seen.screen, thoughts_of(seen)) == ("Hi!", "They greet me.")
+
+
+async def test_a_thought_that_the_server_keeps_apart_after_all_leaves_the_text_alone() -> None:
+    apart = through(ReasoningDelta("They greet me."), TextDelta("Hi!"))
+
+    _, seen = await replies_of(OPENED_BY_TEMPLATE, apart)
+
+    assert (seen.screen, thoughts_of(seen)) == ("Hi!", "They greet me.")
+
+
+async def test_a_reply_without_the_expected_end_of_a_thought_is_text() -> None:
+    plain = through(TextDelta("Hi "), TextDelta("there!"))
+
+    _, seen, later = await replies_of(OPENED_BY_TEMPLATE, plain, plain)
+
+    assert (seen.screen, seen.end.text, thoughts_of(seen)) == ("Hi there!", "Hi there!", "")
+    assert later.screen == "Hi there!"
+
+
+async def test_a_thought_with_both_tags_is_one_thought_where_one_was_expected() -> None:
+    both = through(TextDelta("<think>hm"), TextDelta("</think>Hi!"))
+
+    _, seen = await replies_of(OPENED_BY_TEMPLATE, both)
+
+    assert (seen.screen, thoughts_of(seen)) == ("Hi!", "hm")
+
+
+async def test_an_unmarked_thought_is_shown_as_reasoning_to_people() -> None:
+    seen = await seen_by(SinkKind.EDITABLE, ORPHAN)
+
+    assert thoughts_of(seen) == "They greet me. "
