@@ -26,7 +26,7 @@ from understudy.conversation.inbox import (
     Sent,
     Watermark,
 )
-from understudy.conversation.messages import Author, ImageRef, Inbound
+from understudy.conversation.messages import AttachedText, Author, ImageRef, Inbound
 from understudy.conversation.speakers import quoting
 from understudy.storage.database import Database
 from understudy.storage.in_memory_inbox import MemoryInbox
@@ -37,6 +37,7 @@ ANSWER = Decision(answer=True, reason="mention", directed=True)
 IGNORE = Decision(answer=False, reason="chance")
 ME = Author("understudy", "Understudy", is_bot=True)
 HERE = Channel.of(LOUNGE)
+NOTES = AttachedText("notes.txt", "first line\nsecond line")
 
 Stores = Callable[[str], InboxStore]
 
@@ -123,7 +124,14 @@ async def test_a_waiting_message_comes_back_as_it_was(store: InboxStore) -> None
     place = replace(LOUNGE, parent_id="p1", age_restricted=True)
     robot = replace(ANN, is_bot=True)
     inbound = message(
-        "m1", "look", robot, place, images=(image,), notes=("too big",), reply_to="m0"
+        "m1",
+        "look",
+        robot,
+        place,
+        images=(image,),
+        files=(NOTES,),
+        notes=("too big",),
+        reply_to="m0",
     )
     await store.add(inbound, ANSWER, 100.0)
 
@@ -378,6 +386,15 @@ async def test_an_image_removed_from_a_message_is_erased(store: InboxStore) -> N
     assert [line.images for line in await store.history(HERE, 99, 10)] == [(dog,)]
     await store.edit(written("m1", "nothing"))
     assert [line.images for line in await store.history(HERE, 99, 10)] == [()]
+
+
+async def test_the_text_of_a_file_is_in_the_history_until_it_is_erased(store: InboxStore) -> None:
+    await store.add(written("m1", "", files=(NOTES,)), ANSWER, 99.0)
+    assert [line.files for line in await store.history(HERE, 99, 10)] == [(NOTES,)]
+
+    await store.edit(written("m1", "without it"))
+
+    assert [line.files for line in await store.history(HERE, 99, 10)] == [()]
 
 
 async def test_a_deleted_message_is_neither_answered_nor_in_the_history(store: InboxStore) -> None:

@@ -20,6 +20,7 @@ from understudy.app.client_keys import ClientKeys
 from understudy.app.images import ImageSupport, open_image_support
 from understudy.app.memory import WITHOUT_MEMORY, MemorySupport, open_memory
 from understudy.app.models import ReloadableRouter
+from understudy.attachments.reader import AttachmentReader, open_attachments
 from understudy.clock import Clock
 from understudy.config.load import Config, load_config
 from understudy.config.restart_required import restart_required
@@ -97,6 +98,7 @@ class Bot:
     started: Settings = field(init=False)
     """The settings this process was started with."""
     images: ImageSupport = field(init=False)
+    attachments: AttachmentReader = field(init=False)
     searchers: WorkerPool = field(init=False)
     """Child processes that search the patterns of lorebooks."""
     messages: MessageRouter = field(init=False)
@@ -174,9 +176,7 @@ async def open_bot(
         await bot.guard.recall(ledger)
         bot.ledger = ledger
         await _use_stores(bot, storage)
-        bot.images = await stack.enter_async_context(
-            open_image_support(files.beside("images"), bot.vision, bot.prompts.reply, clocks.wall)
-        )
+        await _open_media(bot, files.beside("images"), stack)
         await stack.enter_async_context(_conversation_with_memory(bot, storage))
         await stack.enter_async_context(_persistent_router_state(bot, files))
         if shared or storage.database.is_shared:
@@ -222,14 +222,22 @@ async def open_bot_without_history(config: Config, logs: Logs) -> AsyncGenerator
         if _has_database(config):
             await stack.enter_async_context(_ledger_alone(bot))
         folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
-        bot.images = await stack.enter_async_context(
-            open_image_support(Path(folder), bot.vision, bot.prompts.reply, clocks.wall)
-        )
+        await _open_media(bot, Path(folder), stack)
         tables = MemoryTables()
         inbox = MemoryInbox(tables, "me")
         bot.messages = _conversation(bot, inbox, MemoryPreferences(), tables.effects)
         await _prober(bot).probe_local(_PROBE_LIMIT_S)
         yield bot
+
+
+async def _open_media(bot: Bot, image_folder: Path, stack: AsyncExitStack) -> None:
+    """Images and files of messages."""
+    bot.images = await stack.enter_async_context(
+        open_image_support(image_folder, bot.vision, bot.prompts.reply, bot.clocks.wall)
+    )
+    bot.attachments = await stack.enter_async_context(
+        open_attachments(lambda: bot.settings().attachments, lambda: bot.vision().allow_hosts)
+    )
 
 
 def _has_database(config: Config) -> bool:

@@ -10,6 +10,7 @@ from understudy.app.bot import Bot
 from understudy.app.images import Intake
 from understudy.app.lore import try_lore
 from understudy.app.status import providers_text
+from understudy.attachments.reader import FileSource
 from understudy.clock import DAY_S
 from understudy.conversation.prompt.preview import describe
 from understudy.images.intake import ImageSource
@@ -24,7 +25,13 @@ from understudy.platforms.discord.command_context import (
     PRIVACY_UNKEPT,
     CommandContext,
 )
-from understudy.platforms.discord.inbound import PLATFORM, FetchImages, FoundImage
+from understudy.platforms.discord.inbound import (
+    PLATFORM,
+    FetchImages,
+    FilesRead,
+    FoundFile,
+    ReadFiles,
+)
 from understudy.platforms.discord.presence import Presence
 from understudy.routing.ledger import Grouping
 from understudy.storage.roles import Role, run_with_role
@@ -46,6 +53,7 @@ async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[
         presence=Presence(),
         now=bot.clocks.wall,
         fetch_images=_fetch_images(bot),
+        read_files=_read_files(bot),
     )
     platform = DiscordBot(parts, token)
     if bot.storage is None:
@@ -121,10 +129,19 @@ def _privacy(bot: Bot) -> str:
 
 
 def _fetch_images(bot: Bot) -> FetchImages:
-    async def fetch(found: Sequence[FoundImage], text: str) -> Intake | None:
+    async def fetch(found: Sequence[FoundFile], text: str) -> Intake | None:
         if not bot.vision().enabled:
             return None
         sources = [ImageSource(image.name, url=image.url, size=image.size) for image in found]
         return await bot.images.take(sources, text)
 
     return fetch
+
+
+def _read_files(bot: Bot) -> ReadFiles:
+    async def read(found: Sequence[FoundFile]) -> FilesRead:
+        sources = [FileSource(file.name, url=file.url, size=file.size) for file in found]
+        done = await bot.attachments.read(sources)
+        return done.files, done.notes
+
+    return read

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from understudy.app.bot import Bot, answering, open_bot_without_history
+from understudy.attachments.reader import FileSource
 from understudy.config.load import Config
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.dependencies import new_id
-from understudy.conversation.messages import ImageRef
+from understudy.conversation.messages import AttachedText, ImageRef
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.intake import ImageSource
 from understudy.llm.messages import Usage
@@ -71,11 +72,15 @@ class _HeldDelivery:
 
 
 async def ask_once(
-    config: Config, logs: Logs, text: str, images: Sequence[ImageSource] = ()
+    config: Config,
+    logs: Logs,
+    text: str,
+    images: Sequence[ImageSource] = (),
+    files: Sequence[FileSource] = (),
 ) -> OneShotReply:
     """The bot's answer to `text`, outside any conversation.
 
-    Raises ConfigError and StorageError, and ImageRefused where one of `images` cannot be sent.
+    Raises ConfigError and StorageError, and ImageRefused where an image or a file cannot be sent.
     """
     config = replace(config, settings=_for_operator(config.settings))
     async with open_bot_without_history(config, logs) as bot:
@@ -90,7 +95,8 @@ async def ask_once(
             question = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             refs = await _image_refs(bot, images, question)
             asked = message(question, new_id(), channel=_CHANNEL)
-            await bot.messages.receive(replace(asked, images=refs))
+            texts = await _texts_of(bot, files)
+            await bot.messages.receive(replace(asked, images=refs, files=texts))
             return await answer
 
 
@@ -107,6 +113,16 @@ async def _image_refs(
     return (*named, *linked)
 
 
+async def _texts_of(bot: Bot, files: Sequence[FileSource]) -> tuple[AttachedText, ...]:
+    read = await bot.attachments.read(files)
+    if len(read.files) < len(files):
+        problems = read.notes or [f"{name} is no text or PDF file." for name in read.others]
+        raise ImageRefused(ImageRefusal.UNREACHABLE, " ".join(problems))
+    for note in read.notes:
+        sys.stderr.write(f"{note}\n")
+    return read.files
+
+
 def _for_operator(settings: Settings) -> Settings:
     """Advice instead of an apology: the person who runs `ask` is usually the operator."""
     if "config" in settings.offline.model_fields_set:
@@ -119,6 +135,14 @@ def image_file(path: Path) -> ImageSource:
     """An image from the disk. Raises ImageRefused."""
     try:
         return ImageSource(path.name, data=path.read_bytes())
+    except OSError as error:
+        raise ImageRefused(ImageRefusal.UNREACHABLE, f"{path}: {error.strerror}") from None
+
+
+def attached_file(path: Path) -> FileSource:
+    """A file from the disk. Raises ImageRefused."""
+    try:
+        return FileSource(path.name, data=path.read_bytes())
     except OSError as error:
         raise ImageRefused(ImageRefusal.UNREACHABLE, f"{path}: {error.strerror}") from None
 

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from understudy.app.bot import Bot
+from understudy.attachments.reader import FileSource
 from understudy.conversation.inbox import Channel
-from understudy.conversation.messages import ImageRef
+from understudy.conversation.messages import AttachedText, ImageRef, Inbound
 from understudy.images.intake import ImageSource
 from understudy.observability.reply_report import format_runs
 from understudy.platforms.terminal import CHANNEL, PLATFORM, message
@@ -21,6 +23,7 @@ class TerminalCommands:
     def __init__(self, bot: Bot) -> None:
         self._bot = bot
         self._images: tuple[ImageRef, ...] = ()
+        self._files: tuple[AttachedText, ...] = ()
 
     def table(self) -> Mapping[str, Callable[[str], Awaitable[str]]]:
         """The commands by name; each takes the rest of the line and returns the text to show."""
@@ -29,12 +32,14 @@ class TerminalCommands:
             "/why": self.why,
             "/persona": self.persona,
             "/image": self.image,
+            "/file": self.file,
         }
 
-    def take_images(self) -> tuple[ImageRef, ...]:
-        """The attached images, for the message that is being sent."""
-        images, self._images = self._images, ()
-        return images
+    def attach(self, inbound: Inbound) -> Inbound:
+        """The message that is being sent, with what was attached to it."""
+        complete = replace(inbound, images=self._images, files=self._files)
+        self._images, self._files = (), ()
+        return complete
 
     async def greeting(self) -> str:
         """Whether an earlier conversation continues, and since when."""
@@ -67,9 +72,9 @@ class TerminalCommands:
         return f"The persona is now {rest}."
 
     async def image(self, rest: str) -> str:
-        path = Path(rest.strip("'\""))
         if not rest:
             return "Usage: /image FILE"
+        path = _path(rest)
         try:
             data = await asyncio.to_thread(_read, path)
         except OSError as error:
@@ -78,6 +83,24 @@ class TerminalCommands:
         self._images += refs
         attached = f"{path.name} goes with the next message." if refs else ""
         return " ".join([attached, *notes]).strip() or f"{path.name} is not an image."
+
+    async def file(self, rest: str) -> str:
+        if not rest:
+            return "Usage: /file FILE"
+        path = _path(rest)
+        try:
+            data = await asyncio.to_thread(_read, path)
+        except OSError as error:
+            return f"{path}: {error.strerror or error}"
+        read = await self._bot.attachments.read([FileSource(path.name, data=data)])
+        self._files += read.files
+        attached = f"{path.name} goes with the next message." if read.files else ""
+        return " ".join([attached, *read.notes]).strip() or f"{path.name} is no text or PDF file."
+
+
+def _path(rest: str) -> Path:
+    """Terminals put quotes around a name with spaces that is dropped onto them."""
+    return Path(rest.strip("'\""))
 
 
 def _read(path: Path) -> bytes:

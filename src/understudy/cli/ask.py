@@ -23,24 +23,27 @@ def ask(
     image: Annotated[
         list[Path] | None, typer.Option("--image", "-i", help="Show it an image file.")
     ] = None,
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", "-f", help="Give it a text or PDF file.")
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: FBT002
     verbose: Verbose = False,  # noqa: FBT002
 ) -> None:
     """Ask for one reply and print it. Exit code 3 when no provider could answer."""
-    from understudy.app.one_shot import EXIT_OFFLINE, as_row, ask_once, image_file
+    from understudy.app.one_shot import EXIT_OFFLINE, as_row, ask_once, attached_file, image_file
     from understudy.control_characters import visible
 
     question = _question(text)
-    if not question.strip() and not image:
+    if not question.strip() and not (image or file):
         raise typer.BadParameter(
             "is empty: give a text, or - to read it from standard input", param_hint="text"
         )
     loaded = load(config)
     logs = logs_for(loaded, verbose=verbose, in_dialogue=True)
-    answer = asyncio.run(
-        ask_once(loaded, logs, question, [image_file(path) for path in image or ()])
-    )
+    images = [image_file(path) for path in image or ()]
+    files = [attached_file(path) for path in file or ()]
+    answer = asyncio.run(ask_once(loaded, logs, question, images, files))
     typer.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else visible(answer.text))
     if answer.offline:
         raise typer.Exit(EXIT_OFFLINE)

@@ -54,7 +54,7 @@ async def _chat(config: "Config", logs: "Logs") -> None:
                 new_id,
                 prompt=PROMPT if typed_by_a_person else "",
                 commands=commands.table(),
-                take_images=commands.take_images,
+                attach=commands.attach,
             )
             with paste_mode(0, sys.stdout), listening(dialogue):
                 await dialogue.run()

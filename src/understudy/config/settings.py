@@ -25,6 +25,13 @@ class Vision(Section):
     caption: bool = True
 
 
+class Attachments(Section):
+    enabled: bool = True
+    max_files: Annotated[int, Field(ge=1, le=16)] = 4
+    max_bytes: Annotated[int, Field(ge=1024, le=50_000_000)] = 5_000_000
+    max_chars: Annotated[int, Field(ge=100, le=200_000)] = 20_000
+
+
 class QuietHours(Section):
     start: str = ""
     end: str = ""
@@ -250,6 +257,7 @@ class Run(Section):
 class Settings(Section):
     model: ModelSettings = ModelSettings()
     vision: Vision = Vision()
+    attachments: Attachments = Attachments()
     participation: Participation = Participation()
     conversation: Conversation = Conversation()
     memory: Memory = Memory()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from understudy.conversation.messages import Author, ImageRef, Inbound, Place
+from understudy.conversation.messages import AttachedText, Author, ImageRef, Inbound, Place
 from understudy.routing.records import ReplyRecord
 
 LEASE_S = 30.0
@@ -189,6 +189,7 @@ class Line:
     text: str
     at: float
     images: tuple[ImageRef, ...] = ()
+    files: tuple[AttachedText, ...] = ()
     state: MessageState = MessageState.ANSWERED
     reply_id: str | None = None
     """Of the bot's own messages. `transcript` also fills it for a person's message whose reply was

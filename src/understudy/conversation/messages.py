@@ -49,6 +49,15 @@ class ImageRef:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedText:
+    """The text of a file that was attached to a message, taken out at arrival."""
+
+    name: str
+    text: str
+    """Without its middle where it was longer than `attachments.max_chars`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """One message as it arrived. (platform, message_id) is its identity everywhere."""
 
@@ -63,6 +72,7 @@ class Inbound:
     """Mentions or replies to another person and not to the bot."""
     reply_to: str | None = None
     images: tuple[ImageRef, ...] = ()
+    files: tuple[AttachedText, ...] = ()
     unlimited: bool = False
     """Exempt from rate limits: written by the operator at the same machine. Not stored."""
     notes: tuple[str, ...] = ()

@@ -245,5 +245,6 @@ def line_of(stored: StoredMessage) -> Line:
         text=inbound.text,
         at=inbound.sent_at,
         images=inbound.images,
+        files=inbound.files,
         state=MessageState.CLAIMED,
     )

@@ -9,13 +9,12 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import replace
 from typing import Protocol, TextIO
 
 from understudy.control_characters import visible
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.inbox import Decision
-from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.routing.records import ReplyRecord, describe_route
 from understudy.signals import on_signals
 
@@ -28,6 +27,7 @@ COMMANDS = """\
 /why             show how the last reply was made
 /persona [NAME]  show or choose the persona
 /image FILE      attach an image to the next message
+/file FILE       attach a text or PDF file to the next message
 /quit            leave
 A backslash at the end of a line goes on in a new line; a paste is one message.
 """
@@ -173,14 +173,14 @@ class TerminalChat:
         *,
         prompt: str = "",
         commands: Mapping[str, Command] | None = None,
-        take_images: Callable[[], tuple[ImageRef, ...]] = tuple,
+        attach: Callable[[Inbound], Inbound] = lambda inbound: inbound,
     ) -> None:
         self._router = router
         self._screen = screen
         self._new_id = new_id
         self._prompt = prompt
         self._commands = commands or {}
-        self._take_images = take_images
+        self._attach = attach
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._interrupted = False
 
@@ -223,7 +223,7 @@ class TerminalChat:
 
     async def _send(self, text: str) -> None:
         self._screen.ended.clear()
-        inbound = replace(message(text, self._new_id()), images=self._take_images())
+        inbound = self._attach(message(text, self._new_id()))
         decision = await self._router.receive(inbound)
         if decision is None or not decision.answer:
             self._screen.aside("(Too many messages within a minute; wait a moment.)")

@@ -62,7 +62,9 @@ _UNQUOTE = (
     .where(messages.c.text.startswith(QUOTE), _QUOTE_END_AT > 0)
     .values(text=func.substr(messages.c.text, _QUOTE_END_AT + len(QUOTE_END)))
 )
-_NOT_EMPTY = or_(messages.c.text != "", messages.c.images.is_not(None))
+_NOT_EMPTY = or_(
+    messages.c.text != "", messages.c.images.is_not(None), messages.c.files.is_not(None)
+)
 
 
 def _newest_first(chosen: Select[Columns]) -> Select[Columns]:
@@ -335,7 +337,7 @@ class SqlHistory:
             self._with_text(row, inbox_rows.line(row, (records or {}).get(row["reply_id"])))
             for row in found
         )
-        return tuple(line for line in lines if line.text or line.images)
+        return tuple(line for line in lines if line.text or line.images or line.files)
 
     def _with_text(self, row: RowMapping, line: Line) -> Line:
         """The line with its text from memory, where it is there."""
@@ -343,7 +345,7 @@ class SqlHistory:
         if not text:
             return line
         author = replace(line.author, name=text.name)
-        return replace(line, author=author, text=text.text, images=text.images)
+        return replace(line, author=author, text=text.text, images=text.images, files=text.files)
 
     async def _reply_id(self, chosen: Select[tuple[str]]) -> str | None:
         found = await self._rows(chosen.limit(1))

@@ -167,7 +167,11 @@ class MemoryInbox:
         if row is None or row.forgotten:
             return None
         edited = replace(
-            row.stored.inbound, text=inbound.text, images=inbound.images, notes=inbound.notes
+            row.stored.inbound,
+            text=inbound.text,
+            images=inbound.images,
+            files=inbound.files,
+            notes=inbound.notes,
         )
         row.stored = replace(row.stored, inbound=edited)
         return self._t.live_batch(row)

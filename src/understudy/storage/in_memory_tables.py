@@ -36,7 +36,7 @@ class MessageRow:
         """Erase the text; the message id stays."""
         inbound = self.stored.inbound
         author = replace(inbound.author, name="")
-        bare = replace(inbound, text="", images=(), notes=(), author=author)
+        bare = replace(inbound, text="", images=(), files=(), notes=(), author=author)
         self.stored = replace(self.stored, inbound=bare)
         self.forgotten = True
         if self.free:
@@ -58,6 +58,7 @@ class MessageRow:
             text=inbound.text,
             at=inbound.sent_at,
             images=inbound.images,
+            files=inbound.files,
             state=self.state,
         )
 
@@ -125,7 +126,9 @@ class MemoryTables:
         """A conversation in order, without erased and replaced lines."""
         user_lines = [row.line() for row in self.messages_in(channel)]
         reply_lines = [row.line for row in self.replies_in(channel).values() if not row.replaced]
-        lines = (line for line in user_lines + reply_lines if line.text or line.images)
+        lines = (
+            line for line in user_lines + reply_lines if line.text or line.images or line.files
+        )
         return sorted(lines, key=lambda line: (line.position, line.seq))
 
     def stopped_batch(self, reply_id: str) -> BatchRow | None:

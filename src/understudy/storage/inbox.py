@@ -42,7 +42,7 @@ from understudy.storage.history import SqlHistory, carried_by, parts_of
 from understudy.storage.ledger_rows import insert_replies
 from understudy.storage.summaries import drop_covering
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages
-from understudy.storage.volatile_text import MessageText, VolatileTexts
+from understudy.storage.volatile_text import MessageText, VolatileTexts, text_within
 
 V = TypeVar("V")
 
@@ -69,8 +69,7 @@ class SqlInbox(SqlHistory):
             row |= inbox_rows.NO_TEXT
         new = await self._store_message(row, channel_key(Channel.of(inbound.place)))
         if new and self._volatile is not None:
-            text = MessageText(inbound.author.name, inbound.text, inbound.images, inbound.notes)
-            self._volatile[inbound.place.platform, inbound.message_id] = text
+            self._volatile[inbound.place.platform, inbound.message_id] = text_within(inbound)
         return new
 
     async def _store_message(self, row: dict[str, object], key: int) -> bool:
@@ -254,8 +253,7 @@ class SqlInbox(SqlHistory):
         platform = inbound.place.platform
         text = self._volatile and self._volatile[platform, inbound.message_id]
         if self._volatile is not None and text:
-            content = (inbound.text, inbound.images, inbound.notes)
-            edited = MessageText(text.name, *content)
+            edited = replace(text_within(inbound), name=text.name)
             self._volatile[platform, inbound.message_id] = edited
 
         def work(connection: Connection) -> str | None:
@@ -376,6 +374,7 @@ class SqlInbox(SqlHistory):
                     author=author,
                     text=text.text,
                     images=text.images,
+                    files=text.files,
                     notes=text.notes,
                 )
                 found_messages.append(replace(message, inbound=inbound))

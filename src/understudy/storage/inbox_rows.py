@@ -15,10 +15,23 @@ from understudy.conversation.inbox import (
     Sent,
     StoredMessage,
 )
-from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.messages import (
+    Addressed,
+    AttachedText,
+    Author,
+    ImageRef,
+    Inbound,
+    Place,
+)
 from understudy.routing.records import ReplyRecord
 
-NO_TEXT: dict[str, object] = {"text": None, "images": None, "notes": None, "author_name": ""}
+NO_TEXT: dict[str, object] = {
+    "text": None,
+    "images": None,
+    "files": None,
+    "notes": None,
+    "author_name": "",
+}
 """The columns of a message whose text is erased or was never stored."""
 
 
@@ -53,6 +66,7 @@ def text_columns(inbound: Inbound) -> dict[str, object]:
     return {
         "text": inbound.text,
         "images": packed(inbound.images) if inbound.images else None,
+        "files": packed(inbound.files) if inbound.files else None,
         "notes": packed(inbound.notes) if inbound.notes else None,
     }
 
@@ -104,6 +118,7 @@ def line(row: RowMapping, record: ReplyRecord | None = None) -> Line:
         text=row["text"] or "",
         at=row["sent_at"],
         images=_images(row),
+        files=_files(row),
         state=MessageState(row["state"]),
         reply_id=row["reply_id"],
         record=record,
@@ -158,12 +173,19 @@ def _inbound(row: RowMapping) -> Inbound:
         to_others=bool(row["to_others"]),
         reply_to=row["reply_to"],
         images=_images(row),
+        files=_files(row),
         notes=unpacked(row["notes"]),
     )
 
 
 def _author(row: RowMapping) -> Author:
     return Author(row["author_id"], row["author_name"], is_bot=bool(row["author_is_bot"]))
+
+
+def _files(row: RowMapping) -> tuple[AttachedText, ...]:
+    if not row["files"]:
+        return ()
+    return msgspec.json.decode(row["files"], type=tuple[AttachedText, ...])
 
 
 def _images(row: RowMapping) -> tuple[ImageRef, ...]:

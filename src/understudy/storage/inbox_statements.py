@@ -24,8 +24,8 @@ from understudy.storage.tables import FREE, LIVE, batches, messages, sent
 
 USER_ROW = (
     *("role", "platform", "message_id", "channel_id", "parent_id", "guild_id", "private"),
-    *("age_restricted", "author_id", "author_name", "author_is_bot", "text", "images", "notes"),
-    *("addressed", "to_others", "reply_to", "sent_at", "arrived_at", "state", "directed"),
+    *("age_restricted", "author_id", "author_name", "author_is_bot", "text", "images", "files"),
+    *("notes", "addressed", "to_others", "reply_to", "sent_at", "arrived_at", "state", "directed"),
 )
 REPLY_ROW = (
     *("position", "role", "platform", "message_id", "channel_id", "private", "age_restricted"),

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration."""
 
 metadata = MetaData()
@@ -72,6 +72,7 @@ messages = Table(
     Column("directed", Boolean, nullable=False),
     Column("batch_id", Text),
     Column("reply_id", Text),
+    Column("files", Text),
     UniqueConstraint("platform", "message_id", name="messages_seen"),
     Index("messages_lines", "platform", "channel_id", "position", "seq"),
     _partial_index("messages_of_batch", "batch_id", where=text("batch_id IS NOT NULL")),

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from understudy.conversation.messages import ImageRef
+from understudy.conversation.messages import AttachedText, ImageRef, Inbound
 
 _MAX_MESSAGES = 20_000
 
@@ -15,7 +15,14 @@ class MessageText:
     name: str
     text: str
     images: tuple[ImageRef, ...] = ()
+    files: tuple[AttachedText, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def text_within(inbound: Inbound) -> MessageText:
+    return MessageText(
+        inbound.author.name, inbound.text, inbound.images, inbound.files, inbound.notes
+    )
 
 
 class VolatileTexts:

@@ -12,6 +12,7 @@ import pytest
 
 from command import plain_environment, understudy
 from llama_server import llama_server
+from pdf_files import encrypted, pdf_of
 from tiny_model import make_tiny_model
 from understudy.rehearsal.server import RehearsalServer
 
@@ -203,6 +204,32 @@ async def test_a_named_file_that_is_no_image_is_an_error(tmp_path: Path) -> None
 
     assert (done.returncode, done.stdout) == (2, "")
     assert "notes.md" in done.stderr
+    assert server.calls == 0
+
+
+async def test_text_and_pdf_files_go_with_the_question(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("# The code word is teapot")
+    (tmp_path / "page.pdf").write_bytes(pdf_of("The second word is kettle"))
+    async with RehearsalServer("say:well") as server:
+        one_server(tmp_path, server)
+        done = await in_thread(
+            understudy, "ask", "which?", "-f", "notes.md", "--file", "page.pdf", folder=tmp_path
+        )
+
+    assert (done.returncode, done.stdout) == (0, "well\n")
+    asked = json.dumps(server.last_body)
+    assert "The code word is teapot" in asked
+    assert "The second word is kettle" in asked
+
+
+async def test_a_file_that_cannot_be_read_is_an_error_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "secret.pdf").write_bytes(encrypted(pdf_of("hidden"), "password"))
+    async with RehearsalServer("say:well") as server:
+        one_server(tmp_path, server)
+        done = await in_thread(understudy, "ask", "read", "-f", "secret.pdf", folder=tmp_path)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "secret.pdf: it is encrypted" in done.stderr
     assert server.calls == 0
 
 

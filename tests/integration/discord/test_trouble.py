@@ -16,7 +16,7 @@ from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.rest import Fault
 from understudy.conversation.inbox import Channel, InboxStore
-from understudy.platforms.discord.inbound import FoundImage
+from understudy.platforms.discord.inbound import FoundFile
 from understudy.storage.in_memory_inbox import MemoryInbox
 
 pytestmark = pytest.mark.slow
@@ -154,7 +154,7 @@ async def test_a_question_waits_for_the_picture_that_was_shown_before_it(
 ) -> None:
     store, bob, fetched = MemoryInbox(), double.state.add_user("bob"), asyncio.Event()
 
-    async def fetch_slowly(found: Sequence[FoundImage], text: str) -> None:
+    async def fetch_slowly(found: Sequence[FoundFile], text: str) -> None:
         if found:
             await fetched.wait()
 

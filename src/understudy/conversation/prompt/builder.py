@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from understudy.conversation.inbox import Line
 from understudy.conversation.lore.placement import Insert
 from understudy.conversation.messages import Author, ImageRef
+from understudy.conversation.prompt.attached_files import shown_file
 from understudy.conversation.prompt.memory_sections import (
     excerpts_section,
     notes_section,
@@ -308,12 +309,13 @@ def _history(
 
 
 def _turn(line: Line, source: PromptSource, fit: Fit, names: dict[str, str]) -> _Turn:
-    text = line.text
+    current = line.seq in source.current
+    text = "\n".join(filter(None, (line.text, *(shown_file(f, current) for f in line.files))))
     if line.role == "user" and source.shared:
-        text = spoken(names[line.author.id], line.text)
+        text = spoken(names[line.author.id], text)
     shown = Depicted(())
     if line.images:
-        shown = source.depict(line.images, fit, line.seq in source.current)
+        shown = source.depict(line.images, fit, current)
     return _measured(line.role, (TextPart(text), *shown.parts), fit, degraded=shown.degraded)
 
 

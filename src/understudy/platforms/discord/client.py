@@ -24,7 +24,13 @@ from understudy.platforms.discord.bursts import RecentBursts
 from understudy.platforms.discord.buttons import ReplyButtons
 from understudy.platforms.discord.command_context import CommandContext
 from understudy.platforms.discord.commands import build_tree, sync_if_changed
-from understudy.platforms.discord.inbound import PLATFORM, FetchImages, InboundReader, place_of
+from understudy.platforms.discord.inbound import (
+    PLATFORM,
+    FetchImages,
+    InboundReader,
+    ReadFiles,
+    place_of,
+)
 from understudy.platforms.discord.ingest import Ingest
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.message_cache import MessageCache
@@ -65,6 +71,7 @@ class Parts:
     """Wall clock."""
     fetch_images: FetchImages | None = None
     pace: Pace = field(default_factory=Pace)
+    read_files: ReadFiles | None = None
 
 
 class DiscordClient(discord.AutoShardedClient):
@@ -270,6 +277,7 @@ class DiscordClient(discord.AutoShardedClient):
             self._opted_out,
             self._bursts if images else RecentBursts(),
             self._author_of_forwarded,
+            self._parts.read_files if images else None,
         )
         inbound = await reader.read(message, self.user.id)
         if inbound is not None:

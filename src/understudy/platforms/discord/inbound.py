@@ -8,7 +8,14 @@ import discord
 import structlog
 
 from understudy.config.settings import Access, Discord
-from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.messages import (
+    Addressed,
+    AttachedText,
+    Author,
+    ImageRef,
+    Inbound,
+    Place,
+)
 from understudy.conversation.words import has_word, normalized
 from understudy.platforms.discord.auto_thread import is_own_thread
 from understudy.platforms.discord.bursts import RecentBursts
@@ -79,8 +86,8 @@ _FETCH_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class FoundImage:
-    """An image of a message. Its link expires within a day, so it must be fetched at once."""
+class FoundFile:
+    """An image or another file of a message. Its link expires within a day: fetch it at once."""
 
     name: str
     url: str
@@ -90,9 +97,12 @@ class FoundImage:
 
 FetchedImages = tuple[tuple[ImageRef, ...], tuple[str, ...]]
 """Stored images, and notes about those that were refused."""
-FetchImages = Callable[[Sequence[FoundImage], str], Awaitable[FetchedImages | None]]
+FetchImages = Callable[[Sequence[FoundFile], str], Awaitable[FetchedImages | None]]
 """Fetches and stores images, also those that the text links to; `None` when vision is disabled, and
 images are then named like any other file."""
+FilesRead = tuple[tuple[AttachedText, ...], tuple[str, ...]]
+"""The texts of files, and notes about those that could not be read."""
+ReadFiles = Callable[[Sequence[FoundFile]], Awaitable[FilesRead]]
 AuthorOfForwarded = Callable[[discord.MessageReference], Awaitable[str | None]]
 """The name of the person who wrote a forwarded message, where the bot can read the original."""
 IsMember = Callable[[int], Awaitable[bool]]
@@ -115,6 +125,7 @@ class InboundReader:
     """Neither text nor images of these users are used when others reply to them."""
     bursts: RecentBursts = field(default_factory=RecentBursts)
     author_of_forwarded: AuthorOfForwarded | None = None
+    read_files: ReadFiles | None = None
 
     async def read(self, message: discord.Message, me_id: int) -> Inbound | None:
         """The message for the inbox, or None when it is to be ignored."""
@@ -128,14 +139,19 @@ class InboundReader:
         addressed = self._addressed(message, me_id, replied)
         quoted = None if replied is None or self.opted_out(replied.author.id) else replied
         fetched = None
-        if self._wants_images(message, place, addressed):
+        texts: tuple[AttachedText, ...] = ()
+        text_notes: tuple[str, ...] = ()
+        if self._wants_files(message, place, addressed):
+            texts, text_notes = await self._texts(message, quoted)
             earlier = [] if addressed is None else self.bursts.record_addressed(message)
             fetched = await self._pictures(message, quoted, earlier)
         elif next(_images_of(message), None) is not None:
             self.bursts.record_skipped(message)
         pictures, notes = fetched or ((), ())
         origin = await self._origin(message)
-        text = text_of(message, me_id, pictures_taken=bool(pictures), forwarded_from=origin)
+        text = text_of(
+            message, me_id, pictures_taken=bool(pictures), forwarded_from=origin, read=texts
+        )
         quote = quote_of(quoted, me_id) if quoted else _UNREAD
         return Inbound(
             message_id=str(message.id),
@@ -147,7 +163,8 @@ class InboundReader:
             to_others=addressed is None and _addresses_others(message, me_id, replied),
             reply_to=str(replied.id) if replied else None,
             images=pictures,
-            notes=notes,
+            files=texts,
+            notes=(*notes, *text_notes),
         )
 
     async def _origin(self, message: discord.Message) -> str | None:
@@ -162,7 +179,7 @@ class InboundReader:
         member = await self.is_member(int(author.id)) if asked else False
         return refusal(self.settings, place, author, member=member)
 
-    def _wants_images(
+    def _wants_files(
         self, message: discord.Message, place: Place, addressed: Addressed | None
     ) -> bool:
         wanted = addressed is not None or self.is_listed(place) or self.bursts.is_addressed(message)
@@ -185,6 +202,12 @@ class InboundReader:
             return Addressed.NAME
         return None
 
+    async def _texts(self, message: discord.Message, replied: discord.Message | None) -> FilesRead:
+        """Of its own files, and of the files of the message it replies to."""
+        sources = [message, *([] if replied is None else [replied])]
+        found = [file for source in sources for file in _files_of(source)]
+        return await self.read_files(found) if self.read_files and found else ((), ())
+
     async def _pictures(
         self,
         message: discord.Message,
@@ -203,19 +226,26 @@ class InboundReader:
         return await self.fetch_images(list(dict.fromkeys(found)), text)
 
 
-def _images_of(message: discord.Message) -> Iterator[FoundImage]:
+def _files_of(message: discord.Message) -> Iterator[FoundFile]:
+    """Everything but images and voice messages."""
+    for attachment in attachments_of(message):
+        if not (is_picture(attachment) or attachment.is_voice_message()):
+            yield FoundFile(attachment.filename, attachment.url, attachment.size)
+
+
+def _images_of(message: discord.Message) -> Iterator[FoundFile]:
     for attachment in attachments_of(message):
         if is_picture(attachment):
-            yield FoundImage(attachment.filename, attachment.url, attachment.size)
+            yield FoundFile(attachment.filename, attachment.url, attachment.size)
     parts: list[discord.Message | discord.MessageSnapshot] = [message, *message.message_snapshots]
     for part in parts:
         for embed in part.embeds:
             shown = embed.image if embed.image.url else embed.thumbnail
             if shown.url:
-                yield FoundImage(embed.title or "embedded picture", shown.proxy_url or shown.url)
+                yield FoundFile(embed.title or "embedded picture", shown.proxy_url or shown.url)
         for sticker in part.stickers:
             if sticker.format is not discord.StickerFormatType.lottie:
-                yield FoundImage(f"sticker {sticker.name}", sticker.url)
+                yield FoundFile(f"sticker {sticker.name}", sticker.url)
 
 
 def place_of(message: discord.Message) -> Place:

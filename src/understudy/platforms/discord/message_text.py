@@ -2,11 +2,12 @@
 and attachments as text."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 
 import discord
 
+from understudy.conversation.messages import AttachedText
 from understudy.conversation.speakers import quoting, safe_name
 
 _QUOTE_CHARS = 1000
@@ -26,15 +27,22 @@ def text_of(
     *,
     pictures_taken: bool = False,
     forwarded_from: str | None = None,
+    read: Collection[AttachedText] = (),
 ) -> str:
     """The complete text, without the leading mention of the bot (`me_id`).
 
-    `pictures_taken`: images are sent separately and not named.
+    `pictures_taken`: images are sent separately and not named; nor are files that were `read`.
     """
     words = _wording(message)
     said = words(re.sub(rf"\A\s*<@!?{me_id}>[\s,:]*", "", message.content)).strip()
     by = f" from {safe_name(forwarded_from)}" if forwarded_from else ""
-    rest = _rest(message, words, f"[forwarded message{by}]", pictures_taken=pictures_taken)
+    names = {file.name for file in read}
+    named = [
+        attachment
+        for attachment in attachments_of(message)
+        if not (pictures_taken and is_picture(attachment)) and attachment.filename not in names
+    ]
+    rest = (*_rest(message, words, f"[forwarded message{by}]"), *map(_attachment, named))
     return "\n".join(piece for piece in (said, *rest) if piece)
 
 
@@ -66,13 +74,7 @@ def attachments_of(message: discord.Message) -> list[discord.Attachment]:
     return [*message.attachments, *forwarded]
 
 
-def _rest(
-    message: discord.Message,
-    words: Callable[[str], str],
-    forwarded: str,
-    *,
-    pictures_taken: bool,
-) -> Iterator[str]:
+def _rest(message: discord.Message, words: Callable[[str], str], forwarded: str) -> Iterator[str]:
     for snapshot in message.message_snapshots:
         inside = [words(snapshot.content).strip(), *_extras(snapshot, words)]
         yield "\n".join([forwarded, *(piece for piece in inside if piece)])
@@ -80,9 +82,6 @@ def _rest(
     if message.poll is not None:
         answers = " / ".join(answer.text for answer in message.poll.answers)
         yield f"[poll] {message.poll.question} - {answers}"
-    for attachment in attachments_of(message):
-        if not (pictures_taken and is_picture(attachment)):
-            yield _attachment(attachment)
 
 
 def _wording(message: discord.Message) -> Callable[[str], str]:

@@ -9,7 +9,7 @@ from discord_double.payloads import Json
 from discord_double.state import DiscordState
 from understudy.config.settings import Access, Discord
 from understudy.conversation.messages import Addressed, ImageRef, Inbound
-from understudy.platforms.discord.inbound import FetchedImages, FoundImage, InboundReader
+from understudy.platforms.discord.inbound import FetchedImages, FoundFile, InboundReader
 
 Make = Callable[..., discord.Message]
 
@@ -249,7 +249,7 @@ class Camera:
     names: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
-    async def __call__(self, found: Sequence[FoundImage], text: str) -> FetchedImages:
+    async def __call__(self, found: Sequence[FoundFile], text: str) -> FetchedImages:
         self.names += [image.name for image in found]
         self.texts.append(text)
         return self.result
