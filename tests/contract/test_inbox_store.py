@@ -441,6 +441,23 @@ async def test_forgetting_a_person_erases_quotations_of_them(store: InboxStore) 
     assert texts(await store.history(HERE, 99, 10)) == ["why?", own]
 
 
+async def test_the_people_who_addressed_the_bot_in_public_are_listed(store: InboxStore) -> None:
+    await store.add(written("m1"), IGNORE, 99.0)
+    await store.add(written("m2", author=BOB), IGNORE, 100.0)
+    await store.add(written("m3"), IGNORE, 101.0)
+    carl = Author("carl", "Carl")
+    await store.add(written("m4", author=carl, addressed=None), IGNORE, 102.0)
+    eve, robot = Author("eve", "Eve"), Author("robot", "Robot", is_bot=True)
+    private = replace(LOUNGE, channel_id="dm", private=True)
+    await store.add(message("m5", place=private, author=eve), IGNORE, 103.0)
+    await store.add(written("m6", author=robot), IGNORE, 104.0)
+
+    assert await store.recent_people("discord", 0.0, 10) == (ANN.id, BOB.id)
+    assert await store.recent_people("discord", 0.0, 1) == (ANN.id,)
+    assert await store.recent_people("discord", 100.5, 10) == (ANN.id,)
+    assert await store.recent_people("web", 0.0, 10) == ()
+
+
 async def test_a_channel_is_known_from_its_first_message_on(store: InboxStore) -> None:
     before = await store.knows(HERE)
     await store.add(written("m1"), IGNORE, 99.0)

@@ -317,6 +317,11 @@ class InboxStore(Protocol):
         up after a gap."""
         ...
 
+    async def recent_people(self, platform: str, since: float, limit: int) -> tuple[str, ...]:
+        """The ids of people who addressed the bot outside private places since then, the latest
+        first."""
+        ...
+
     async def reset(self, channel: Channel) -> None:
         """Exclude everything before now from future prompts."""
         ...

@@ -194,6 +194,23 @@ class SqlHistory:
             if self._volatile is None or row["first"] in titles
         )
 
+    async def recent_people(self, platform: str, since: float, limit: int) -> tuple[str, ...]:
+        chosen = (
+            select(messages.c.author_id)
+            .where(
+                messages.c.arrived_at >= since,
+                messages.c.platform == platform,
+                messages.c.role == "user",
+                messages.c.addressed.is_not(None),
+                messages.c.private.is_(False),
+                messages.c.author_is_bot.is_(False),
+            )
+            .group_by(messages.c.author_id)
+            .order_by(func.max(messages.c.seq).desc())
+            .limit(limit)
+        )
+        return await self._db.read(lambda on: tuple(on.scalars(chosen).all()))
+
     async def reset(self, channel: Channel) -> None:
         newest = select(func.coalesce(func.max(messages.c.seq), 0)).scalar_subquery()
         row = {"platform": channel.platform, "channel_id": channel.id, "reset_seq": newest}

@@ -237,6 +237,19 @@ class MemoryInbox:
                 newest[Channel.of(seen.place)] = Watermark(seen.place, seen.message_id)
         return tuple(newest.values())
 
+    async def recent_people(self, platform: str, since: float, limit: int) -> tuple[str, ...]:
+        found = (row.stored for row in reversed(self._t.messages.values()))
+        ids = [
+            stored.inbound.author.id
+            for stored in found
+            if stored.inbound.place.platform == platform
+            and stored.arrived_at >= since
+            and stored.inbound.addressed is not None
+            and not stored.inbound.place.private
+            and not stored.inbound.author.is_bot
+        ]
+        return tuple(dict.fromkeys(ids))[:limit]
+
     async def reset(self, channel: Channel) -> None:
         self._t.reset_at[channel] = self._t.counter
         self._t.effects.forget(channel.platform, channel.id)

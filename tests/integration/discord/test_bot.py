@@ -321,6 +321,20 @@ async def test_after_an_invalid_session_mentions_and_dms_of_the_gap_are_caught_u
     assert len(double.sent()) == answered + 2
 
 
+async def test_the_first_direct_message_of_a_person_is_caught_up(
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
+) -> None:
+    bob = double.state.add_user("bob")
+    await stage.answer_to(await double.say(channel, ann, double.mention("before")))
+    await double.gateway.drop()
+    double.gateway.sessions.clear()
+    whispered = double.state.write(double.state.dm_with(ann)["id"], ann, "a first whisper")
+    strange = double.state.write(double.state.dm_with(bob)["id"], bob, "who never spoke before")
+    await stage.answer_to(whispered)
+
+    assert double.answers_to(strange) == []
+
+
 async def test_a_mention_of_the_gap_is_found_behind_hundreds_of_later_messages(
     double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import discord
 import structlog
@@ -97,6 +98,19 @@ def gaps(
 
 def _overlapping(message_id: int) -> int:
     return max(0, message_id - (_OVERLAP_MS << _MS_SHIFT))
+
+
+async def direct_channels(client: discord.Client, people: Iterable[str]) -> AsyncIterator[Gap]:
+    """The direct channels of these people, each as a gap of unknown size."""
+    for user_id in people:
+        if not user_id.isdigit():
+            continue
+        try:
+            channel = await retry_discord(partial(client.create_dm, discord.Object(int(user_id))))
+        except (*PASSING, discord.HTTPException) as error:
+            _log.debug("discord.catch_up_failed", user=user_id, error=type(error).__name__)
+            continue
+        yield Gap(_partial(client, channel.id), 0)
 
 
 async def missed_messages(gap: Gap, since: datetime) -> AsyncIterator[discord.Message]:

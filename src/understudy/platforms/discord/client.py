@@ -19,7 +19,13 @@ from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
 from understudy.platforms.discord.access import lacking
 from understudy.platforms.discord.auto_thread import AutoThreads
-from understudy.platforms.discord.backfill import Gap, GapTracker, gaps, missed_messages
+from understudy.platforms.discord.backfill import (
+    Gap,
+    GapTracker,
+    direct_channels,
+    gaps,
+    missed_messages,
+)
 from understudy.platforms.discord.bursts import RecentBursts
 from understudy.platforms.discord.buttons import ReplyButtons
 from understudy.platforms.discord.command_context import CommandContext
@@ -44,6 +50,8 @@ _log = structlog.get_logger()
 
 _WATERMARK_S = 7 * 86_400.0
 """Channels silent for longer have no watermark; there the age limit applies."""
+_MOST_PEOPLE = 20
+"""Whose direct channels are looked at after a gap; Discord limits how fast they may be opened."""
 _MARKS_LIMIT_S = 20.0
 """discord.py abandons a new session that takes longer than a minute."""
 _MISSED = (Addressed.MENTION, Addressed.REPLY, Addressed.DM, Addressed.THREAD)
@@ -325,6 +333,21 @@ class DiscordClient(discord.AutoShardedClient):
             # After a failure new messages must not wait for the remaining gaps.
             for gap in found:
                 self._gaps.closed(gap)
+        if shard_id == 0 and (marks := self._marks.get(0)):
+            await self._catch_up_first_messages(marks, since, settings.catch_up_messages)
+
+    async def _catch_up_first_messages(
+        self, marks: Sequence[Watermark], since: datetime, most: int
+    ) -> None:
+        """First direct messages: Discord does not list the channels in which they are."""
+        store, known = self._parts.router.store, {mark.place.channel_id for mark in marks}
+        week = self._parts.now() - _WATERMARK_S
+        people = await retry_storage(
+            lambda: store.recent_people(PLATFORM, week, _MOST_PEOPLE), _MARKS_LIMIT_S
+        )
+        async for gap in direct_channels(self, people):
+            if str(gap.channel.id) not in known:
+                await self._fill_gap(gap, since, most)
 
     async def _fill_gap(self, gap: Gap, since: datetime, left: int) -> None:
         async for message in missed_messages(gap, since):
