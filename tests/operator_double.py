@@ -1,11 +1,15 @@
 """Test double behind the operator's page: a ledger in memory, candidates that tests change."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from understudy.config.load import parse_config
 from understudy.errors import ConfigError, ErrorClass
 from understudy.observability.log_tail import LogTail
 from understudy.platforms.web.attempt_feed import AttemptFeed
+from understudy.platforms.web.config_page import ConfigText
+from understudy.platforms.web.gateway_keys import GatewayKeyActions, GatewayView, KeyView
 from understudy.platforms.web.operator import CandidateView, OperatorActions, ServerTest
+from understudy.routing.client_keys import KeyLimitValues
 from understudy.routing.ledger import AttemptFilter, Grouping, Spent, UsagePoint, UsageRow
 from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from web_double import attempt
@@ -112,6 +116,7 @@ class OperatorDouble:
     resets: list[str | None] = field(default_factory=list)
     broken_config: bool = False
     tests: list[str] = field(default_factory=list)
+    keys: list[KeyView] = field(default_factory=list)
     log: LogTail = field(default_factory=LogTail)
 
     async def reload(self) -> str:
@@ -125,6 +130,35 @@ class OperatorDouble:
     async def test(self, provider: str) -> tuple[ServerTest, ...]:
         self.tests.append(provider)
         return (ServerTest("m", True, "ready", "it reports no usage", 0.31, 42.0),)
+
+    async def read_config(self) -> ConfigText:
+        return ConfigText("model: {}\n", "digest", "")
+
+    async def save_config(self, text: str, _digest: str) -> str:
+        parse_config(text, {})
+        return "Configuration reloaded."
+
+    async def make_key(self, name: str, limits: KeyLimitValues) -> str:
+        self.keys.append(
+            KeyView(name, f"key:{name}", limits, in_configuration=False, created_at=1_790_000_000.0)
+        )
+        return "sk-understudy-made"
+
+    async def limit_key(self, name: str, limits: KeyLimitValues) -> None:
+        self.keys[:] = [replace(k, limits=limits) if k.name == name else k for k in self.keys]
+
+    async def revoke_key(self, name: str) -> None:
+        self.keys[:] = [
+            replace(k, revoked_at=1_790_000_000.0) if k.name == name else k for k in self.keys
+        ]
+
+    def key_actions(self) -> GatewayKeyActions:
+        return GatewayKeyActions(
+            lambda: GatewayView(True, "http://127.0.0.1:8006/v1", self.keys),
+            self.make_key,
+            self.limit_key,
+            self.revoke_key,
+        )
 
     def actions(self) -> OperatorActions:
         return OperatorActions(

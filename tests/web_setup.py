@@ -13,6 +13,7 @@ import aiohttp
 from operator_double import OperatorDouble
 from understudy.config.settings import Web
 from understudy.platforms.web.chat import ImageActions
+from understudy.platforms.web.config_page import ConfigActions
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import CandidateView
 from understudy.platforms.web.operator_reports import ProgramFacts
@@ -82,6 +83,8 @@ def _dependencies(
         facts=lambda: ProgramFacts(
             "1.0", NOW - 7260, "2ba54e70", "model: {}\n", "host-1", "connecting"
         ),
+        config=ConfigActions(operator.read_config, operator.save_config),
+        gateway_keys=operator.key_actions(),
         read_log=lambda after: (operator.log.count, operator.log.since(after)),
         clock=lambda: NOW,
     )

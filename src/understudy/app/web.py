@@ -1,6 +1,5 @@
 """Serves the web pages of a bot."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,17 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from understudy.app.bot import Bot, config_folder
+from understudy.app.bot import Bot
 from understudy.app.config_editor import ConfigEditor
 from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.images import Intake
-from understudy.app.lore import try_lore
+from understudy.app.personas import persona_actions
 from understudy.app.status import any_usable, candidate_views, check_server, gauges
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import GatewayKey, Settings
 from understudy.conversation.inbox import Channel
-from understudy.conversation.messages import Place
-from understudy.conversation.personas.importing import ImportOptions, import_card
 from understudy.gateway.auth import key_user
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
@@ -31,12 +28,9 @@ from understudy.platforms.web.live_entries import LiveReply
 from understudy.platforms.web.operator import OperatorActions
 from understudy.platforms.web.operator_reports import ProgramFacts
 from understudy.platforms.web.persona_choice import PersonaChoice
-from understudy.platforms.web.personas import PersonaActions
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
 from understudy.routing.client_keys import KeyLimitValues
-
-_MAX_NOTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +82,7 @@ async def _shared_text(bot: Bot, live: LiveConversations) -> AsyncGenerator[None
 
 
 def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependencies:
+    editor = ConfigEditor(bot, bot.clocks.wall)
     return WebDependencies(
         web=bot.settings().web,
         page_context=lambda: _page_context(bot.settings()),
@@ -107,9 +102,9 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         ready=lambda: any_usable(bot.models),
         monitoring_pages=[("/metrics", metrics.page)],
         images=_image_actions(bot),
-        personas=_persona_actions(bot),
+        personas=persona_actions(bot, editor),
         persona_choice=_persona_choice(bot),
-        config=_config_actions(bot),
+        config=_config_actions(editor),
         gateway_keys=_gateway_key_actions(bot),
         read_log=lambda after: (bot.logs.tail.count, bot.logs.tail.since(after)),
         facts=_facts(bot, bot.clocks.wall()),
@@ -129,9 +124,7 @@ def _facts(bot: Bot, started_at: float) -> Callable[[], ProgramFacts]:
     )
 
 
-def _config_actions(bot: Bot) -> ConfigActions:
-    editor = ConfigEditor(bot, bot.clocks.wall)
-
+def _config_actions(editor: ConfigEditor) -> ConfigActions:
     async def read() -> ConfigText:
         found = await editor.read()
         return ConfigText(found.text, found.digest, found.locked)
@@ -183,22 +176,6 @@ def _page_context(settings: Settings) -> PageContext:
     return PageContext(
         settings.persona.name,
         max_images=settings.vision.max_images if settings.vision.enabled else 0,
-    )
-
-
-def _persona_actions(bot: Bot) -> PersonaActions:
-    async def import_persona(card: bytes, options: ImportOptions) -> str:
-        folder = config_folder(bot.config) / bot.settings().persona.folder
-        imported = await asyncio.to_thread(import_card, card, folder, options)
-        await bot.reload_personas()
-        notes = [f"Note: {note}." for note in imported.file.card.notes[:_MAX_NOTES]]
-        return " ".join([f"Imported {imported.file.card.name} as {imported.key!r}.", *notes])
-
-    here = Place(PLATFORM, "")
-    return PersonaActions(
-        import_persona,
-        lambda: bot.personas.keys,
-        lambda text, persona: try_lore(bot, text, here, persona),
     )
 
 

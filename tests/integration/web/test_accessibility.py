@@ -78,6 +78,17 @@ async def _open_operator(site: Site, page: Page) -> None:
     await page.fill("#reply-id", "r1")
     await page.keyboard.press("Enter")
     await page.wait_for_selector(".try")
+    await page.fill("#key-form [name=name]", "notes")
+    await page.click("#key-form button")
+    await page.wait_for_selector("#new-key code")
+    await page.get_by_role("button", name="Change the limits of notes").click()
+    await page.locator("#log > summary").click()
+    await page.locator("#config > summary").click()
+    await page.fill("#config-text", "modle: {}")
+    await page.click("#config-save")
+    await page.wait_for_selector("#config-mistakes li")
+    await page.get_by_role("button", name="Test local").first.click()
+    await page.wait_for_selector("text=✓")
 
 
 PAGES: dict[str, Callable[[Site, Page], Awaitable[None]]] = {

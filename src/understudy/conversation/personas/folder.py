@@ -174,6 +174,15 @@ def _visible_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
 
 
+def persona_path(folder: Path, key: str) -> Path | None:
+    """The file or folder that a persona is read from; None where there is none. Blocking."""
+    for path in _visible_files(folder):
+        is_persona = (path / _SHEET).is_file() or path.suffix in (*TEXT_ENDINGS, *CARD_ENDINGS)
+        if is_persona and _key_of(path) == key:
+            return path
+    return None
+
+
 def _key_of(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 

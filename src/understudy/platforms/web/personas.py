@@ -12,9 +12,22 @@ from understudy.conversation.personas.importing import ImportOptions
 from understudy.conversation.prompt.preview import Preview, describe_lore
 from understudy.errors import ConfigError, PersonaError, PersonaExists
 from understudy.platforms.web.api import ApiError, read_body, read_json, with_json_errors
+from understudy.platforms.web.audit import audit
 
 _MAX_TEXT = 8000
 _MAX_NAME = 100
+_UNKNOWN = "There is no such persona."
+
+
+@dataclass(frozen=True, slots=True)
+class PersonaView:
+    key: str
+    name: str
+    is_card: bool
+    books: int
+    is_default: bool
+    is_named: bool
+    """The configuration names it, so it cannot be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,13 @@ class PersonaActions:
     """The keys of all personas."""
     preview_lore: Callable[[str, str | None], Preview]
     """(text, persona's key)"""
+    views: Callable[[], Sequence[PersonaView]]
+    warnings: Callable[[], Sequence[str]]
+    """Files that cannot be used, and why."""
+    set_default: Callable[[str | None], Awaitable[str]]
+    """Choose the persona of places that name none; None is the built-in one. Raises ConfigError."""
+    delete: Callable[[str], Awaitable[str]]
+    """Raises ConfigError and PersonaError."""
 
 
 class PersonaPages:
@@ -35,11 +55,24 @@ class PersonaPages:
         return [
             Route("/api/operator/personas", with_json_errors(self.names), methods=["GET"]),
             Route("/api/operator/personas", with_json_errors(self.import_card), methods=["POST"]),
+            Route(
+                "/api/operator/personas/default", with_json_errors(self.choose), methods=["POST"]
+            ),
+            Route("/api/operator/personas/delete", with_json_errors(self.delete), methods=["POST"]),
+            Route(
+                "/api/operator/personas/preview", with_json_errors(self.preview), methods=["POST"]
+            ),
             Route("/api/operator/lore", with_json_errors(self.preview_lore), methods=["POST"]),
         ]
 
     async def names(self, _request: Request) -> Response:
-        return JSONResponse({"personas": list(self._actions.persona_keys())})
+        return JSONResponse(
+            {
+                "personas": list(self._actions.persona_keys()),
+                "details": [asdict(view) for view in self._actions.views()],
+                "warnings": list(self._actions.warnings()),
+            }
+        )
 
     async def import_card(self, request: Request) -> Response:
         too_large = f"A card has at most {MAX_FILE // 1024**2} MB."
@@ -49,7 +82,9 @@ class PersonaPages:
             file_name=name[:_MAX_NAME], replace=existing == "replace", number=existing == "number"
         )
         try:
-            return JSONResponse({"said": await self._actions.import_card(card, options)})
+            said = await self._actions.import_card(card, options)
+            audit(request, "persona_imported", options.file_name)
+            return JSONResponse({"said": said})
         except PersonaExists as error:
             found = {"error": str(error), "exists": error.key, "free_key": error.free_key}
             return JSONResponse(found, status_code=409)
@@ -60,19 +95,55 @@ class PersonaPages:
                 409, f"The file was saved, but the personas could not be reloaded: {error}"
             ) from error
 
+    async def choose(self, request: Request) -> Response:
+        key = (await read_json(request)).get("persona")
+        if key is not None and key not in self._actions.persona_keys():
+            raise ApiError(404, _UNKNOWN)
+        try:
+            said = await self._actions.set_default(str(key) if key is not None else None)
+        except ConfigError as error:
+            raise ApiError(409, str(error)) from error
+        except OSError as error:
+            raise ApiError(409, error.strerror or "The file cannot be written.") from error
+        audit(request, "persona_default", str(key or ""))
+        return JSONResponse({"said": said})
+
+    async def delete(self, request: Request) -> Response:
+        key = await self._key(request)
+        try:
+            said = await self._actions.delete(key)
+        except (ConfigError, PersonaError) as error:
+            raise ApiError(409, str(error)) from error
+        audit(request, "persona_deleted", key)
+        return JSONResponse({"said": said})
+
+    async def preview(self, request: Request) -> Response:
+        """The fixed prompt of a persona: no message, so no lore that a message names."""
+        return _preview_json(self._actions.preview_lore("", await self._key(request)))
+
+    async def _key(self, request: Request) -> str:
+        key = (await read_json(request)).get("persona")
+        if not isinstance(key, str) or key not in self._actions.persona_keys():
+            raise ApiError(404, _UNKNOWN)
+        return key
+
     async def preview_lore(self, request: Request) -> Response:
         fields = await read_json(request)
         text, persona = fields.get("text"), fields.get("persona")
         if not isinstance(text, str) or not text.strip() or len(text) > _MAX_TEXT:
             raise ApiError(400, f"Enter a text of up to {_MAX_TEXT} characters.")
         if persona and persona not in self._actions.persona_keys():
-            raise ApiError(404, "There is no such persona.")
+            raise ApiError(404, _UNKNOWN)
         preview = self._actions.preview_lore(text, str(persona) if persona else None)
-        return JSONResponse(
-            {
-                "persona": preview.persona,
-                "entries": describe_lore(preview.lore),
-                "pieces": [asdict(piece) for piece in preview.pieces],
-                "tokens": preview.tokens,
-            }
-        )
+        return _preview_json(preview)
+
+
+def _preview_json(preview: Preview) -> Response:
+    return JSONResponse(
+        {
+            "persona": preview.persona,
+            "entries": describe_lore(preview.lore),
+            "pieces": [asdict(piece) for piece in preview.pieces],
+            "tokens": preview.tokens,
+        }
+    )

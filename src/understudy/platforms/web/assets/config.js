@@ -11,7 +11,7 @@ const text = () => byId("config-text").value;
 function draw() {
   byId("config-locked").textContent = locked;
   byId("config-locked").hidden = !locked;
-  byId("config-text").readOnly = Boolean(locked);
+  byId("config-text").readOnly = Boolean(locked) || !digest;
   byId("config-save").disabled = Boolean(locked) || text() === original;
 }
 
@@ -22,6 +22,7 @@ function note(words) {
 // Read the file; an edited text is replaced only when the person agrees.
 async function read() {
   if (text() !== original && !confirm("Discard your changes and read the file again?")) return;
+  byId("config-text").readOnly = true; // what is typed meanwhile would be lost
   try {
     const found = await call("GET", "/api/operator/config");
     ({ digest, locked } = found);

@@ -4,7 +4,7 @@ import { add, onTrace, restart } from "./attempts.js";
 import { themeButton } from "./appearance.js";
 import { byId, make } from "./dom.js";
 import { PLOTS, plot, seconds } from "./plots.js";
-import { fillFigures } from "./reports.js";
+import { fillFigures, refresh } from "./reports.js";
 import { trace } from "./trace.js";
 
 const STATES = { usable: "ready", probing: "cooldown ended, next request is a test", off: "off" };
@@ -132,7 +132,7 @@ setInterval(() => {
 let refreshing = 0;
 function refreshSoon() {
   clearTimeout(refreshing);
-  refreshing = setTimeout(usage, 700);
+  refreshing = setTimeout(() => { usage(); refresh(); }, 700);
 }
 
 async function usage() {

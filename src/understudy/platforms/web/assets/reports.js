@@ -66,7 +66,7 @@ async function about() {
   byId("configuration").textContent = facts.configuration;
 }
 
-const refresh = () => Promise.all([servers(), usage(), about()]).catch(() => {});
+export const refresh = () => Promise.all([servers(), usage(), about()]).catch(() => {});
 byId("group").onchange = () => usage().catch(() => {});
 byId("table-span").onchange = () => usage().catch(() => {});
 setInterval(refresh, REFRESH_MS);
