@@ -154,13 +154,17 @@ class OpenAIClient:
         for name in request.omit:
             members.pop(name, None)
         if "messages" not in members and not request.raw_completion:
-            members["messages"] = [encode_message(m) for m in self.turns(request.messages)]
+            members["messages"] = self.encoded_turns(request.messages, model)
         if model:
             members["model"] = model
         members |= {"stream": True} | dict(own or {})
         if self.dialect.asks_usage and "stream_options" not in request.omit:
             members["stream_options"] = {"include_usage": True}
         return encode_body(members)
+
+    def encoded_turns(self, messages: tuple[Message, ...], model: str) -> list[dict[str, object]]:  # noqa: ARG002
+        """Return the messages of the bot's own prompts as this dialect sends them to `model`."""
+        return [encode_message(message) for message in self.turns(messages)]
 
     def members(self, request: ChatRequest) -> dict[str, object]:
         """Return the members that configuration and request set, as this dialect names them."""

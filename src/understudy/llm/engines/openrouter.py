@@ -4,7 +4,7 @@ from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect, Wording
 from understudy.llm.error_parser import ErrorFacts
-from understudy.llm.messages import ChatRequest
+from understudy.llm.messages import ChatRequest, Message
 from understudy.llm.model_list import ModelList
 from understudy.llm.openai_client import OpenAIClient
 
@@ -44,6 +44,13 @@ _SORTING = ("nitro", "floor", "exacto", "online")
 _NO_COMPRESSION = ({"id": "context-compression", "enabled": False},)
 """Models of up to 8k context otherwise lose messages from the middle of the prompt, silently."""
 
+_CACHED_ON_REQUEST = ("anthropic/", "~anthropic/")
+"""Models that cache a prompt only up to a marked part; the others do it by themselves, or not.
+
+https://openrouter.ai/docs/features/prompt-caching
+"""
+_CACHE_MARK = {"type": "ephemeral"}
+
 
 class OpenRouterClient(OpenAIClient):
     async def probe(self, model: str) -> ProbeReport:
@@ -62,3 +69,11 @@ class OpenRouterClient(OpenAIClient):
         if self.facts.provider:
             members["provider"] = self.facts.provider
         return members
+
+    def encoded_turns(self, messages: tuple[Message, ...], model: str) -> list[dict[str, object]]:
+        """With a mark after the system text, which is the part that stays the same."""
+        turns = super().encoded_turns(messages, model)
+        if turns and model.startswith(_CACHED_ON_REQUEST) and turns[0]["role"] == "system":
+            part = {"type": "text", "text": turns[0]["content"], "cache_control": _CACHE_MARK}
+            turns[0]["content"] = [part]
+        return turns

@@ -221,6 +221,31 @@ async def test_chutes_shows_the_key_to_the_account_because_the_list_is_public(
     assert (good.state, good.context_length) == (ProbeState.READY, 4096)
 
 
+@pytest.mark.parametrize(
+    ("model", "system"),
+    [
+        (
+            "anthropic/claude-sonnet-4.5",
+            [{"type": "text", "text": "Rules.", "cache_control": {"type": "ephemeral"}}],
+        ),
+        ("meta-llama/llama-4-scout:free", "Rules."),
+    ],
+)
+async def test_openrouter_marks_the_system_text_for_models_that_cache_on_request(
+    sessions: HttpSessions, model: str, system: object
+) -> None:
+    request = ChatRequest(turns(("system", "Rules."), ("user", "Hi")))
+    async with playing(answering(CHAT)) as playback:
+        client = client_of(playback, sessions, engine="openrouter")
+        await heard(client, request, model)
+        asked = playback.asked[-1].members
+
+    assert asked["messages"] == [
+        {"role": "system", "content": system},
+        {"role": "user", "content": "Hi"},
+    ]
+
+
 async def test_openrouter_shows_the_key_and_knows_its_own_routers(sessions: HttpSessions) -> None:
     models = saying("GET /v1/models", 200, {"data": [{"id": "a/b", "context_length": 4096}]})
     refused = models | saying("GET /v1/key", 401, {"error": {"code": 401, "message": "no"}})
