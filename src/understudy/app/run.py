@@ -104,11 +104,11 @@ async def wait_for_stop(platform: asyncio.Task[None] | None = None, worker: Work
 def require_provider(config: Config) -> None:
     """Raises ConfigError with the next step where no provider could ever answer."""
     if not usable_providers(config.settings.model):
-        raise ConfigError(_NEXT_STEP)
+        raise ConfigError(NEXT_STEP)
 
 
-_NEXT_STEP = """\
-No model server is usable yet. Do one of these, then start again:
+NEXT_STEP = """\
+No model server is usable yet. Let `understudy setup` find one, or do one of these:
   - put an OpenRouter key (free, from https://openrouter.ai/keys) into .env:  OPENROUTER_API_KEY=...
   - or enable a model server on this machine in config.yaml:  model.local.enabled: true
   - or let a small model answer that needs no server:  understudy models get,

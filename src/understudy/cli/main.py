@@ -14,6 +14,7 @@ from understudy.errors import UnderstudyError
 
 COMMANDS = (
     "demo",
+    "setup",
     "run",
     "chat",
     "ask",

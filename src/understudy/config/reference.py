@@ -36,6 +36,16 @@ def example_text() -> str:
     return _packaged("example.yaml")
 
 
+def starter_text() -> str:
+    """The short configuration that a first start writes."""
+    return _packaged("starter.yaml")
+
+
+def dotenv_text() -> str:
+    """A `.env` with every variable, all of them empty."""
+    return _packaged("dotenv.example").partition("\n\n")[2]
+
+
 def write_first_files(folder: Path) -> tuple[Path, ...]:
     """Write a short `config.yaml` and `.env.example` where they are missing.
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,7 +21,7 @@ _UNAUTHORISED = (401, 403)
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredServer:
-    """A model server that answers on loopback."""
+    """A model server that answers, usually on loopback."""
 
     base_url: str
     engine: Engine
@@ -35,16 +36,20 @@ async def discover_servers(
     sessions: HttpSessions, ports: tuple[int, ...] = USUAL_PORTS
 ) -> tuple[DiscoveredServer, ...]:
     """Ask every port at once; one where nothing answers like a model server is left out."""
-    found = await asyncio.gather(*(_look(sessions, port) for port in ports))
+    addresses = (f"http://127.0.0.1:{port}" for port in ports)
+    found = await asyncio.gather(*(recognise(sessions, address) for address in addresses))
     return tuple(near for near in found if near is not None)
 
 
-async def _look(sessions: HttpSessions, port: int) -> DiscoveredServer | None:
-    url = f"http://127.0.0.1:{port}"
-    endpoint = Endpoint(sessions, url, headers={}, pool=Pool(_CONNECT_S, 4.0))
-    for recognise in _RECOGNISERS:
+async def recognise(
+    sessions: HttpSessions, base_url: str, connect_s: float = _CONNECT_S
+) -> DiscoveredServer | None:
+    """The model server at an address; `None` where nothing answers like one."""
+    port = urlsplit(base_url).port or 0
+    endpoint = Endpoint(sessions, base_url, headers={}, pool=Pool(connect_s, 4.0))
+    for identify in _RECOGNISERS:
         try:
-            near = await recognise(endpoint, port)
+            near = await identify(endpoint, port)
         except ProviderError:
             return None
         if near is not None:

@@ -32,23 +32,18 @@ class _Application(msgspec.Struct):
     flags: int = 0
 
 
-async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DISCORD_API) -> Check:
-    """Ask Discord about the bot's own application; changes nothing there."""
-    if not settings.enabled:
-        return Check("discord", ok=True, advice="off (discord.enabled: false)", off=True)
-    if settings.token is None:
-        return Check("discord", ok=True, advice=f"off (no {_where(settings)})", off=True)
-    endpoint = discord_endpoint(settings.token, sessions, api)
-    try:
-        answer = await endpoint.ask("GET", "/oauth2/applications/@me")
-    except ProviderError as error:
-        return Check("discord", ok=False, advice=_unreachable(error))
-    if answer.status == 401:
-        advice = (
-            f"Discord refuses the token: copy it again from the Bot page into {_where(settings)}"
-        )
-        return Check("discord", ok=False, advice=advice)
-    return _intents(settings, answer.status, answer.body)
+@dataclass(frozen=True, slots=True)
+class TokenReport:
+    """What Discord says of a bot token."""
+
+    accepted: bool | None
+    """`None` where Discord could not be asked."""
+    problem: str = ""
+    name: str = ""
+    """Of the application."""
+    invite: str = ""
+    reads_messages: bool = False
+    """Whether Message Content Intent is on."""
 
 
 def discord_endpoint(token: SecretStr, sessions: HttpSessions, api: str) -> Endpoint:
@@ -61,21 +56,49 @@ def discord_endpoint(token: SecretStr, sessions: HttpSessions, api: str) -> Endp
     )
 
 
-def _intents(settings: Discord, status: int, body: bytes) -> Check:
+async def inspect_token(token: str, sessions: HttpSessions, api: str = DISCORD_API) -> TokenReport:
+    """Ask Discord about the application of a token; changes nothing there."""
+    endpoint = discord_endpoint(SecretStr(token), sessions, api)
     try:
-        application = msgspec.json.decode(body, type=_Application)
+        answer = await endpoint.ask("GET", "/oauth2/applications/@me")
+    except ProviderError as error:
+        return TokenReport(None, _unreachable(error))
+    if answer.status == 401:
+        return TokenReport(accepted=False, problem="Discord refuses the token")
+    try:
+        application = msgspec.json.decode(answer.body, type=_Application)
     except NOT_JSON:
         application = None
-    if status != 200 or application is None:
-        advice = f"Discord answered with HTTP {status}: try again later"
+    if answer.status != 200 or application is None:
+        return TokenReport(None, f"Discord answered with HTTP {answer.status}: try again later")
+    return TokenReport(
+        accepted=True,
+        name=application.name,
+        invite=_invitation(application.id),
+        reads_messages=bool(application.flags & _MESSAGE_CONTENT),
+    )
+
+
+async def check_discord(settings: Discord, sessions: HttpSessions, api: str = DISCORD_API) -> Check:
+    """Check the configured token and its intents; changes nothing at Discord."""
+    if not settings.enabled:
+        return Check("discord", ok=True, advice="off (discord.enabled: false)", off=True)
+    if settings.token is None:
+        return Check("discord", ok=True, advice=f"off (no {_where(settings)})", off=True)
+    report = await inspect_token(settings.token.get_secret_value(), sessions, api)
+    if not report.accepted:
+        advice = report.problem
+        if report.accepted is False:
+            advice += f": copy it again from the Bot page into {_where(settings)}"
         return Check("discord", ok=False, advice=advice)
-    if settings.message_content and not application.flags & _MESSAGE_CONTENT:
+    if settings.message_content and not report.reads_messages:
         advice = (
             "Message Content Intent is off: switch it on on the Bot page of Discord's developer "
             "portal, or set discord.message_content: false"
         )
         return Check("discord", ok=False, advice=advice)
-    return Check("discord", ok=True, advice=_invitation(application.id))
+    invitation = f"invite the bot with {report.invite}" if report.invite else ""
+    return Check("discord", ok=True, advice=invitation)
 
 
 def _invitation(application_id: str) -> str:
@@ -84,7 +107,7 @@ def _invitation(application_id: str) -> str:
     # Importing discord.py is slow; only a configuration with a token pays for it.
     from understudy.platforms.discord.invite import invite_link
 
-    return f"invite the bot with {invite_link(int(application_id))}"
+    return invite_link(int(application_id))
 
 
 def _where(settings: Discord) -> str:

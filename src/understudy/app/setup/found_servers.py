@@ -63,10 +63,10 @@ def with_server(text: str, near: DiscoveredServer, place: str, order: tuple[str,
     `order` is the order in force. A server found here is placed before `auto`, which costs money;
     a built-in model is placed last.
     """
-    section = ("model", "local") if place == "local" else ("model", "servers", place)
-    changes: dict[KeyPath, YamlValue] = {
-        (*section, key): value for key, value in _entry(near, place).items()
-    }
+    entry = _entry(near, place)
+    changes: dict[KeyPath, YamlValue] = {("model", "servers", place): entry}
+    if place == "local":
+        changes = {("model", "local", key): value for key, value in entry.items()}
     if place not in order:
         names = list(order)
         before = _COSTS_MONEY in names and near.engine != "builtin"
