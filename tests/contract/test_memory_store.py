@@ -26,6 +26,7 @@ from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.memory import SqlMemory
 from understudy.storage.preferences import SqlPreferences
+from understudy.storage.stores import make_inbox
 
 HERE = Channel.of(LOUNGE)
 STORED = Decision(answer=False, reason="chance")
@@ -90,7 +91,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
         database = await Database.open(location)
         stack.push_async_callback(database.aclose)
         yield Opened(
-            SqlInbox(database, "one"),
+            make_inbox(database, "one", persist=True),
             SqlMemory(database, "one"),
             SqlMemory(database, "two"),
             SqlPreferences(database),

@@ -90,6 +90,7 @@ def _command_context(bot: Bot) -> CommandContext:
         store=bot.messages.store,
         preferences=bot.messages.preferences,
         forget=bot.messages.forget,
+        memory=bot.memory.commands,
         why=lambda reply_id: _why(bot, reply_id),
         providers=lambda: providers_text(bot.models, bot.clocks),
         usage=lambda user: _usage(bot, user),

@@ -24,6 +24,7 @@ class MemorySupport:
     memory: Memory
     commands: MemoryCommands
     store: MemoryStore | None = None
+    summarizer: Summarizer | None = None
 
 
 WITHOUT_MEMORY = MemorySupport(NoMemory(), MemoryCommands(None, None))
@@ -38,7 +39,9 @@ async def open_memory(bot: "Bot", store: MemoryStore | None) -> AsyncGenerator[M
     summarizer = Summarizer(store, bot.prompts.reply, lambda: _rules(bot), new_id, bot.clocks.wall)
     memory = ConversationMemory(store, summarizer, lambda: bot.settings().memory)
     try:
-        yield MemorySupport(memory, MemoryCommands(store, summarizer, bot.clocks.wall), store)
+        yield MemorySupport(
+            memory, MemoryCommands(store, summarizer, bot.clocks.wall), store, summarizer
+        )
     finally:
         await summarizer.aclose()
 

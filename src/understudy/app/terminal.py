@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from understudy.app.bot import Bot
@@ -11,6 +12,8 @@ from understudy.attachments.reader import FileSource
 from understudy.conversation.inbox import Channel
 from understudy.conversation.messages import AttachedText, ImageRef, Inbound
 from understudy.images.intake import ImageSource
+from understudy.memory import command_line
+from understudy.memory.store import NoteScope
 from understudy.observability.reply_report import format_runs
 from understudy.platforms.terminal import CHANNEL, PLATFORM, message
 
@@ -33,6 +36,7 @@ class TerminalCommands:
             "/persona": self.persona,
             "/image": self.image,
             "/file": self.file,
+            **{name: partial(self.memory, name) for name in command_line.NAMES},
         }
 
     def attach(self, inbound: Inbound) -> Inbound:
@@ -70,6 +74,12 @@ class TerminalCommands:
             return f"There is no persona {rest!r}. Known: {', '.join(personas.keys) or 'none'}."
         await preferences.choose_persona(_CHANNEL, rest)
         return f"The persona is now {rest}."
+
+    async def memory(self, name: str, rest: str) -> str:
+        place = message("", "").place
+        scope = NoteScope.of(place, message("", "").author.id)
+        commands = self._bot.memory.commands
+        return await command_line.run(commands, f"{name} {rest}", _CHANNEL, scope)
 
     async def image(self, rest: str) -> str:
         if not rest:

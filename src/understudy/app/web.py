@@ -13,6 +13,7 @@ from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.images import Intake
 from understudy.app.personas import persona_actions
 from understudy.app.status import any_usable, candidate_views, check_server, gauges
+from understudy.app.web_memory import memory_actions
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import GatewayKey, Settings
 from understudy.conversation.inbox import Channel
@@ -104,6 +105,7 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         images=_image_actions(bot),
         personas=persona_actions(bot, editor),
         persona_choice=_persona_choice(bot),
+        memory=memory_actions(bot),
         config=_config_actions(editor),
         gateway_keys=_gateway_key_actions(bot),
         read_log=lambda after: (bot.logs.tail.count, bot.logs.tail.since(after)),

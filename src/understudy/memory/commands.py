@@ -88,13 +88,16 @@ class MemoryCommands:
             return "There is nothing to compact."
         return "I could not make a summary now. The conversation is as before."
 
-    async def search(self, channel: Channel, query: str) -> str:
+    async def search(
+        self, channel: Channel, query: str, link: Callable[[Hit], str] = lambda _: ""
+    ) -> str:
+        """`link` is added to each line that is found."""
         if self._store is None:
             return _NONE
         hits = await self._store.search(channel, query, _MOST_HITS)
         if not hits:
             return "I found nothing."
-        return "\n".join(map(_hit, hits))
+        return "\n".join(_hit(hit) + link(hit) for hit in hits)
 
 
 def _hit(hit: Hit) -> str:

@@ -15,6 +15,7 @@ from understudy.control_characters import visible
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.inbox import Decision
 from understudy.conversation.messages import Addressed, Author, Inbound, Place
+from understudy.memory import command_line
 from understudy.routing.records import ReplyRecord, describe_route
 from understudy.signals import on_signals
 
@@ -22,13 +23,13 @@ PLATFORM = "terminal"
 PROMPT = "you › "
 _LEAVING = ("/quit", "/exit", "/q")
 HELP = "Ctrl-C stops a reply, /quit leaves, /help lists the commands."
-COMMANDS = """\
+COMMANDS = f"""\
 /new             begin a new conversation
 /why             show how the last reply was made
 /persona [NAME]  show or choose the persona
 /image FILE      attach an image to the next message
 /file FILE       attach a text or PDF file to the next message
-/quit            leave
+{command_line.HELP}/quit            leave
 A backslash at the end of a line goes on in a new line; a paste is one message.
 """
 CHANNEL = "chat"

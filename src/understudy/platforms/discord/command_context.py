@@ -1,7 +1,7 @@
 """What the slash commands need from other packages, and how they respond."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import discord
@@ -12,13 +12,15 @@ from understudy.conversation.inbox import InboxStore
 from understudy.conversation.messages import Place
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
+from understudy.memory.commands import MemoryCommands
 from understudy.platforms.discord.rendering import split
 
 PRIVACY = (
     "I read the messages of channels I can see, to decide whether to answer. I store them for "
     "{days} days as the history of this conversation and send the recent ones to the model servers "
-    "my operator has configured when I answer. After `/optout` I no longer read your messages, and "
-    "`/forget me` deletes what I have stored about you."
+    "my operator has configured when I answer; of older ones I may store a summary, which "
+    "`/memory show` shows. After `/optout` I no longer read your messages, and `/forget me` "
+    "deletes what I have stored about you, your notes (`/memories`) too."
 )
 PRIVACY_UNKEPT = (
     "I read the messages of channels I can see, to decide whether to answer. I store only their "
@@ -47,6 +49,7 @@ class CommandContext:
     preferences: Preferences
     forget: Callable[[str, str], Awaitable[int]]
     """(platform, author id) → how many messages were forgotten."""
+    memory: MemoryCommands = field(default_factory=lambda: MemoryCommands(None, None))
     why: Callable[[str], Awaitable[str | None]] = _unknown
     """Reply id → answering model, failed attempts, tokens and cost."""
     providers: Callable[[], str] = lambda: "My providers are unknown."

@@ -10,7 +10,6 @@ import discord
 import structlog
 from discord import app_commands
 
-from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
 from understudy.platforms.discord.access import can_read, lacking
 from understudy.platforms.discord.command_context import (
@@ -24,6 +23,7 @@ from understudy.platforms.discord.command_context import (
     respond,
 )
 from understudy.platforms.discord.inbound import PLATFORM
+from understudy.platforms.discord.memory_commands import add_memory, channel_of
 from understudy.platforms.discord.persona_commands import add_persona
 
 _log = structlog.get_logger()
@@ -63,7 +63,8 @@ def build_tree(client: Client, context: CommandContext, is_admin: IsAdmin) -> Tr
     """All commands, bound to one context."""
     tree = CommandTree(client)
     _add_why(tree, context)
-    _add_memory(tree, context, is_admin)
+    _add_reset(tree, context, is_admin)
+    add_memory(tree, context, is_admin)
     _add_privacy(tree, context)
     _add_mute(tree, context, is_admin)
     _add_operation(tree, context, is_admin)
@@ -105,10 +106,6 @@ def _outline(command: object) -> tuple[object, ...]:
     )
 
 
-def _channel(interaction: Interaction) -> Channel:
-    return Channel(PLATFORM, str(interaction.channel_id))
-
-
 def _add_why(tree: Tree, context: CommandContext) -> None:
     async def explain(interaction: Interaction, reply_id: str | None) -> None:
         text = await context.why(reply_id) if reply_id else None
@@ -127,7 +124,7 @@ def _add_why(tree: Tree, context: CommandContext) -> None:
     async def why(interaction: Interaction, message: str | None = None) -> None:
         await defer(interaction)
         if message is None:
-            await explain(interaction, await context.store.last_reply(_channel(interaction)))
+            await explain(interaction, await context.store.last_reply(channel_of(interaction)))
         elif found := re.search(r"(\d{17,20})\s*\Z", message):
             await explain_message(interaction, found[1])
         else:
@@ -145,7 +142,7 @@ async def _reads(interaction: Interaction, channel_id: int) -> bool:
     return here or await can_read(interaction.client, interaction.user, channel_id)
 
 
-def _add_memory(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
+def _add_reset(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
     moderators = partial(refusal, permission="manage_messages", is_admin=is_admin)
 
     @tree.command(name="reset", description="Ignore everything said here so far")
@@ -156,22 +153,8 @@ def _add_memory(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
         if interaction.guild_id is not None and (no := moderators(interaction)) is not None:
             await respond(interaction, no)
             return
-        await context.store.reset(_channel(interaction))
+        await context.store.reset(channel_of(interaction))
         await respond(interaction, "Done. I ignore everything said here before this.")
-
-    forget: app_commands.Group = app_commands.Group(
-        name="forget", description="Delete what I have stored"
-    )
-
-    @forget.command(name="me", description="Delete everything I have stored about you")
-    async def forget_me(interaction: Interaction) -> None:
-        await defer(interaction)
-        number = await context.forget(PLATFORM, str(interaction.user.id))
-        await respond(
-            interaction, f"Done. I deleted the text of {number} of your messages, and your name."
-        )
-
-    tree.add_command(forget)
 
 
 def _add_privacy(tree: Tree, context: CommandContext) -> None:
@@ -206,7 +189,7 @@ def _add_mute(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
             )
             return
         until = time.time() + seconds if seconds else 0.0
-        await context.preferences.mute(_channel(interaction), until)
+        await context.preferences.mute(channel_of(interaction), until)
         silent = f"I stay silent here until <t:{int(until)}:t> (<t:{int(until)}:R>)."
         await respond(interaction, silent if seconds else "I may speak here again.")
 

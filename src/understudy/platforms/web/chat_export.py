@@ -12,11 +12,13 @@ from starlette.routing import Route
 from understudy.conversation.inbox import Channel, Line, Overview
 from understudy.platforms.web.api import ApiError, with_json_errors
 from understudy.platforms.web.chat import PLATFORM, browser_of, channel_of
+from understudy.platforms.web.memory import Search
 from understudy.platforms.web.serializers import overview_row, page_id
 
 MAX_LINES = 10_000
 _MAX_SEARCHED = 200
-"""Conversations; the newest ones are searched."""
+"""Conversations; without an index the newest ones are searched."""
+_EXCERPT_CHARS = 160
 
 
 class ConversationReader(Protocol):
@@ -30,8 +32,9 @@ class ConversationReader(Protocol):
 
 
 class ChatExport:
-    def __init__(self, history: ConversationReader) -> None:
+    def __init__(self, history: ConversationReader, search: Search | None = None) -> None:
         self._history = history
+        self._search = search
 
     def routes(self) -> list[Route]:
         return [
@@ -40,9 +43,19 @@ class ChatExport:
         ]
 
     async def search(self, request: Request) -> Response:
-        """The conversations that contain all words of `q` in one message or in the title."""
-        words = request.query_params.get("q", "").casefold().split()
+        """The conversations that contain all words of `q` in one message or in the title, with
+        the message."""
+        query = request.query_params.get("q", "")
+        words = query.casefold().split()
         overviews = await self._history.overviews(PLATFORM, browser_of(request))
+        if self._search is not None:
+            excerpts = dict(reversed(await self._search(browser_of(request), query)))
+            rows = [
+                overview_row(one) | {"excerpt": excerpts.get(one.channel, "")[:_EXCERPT_CHARS]}
+                for one in overviews
+                if one.channel in excerpts or _in_title(one, words)
+            ]
+            return JSONResponse({"chats": rows})
         found = [one for one in overviews[:_MAX_SEARCHED] if await self._contains(one, words)]
         return JSONResponse({"chats": [overview_row(one) for one in found]})
 
@@ -59,11 +72,15 @@ class ChatExport:
         return _download(_as_markdown(lines), "conversation.md", "text/markdown")
 
     async def _contains(self, overview: Overview, words: Sequence[str]) -> bool:
-        if all(word in overview.title.casefold() for word in words):
+        if _in_title(overview, words):
             return True
         lines = await self._history.transcript(overview.channel, MAX_LINES)
         texts = (line.text.casefold() for line in lines)
         return any(all(word in text for word in words) for text in texts)
+
+
+def _in_title(overview: Overview, words: Sequence[str]) -> bool:
+    return all(word in overview.title.casefold() for word in words)
 
 
 def _download(content: str, name: str, media_type: str) -> Response:

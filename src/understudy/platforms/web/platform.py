@@ -32,6 +32,7 @@ from understudy.platforms.web.chat_export import ChatExport
 from understudy.platforms.web.config_page import ConfigActions, ConfigPage
 from understudy.platforms.web.gateway_keys import GatewayKeyActions, GatewayKeyPages
 from understudy.platforms.web.live import LiveConversations
+from understudy.platforms.web.memory import MemoryActions, MemoryApi
 from understudy.platforms.web.operator import (
     CandidateView,
     OperatorActions,
@@ -73,6 +74,7 @@ class WebDependencies:
     images: ImageActions | None = None
     personas: PersonaActions | None = None
     persona_choice: PersonaChoice | None = None
+    memory: MemoryActions | None = None
     facts: Callable[[], ProgramFacts] | None = None
     config: ConfigActions | None = None
     gateway_keys: GatewayKeyActions | None = None
@@ -144,7 +146,10 @@ class WebPlatform:
         chat = ChatApi(
             deps.replies, deps.history, self.live, clock=deps.clock, images=deps.images
         ).routes()
-        chat += ChatExport(deps.history).routes()
+        memory = deps.memory
+        chat += ChatExport(deps.history, None if memory is None else memory.search).routes()
+        if memory is not None:
+            chat += MemoryApi(memory).routes()
         if deps.persona_choice is not None:
             chat += PersonaChoiceApi(deps.persona_choice).routes()
         return build_site(

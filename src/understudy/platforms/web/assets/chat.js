@@ -2,6 +2,7 @@
 import { call, newId, Stream } from "./api.js";
 import { themeButton } from "./appearance.js";
 import { Chats } from "./chats.js";
+import { isCommand, runCommand } from "./commands.js";
 import { Composer } from "./composer.js";
 import { byId, make } from "./dom.js";
 import { Entries } from "./entries.js";
@@ -115,6 +116,12 @@ function startNew() {
 }
 
 function send({ text, pictures }) {
+  if (isCommand(text) && !pictures.length) {
+    runCommand(chat, text, byId("log")).then(() => scrollToEnd());
+    scrollToEnd(true);
+    byId("empty").hidden = true;
+    return;
+  }
   const images = pictures.map(({ name: file, url }) => ({ name: file, data: url.split(",")[1] }));
   post({ local: newId(), kind: "user", text, images: pictures, upload: images, at: Date.now() / 1000 });
 }

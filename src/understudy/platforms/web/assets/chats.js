@@ -17,7 +17,7 @@ export class Chats {
   constructor(nav, { onDelete, onChange }) {
     Object.assign(this, { nav, onDelete, onChange });
     this.rows = [];
-    this.found = null; // ids that match the search
+    this.found = null; // ids that match the search, with the text that was found
     this.deleting = new Map(); // id -> timer
     this.hidden = new Set(); // ids that another tab is deleting
     this.current = "";
@@ -33,7 +33,7 @@ export class Chats {
     this.found = null;
     if (words.trim()) {
       const { chats } = await call("GET", `/api/search?q=${encodeURIComponent(words)}`);
-      this.found = new Set(chats.map((row) => row.id));
+      this.found = new Map(chats.map((row) => [row.id, row.excerpt ?? ""]));
     }
     this.draw(this.current);
   }
@@ -68,7 +68,9 @@ export class Chats {
       menu.hidden = !menu.hidden;
       more.setAttribute("aria-expanded", String(!menu.hidden));
     };
-    return make("div", { className: "chat-item" }, line, menu);
+    const excerpt = this.found?.get(row.id);
+    return make("div", { className: "chat-item" }, line,
+      excerpt ? make("p", { className: "note excerpt", textContent: excerpt, dir: "auto" }) : null, menu);
   }
 
   menu(row, line) {

@@ -1,0 +1,264 @@
+"""What the bot remembers, and forgets, over the double of Discord with a scripted model server."""
+
+import gzip
+import io
+import lzma
+import secrets
+import sqlite3
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from discord_double.double import DiscordDouble
+from discord_double.payloads import Json
+from scripted_memory import FactModel
+from understudy.app.bot import Bot
+from understudy.app.run import running
+from understudy.config.load import parse_config
+from understudy.observability.logs import Logs
+from understudy.rehearsal.server import RehearsalServer
+
+pytestmark = pytest.mark.slow
+MESSAGES = 400
+MODERATOR = str(1 << 13 | 1 << 16)
+"""Manage Messages, Read Message History."""
+READER = str(1 << 16)
+
+
+@dataclass
+class Stage:
+    double: DiscordDouble
+    channel: Json
+    model: FactModel
+    bot: Bot
+    folder: Path
+
+    async def ask(self, author: Json, text: str) -> str:
+        """Mention the bot; return its finished answer."""
+        asked = await self.double.say(self.channel, author, self.double.mention(text))
+
+        def finished() -> str:
+            found = self.double.answers_to(asked)
+            labels = [
+                button["label"]
+                for message in found
+                for row in message["components"]
+                for button in row.get("components", [])
+            ]
+            return found[0]["content"] if found and "Regenerate" in labels else ""
+
+        return await self.double.until(finished, 30)
+
+    async def command(self, author: Json, name: str, *options: Json, may: str = READER) -> str:
+        exchange = await self.double.slash(self.channel, author, name, *options, permissions=may)
+        await self.double.until(lambda: exchange.answers)
+        return exchange.text
+
+    async def summarized(self) -> None:
+        """Wait until nothing is left to summarize."""
+        assert self.bot.memory.summarizer is not None
+        await self.bot.memory.summarizer.idle()
+
+
+@asynccontextmanager
+async def staged(
+    double: DiscordDouble, channel: Json, folder: Path, memory: str = ""
+) -> AsyncIterator[Stage]:
+    model = FactModel()
+    async with RehearsalServer(model.behaviour) as server:
+        text = f"""\
+model: {{provider_order: [a], servers: {{a: {{base_url: "{server.base_url}"}}}}}}
+storage: {{url: "sqlite:///{folder}/bot.db"}}
+persona: {{folder: "{folder}"}}
+web: {{enabled: false}}
+participation: {{user_per_minute: 10000, channel_per_minute: 10000}}
+conversation: {{quiet_seconds: 0.02, long_chunk_quiet_seconds: 0.02, interval_seconds: 0.02}}
+discord: {{edit_interval_seconds: 0.05, first_edit_seconds: 0.05}}
+memory: {{{memory}}}
+"""
+        config = parse_config(text, {"DISCORD_TOKEN": double.token})
+        async with running(config, Logs(config.settings.logging, io.StringIO())) as everything:
+            await double.until(lambda: double.gateway.sessions)
+            yield Stage(double, channel, model, everything.bot, folder)
+
+
+def sub(name: str, *options: Json) -> Json:
+    return {"name": name, "type": 1, "options": list(options)}
+
+
+def given(name: str, value: object, kind: int = 3) -> Json:
+    return {"name": name, "type": kind, "value": value}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("recall", [False, True], ids=["summary", "summary and recall"])
+async def test_facts_of_a_long_conversation_are_known_until_their_author_is_forgotten(
+    double: DiscordDouble, channel: Json, tmp_path: Path, *, recall: bool
+) -> None:
+    people = [double.state.add_user(name) for name in ("ann", "bob", "cleo")]
+    secret = {person["id"]: "s" + secrets.token_hex(8) for person in people}
+    ann, bob, _ = people
+    async with staged(double, channel, tmp_path, f"recall: {str(recall).lower()}") as stage:
+        for person in people:
+            await stage.ask(person, f"my pet is {secret[person['id']]}")
+        for number in range(MESSAGES - 2 * len(people)):
+            text = f"chatter {number} about {secrets.token_hex(4)}"
+            person = people[number % 3]
+            if number % 20:
+                await double.say(channel, person, text)
+            else:
+                await stage.ask(person, text)
+        await stage.summarized()
+        note = await stage.command(ann, "remember", given("text", f"note {secret[ann['id']]}"))
+        answers = [await stage.ask(person, "what is my pet?") for person in people]
+        pet = secret[ann["id"]]
+        known = await stage.command(ann, "memory", sub("show"))
+        found = await stage.command(ann, "search", given("words", pet))
+
+        assert note == "I remember that as note 1."
+        assert answers == [secret[person["id"]] for person in people]
+        assert pet in known
+        assert pet in found
+        assert ("my pet is" in stage.model.prompts[-1]) == recall
+        assert "'s pet is" in stage.model.prompts[-1]
+        assert list(places_of(tmp_path, pet))
+
+        forgotten = await stage.command(ann, "forget", sub("me"))
+        assert "deleted the text" in forgotten
+        assert list(places_of(tmp_path, pet)) == []
+        assert "no summary" in await stage.command(ann, "memory", sub("show"))
+        assert "no notes" in await stage.command(ann, "memories")
+        assert pet not in await stage.command(bob, "search", given("words", pet))
+
+        before = len(stage.model.prompts), len(stage.model.summaries)
+        assert await stage.ask(ann, "what is my pet?") == "I do not know."
+        await stage.ask(bob, "and what is it about?")
+        await stage.summarized()
+        later = [*stage.model.prompts[before[0] :], *stage.model.summaries[before[1] :]]
+        assert len(stage.model.summaries) > before[1]
+        assert [prompt for prompt in later if pet in prompt] == []
+        assert await stage.ask(bob, "what is my pet?") == secret[bob["id"]]
+        assert list(places_of(tmp_path, pet)) == []
+    with sqlite3.connect(tmp_path / "bot.db") as database:
+        spent = dict(
+            database.execute(
+                "SELECT purpose, sum(input_tokens) FROM replies JOIN attempts USING (run)"
+                " GROUP BY purpose"
+            ).fetchall()
+        )
+    assert spent.keys() == {"reply", "summary"}
+    assert all(spent.values())
+
+
+async def test_notes_stay_on_their_server_and_reach_only_their_authors_prompts(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    bob = double.state.add_user("bob")
+    other = double.state.add_channel(double.state.add_guild("other"), "general")
+    private = double.state.dm_with(ann)
+    async with staged(double, channel, tmp_path) as stage:
+        await stage.command(ann, "remember", given("text", "tea, not coffee"))
+        exchange = await double.slash(private, ann, "remember", given("text", "secret wish"))
+        await double.until(lambda: exchange.answers)
+        listed = await stage.command(ann, "memories")
+        await stage.ask(ann, "hello")
+        await stage.ask(bob, "hello you")
+        elsewhere = await double.slash(other, ann, "memories")
+        await double.until(lambda: elsewhere.answers)
+        forgotten = await stage.command(ann, "forget", sub("note", given("number", 1, 4)))
+        again = await stage.command(ann, "forget", sub("note", given("number", 1, 4)))
+        await stage.ask(ann, "hello again")
+
+    of_ann, of_bob, after = stage.model.prompts
+    assert listed == "Your notes on this server:\n1. tea, not coffee"
+    assert "no notes" in elsewhere.text
+    assert "- Ann: tea, not coffee" in of_ann
+    assert "tea" not in of_bob
+    assert "tea" not in after
+    assert all("secret wish" not in prompt for prompt in stage.model.prompts)
+    assert (forgotten, again) == ("I forgot note 1.", "You have no note 1 here.")
+
+
+async def test_compacting_replaces_earlier_messages_by_a_summary(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    async with staged(double, channel, tmp_path) as stage:
+        await stage.ask(ann, "my pet is rex")
+        for number in range(4):
+            await stage.ask(ann, f"chatter {number}")
+        refused = await stage.command(ann, "compact")
+        done = await stage.command(ann, "compact", may=MODERATOR)
+        nothing = await stage.command(ann, "compact", may=MODERATOR)
+        answer = await stage.ask(ann, "what is my pet?")
+        prompt = stage.model.prompts[-1]
+        kept = await stage.command(ann, "memory", sub("forget"))
+        forgotten = await stage.command(ann, "memory", sub("forget"), may=MODERATOR)
+        await stage.ask(ann, "and now?")
+
+    assert "needs the permission Manage Messages" in refused
+    assert done.startswith("Done: ")
+    assert nothing == "There is nothing to compact."
+    assert answer == "rex"
+    assert "Ann's pet is rex" in prompt
+    assert "my pet is rex" not in prompt
+    assert "chatter 3" in prompt
+    assert "needs the permission Manage Messages" in kept
+    assert forgotten == "I forgot my summary of this conversation."
+    assert "my pet is rex" in stage.model.prompts[-1]
+
+
+async def test_search_links_to_messages_and_needs_the_right_to_read_the_history(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    async with staged(double, channel, tmp_path) as stage:
+        said = await double.say(channel, ann, double.mention("我家的猫叫小爱同学"))
+        await double.until(lambda: double.answers_to(said))
+        found = await stage.command(ann, "search", given("words", "小爱"))
+        nothing = await stage.command(ann, "search", given("words", "elephant"))
+        refused = await stage.command(ann, "search", given("words", "小爱"), may="0")
+
+    assert "Ann: 我家的猫叫小爱同学 <https://discord.com/channels/" in found
+    assert found.endswith(f"/{said['id']}>")
+    assert nothing == "I found nothing."
+    assert refused == "You cannot read the history of this channel."
+
+
+def places_of(folder: Path, text: str) -> Iterator[str]:
+    """Where a text is in the files of a database: as UTF-8 or UTF-16, plain or compressed."""
+    forms = [text.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be")]
+    for file in sorted(folder.glob("bot.db*")):
+        data = file.read_bytes()
+        yield from (file.name for form in forms if form in data)
+    with sqlite3.connect(folder / "bot.db") as database:
+        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master")]
+        for table in tables:
+            for row in _rows(database, table):
+                for value in row:
+                    if isinstance(value, bytes):
+                        plain = list(_decompressed(value))
+                        yield from (table for one in plain for form in forms if form in one)
+
+
+def _rows(database: sqlite3.Connection, table: str) -> list[tuple[object, ...]]:
+    try:
+        return database.execute(f'SELECT * FROM "{table}"').fetchall()
+    except sqlite3.DatabaseError:
+        return []  # an index
+
+
+def _decompressed(value: bytes) -> Iterator[bytes]:
+    methods: tuple[Callable[[bytes], bytes], ...] = (
+        zlib.decompress,
+        gzip.decompress,
+        lzma.decompress,
+        lambda data: zlib.decompress(data, -15),
+    )
+    for method in methods:
+        try:
+            yield method(value)
+        except (zlib.error, OSError, EOFError, lzma.LZMAError):
+            continue
