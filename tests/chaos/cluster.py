@@ -1,9 +1,11 @@
 """Three instances on one PostgreSQL and one Discord token, while processes and connections fail.
 
 `python -m chaos.cluster MESSAGES FAULTS SEED`, or `make chaos-cluster`. Questions come in several
-channels while instances are killed, stopped for longer than a role's lease, cut off from the
-database, and the database is restarted. At the end every question has one reply, and the replies
-of a channel are in the order of its questions.
+channels of Discord, a tenth of them on the page, while instances are killed, stopped for longer
+than a role's lease, cut off from the database, and the database is restarted. At the end every
+question has one reply, and the replies of a channel are in the order of its questions; a gateway
+key got no more answers than its limit at all instances together; and a model server that fails
+was left out by all of them.
 """
 
 import asyncio
@@ -13,13 +15,22 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import psycopg
 
+from chaos.cluster_clients import (
+    KEY,
+    KEY_REQUESTS,
+    DeadServer,
+    KeyHolder,
+    Visitors,
+    free_port,
+)
+from chaos.cluster_judge import Reply, Verdict, judge, wrong_calls, wrong_quota
 from discord_double.double import DiscordDouble
 from discord_double.instances import Instances
 from discord_double.payloads import Json
@@ -30,57 +41,25 @@ CHANNELS = 6
 NAMES = ("one", "two", "three")
 _FREEZE_S = 13.0
 """Longer than the lease of a role."""
+_VISITORS = 5
+_PAGE_SHARE = 10
 _CONFIG = """\
 model:
-  provider_order: [a]
+  provider_order: [dead, a]
   servers:
+    dead: {{engine: openai, base_url: "{dead}"}}
     a: {{engine: openai, base_url: "{model}"}}
-web: {{enabled: false}}
+web: {{port: {web}}}
+gateway:
+  enabled: true
+  port: {gateway}
+  keys: [{{name: limited, key: "{key}", requests_per_day: {key_requests}}}]
 storage: {{url: "{url}"}}
 logging: {{format: json}}
 conversation: {{quiet_seconds: 0.2, parallel_replies: 1}}
 participation: {{user_per_minute: 100000, channel_per_minute: 100000}}
 discord: {{catch_up_messages: 100, catch_up_minutes: 60}}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply as Discord shows it."""
-
-    channel: str
-    answers: str
-    """The question's message id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    lost: tuple[str, ...]
-    doubled: tuple[str, ...]
-    disordered: tuple[str, ...]
-    """Questions that were answered before an earlier one of their channel."""
-
-    @property
-    def ok(self) -> bool:
-        return not (self.lost or self.doubled or self.disordered)
-
-
-def judge(asked: Sequence[str], replies: Sequence[Reply]) -> Verdict:
-    """`asked` in the order of the questions, `replies` in the order of their first message."""
-    counts = Counter(reply.answers for reply in replies)
-    place = {question: number for number, question in enumerate(asked)}
-    latest: dict[str, int] = {}
-    disordered = []
-    for reply in replies:
-        number = place.get(reply.answers, -1)
-        if number < latest.get(reply.channel, -1):
-            disordered.append(reply.answers)
-        latest[reply.channel] = max(number, latest.get(reply.channel, -1))
-    return Verdict(
-        tuple(question for question in asked if counts[question] == 0),
-        tuple(question for question, count in counts.items() if count > 1),
-        tuple(disordered),
-    )
 
 
 @dataclass(slots=True)
@@ -161,38 +140,73 @@ async def _ask(
     return asked
 
 
-async def run(messages: int, faults: int, seed: int, folder: Path) -> tuple[Verdict, Counter[str]]:
+async def run(messages: int, faults: int, seed: int, folder: Path) -> tuple[Verdict, str]:
+    """The verdict, and the figures of the run."""
     chance = random.Random(seed)
     async with AsyncExitStack() as stack:
         database = await asyncio.to_thread(PrivateServer)
         stack.push_async_callback(asyncio.to_thread, database.close)
         model = await stack.enter_async_context(RehearsalServer("say:hello"))
+        dead = await stack.enter_async_context(DeadServer())
         double = await stack.enter_async_context(DiscordDouble())
-        (folder / "config.yaml").write_text(_CONFIG.format(model=model.base_url, url=database.url))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        pages, gateways = [], []
+        for name in NAMES:
+            ports = {"web": free_port(), "gateway": free_port()}
+            pages.append(f"http://127.0.0.1:{ports['web']}")
+            gateways.append(f"http://127.0.0.1:{ports['gateway']}")
+            text = _CONFIG.format(
+                model=model.base_url,
+                dead=dead.base_url,
+                url=database.url,
+                key=KEY,
+                key_requests=KEY_REQUESTS,
+                **ports,
+            )
+            (folder / f"{name}.yaml").write_text(text)
         instances = Instances(folder, double)
         stack.push_async_callback(instances.aclose)
         for name in NAMES:
             await instances.start(name)
         await double.ready()
         cluster = Cluster(instances, database, double, chance, Counter())
-        asking = asyncio.create_task(_ask(double, chance, messages, over_s=6.0 * faults))
-        await double.until(lambda: len(replies_of(double)) >= min(CHANNELS, messages), 120)
-        for _ in range(faults):
-            await cluster.fail()
-            await asyncio.sleep(chance.uniform(0.5, 3.0))
-        asked = [message["id"] for message in await asking]
+        visitors = Visitors(pages, http, random.Random(seed))
+        holder = KeyHolder(gateways, http, random.Random(seed))
+        over_s, on_page = 6.0 * faults, messages // _PAGE_SHARE
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(_ask(double, chance, messages - on_page, over_s))
+            await double.until(lambda: len(replies_of(double)) >= min(CHANNELS, messages), 120)
+            visiting = group.create_task(visitors.ask_all(_VISITORS, on_page))
+            using = group.create_task(holder.run(over_s / KEY_REQUESTS / 2))
+            for _ in range(faults):
+                await cluster.fail()
+                await asyncio.sleep(chance.uniform(0.5, 3.0))
+            asked = [message["id"] for message in await asking]
+            await visiting
+            using.cancel()
         with suppress(TimeoutError):
             await double.until(lambda: not judge(asked, replies_of(double)).lost, 180)
-        return judge(asked, replies_of(double)), cluster.done
+        wrong = [
+            *wrong_quota(holder.answered, holder.refused, KEY_REQUESTS),
+            *wrong_calls(dead.calls, len(NAMES)),
+        ]
+        replies = [*replies_of(double), *await visitors.replies()]
+        figures = (
+            f"{len(asked)} messages on Discord, {len(visitors.asked)} on the page, "
+            f"{cluster.done.total()} faults ({dict(cluster.done)}); "
+            f"key: {holder.answered} answers, {holder.refused} refusals; "
+            f"dead server: {len(dead.calls)} calls"
+        )
+        return judge([*asked, *visitors.asked], replies, wrong), figures
 
 
 def main(messages: int, faults: int, seed: int) -> int:
     folder, began = Path(tempfile.mkdtemp(prefix="chaos-cluster-")), time.monotonic()
-    verdict, done = asyncio.run(run(messages, faults, seed, folder))
+    verdict, figures = asyncio.run(run(messages, faults, seed, folder))
     print(  # noqa: T201 - the figures are the result
-        f"{messages} messages, {sum(done.values())} faults ({dict(done)}), seed {seed}: "
-        f"{len(verdict.lost)} lost, {len(verdict.doubled)} doubled, "
-        f"{len(verdict.disordered)} out of order, {time.monotonic() - began:.0f} s"
+        f"{figures}, seed {seed}: {len(verdict.lost)} lost, {len(verdict.doubled)} doubled, "
+        f"{len(verdict.disordered)} out of order, {len(verdict.wrong)} limits exceeded, "
+        f"{time.monotonic() - began:.0f} s"
     )
     if not verdict.ok:
         print(f"{verdict}\nlogs: {folder}")  # noqa: T201

@@ -13,7 +13,10 @@ _PROGRAM = Path(__file__).with_name("instance_process.py")
 
 
 class Instances:
-    """The log of each process shows which one is connected."""
+    """The log of each process shows which one is connected.
+
+    An instance reads the configuration with its name, or else `config.yaml`.
+    """
 
     def __init__(self, folder: Path, double: DiscordDouble, *, workers: int = 1) -> None:
         self.folder = folder
@@ -25,10 +28,12 @@ class Instances:
         """Start an instance, and wait until it runs."""
         up = self.folder / f"{name}.up"
         up.unlink(missing_ok=True)
+        own = self.folder / f"{name}.yaml"
+        config = own if own.exists() else self.folder / "config.yaml"
         options = {
             "api": self.double.api_url,
             "gateway": self.double.gateway_url,
-            "config": str(self.folder / "config.yaml"),
+            "config": str(config),
             "up": str(up),
             "workers": self.workers,
         }
