@@ -48,6 +48,8 @@ class Gateway:
         self.token = token
         self.url = ""
         self.shards = 1
+        self.sessions_left = 999
+        """None left are 1,000 again after the bot has asked, and 0.3 s later."""
         self.sessions: dict[str, Session] = {}
         self.identifies: list[Json] = []
         self.resumes: list[Json] = []

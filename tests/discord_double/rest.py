@@ -230,7 +230,11 @@ class Rest:
         return _reply(payloads.application(self.state.app_id, self.state.me))
 
     async def _gateway_bot(self, request: web.Request) -> web.Response:
-        limits = {"total": 1000, "remaining": 999, "reset_after": 0, "max_concurrency": 1}
+        left = self.gateway.sessions_left
+        reset_ms = 0 if left else 300
+        if not left:
+            self.gateway.sessions_left = 1000
+        limits = {"total": 1000, "remaining": left, "reset_after": reset_ms, "max_concurrency": 1}
         shards = self.gateway.shards
         return _reply({"url": self.gateway.url, "shards": shards, "session_start_limit": limits})
 

@@ -9,6 +9,7 @@ _FIXED = (
     "discord.enabled",
     "discord.token",
     "discord.message_content",
+    "discord.shards",
     "web.enabled",
     "web.host",
     "web.port",

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from conversation_driver import QUICK, offline_record, settings
 from discord_double import payloads
@@ -416,6 +417,28 @@ async def test_servers_on_several_shards_and_direct_messages_are_answered(
             await stage.answer_to(await double.say(place, ann, double.mention("hello")))
 
         assert {session.shard for session in double.gateway.sessions.values()} == {(0, 2), (1, 2)}
+
+
+async def test_a_fixed_number_of_shards_is_started(double: DiscordDouble, ann: Json) -> None:
+    channels = [double.state.add_channel(double.state.add_guild(), "general") for _ in range(3)]
+    async with BotSetup(double, settings=_discord(shards=3)) as stage:
+        await double.until(lambda: len(double.gateway.sessions) == 3)
+        for place in channels:
+            await stage.answer_to(await double.say(place, ann, double.mention("hello")))
+
+        assert {session.shard[1] for session in double.gateway.sessions.values()} == {3}
+
+
+async def test_without_sessions_left_for_today_none_is_begun_until_they_are_reset(
+    double: DiscordDouble, channel: Json, ann: Json
+) -> None:
+    double.gateway.sessions_left = 0
+    with capture_logs() as logs:
+        async with BotSetup(double) as stage:
+            await stage.answer_to(await double.say(channel, ann, double.mention("hello")))
+
+    waits = [log["again_in_s"] for log in logs if log["event"] == "discord.sessions_used_up"]
+    assert waits == [0.3]
 
 
 async def test_an_event_that_cannot_be_read_does_not_end_the_bot(

@@ -104,6 +104,7 @@ class DiscordClient(discord.AutoShardedClient):
             max_messages=None,
             chunk_guilds_at_startup=False,
             guild_ready_timeout=parts.pace.guilds_s,
+            shard_count=_shards(parts),
         )
         self._parts = parts
         self._connected = connected
@@ -171,6 +172,18 @@ class DiscordClient(discord.AutoShardedClient):
                 _log.info("discord.commands_synced")
         except discord.DiscordException as error:
             _log.warning("discord.commands_not_synced", error=type(error).__name__)
+
+    async def launch_shards(self) -> None:
+        """Discord resets the token of a bot that begins too many sessions in a day."""
+        while True:
+            shards, _, limit = await self.http.get_bot_gateway()
+            if limit["remaining"] >= (self.shard_count or shards):
+                break
+            # In milliseconds.
+            wait_s = limit["reset_after"] / 1000
+            _log.warning("discord.sessions_used_up", again_in_s=wait_s)
+            await asyncio.sleep(wait_s)
+        await super().launch_shards()
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Load the watermarks before the new session's events can move them."""
@@ -366,6 +379,12 @@ class DiscordClient(discord.AutoShardedClient):
 
 def _content(parts: Parts) -> bool:
     return parts.settings().discord.message_content
+
+
+def _shards(parts: Parts) -> int | None:
+    """None for the number that Discord recommends."""
+    configured = parts.settings().discord.shards
+    return None if configured == "auto" else configured
 
 
 def _can_answer(message: discord.Message, me_id: int) -> bool:
