@@ -4,10 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from understudy.errors import ErrorClass, ProviderError, Unreachable
+from understudy.llm.addresses import api_root, server_root
 from understudy.llm.client import Exchange, ProbeReport, ProbeState, stream_events
+from understudy.llm.http.endpoint import HttpSessions
+from understudy.llm.local_discovery import recognise
 from understudy.llm.messages import (
     ChatRequest,
     Finished,
@@ -22,6 +25,9 @@ from understudy.routing.candidates import Candidate
 from understudy.routing.records import SkipReason
 
 _TRIAL_S = 60.0
+_LEAST_S = 0.3
+"""A shorter stretch of tokens says nothing about the speed: they came in one piece."""
+_AT_HOME = ("koboldcpp", "llama.cpp", "textgen-webui")
 _QUESTION = ChatRequest((Message("user", (TextPart("Say hello in five words."),)),), max_tokens=32)
 
 
@@ -41,7 +47,7 @@ class Trial:
         if self.usage is None or self.first_output_s is None or self.usage.output_tokens < 3:
             return None
         seconds = self.whole_s - self.first_output_s
-        return (self.usage.output_tokens - 1) / seconds if seconds > 0 else None
+        return (self.usage.output_tokens - 1) / seconds if seconds >= _LEAST_S else None
 
     @property
     def streams(self) -> bool | None:
@@ -85,16 +91,63 @@ async def examine(
     trial = None
     if ask and report.state is ProbeState.READY:
         trial = await _ask(candidate, clock)
-    return Finding(candidate, report, trial, advise(candidate, report, trial))
+    advice = advise(candidate, report, trial)
+    finding = Finding(candidate, report, trial, advice)
+    wrong = candidate.engine in _AT_HOME or (candidate.engine == "openai" and not finding.ok)
+    if candidate.local and wrong:
+        return replace(finding, advice=(*advice, *await _other_engine(candidate)))
+    return finding
+
+
+async def _other_engine(candidate: Candidate) -> tuple[str, ...]:
+    """Name the engine that answers at an address, where it is not the configured one."""
+    sessions = HttpSessions()
+    try:
+        found = await recognise(sessions, server_root(candidate.endpoint))
+    finally:
+        await sessions.aclose()
+    if found is None:
+        return ()
+    advice = []
+    if found.engine not in (candidate.engine, "openai"):
+        advice.append(f"this is {found.engine}: set engine: {found.engine}")
+    if api_root(found.base_url) != candidate.endpoint:
+        advice.append(f"its API is at {api_root(found.base_url)}: set base_url: {found.base_url}")
+    return tuple(advice)
+
+
+def _wants_key(candidate: Candidate) -> str:
+    return (
+        f"{candidate.endpoint} wants a key and none is configured: put it into .env and name its "
+        "variable in api_key_env"
+    )
 
 
 def advise(candidate: Candidate, report: ProbeReport, trial: Trial | None) -> tuple[str, ...]:
     """What the operator should do, one sentence each."""
+    advice = _advise_on_probe(candidate, report)
+    return tuple(advice if trial is None else [*advice, *_advise_on_trial(candidate, trial)])
+
+
+def _advise_on_probe(candidate: Candidate, report: ProbeReport) -> list[str]:
+    refused = report.state is ProbeState.KEY_REFUSED and candidate.key_ref is None
+    if refused and "api_key_env" not in report.advice:
+        return [_wants_key(candidate)]
     advice = [report.advice] if report.advice else []
-    if trial is None:
-        return tuple(advice)
+    if report.state is ProbeState.READY and candidate.local and report.context_length is None:
+        advice.append(
+            "it does not say how long its context is: set context_length to what it was started "
+            "with"
+        )
+    return advice
+
+
+def _advise_on_trial(candidate: Candidate, trial: Trial) -> list[str]:
+    advice = []
     if trial.error is not None:
         failure = report_failure(trial.error, candidate.endpoint).advice
+        if trial.error.error_class is ErrorClass.AUTH and candidate.key_ref is None:
+            failure = _wants_key(candidate)
         advice.append(f"the probe succeeded, but a real question failed: {failure}")
     elif trial.outputs == 0:
         advice.append("it answered without any text: try another model or chat template")
@@ -106,7 +159,7 @@ def advise(candidate: Candidate, report: ProbeReport, trial: Trial | None) -> tu
         )
     if trial.error is None and trial.usage is None:
         advice.append("it reports no usage: its tokens are estimated")
-    return tuple(advice)
+    return advice
 
 
 def _when_off(candidate: Candidate) -> tuple[str, ...]:

@@ -11,12 +11,28 @@ _LOCAL_SUFFIXES = (".local", ".lan", ".internal", ".home.arpa")
 
 def api_root(base_url: str) -> str:
     """Return the address that `/chat/completions` hangs on: with or without `/v1`, both work."""
+    root = _without_page(base_url)
+    return root if _has_version(root) else f"{root}/v1"
+
+
+def unversioned_root(base_url: str) -> str | None:
+    """Return the address as written where it has a path but no version: `/v1` may be wrong there.
+
+    `None` for all others.
+    """
+    root = _without_page(base_url)
+    return None if _has_version(root) or not urlsplit(root).path.strip("/") else root
+
+
+def _without_page(base_url: str) -> str:
     root = base_url.strip().rstrip("/")
     for pasted in _PASTED:
         root = root.removesuffix(pasted)
-    if any(_VERSION.fullmatch(segment) for segment in urlsplit(root).path.split("/")):
-        return root
-    return f"{root}/v1"
+    return root
+
+
+def _has_version(root: str) -> bool:
+    return any(_VERSION.fullmatch(segment) for segment in urlsplit(root).path.split("/"))
 
 
 def server_root(base_url: str) -> str:

@@ -203,6 +203,8 @@ def report_failure(error: ProviderError, url: str) -> ProbeReport:
     advice = _ADVICE.get(error.error_class, "{url} answered with an error" + status)
     if error.error_class is ErrorClass.CONNECT_REFUSED and not is_local(url):
         advice = _HOSTED_REFUSED
+    if "use http" in error.detail:  # http where TLS is wanted, or the other way round
+        advice = "{url}: " + error.detail
     if error.detail.startswith(REDIRECTS):
         advice = "{url} " + error.detail.replace("{", "").replace("}", "") + ": use that address"
     state = _STATES.get(error.error_class, ProbeState.UNREACHABLE)

@@ -15,7 +15,8 @@ from understudy.errors import (
     ProviderError,
     Rejected,
 )
-from understudy.llm.addresses import api_root, is_local
+from understudy.llm.address_fallback import AddressFallback
+from understudy.llm.addresses import api_root, is_local, unversioned_root
 from understudy.llm.client import EventReceiver, Exchange, Generation, ProbeReport
 from understudy.llm.dialect import Dialect
 from understudy.llm.error_classifier import classify
@@ -42,6 +43,7 @@ _T = TypeVar("_T")
 
 # A second choice would be billed and discarded; the other members are set here.
 _OURS = frozenset(("n", "model", "stream", "stream_options"))
+_NOT_FOUND = 404
 _HOSTED_CONNECT_S = 5.0
 _LOCAL_CONNECT_S = 1.0
 
@@ -82,19 +84,10 @@ class OpenAIClient:
         self.facts = facts
         self.dialect = dialect
         self.clocks = clocks
-        local = is_local(base_url)
-        self.endpoint = Endpoint(
-            sessions,
-            api_root(base_url),
-            headers=self._headers(),
-            pool=Pool(
-                facts.connect_timeout_s or (_LOCAL_CONNECT_S if local else _HOSTED_CONNECT_S),
-                dialect.keepalive_s,
-                # A request that the router admitted does not wait here.
-                max(MAX_IN_FLIGHT, facts.max_concurrency or 0),
-            ),
-            clock=clocks.monotonic,
-        )
+        self._sessions = sessions
+        self.endpoint = self._endpoint_at(api_root(base_url))
+        self._plain_root = unversioned_root(base_url) if dialect.engine == "openai" else None
+        """The address without `/v1`, while it is not known which of both is right."""
         self._configured = with_length_field(dict(facts.sampling), dialect.length_field)
         self._dropped = dialect.withheld | _OURS
         self._secrets = tuple(s for s in (facts.key, *facts.headers.values()) if s and len(s) > 5)
@@ -117,9 +110,46 @@ class OpenAIClient:
         """Send one body; the reply's events go to `receiver`, in one piece or streamed."""
         if len(body) > self.dialect.max_body_bytes:
             raise Rejected(ErrorClass.PAYLOAD_TOO_LARGE)
+        plain_root = self._plain_root
+        if plain_root is None:
+            return self._send(path, body, parser, receiver)
+        fallback = AddressFallback(
+            receiver,
+            lambda elsewhere: self._send(f"{plain_root}{path}", body, parser, elsewhere),
+            self._settle_address,
+        )
+        fallback.under = self._send(path, body, parser, fallback)
+        return fallback
+
+    def _send(
+        self, path: str, body: bytes, parser: StreamParser, receiver: EventReceiver
+    ) -> Generation:
         response = ReplyResponse(self, parser, receiver)
         response.call = self.endpoint.send(path, body, parser.exchange, response)
         return response
+
+    def _settle_address(self, plain: bool) -> None:  # noqa: FBT001
+        """Use one of the two possible addresses from now on."""
+        if plain and self._plain_root is not None:
+            self.endpoint = self._endpoint_at(self._plain_root)
+        self._plain_root = None
+
+    def _endpoint_at(self, root: str) -> Endpoint:
+        facts, dialect = self.facts, self.dialect
+        usual_s = _LOCAL_CONNECT_S if is_local(root) else _HOSTED_CONNECT_S
+        pool = Pool(
+            facts.connect_timeout_s or usual_s,
+            dialect.keepalive_s,
+            # A request that the router admitted does not wait here.
+            max(MAX_IN_FLIGHT, facts.max_concurrency or 0),
+        )
+        return Endpoint(
+            self._sessions,
+            root,
+            headers=self._headers(),
+            pool=pool,
+            clock=self.clocks.monotonic,
+        )
 
     def complete(self, body: bytes, exchange: Exchange, receiver: EventReceiver) -> Generation:
         """Send one text to continue. Fails as `unsupported_input` where no server page does it."""
@@ -131,12 +161,22 @@ class OpenAIClient:
 
     async def probe(self, model: str) -> ProbeReport:
         try:
-            answer = await self.endpoint.ask("GET", self.dialect.models_path)
+            answer = await self._model_list()
             self.refuse_error_answer(answer)
             models = read_models(answer.body)
         except ProviderError as error:
             return report_failure(error, self.endpoint.base_url)
         return self.report(models, model)
+
+    async def _model_list(self) -> Answer:
+        path, plain_root = self.dialect.models_path, self._plain_root
+        answer = await self.endpoint.ask("GET", path)
+        if answer.status == _NOT_FOUND and plain_root is not None:
+            plain = await self.endpoint.ask("GET", f"{plain_root}{path}")
+            if plain.status < 300:
+                self._settle_address(plain=True)
+                return plain
+        return answer
 
     async def count_tokens(self, request: ChatRequest, model: str) -> int | None:  # noqa: ARG002
         return None

@@ -54,6 +54,10 @@ _GENERATE = "/api/extra/generate/stream"
 _NATIVE_NAMES = {"max_tokens": "max_length", "stop": "stop_sequence"}
 _ABORT_PATIENCE_S = 2.0
 _NOT_FOUND = 404
+_WANTS_PASSWORD = (
+    "koboldcpp was started with --password and no key is configured: put the password into .env "
+    "and name its variable in api_key_env"
+)
 
 
 class _Version(msgspec.Struct):
@@ -61,6 +65,8 @@ class _Version(msgspec.Struct):
     version: str = ""
     vision: bool | None = None
     llm: bool | None = None
+    protected: bool | None = None
+    """Whether it was started with a password."""
 
 
 class _Value(msgspec.Struct):
@@ -139,6 +145,8 @@ class LocalKoboldClient(OpenAIClient):
             return report_failure(error, self.endpoint.base_url)
         if version.result != "KoboldCpp":
             return ProbeReport(ProbeState.BROKEN, advice="what answers there is not koboldcpp")
+        if version.protected and not self.facts.key:
+            return ProbeReport(ProbeState.KEY_REFUSED, advice=_WANTS_PASSWORD)
         if version.llm is False or report.model == "koboldcpp/inactive":
             advice = "koboldcpp runs without a text model: start it with --model"
             return ProbeReport(ProbeState.MODEL_MISSING, advice=advice)

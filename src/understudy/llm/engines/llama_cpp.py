@@ -1,6 +1,7 @@
 """llama.cpp's server: true token counts, context and vision to be asked for."""
 
 from dataclasses import replace
+from urllib.parse import quote
 
 import msgspec
 
@@ -45,6 +46,8 @@ class _Modalities(msgspec.Struct):
 
 
 class _Props(msgspec.Struct):
+    role: str | None = None
+    """`router` where the server starts one process per model."""
     default_generation_settings: _SlotSettings | None = None
     total_slots: int | None = None
     modalities: _Modalities | None = None
@@ -79,7 +82,13 @@ class LlamaCppClient(OpenAIClient):
         if report.state is not ProbeState.READY:
             return report
         try:
-            return self._with_props(report, await self.ask_as(_Props, "GET", f"{root}/props"))
+            props = await self.ask_as(_Props, "GET", f"{root}/props")
+            if props.role == "router":
+                # Without `autoload` it would load the model; one that is not loaded is an error.
+                name = quote(report.model or "", safe="")
+                page = f"{root}/props?model={name}&autoload=false"
+                props = await self.ask_as(_Props, "GET", page)
+            return self._with_props(report, props)
         except ProviderError:
             return report
 

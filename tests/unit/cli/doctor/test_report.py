@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from paged_server import PagedServer
 from playback import Recording, playing
 from understudy.app.provider_check import Trial, advise
 from understudy.app.setup.discord_token import check_discord
@@ -60,8 +61,81 @@ async def test_each_ill_provider_gets_its_sentence() -> None:
     advice = [" ".join(finding.advice) for finding in diagnosis.findings]
     assert not diagnosis.ok
     assert "limits this key" in advice[0]
-    assert "refused the key" in advice[1]
+    assert "wants a key and none is configured" in advice[1]
     assert "nothing listens" in advice[2]
+
+
+async def test_a_wrong_key_is_not_the_same_as_none() -> None:
+    async with RehearsalServer(cast=Cast(api_key="another")) as closed:
+        entry = f"{{base_url: '{closed.base_url}', name: m, api_key: sk-wrong-one}}"
+        text = f"model:\n  provider_order: [home]\n  servers:\n    home: {entry}\n"
+        diagnosis = await diagnose(parse_config(text, {}), ask=False, where=NOWHERE)
+
+    assert "refused the key" in " ".join(diagnosis.findings[0].advice)
+
+
+MODELS = '{"object": "list", "data": [{"id": "tiny"}]}'
+LLAMA = {
+    "/health": '{"status": "ok"}',
+    "/v1/models": MODELS,
+    "/props": '{"default_generation_settings": {"n_ctx": 2048}, "total_slots": 1}',
+}
+KOBOLD = {
+    "/api/extra/version": '{"result": "KoboldCpp", "version": "1.115", "protected": false}',
+    "/api/extra/true_max_context_length": '{"value": 4096}',
+    "/v1/models": MODELS,
+}
+TEXTGEN = {
+    "/v1/internal/health": '{"status": "ok"}',
+    "/v1/internal/token-count": '{"length": 1}',
+    "/v1/models": MODELS,
+}
+
+
+@pytest.mark.parametrize(
+    ("pages", "engine", "path", "advice"),
+    [
+        (LLAMA, "koboldcpp", "", "this is llama.cpp: set engine: llama.cpp"),
+        (KOBOLD, "llama.cpp", "", "this is koboldcpp: set engine: koboldcpp"),
+        (TEXTGEN, "llama.cpp", "", "this is textgen-webui: set engine: textgen-webui"),
+        (LLAMA, "textgen-webui", "/v1", "this is llama.cpp: set engine: llama.cpp"),
+        (LLAMA, "llama.cpp", "/api", "set base_url: http://127.0.0.1"),
+        (TEXTGEN, "textgen-webui", "", "set context_length to what it was started with"),
+        (KOBOLD | {"/api/extra/version": '{"result": "KoboldCpp", "protected": true}'},
+         "koboldcpp", "", "name its variable in api_key_env"),
+    ],
+)  # fmt: skip
+async def test_an_engine_at_home_that_is_configured_wrongly_is_explained(
+    pages: dict[str, str], engine: str, path: str, advice: str
+) -> None:
+    async with PagedServer(pages).listening() as server:
+        entry = f'{{base_url: "{server.url}{path}", engine: {engine}, name: tiny}}'
+        text = f"model:\n  provider_order: [home]\n  servers:\n    home: {entry}\n"
+        diagnosis = await diagnose(parse_config(text, {}), ask=False, where=NOWHERE)
+
+    assert advice in " ".join(diagnosis.findings[0].advice)
+
+
+@pytest.mark.parametrize(
+    ("pages", "engine"), [(LLAMA, "llama.cpp"), (KOBOLD, "koboldcpp"), (LLAMA, "openai")]
+)
+async def test_an_engine_at_home_that_is_configured_well_gets_no_advice(
+    pages: dict[str, str], engine: str
+) -> None:
+    async with PagedServer(pages).listening() as server:
+        entry = f'{{base_url: "{server.url}", engine: {engine}, name: tiny, context_length: 2048}}'
+        text = f"model:\n  provider_order: [home]\n  servers:\n    home: {entry}\n"
+        diagnosis = await diagnose(parse_config(text, {}), ask=False, where=NOWHERE)
+
+    assert diagnosis.findings[0].advice == ()
+
+
+async def test_https_where_plain_http_is_spoken_is_explained() -> None:
+    async with RehearsalServer() as server:
+        url = server.base_url.replace("http:", "https:")
+        diagnosis = await diagnosed({"home": url}, ask=False)
+
+    assert "does not speak TLS; use http://" in " ".join(diagnosis.findings[0].advice)
 
 
 async def test_without_asking_nothing_is_generated() -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from paged_server import PagedServer
 from playback import Playback, Recording, playing, recordings_of
 from understudy.config.providers import NamedServer, OpenRouterServer
 from understudy.errors import ConfigError, ErrorClass, ProviderError
@@ -410,3 +411,37 @@ async def test_lists_of_text_and_developers_become_what_engines_at_home_take(
         {"role": "user", "content": shown},
         messages[2],
     ]
+
+
+ROUTER = {
+    "/health": '{"status": "ok"}',
+    "/v1/models": json.dumps(
+        {
+            "data": [
+                {"id": "a/see", "status": {"value": "loaded"}},
+                {"id": "blind", "status": {"value": "unloaded"},
+                 "architecture": {"input_modalities": ["text"]}},
+            ]
+        }
+    ),
+    "/props": '{"role": "router", "default_generation_settings": {"n_ctx": 0}}',
+    "/props?model=a%2Fsee&autoload=false": json.dumps(
+        {"default_generation_settings": {"n_ctx": 2048}, "modalities": {"vision": True}}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "n_ctx", "vision"), [("a/see", 2048, True), ("blind", None, False)]
+)
+async def test_a_router_of_llama_cpp_is_asked_about_each_model_without_loading_it(
+    model: str, n_ctx: int | None, vision: bool
+) -> None:
+    sessions = HttpSessions()
+    async with PagedServer(ROUTER).listening() as server:
+        settings = NamedServer(engine="llama.cpp", base_url=server.url, name=model)
+        report = await build_client("home", settings, sessions=sessions).probe(model)
+    await sessions.aclose()
+
+    assert (report.context_length, report.vision) == (n_ctx, vision)
+    assert all("autoload=false" in path for path in server.asked if "model=" in path)
