@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from understudy.app.bot import Bot, config_folder
@@ -11,6 +12,7 @@ from understudy.config.settings import Persona as PersonaSettings
 from understudy.conversation.messages import Place
 from understudy.conversation.personas.folder import persona_path
 from understudy.conversation.personas.importing import ImportOptions, import_card
+from understudy.conversation.prompt.preview import lore_left_out
 from understudy.errors import ConfigError, PersonaError
 from understudy.platforms.web.chat import PLATFORM
 from understudy.platforms.web.personas import PersonaActions, PersonaView
@@ -27,6 +29,8 @@ def persona_actions(bot: Bot, editor: ConfigEditor) -> PersonaActions:
         imported = await asyncio.to_thread(import_card, card, _folder(bot), options)
         await bot.reload_personas()
         notes = [f"Note: {note}." for note in imported.file.card.notes[:_MAX_NOTES]]
+        if left_out := _lore_left_out(bot, imported.key):
+            notes.append(f"Note: {left_out}.")
         return " ".join([f"Imported {imported.file.card.name} as {imported.key!r}.", *notes])
 
     async def set_default(key: str | None) -> str:
@@ -49,6 +53,14 @@ def persona_actions(bot: Bot, editor: ConfigEditor) -> PersonaActions:
         set_default=set_default,
         delete=delete,
     )
+
+
+def _lore_left_out(bot: Bot, key: str) -> str:
+    persona = bot.personas.find(key)
+    if persona is None:
+        return ""
+    most = bot.settings().conversation.max_prompt_tokens
+    return lore_left_out(bot.personas, persona, most, datetime.now(UTC))
 
 
 def named_personas(settings: PersonaSettings) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """`understudy persona`: character cards in and out of the personas folder."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,8 +35,9 @@ def import_(
     from understudy.errors import PersonaError, PersonaExists
 
     options = ImportOptions(key, file.stem, replace=replace)
+    loaded = load(config)
     try:
-        imported = import_card(_read(file), _folder(load(config)), options)
+        imported = import_card(_read(file), _folder(loaded), options)
     except PersonaExists as error:
         raise PersonaError(f"{error} (--as), or replace it (--replace)") from None
     done = "replaced" if imported.replaced else "was imported as"
@@ -43,6 +45,8 @@ def import_(
         visible(f"{imported.file.card.name} {done} persona {imported.key!r} ({imported.path}).")
     )
     _describe(imported.file.card)
+    if left_out := _lore_left_out(loaded, imported.key):
+        typer.echo(visible(f"note: {left_out}"), err=True)
 
 
 @app.command()
@@ -98,6 +102,23 @@ def _describe(card: "Card") -> None:
         typer.echo(visible(f"\nCreator's notes:\n{card.creator_notes.strip()[:2000]}"))
     for note in card.notes[:20]:
         typer.echo(visible(f"note: {note}"), err=True)
+
+
+def _lore_left_out(config: "Config", key: str) -> str:
+    from understudy.conversation.personas.folder import load_library
+    from understudy.conversation.personas.registry import Personas
+    from understudy.conversation.prompt.preview import lore_left_out
+    from understudy.errors import ConfigError
+
+    try:
+        library = load_library(config.settings.persona, _base(config))
+    except ConfigError:
+        # Another persona or lorebook is at fault; `config check` says which.
+        return ""
+    personas = Personas(config.settings.persona, library)
+    persona = personas.find(key)
+    most = config.settings.conversation.max_prompt_tokens
+    return "" if persona is None else lore_left_out(personas, persona, most, datetime.now(UTC))
 
 
 def _base(config: "Config") -> Path:

@@ -78,3 +78,30 @@ def test_an_unknown_persona_is_answered_with_those_there_are(home: Path) -> None
 
     with pytest.raises(PersonaError, match="there are: bessie"):
         said(home, "lore", "test", "x", "--persona", "bassie")
+
+
+def test_an_import_says_which_constant_lore_does_not_fit_the_budget(home: Path) -> None:
+    entries = [
+        {"keys": [], "constant": True, "content": "word " * 200, "comment": f"Law {number}"}
+        for number in range(12)
+    ]
+    card = {"name": "Judge", "description": "A judge.", "character_book": {"entries": entries}}
+    (home / "judge.json").write_text(
+        json.dumps({"spec": "chara_card_v2", "spec_version": "2.0", "data": card})
+    )
+    words = ["persona", "import", str(home / "judge.json"), "--config", str(home / "config.yaml")]
+    result = CliRunner().invoke(build(words), words, catch_exceptions=False)
+
+    left_out = [line for line in result.stderr.splitlines() if "constant lore entries" in line]
+    assert len(left_out) == 1
+    number = int(left_out[0].removeprefix("note: ").split()[0])
+    assert 0 < number < 12
+    assert f"note: {number} of 12 constant lore entries do not fit the lore's budget" in left_out[0]
+    assert f"Law {12 - number}" in left_out[0]
+
+
+def test_an_import_is_silent_about_lore_that_fits(home: Path) -> None:
+    words = ["persona", "import", str(home / "card.json"), "--config", str(home / "config.yaml")]
+    result = CliRunner().invoke(build(words), words, catch_exceptions=False)
+
+    assert "constant lore" not in result.stderr

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from understudy.conversation.lore.patterns import Patterns
-from understudy.conversation.lore.scene import Activated, By, Lore, Spoken
+from understudy.conversation.lore.scene import Activated, By, Lore, Spoken, Why
 from understudy.conversation.messages import Place
 from understudy.conversation.personas.registry import Persona, Personas
 from understudy.conversation.prompt.persona_prompt import (
@@ -16,6 +16,7 @@ from understudy.conversation.prompt.persona_prompt import (
 from understudy.conversation.tokens import text_tokens
 from understudy.routing.request import Fit
 
+_MOST_NAMES = 10
 _REASONS = {
     By.IGNORING_BUDGET: "outside the budget",
     By.CONSTANT: "always",
@@ -78,6 +79,24 @@ def preview(personas: Personas, question: Question) -> Preview:
     )
     prompt = builder.build(question.fit)
     return Preview(question.persona.name, prompt.lore, tuple(_pieces(prompt, question)))
+
+
+def lore_left_out(personas: Personas, persona: Persona, most_tokens: int, now: datetime) -> str:
+    """Which of a persona's constant entries never fit the budget, as a sentence; "" for none."""
+    fit = Fit(None, reply_tokens=0, vision=False, tokens_per_char=0.3)
+    place = Place("terminal", "", private=True)
+    lore = preview(personas, Question("", place, persona, fit, most_tokens, now)).lore
+    missing = [s.entry for s in lore.skipped if s.entry.constant and s.why is Why.BUDGET]
+    if not missing:
+        return ""
+    number = len(missing) + sum(a.entry.constant for a in lore.activated)
+    names = ", ".join(entry.title or entry.uid for entry in missing[:_MOST_NAMES])
+    more = f" and {len(missing) - _MOST_NAMES} more" if len(missing) > _MOST_NAMES else ""
+    return (
+        f"{len(missing)} of {number} constant lore entries do not fit the lore's budget "
+        f"(persona.lore.budget_percent, conversation.max_prompt_tokens) and are left out of "
+        f"prompts: {names}{more}"
+    )
 
 
 def _pieces(prompt: PersonaPrompt, question: Question) -> Iterator[Piece]:
