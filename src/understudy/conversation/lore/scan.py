@@ -264,6 +264,10 @@ class _Scan:
         text = self._reader.expand(entry.content).strip()
         if not text:
             return
+        if any(o.text == text and o.book.id != book.id for o in self._active.values()):
+            # A card's own book is often in the lorebooks folder too.
+            self._skip(candidate, Why.TWICE)
+            return
         tokens = self._reader.budget.count(text)
         used_here = self._used_by_book.get(book.id, 0)
         if not entry.ignore_budget:

@@ -74,6 +74,7 @@ class Why(StrEnum):
     GROUP = "another entry of its group was selected"
     CHANCE = "excluded by its probability"
     BUDGET = "over the token budget"
+    TWICE = "its text is there already"
 
 
 @dataclass(frozen=True, slots=True)
