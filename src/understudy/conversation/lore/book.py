@@ -103,6 +103,8 @@ class Entry:
     """Card texts scanned besides the messages: `description`, `personality`, `scenario`, …"""
     triggers: frozenset[str] = frozenset()
     filter: CharacterFilter | None = None
+    joined_keys: bool = False
+    """A key `fire & ice` needs each of its parts (NovelAI)."""
     regex_keys: bool = False
     """Every key is a pattern (V3 `use_regex`); else only `/pattern/flags` is."""
     decorated: Decorated = field(default_factory=Decorated)

@@ -196,6 +196,7 @@ def _novelai(f: Fields, index: int, disabled_categories: set[str]) -> Entry:
         uid=f.text("id", default=str(index)),
         title=f.text("displayName"),
         keys=f.texts("keys")[:_MAX_KEYS],
+        joined_keys=True,
         content=f.text("text"),
         constant=f.flag("forceActivation"),
         enabled=_enabled(f) and category not in disabled_categories,

@@ -46,6 +46,9 @@ class Scanned:
             outcome = self._patterns.find(pattern, self._text)
             if outcome != INVALID:
                 return outcome == YES
+        parts = _parts(key, entry)
+        if len(parts) > 1:
+            return all(self.has(part, entry, settings) for part in parts)
         exact = _override(entry.case_sensitive, settings.case_sensitive)
         wanted = _key(key, exact=exact)
         text = self.exact if exact else self.folded
@@ -66,6 +69,12 @@ class Scanned:
 @lru_cache(maxsize=16_384)
 def _key(key: str, *, exact: bool = False) -> str:
     return normalized(key, fold=not exact)
+
+
+def _parts(key: str, entry: Entry) -> list[str]:
+    if not entry.joined_keys:
+        return [key]
+    return [part.strip() for part in key.split("&") if part.strip()] or [key]
 
 
 def _override(own: bool | None, common: bool) -> bool:  # noqa: FBT001 - a three-valued setting
@@ -151,7 +160,12 @@ class KeyIndex:
         if "{{" in key or pattern_in(key, bare=entry.regex_keys) is not None:
             self._always.append(at)
             return
-        folded = _key(key)
+        # All parts are checked once the first one is found.
+        first = _parts(key, entry)[0]
+        if pattern_in(first, bare=False) is not None:
+            self._always.append(at)
+            return
+        folded = _key(first)
         if not is_alphabetic_word(folded) or entry.whole_words is False:
             self._pieces.add(folded, at)
         elif entry.whole_words:

@@ -45,6 +45,7 @@ YAML_ERRORS = (
 """What the reader raises for documents that are not YAML, or that have mappings as keys."""
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
 _KEYWORDS = ("ccv3", "chara")
+_NOVELAI = "naidata"
 _CARD_JSON = "card.json"
 
 
@@ -148,6 +149,19 @@ def _from_png(data: bytes) -> Iterator[tuple[str, bytes]]:
     for keyword in _KEYWORDS:
         if keyword in found:
             yield keyword, _text_of(*found[keyword])
+
+
+def lorebook_in_png(data: bytes) -> bytes | None:
+    """The JSON of a lorebook that NovelAI put into a picture; None in any other file.
+
+    Raises PersonaError for a damaged picture.
+    """
+    if not data.startswith(_PNG):
+        return None
+    for kind, body in _chunks(data):
+        if kind in _TEXT_CHUNKS and _keyword(body) == _NOVELAI:
+            return _decoded(_text_of(kind, body))
+    return None
 
 
 def _decoded(text: bytes) -> bytes:

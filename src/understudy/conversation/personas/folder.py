@@ -21,6 +21,7 @@ from understudy.conversation.personas.containers import (
     YAML_ERRORS,
     CardFile,
     is_json,
+    lorebook_in_png,
     read_card,
 )
 from understudy.conversation.personas.importing import CARD_ENDINGS, TEXT_ENDINGS
@@ -127,6 +128,10 @@ def _load_books(folder: Path, unusable: dict[str, str], warnings: list[str]) -> 
 def read_book(path: Path) -> Book:
     """A lorebook file, or the book inside a card."""
     data = _bytes(path)
+    try:
+        data = lorebook_in_png(data) or data
+    except PersonaError as error:
+        raise PersonaError(f"{path}: {error}") from None
     if not is_json(data):
         book = _card(path, data).card.book
     else:

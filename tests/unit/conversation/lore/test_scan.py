@@ -267,3 +267,36 @@ def test_entries_stand_in_rising_order(orders: list[int]) -> None:
     entries = [Entry(str(i), constant=True, content="x", order=o) for i, o in enumerate(orders)]
 
     assert [a.entry.order for a in run(*entries).activated] == sorted(orders)
+
+
+def test_a_text_that_two_books_have_comes_once() -> None:
+    books = [IndexedBook(Book(name, name, (E5,))) for name in ("card", "copy")]
+    scene = Scene(messages=(Spoken("Ann", "the king"),), message_count=1, seed="s")
+    reader = Reader(LoreSettings(), Budget(1000, words), Patterns())
+    lore = scan(books, scene, reader, {})
+
+    assert [(a.book.id, a.text) for a in lore.activated] == [("card", "The king.")]
+    assert [(s.book.id, s.why) for s in lore.skipped] == [("copy", Why.TWICE)]
+
+
+@pytest.mark.parametrize(
+    ("say", "comes"),
+    [
+        ("fire and ice", True),
+        ("only fire", False),
+        ("only ice", False),
+        ("the treaty", True),
+        ("fireplace and ice", False),
+    ],
+)
+def test_a_key_of_novelai_needs_each_of_its_parts(say: str, comes: bool) -> None:
+    entry = Entry("pact", keys=("fire & ice", "treaty"), joined_keys=True, content="The pact.")
+
+    assert bool(run(entry, say=say).activated) is comes
+
+
+def test_an_ampersand_in_another_programs_key_is_a_character() -> None:
+    entry = Entry("firm", keys=("Smith & Sons",), content="A firm.")
+
+    assert run(entry, say="at Smith & Sons").activated
+    assert not run(entry, say="Sons of Smith").activated

@@ -1,5 +1,6 @@
 """Personas and lorebooks from the operator's folders."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -183,6 +184,21 @@ def test_books_with_a_byte_order_mark_and_cards_are_books(folder: Path) -> None:
     assert found.warnings == ()
     texts = found.texts(found.at(LOUNGE), LOUNGE)
     assert [book.book.entries[0].content for book in texts.books] == ["Cows.", "T", "A red barn."]
+
+
+def test_a_lorebook_that_novelai_put_into_a_picture_is_read(folder: Path) -> None:
+    book = {"lorebookVersion": 5, "entries": [{"text": "T", "keys": ["k"]}]}
+    text = base64.b64encode(json.dumps(book).encode())
+    body = b"naidata\0" + text
+    chunk = len(body).to_bytes(4, "big") + b"tEXt" + body + b"\0\0\0\0"
+    end = b"\0\0\0\0IEND\0\0\0\0"
+    (folder / "lorebooks" / "map.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + end)
+
+    found = personas(folder, lore=Lore(books=("map",)))
+
+    assert found.warnings == ()
+    texts = found.texts(found.at(LOUNGE), LOUNGE)
+    assert [book.book.entries[0].content for book in texts.books] == ["T"]
 
 
 def test_a_sheet_with_a_mapping_as_a_key_is_a_mistake(folder: Path) -> None:
