@@ -24,6 +24,7 @@ from understudy.conversation.inbox import (
     Postponement,
     RegenerateClaim,
     Sent,
+    Thoughts,
     Watermark,
 )
 from understudy.conversation.messages import AttachedText, Author, ImageRef, Inbound
@@ -537,3 +538,133 @@ async def test_old_messages_are_pruned_and_open_ones_are_not(store: InboxStore) 
     assert await store.reply_at("discord", "r-b1-1") is None
     assert [m.inbound.message_id for m in (await store.work(HERE)).waiting] == ["m2"]
     assert await store.add(written("m4"), ANSWER, 5001.0)
+
+
+async def answer_again(
+    store: InboxStore, reply_id: str, text: str, new_id: str = "r-b1+", **fields: bool
+) -> Batch:
+    """Regenerate a reply and keep the earlier version."""
+    claim = RegenerateClaim(new_id, f"n-{new_id}", 200.0, **fields)
+    batch = await store.reopen(reply_id, claim)
+    assert batch is not None
+    said = Sent(text, (new_id,), ME, Thoughts("Hm.", 1.5), keeps_versions=True)
+    assert await store.settle(batch.id, BatchResult(BatchState.ANSWERED, said), 103.0)
+    return batch
+
+
+async def test_versions_of_a_reply_are_kept_and_the_newest_is_shown(store: InboxStore) -> None:
+    await answer(store, await claimed(store, written("m1")), "first")
+    await answer_again(store, "r-b1", "second")
+
+    lines = await store.transcript(HERE, 10)
+    assert texts(lines) == ["hi", "second"]
+    assert lines[1].versions == ("r-b1", "r-b1+")
+    assert await store.last_reply(HERE) == "r-b1+"
+    assert lines[0].versions == ()
+
+
+async def test_the_chosen_version_is_shown_and_goes_into_prompts(store: InboxStore) -> None:
+    await answer(store, await claimed(store, written("m1")), "first")
+    await answer_again(store, "r-b1", "second")
+    await store.add(written("m2"), ANSWER, 104.0)
+    newest = (await store.work(HERE)).waiting[-1].seq
+
+    assert await store.choose_version(HERE, "r-b1")
+
+    assert texts(await store.transcript(HERE, 10)) == ["hi", "first", "hi"]
+    assert texts(await store.history(HERE, newest, 10)) == ["hi", "first", "hi"]
+    assert await store.last_reply(HERE) == "r-b1"
+    assert not await store.choose_version(HERE, "unknown")
+    assert not await store.choose_version(Channel("web", "c9"), "r-b1")
+
+
+async def test_no_version_is_chosen_while_another_one_is_generated(store: InboxStore) -> None:
+    await answer(store, await claimed(store, written("m1")), "first")
+    await answer_again(store, "r-b1", "second")
+    assert await store.reopen("r-b1+", RegenerateClaim("r3", "n3", 200.0))
+
+    assert not await store.choose_version(HERE, "r-b1")
+
+
+async def test_a_version_that_was_chosen_can_be_regenerated(store: InboxStore) -> None:
+    await answer(store, await claimed(store, written("m1")), "first")
+    await answer_again(store, "r-b1", "second")
+    await store.choose_version(HERE, "r-b1")
+
+    batch = await answer_again(store, "r-b1", "third", "r-b1++", continues=True)
+
+    assert batch.continues
+    assert (await store.transcript(HERE, 10))[1].text == "third"
+
+
+async def test_deleting_a_reply_deletes_all_its_versions(store: InboxStore) -> None:
+    await answer(store, await claimed(store, written("m1")), "first")
+    await answer_again(store, "r-b1", "second")
+
+    await store.delete("discord", "r-b1+")
+
+    await store.choose_version(HERE, "r-b1")
+    assert texts(await store.transcript(HERE, 10)) == ["hi"]
+    assert await store.reply_line("r-b1") is None
+
+
+async def test_the_reasoning_is_stored_with_the_reply_and_erased_with_it(
+    store: InboxStore,
+) -> None:
+    await answer(store, await claimed(store, written("m1")), "first")
+    await answer_again(store, "r-b1", "second")
+
+    line = await store.reply_line("r-b1+")
+    assert line is not None
+    assert line.thoughts == Thoughts("Hm.", 1.5)
+    await store.delete_channel(HERE)
+    assert await store.reply_line("r-b1+") is None
+
+
+async def test_a_given_title_replaces_the_beginning_of_the_first_message(
+    store: InboxStore,
+) -> None:
+    place = replace(WEB, channel_id="c1", parent_id="browser")
+    channel = Channel.of(place)
+    await store.add(message("m1", "Once upon", place=place), ANSWER, 100.0)
+
+    assert await store.set_title(channel, "A tale", replace=False)
+    assert not await store.set_title(channel, "Another", replace=False)
+    assert [o.title for o in await store.overviews("web", "browser")] == ["A tale"]
+    assert await store.set_title(channel, "Mine", replace=True)
+    assert await store.title(channel) == "Mine"
+    await store.delete_channel(channel)
+    assert await store.title(channel) is None
+
+
+PAST = (
+    Line(0, 0, "assistant", "", ME, "Welcome!", 50.0, reply_id="p0"),
+    Line(0, 0, "user", "p1", ANN, "Hello", 60.0),
+    Line(0, 0, "assistant", "", ME, "Hi Ann", 61.0, reply_id="p2"),
+    Line(0, 0, "user", "p3", ANN, "Bye", 62.0),
+)
+
+
+async def test_a_past_is_added_to_an_empty_conversation_only(store: InboxStore) -> None:
+    place = replace(WEB, channel_id="c1", parent_id="browser")
+
+    assert await store.add_past(place, PAST, 100.0)
+    assert not await store.add_past(place, PAST, 100.0)
+
+    lines = await store.transcript(Channel.of(place), 10)
+    assert texts(lines) == ["Welcome!", "Hello", "Hi Ann", "Bye"]
+    assert [o.title for o in await store.overviews("web", "browser")] == ["Hello"]
+    assert (await store.work(Channel.of(place))).waiting == ()
+
+
+async def test_a_reply_of_an_added_past_can_be_regenerated(store: InboxStore) -> None:
+    place = replace(WEB, channel_id="c1", parent_id="browser")
+    await store.add_past(place, PAST, 100.0)
+
+    assert await store.reopen("p0", RegenerateClaim("r1", "n1", 200.0)) is None
+    batch = await answer_again(store, "p2", "Hi again")
+
+    assert [m.inbound.text for m in batch.messages] == ["Hello"]
+    assert batch.replaces == ("p2",)
+    lines = await store.transcript(Channel.of(place), 10)
+    assert texts(lines) == ["Welcome!", "Hello", "Hi again", "Bye"]

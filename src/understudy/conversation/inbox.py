@@ -5,6 +5,7 @@ A batch is claimed under a lease; while it waits for a late answer its messages 
 again but stay assigned to it. The same rows are the conversation's history.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -99,6 +100,8 @@ class Batch:
     offline_message_ids: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     """The messages of the earlier reply, while it is regenerated."""
+    continues: bool = False
+    """The reply begins with the text of the earlier one."""
 
 
 def can_reclaim(batch: Batch, now: float) -> bool:
@@ -145,6 +148,7 @@ class RegenerateClaim:
     reply_id: str
     nonce: str
     lease_until: float
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,15 @@ class Postponement:
 
 
 @dataclass(frozen=True, slots=True)
+class Thoughts:
+    """A model's reasoning before its reply."""
+
+    text: str
+    seconds: float | None = None
+    """How long it took, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """A reply that a platform has shown."""
 
@@ -165,6 +178,9 @@ class Sent:
     """The platform's ids of the messages that carry it; the first identifies the reply."""
     author: Author
     """The bot under the persona's name."""
+    thoughts: Thoughts | None = None
+    keeps_versions: bool = False
+    """The reply that this one replaces stays stored, as another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +212,9 @@ class Line:
     stopped before its first text."""
     record: ReplyRecord | None = None
     """The record of a reply; filled by `transcript` only."""
+    thoughts: Thoughts | None = None
+    versions: tuple[str, ...] = ()
+    """Ids of all versions of a reply, oldest first; filled by `transcript` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +223,7 @@ class Overview:
 
     channel: Channel
     title: str
-    """The beginning of its first message."""
+    """Its given title, else the beginning of its first message."""
     last_at: float
 
 
@@ -307,6 +326,28 @@ class InboxStore(Protocol):
         ...
 
     async def last_reply(self, channel: Channel) -> str | None: ...
+
+    async def reply_line(self, reply_id: str) -> Line | None:
+        """A stored reply, of any version."""
+        ...
+
+    async def choose_version(self, channel: Channel, reply_id: str) -> bool:
+        """Show this version of its reply and use it in prompts. False when there is no such
+        version, or when another one is being generated."""
+        ...
+
+    async def add_past(self, place: Place, lines: Sequence[Line], now: float) -> bool:
+        """Store lines with new ids as the past of a conversation; False when it has one already.
+        A reply answers the person's line before it."""
+        ...
+
+    async def title(self, channel: Channel) -> str | None:
+        """The title that was given."""
+        ...
+
+    async def set_title(self, channel: Channel, title: str, *, replace: bool) -> bool:
+        """Give a title; without `replace` only a first one. False when there is one already."""
+        ...
 
     async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]:
         """The conversations of one parent (on the web: of one browser), newest first."""

@@ -1,7 +1,7 @@
 """Preferences set by users: mutes, opt-outs and the persona of a channel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from understudy.conversation.inbox import Channel
@@ -13,6 +13,8 @@ from understudy.conversation.participation import AuthorStatus
 class ChannelPreferences:
     muted_until: float = 0.0
     persona: str | None = None
+    candidate: str | None = None
+    """The provider or the provider/model that is asked first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,18 @@ class Preferences:
     async def mute(self, channel: Channel, until: float) -> None:
         """Send no replies in this channel until then; 0 ends it."""
         before = self.now.channel(channel)
-        await self._store.set_channel(channel, ChannelPreferences(until, before.persona))
+        await self._store.set_channel(channel, replace(before, muted_until=until))
         await self.refresh()
 
     async def choose_persona(self, channel: Channel, key: str | None) -> None:
         before = self.now.channel(channel)
-        await self._store.set_channel(channel, ChannelPreferences(before.muted_until, key))
+        await self._store.set_channel(channel, replace(before, persona=key))
+        await self.refresh()
+
+    async def choose_candidate(self, channel: Channel, name: str | None) -> None:
+        """Ask this provider or provider/model first; None is the configured order."""
+        before = self.now.channel(channel)
+        await self._store.set_channel(channel, replace(before, candidate=name))
         await self.refresh()
 
     async def opt_out(self, platform: str, author_id: str, *, out: bool) -> None:

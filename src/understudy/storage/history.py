@@ -15,16 +15,17 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    exists,
     func,
     literal,
     or_,
     select,
-    true,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from understudy.conversation.inbox import Channel, Line, MessageState, Overview, Watermark
+from understudy.conversation.inbox import Channel, Line, MessageState, Watermark
 from understudy.conversation.speakers import QUOTE, QUOTE_END, unquoted
 from understudy.routing.records import ReplyRecord
 from understudy.storage import inbox_rows, search_index
@@ -48,11 +49,11 @@ from understudy.storage.tables import (
     replies,
     sent,
 )
+from understudy.storage.versions import read_versions, with_versions
 from understudy.storage.volatile_text import VolatileTexts
 
 Columns = TypeVar("Columns", bound=tuple[object, ...])
 
-_TITLE_CHARS = 60
 _OPEN = (MessageState.PENDING, MessageState.CLAIMED)
 
 
@@ -86,12 +87,28 @@ def _history() -> Select[tuple[object, ...]]:
             messages.c.position > func.coalesce(start.scalar_subquery(), 0),
             messages.c.position <= until_seq,
             ~own,
+            ~messages.c.superseded,
         )
     ).limit(bindparam("limit"))
 
 
 _ALL_HISTORY = Statement(_history())
 _HISTORY = Statement(_history().where(_NOT_EMPTY))
+
+
+_DROP_TITLES_OF_NOTHING = (
+    update(channels)
+    .where(
+        channels.c.title.is_not(None),
+        ~exists().where(
+            messages.c.platform == channels.c.platform,
+            messages.c.channel_id == channels.c.channel_id,
+            messages.c.text.is_not(None),
+        ),
+    )
+    .values(title=None)
+)
+"""A title says what a conversation was about, so it goes with the conversation's last message."""
 
 
 class SqlHistory:
@@ -121,10 +138,11 @@ class SqlHistory:
 
         def work(connection: Connection) -> tuple[Line, ...]:
             found = connection.execute(chosen).mappings().all()
-            ids = [row["reply_id"] for row in found if row["reply_id"]]
+            ids = [_record_id(row) for row in found if row["reply_id"]]
             runs = read_replies(connection, replies.c.request_id.in_(ids)) if ids else ()
             lines = self._to_lines(found[::-1], {record.request_id: record for record in runs})
-            return _with_stopped(lines, _stopped_replies(connection, found))
+            lines = _with_stopped(lines, _stopped_replies(connection, found))
+            return with_versions(lines, read_versions(connection, found))
 
         return await self._db.read(work)
 
@@ -150,7 +168,9 @@ class SqlHistory:
         return await self._db.read(lambda on: tuple(on.scalars(chosen).all()))
 
     async def last_reply(self, channel: Channel) -> str | None:
-        chosen = select(messages.c.reply_id).where(_within(channel), messages.c.role == "assistant")
+        chosen = select(messages.c.reply_id).where(
+            within(channel), messages.c.role == "assistant", ~messages.c.superseded
+        )
         return await self._reply_id(_newest_first(chosen).limit(1))
 
     async def watermarks(self, platform: str, since: float) -> tuple[Watermark, ...]:
@@ -166,33 +186,6 @@ class SqlHistory:
         chosen = select(messages).where(messages.c.seq.in_(newest))
         found = await self._rows(chosen)
         return tuple(Watermark(inbox_rows.place(row), row["message_id"]) for row in found)
-
-    async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]:
-        chosen = (
-            select(
-                messages.c.channel_id,
-                func.min(messages.c.seq).label("first"),
-                func.max(messages.c.arrived_at).label("last_at"),
-            )
-            .where(
-                messages.c.platform == platform,
-                messages.c.parent_id == parent_id,
-                messages.c.text.is_not(None) if self._volatile is None else true(),
-            )
-            .group_by(messages.c.channel_id)
-            .order_by(func.max(messages.c.arrived_at).desc())
-        )
-        found = await self._rows(chosen)
-        firsts = select(messages).where(messages.c.seq.in_([row["first"] for row in found]))
-        lines = self._to_lines(await self._rows(firsts))
-        titles = {line.seq: line.text[:_TITLE_CHARS] for line in lines}
-        return tuple(
-            Overview(
-                Channel(platform, row["channel_id"]), titles.get(row["first"], ""), row["last_at"]
-            )
-            for row in found
-            if self._volatile is None or row["first"] in titles
-        )
 
     async def recent_people(self, platform: str, since: float, limit: int) -> tuple[str, ...]:
         chosen = (
@@ -231,7 +224,7 @@ class SqlHistory:
             messages.c.platform == platform,
             messages.c.author_id == author_id,
             messages.c.role == "user",
-            messages.c.text.is_not(None) if self._volatile is None else true(),
+            *([messages.c.text.is_not(None)] if self._volatile is None else []),
         )
         ids = select(messages.c.message_id).where(by_author)
         quoting = and_(messages.c.platform == platform, messages.c.reply_to.in_(ids))
@@ -243,12 +236,14 @@ class SqlHistory:
             connection.execute(own_notes)
             drop_of_author(connection, platform, author_id)
 
+        await self._drop_titles(by_author)
         forgotten = await self._erase(by_author, quoting, also=remembered)
         await self._remove_from_files()
         return forgotten
 
     async def delete_channel(self, channel: Channel) -> None:
-        await self._erase(_within(channel), also=lambda on: drop_of_channel(on, channel))
+        await self._drop_titles(within(channel))
+        await self._erase(within(channel), also=lambda on: drop_of_channel(on, channel))
         await self._remove_from_files()
 
     async def prune(self, before: float) -> int:
@@ -265,6 +260,7 @@ class SqlHistory:
             drop_before(connection, before)
             connection.execute(delete(sent).where(sent.c.reply_id.in_(gone)))
             removed = connection.execute(delete(messages).where(old))
+            connection.execute(_DROP_TITLES_OF_NOTHING)
             connection.execute(
                 delete(batches).where(
                     batches.c.created_at < before,
@@ -281,6 +277,26 @@ class SqlHistory:
         # Single deletions are too frequent for a checkpoint each; this one covers them.
         await self._db.scrub()
         return removed
+
+    @staticmethod
+    def title_key(channel: Channel) -> tuple[str, str]:
+        """Where the title is where text stays in memory."""
+        return channel.platform, f"title:{channel.id}"
+
+    async def _drop_titles(self, where: ColumnElement[bool]) -> None:
+        """Erase titles: they are made from what people wrote."""
+        if self._volatile is not None:
+            for row in await self._rows(select(messages).where(where)):
+                del self._volatile[self.title_key(Channel(row["platform"], row["channel_id"]))]
+            return
+        written = select(messages.c.platform, messages.c.channel_id).where(where)
+        titled = and_(
+            channels.c.title.is_not(None),
+            tuple_(channels.c.platform, channels.c.channel_id).in_(written),
+        )
+        await self._db.write(
+            lambda on: on.execute(update(channels).where(titled).values(title=None))
+        )
 
     async def _erase(
         self,
@@ -306,7 +322,9 @@ class SqlHistory:
             drop_covering(connection, where)
             search_index.remove(connection, or_(where, replies_to_them))
             erased = self._drop_volatile(connection, where, replies_to_them)
-            connection.execute(update(messages).where(replies_to_them).values(text=None))
+            connection.execute(
+                update(messages).where(replies_to_them).values(text=None, thoughts=None)
+            )
             done = connection.execute(
                 update(messages).where(where).values(**inbox_rows.NO_TEXT, state=state)
             )
@@ -343,7 +361,7 @@ class SqlHistory:
         return count
 
     def _select_lines(self, channel: Channel) -> Select[tuple[object, ...]]:
-        chosen = _newest_first(select(messages).where(_within(channel)))
+        chosen = _newest_first(select(messages).where(within(channel), ~messages.c.superseded))
         return chosen if self._volatile is not None else chosen.where(_NOT_EMPTY)
 
     def _to_lines(
@@ -351,7 +369,7 @@ class SqlHistory:
     ) -> tuple[Line, ...]:
         """The rows as lines, without empty ones."""
         lines = (
-            self._with_text(row, inbox_rows.line(row, (records or {}).get(row["reply_id"])))
+            self._with_text(row, inbox_rows.line(row, (records or {}).get(_record_id(row) or "")))
             for row in found
         )
         return tuple(line for line in lines if line.text or line.images or line.files)
@@ -362,7 +380,14 @@ class SqlHistory:
         if not text:
             return line
         author = replace(line.author, name=text.name)
-        return replace(line, author=author, text=text.text, images=text.images, files=text.files)
+        return replace(
+            line,
+            author=author,
+            text=text.text,
+            images=text.images,
+            files=text.files,
+            thoughts=text.thoughts,
+        )
 
     async def _reply_id(self, chosen: Select[tuple[str]]) -> str | None:
         found = await self._rows(chosen.limit(1))
@@ -377,15 +402,29 @@ def parts_of(reply_id: str) -> Select[str]:
 
 
 def carried_by(platform: str, message_id: str) -> ColumnElement[bool]:
-    """Selects the reply that a message of the bot carries."""
+    """Selects all versions of the reply that a message of the bot carries."""
     shown = select(sent.c.reply_id).where(
         sent.c.platform == platform, sent.c.message_id == message_id
     )
-    return messages.c.reply_id == shown.scalar_subquery()
+    version = messages.alias("version")
+    batch_id = select(version.c.batch_id).where(version.c.reply_id == shown.scalar_subquery())
+    return or_(
+        messages.c.reply_id == shown.scalar_subquery(),
+        and_(messages.c.role == "assistant", messages.c.batch_id == batch_id.scalar_subquery()),
+    )
 
 
-def _within(channel: Channel) -> ColumnElement[bool]:
+def within(channel: Channel) -> ColumnElement[bool]:
     return and_(messages.c.platform == channel.platform, messages.c.channel_id == channel.id)
+
+
+def within_channels(channel: Channel) -> ColumnElement[bool]:
+    return and_(channels.c.platform == channel.platform, channels.c.channel_id == channel.id)
+
+
+def _record_id(row: RowMapping) -> str | None:
+    record_id: str | None = row["record_id"] or row["reply_id"]
+    return record_id
 
 
 def _stopped_replies(connection: Connection, found: Sequence[RowMapping]) -> dict[int, str]:

@@ -1,5 +1,6 @@
 """An InboxStore in memory: for `ask`, for tests, and as the reference implementation."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from understudy.conversation.inbox import (
@@ -19,7 +20,7 @@ from understudy.conversation.inbox import (
     Watermark,
     can_reclaim,
 )
-from understudy.conversation.messages import Inbound
+from understudy.conversation.messages import Inbound, Place
 from understudy.routing.records import ReplyRecord
 from understudy.storage.in_memory_tables import BatchRow, MemoryTables, MessageRow, ReplyRow
 
@@ -126,7 +127,7 @@ class MemoryInbox:
         reply = self._t.replies.get(reply_id)
         row = self._t.stopped_batch(reply_id)
         if reply is not None and not reply.replaced:
-            row = self._t.batches[reply.batch_id]
+            row = self._t.batches.get(reply.batch_id)
         if row is None or row.live:
             return None
         row.owner = self._owner
@@ -142,6 +143,7 @@ class MemoryInbox:
                 retry_at=None,
                 offline_message_ids=(),
                 replaces=reply.message_ids if reply is not None else (),
+                continues=claim.continues,
             ),
         )
 
@@ -182,8 +184,10 @@ class MemoryInbox:
             reply_id = await self.reply_at(platform, message_id)
             if reply_id is not None:
                 reply = self._t.replies[reply_id]
-                reply.blank()
-                self._t.unquote(self._t.batches[reply.batch_id].channel, message_id)
+                for version in self._t.replies.values():
+                    if version.batch_id == reply.batch_id:
+                        version.blank()
+                self._t.unquote(reply.channel, message_id)
             return None
         self._t.blank(row)
         return self._t.live_batch(row)
@@ -194,16 +198,16 @@ class MemoryInbox:
         lines = self._t.lines(channel)
         if before_seq is not None:
             lines = [line for line in lines if line.seq < before_seq]
-        return tuple(map(self._t.with_stopped, lines[-limit:])) if limit else ()
+        shown = lines[-limit:] if limit else []
+        return tuple(self._t.versions(self._t.with_stopped(line)) for line in shown)
 
     async def knows(self, channel: Channel) -> bool:
         return any(row.channel == channel for row in self._t.messages.values())
 
     async def reply_at(self, platform: str, message_id: str) -> str | None:
         for reply_id, reply in self._t.replies.items():
-            channel = self._t.batches[reply.batch_id].channel
             carries = message_id in reply.message_ids and not reply.replaced
-            if channel.platform == platform and carries:
+            if reply.channel.platform == platform and carries:
                 return reply_id
         return None
 
@@ -216,7 +220,46 @@ class MemoryInbox:
         return () if reply is None or reply.replaced else reply.message_ids
 
     async def last_reply(self, channel: Channel) -> str | None:
-        return next(reversed(self._t.replies_in(channel)), None)
+        shown = [key for key, row in self._t.replies_in(channel).items() if not row.superseded]
+        return next(reversed(shown), None)
+
+    async def reply_line(self, reply_id: str) -> Line | None:
+        reply = self._t.replies.get(reply_id)
+        return reply.line if reply is not None and reply.line.text else None
+
+    async def choose_version(self, channel: Channel, reply_id: str) -> bool:
+        chosen = self._t.replies.get(reply_id)
+        if chosen is None or chosen.channel != channel or chosen.replaced:
+            return False
+        if chosen.batch_id not in self._t.batches or self._t.batches[chosen.batch_id].live:
+            return False
+        for reply in self._t.replies.values():
+            if reply.batch_id == chosen.batch_id:
+                reply.superseded = reply is not chosen
+        return True
+
+    async def add_past(self, place: Place, lines: Sequence[Line], now: float) -> bool:
+        channel = Channel.of(place)
+        if self._t.messages_in(channel) or self._t.replies_in(channel):
+            return False
+        asked: MessageRow | None = None
+        for line in lines:
+            seq = self._t.next_seq()
+            if line.role == "user":
+                asked = self._t.add_past_message(place, line, seq, now)
+            else:
+                self._t.add_past_reply(channel, line, seq, asked)
+                asked = None
+        return True
+
+    async def title(self, channel: Channel) -> str | None:
+        return self._t.titles.get(channel)
+
+    async def set_title(self, channel: Channel, title: str, *, replace: bool) -> bool:
+        if channel in self._t.titles and not replace:
+            return False
+        self._t.titles[channel] = title
+        return True
 
     async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]:
         found: dict[Channel, Overview] = {}
@@ -226,7 +269,8 @@ class MemoryInbox:
                 continue
             channel = row.channel
             title = found[channel].title if channel in found else row.stored.inbound.text
-            found[channel] = Overview(channel, title[:_TITLE_CHARS], row.stored.arrived_at)
+            title = self._t.titles.get(channel) or title[:_TITLE_CHARS]
+            found[channel] = Overview(channel, title, row.stored.arrived_at)
         return tuple(sorted(found.values(), key=lambda o: -o.last_at))
 
     async def watermarks(self, platform: str, since: float) -> tuple[Watermark, ...]:
@@ -296,7 +340,9 @@ class MemoryInbox:
     def _add_reply(self, row: BatchRow, ending: BatchResult, now: float) -> None:
         assert ending.sent is not None
         for other in self._t.replies.values():
-            other.replaced = other.replaced or other.batch_id == row.batch.id
+            if other.batch_id == row.batch.id:
+                other.superseded = True
+                other.replaced = other.replaced or not ending.sent.keeps_versions
         line = Line(
             seq=self._t.next_seq(),
             position=max(row.seqs),
@@ -308,6 +354,7 @@ class MemoryInbox:
             at=now,
             reply_id=row.batch.reply_id,
             record=ending.record,
+            thoughts=ending.sent.thoughts,
         )
-        reply = ReplyRow(line, row.batch.id, ending.sent.message_ids)
+        reply = ReplyRow(line, row.channel, row.batch.id, ending.sent.message_ids)
         self._t.replies[row.batch.reply_id] = reply

@@ -13,6 +13,7 @@ from understudy.conversation.inbox import (
     StoredMessage,
 )
 from understudy.conversation.lore.effects import InMemoryEffects
+from understudy.conversation.messages import Addressed, Inbound, Place
 from understudy.conversation.speakers import unquoted
 from understudy.routing.records import ReplyRecord
 
@@ -78,13 +79,16 @@ class BatchRow:
 @dataclass(slots=True)
 class ReplyRow:
     line: Line
+    channel: Channel
     batch_id: str
     message_ids: tuple[str, ...]
     replaced: bool = False
+    superseded: bool = False
+    """Another version of the reply is shown."""
 
     def blank(self) -> None:
         """Erase the text."""
-        self.line = replace(self.line, text="")
+        self.line = replace(self.line, text="", thoughts=None)
 
 
 @dataclass(slots=True)
@@ -99,6 +103,7 @@ class MemoryTables:
     replies: dict[str, ReplyRow] = field(default_factory=dict)
     records: dict[str, list[ReplyRecord]] = field(default_factory=dict)
     """By reply id."""
+    titles: dict[Channel, str] = field(default_factory=dict)
     reset_at: dict[Channel, int] = field(default_factory=dict)
     effects: InMemoryEffects = field(default_factory=InMemoryEffects)
     counter: int = 0
@@ -117,19 +122,33 @@ class MemoryTables:
     def replies_in(self, channel: Channel) -> dict[str, ReplyRow]:
         """By reply id, in the order of creation."""
         return {
-            reply_id: reply
-            for reply_id, reply in self.replies.items()
-            if self.batches[reply.batch_id].channel == channel
+            reply_id: reply for reply_id, reply in self.replies.items() if reply.channel == channel
         }
 
     def lines(self, channel: Channel) -> list[Line]:
         """A conversation in order, without erased and replaced lines."""
         user_lines = [row.line() for row in self.messages_in(channel)]
-        reply_lines = [row.line for row in self.replies_in(channel).values() if not row.replaced]
+        reply_lines = [
+            row.line
+            for row in self.replies_in(channel).values()
+            if not (row.replaced or row.superseded)
+        ]
         lines = (
             line for line in user_lines + reply_lines if line.text or line.images or line.files
         )
         return sorted(lines, key=lambda line: (line.position, line.seq))
+
+    def versions(self, line: Line) -> Line:
+        """A reply's line with the ids of all its versions, if there are several."""
+        shown = self.replies.get(line.reply_id or "")
+        if line.role == "user" or shown is None:
+            return line
+        ids = tuple(
+            key
+            for key, reply in self.replies.items()
+            if reply.batch_id == shown.batch_id and not reply.replaced
+        )
+        return replace(line, versions=ids) if len(ids) > 1 else line
 
     def stopped_batch(self, reply_id: str) -> BatchRow | None:
         """The batch of a reply that was stopped before its first text."""
@@ -179,6 +198,35 @@ class MemoryTables:
         for row in rows:
             self.blank(row)
             batch_ids.add(row.batch_id)
+            self.titles.pop(row.channel, None)
         for reply in self.replies.values():
             if reply.batch_id in batch_ids:
                 reply.blank()
+
+    def add_past_message(self, place: Place, line: Line, seq: int, now: float) -> MessageRow:
+        """A person's line that was copied or imported."""
+        inbound = Inbound(
+            line.message_id, place, line.author, line.text, line.at, Addressed.DM,
+            images=line.images, files=line.files,
+        )  # fmt: skip
+        row = MessageRow(StoredMessage(seq, inbound, now, directed=True), MessageState.ANSWERED)
+        self.seqs[place.platform, line.message_id] = seq
+        self.messages[seq] = row
+        return row
+
+    def add_past_reply(
+        self, channel: Channel, line: Line, seq: int, asked: MessageRow | None
+    ) -> None:
+        """A reply that was copied or imported; it answers `asked`."""
+        reply_id = line.reply_id or ""
+        position = seq if asked is None else asked.stored.seq
+        stored = replace(line, seq=seq, position=position, message_id=reply_id)
+        self.replies[reply_id] = ReplyRow(stored, channel, reply_id, (reply_id,))
+        if asked is None:
+            return
+        asked.batch_id = reply_id
+        batch = Batch(
+            reply_id, reply_id, reply_id, BatchState.ANSWERED, directed=True, messages=(),
+            attempt=1, lease_until=0.0, created_at=line.at,
+        )  # fmt: skip
+        self.batches[reply_id] = BatchRow(batch, channel, (position,), "")

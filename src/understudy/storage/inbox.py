@@ -36,9 +36,10 @@ from understudy.conversation.inbox import (
 from understudy.conversation.messages import Inbound
 from understudy.storage import inbox_rows, search_index
 from understudy.storage import inbox_statements as st
+from understudy.storage.conversations import SqlConversations
 from understudy.storage.coordination import DatabaseClock
 from understudy.storage.database import Database, channel_key
-from understudy.storage.history import SqlHistory, carried_by, parts_of
+from understudy.storage.history import carried_by, parts_of
 from understudy.storage.ledger_rows import insert_replies
 from understudy.storage.summaries import drop_covering
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages
@@ -47,7 +48,7 @@ from understudy.storage.volatile_text import MessageText, VolatileTexts, text_wi
 V = TypeVar("V")
 
 
-class SqlInbox(SqlHistory):
+class SqlInbox(SqlConversations):
     """The InboxStore of one process, in SQL of both dialects; `owner` is unique among the running
     processes."""
 
@@ -227,6 +228,7 @@ class SqlInbox(SqlHistory):
                 retry_at=None,
                 offline_ids="[]",
                 replaces=inbox_rows.packed(replaces),
+                continues=claim.continues,
             )
             return self._batch(connection, moved["id"]) if moved else None
 
@@ -319,19 +321,22 @@ class SqlInbox(SqlHistory):
         reply: Sent,
         now: float,
     ) -> None:
-        """Store the reply right after the message it answers, and delete an earlier one."""
+        """Store the reply right after the message it answers, and replace an earlier one."""
         if inbox_rows.unpacked(batch["replaces"]):
             replaced = and_(messages.c.batch_id == batch["id"], messages.c.role == "assistant")
             drop_covering(connection, replaced)
             search_index.remove(connection, replaced)
-        for earlier in st.DROP_REPLY.run(connection, {"of_batch": batch["id"]}).scalars().all():
-            st.DROP_PARTS.run(connection, {"of_reply": earlier})
+        if reply.keeps_versions:
+            st.SUPERSEDE.run(connection, {"of_batch": batch["id"]})
+        else:
+            for earlier in st.DROP_REPLY.run(connection, {"of_batch": batch["id"]}).scalars().all():
+                st.DROP_PARTS.run(connection, {"of_reply": earlier})
         answered = [row["seq"] for row in members if self._has_text(row)]
         # A message that was erased while it was being answered gets no stored reply.
         if answered:
             row = inbox_rows.reply_row(batch, reply, max(answered), now)
             if self._volatile is not None:
-                text = MessageText(reply.author.name, reply.text)
+                text = MessageText(reply.author.name, reply.text, thoughts=reply.thoughts)
                 self._volatile[batch["platform"], f"reply:{batch['reply_id']}"] = text
                 row |= inbox_rows.NO_TEXT
             row["seq"] = st.ADD_REPLY.run(connection, row).one()[0]

@@ -9,11 +9,13 @@ from sqlalchemy import RowMapping
 from understudy.conversation.inbox import (
     Batch,
     BatchState,
+    Channel,
     Decision,
     Line,
     MessageState,
     Sent,
     StoredMessage,
+    Thoughts,
 )
 from understudy.conversation.messages import (
     Addressed,
@@ -30,6 +32,7 @@ NO_TEXT: dict[str, object] = {
     "images": None,
     "files": None,
     "notes": None,
+    "thoughts": None,
     "author_name": "",
 }
 """The columns of a message whose text is erased or was never stored."""
@@ -94,12 +97,76 @@ def reply_columns(sent: Sent, now: float) -> dict[str, object]:
         "author_name": sent.author.name,
         "author_is_bot": True,
         "text": sent.text,
+        "thoughts": sent.thoughts.text if sent.thoughts else None,
+        "thought_s": sent.thoughts.seconds if sent.thoughts else None,
         "to_others": False,
         "reply_to": next(iter(sent.message_ids), None),
         "sent_at": now,
         "arrived_at": now,
         "state": MessageState.ANSWERED,
         "directed": False,
+    }
+
+
+def past_row(place: Place, line: Line, seq: int, now: float) -> dict[str, object]:
+    """A line that was copied or imported; `batch_id` is empty."""
+    is_reply = line.role == "assistant"
+    return {
+        "seq": seq,
+        "position": seq,
+        "role": line.role,
+        "platform": place.platform,
+        "message_id": f"reply:{line.reply_id}" if is_reply else line.message_id,
+        "channel_id": place.channel_id,
+        "parent_id": None if is_reply else place.parent_id,
+        "private": not is_reply and place.private,
+        "age_restricted": False,
+        "author_id": line.author.id,
+        "author_name": line.author.name,
+        "author_is_bot": is_reply,
+        "text": line.text,
+        "images": packed(line.images) if line.images else None,
+        "files": packed(line.files) if line.files else None,
+        "thoughts": line.thoughts.text if line.thoughts else None,
+        "thought_s": line.thoughts.seconds if line.thoughts else None,
+        "to_others": False,
+        "reply_to": line.reply_id if is_reply else None,
+        "sent_at": line.at,
+        "arrived_at": now,
+        "state": MessageState.ANSWERED,
+        "directed": not is_reply,
+        "batch_id": None,
+        "reply_id": line.reply_id if is_reply else None,
+        "record_id": line.record.request_id if line.record else None,
+    }
+
+
+def past_batch(channel: Channel, reply: Line, now: float) -> dict[str, object]:
+    """The settled batch of a reply that was copied or imported."""
+    return {
+        "id": reply.reply_id,
+        "platform": channel.platform,
+        "channel_id": channel.id,
+        "reply_id": reply.reply_id,
+        "nonce": reply.reply_id,
+        "state": BatchState.ANSWERED,
+        "directed": True,
+        "owner": "",
+        "attempt": 1,
+        "lease_until": 0.0,
+        "created_at": now,
+        "offline_ids": "[]",
+        "replaces": "[]",
+        "continues": False,
+    }
+
+
+def past_sent(channel: Channel, reply: Line) -> dict[str, object]:
+    return {
+        "platform": channel.platform,
+        "message_id": reply.reply_id,
+        "reply_id": reply.reply_id,
+        "part": 0,
     }
 
 
@@ -122,6 +189,7 @@ def line(row: RowMapping, record: ReplyRecord | None = None) -> Line:
         state=MessageState(row["state"]),
         reply_id=row["reply_id"],
         record=record,
+        thoughts=Thoughts(row["thoughts"], row["thought_s"]) if row["thoughts"] else None,
     )
 
 
@@ -140,6 +208,7 @@ def batch(row: RowMapping, messages: Sequence[StoredMessage], shift: float) -> B
         retry_at=None if row["retry_at"] is None else row["retry_at"] - shift,
         offline_message_ids=unpacked(row["offline_ids"]),
         replaces=unpacked(row["replaces"]),
+        continues=bool(row["continues"]),
     )
 
 

@@ -30,7 +30,7 @@ USER_ROW = (
 REPLY_ROW = (
     *("position", "role", "platform", "message_id", "channel_id", "private", "age_restricted"),
     *("author_id", "author_name", "author_is_bot", "text", "to_others", "reply_to", "sent_at"),
-    *("arrived_at", "state", "directed", "batch_id", "reply_id"),
+    *("arrived_at", "state", "directed", "batch_id", "reply_id", "thoughts", "thought_s"),
 )
 BATCH_ROW = (
     *("id", "reply_id", "nonce", "state", "directed", "owner", "attempt", "lease_until"),
@@ -129,6 +129,11 @@ DROP_REPLY = Statement(
     delete(messages)
     .where(messages.c.batch_id == bindparam("of_batch"), messages.c.role == "assistant")
     .returning(messages.c.reply_id)
+)
+SUPERSEDE = Statement(
+    update(messages)
+    .where(messages.c.batch_id == bindparam("of_batch"), messages.c.role == "assistant")
+    .values(superseded=true())
 )
 DROP_PARTS = Statement(delete(sent).where(sent.c.reply_id == bindparam("of_reply")))
 ADD_REPLY = Statement(insert(messages).values(seq=new_seq()).returning(messages.c.seq), REPLY_ROW)

@@ -16,13 +16,17 @@ class SqlPreferences:
         self._db = database
 
     async def load(self) -> PreferenceSnapshot:
-        is_set = or_(channels.c.muted_until > 0, channels.c.persona.is_not(None))
+        is_set = or_(
+            channels.c.muted_until > 0,
+            channels.c.persona.is_not(None),
+            channels.c.candidate.is_not(None),
+        )
 
         def work(connection: Connection) -> PreferenceSnapshot:
             found = connection.execute(select(channels).where(is_set)).mappings()
             preferences = {
                 Channel(row["platform"], row["channel_id"]): ChannelPreferences(
-                    row["muted_until"], row["persona"]
+                    row["muted_until"], row["persona"], row["candidate"]
                 )
                 for row in found
             }
@@ -34,7 +38,11 @@ class SqlPreferences:
         return await self._db.read(work)
 
     async def set_channel(self, channel: Channel, preferences: ChannelPreferences) -> None:
-        values = {"muted_until": preferences.muted_until, "persona": preferences.persona}
+        values = {
+            "muted_until": preferences.muted_until,
+            "persona": preferences.persona,
+            "candidate": preferences.candidate,
+        }
         statement = insert(channels).values(
             platform=channel.platform, channel_id=channel.id, **values
         )

@@ -20,10 +20,11 @@ from sqlalchemy import (
     TextClause,
     UniqueConstraint,
     event,
+    false,
     text,
 )
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration."""
 
 metadata = MetaData()
@@ -73,6 +74,13 @@ messages = Table(
     Column("batch_id", Text),
     Column("reply_id", Text),
     Column("files", Text),
+    # Only of replies: another version of the reply is shown and goes into prompts.
+    Column("superseded", Boolean, nullable=False, server_default=false()),
+    # The model's reasoning, and how long it took. Erased with the text.
+    Column("thoughts", Text),
+    Column("thought_s", Float),
+    # Of a reply that was copied from another conversation: the reply whose record it shows.
+    Column("record_id", Text),
     UniqueConstraint("platform", "message_id", name="messages_seen"),
     Index("messages_lines", "platform", "channel_id", "position", "seq"),
     _partial_index("messages_of_batch", "batch_id", where=text("batch_id IS NOT NULL")),
@@ -102,6 +110,8 @@ batches = Table(
     Column("retry_at", Float),
     Column("offline_ids", Text, nullable=False),
     Column("replaces", Text, nullable=False),
+    # Whether the reply continues the one that it replaces.
+    Column("continues", Boolean, nullable=False, server_default=false()),
     _partial_index("batches_live", "platform", "channel_id", where=LIVE),
     Index("batches_old", "created_at"),
 )
@@ -127,6 +137,10 @@ channels = Table(
     Column("persona", Text),
     # JSON: the timed effects of lorebook entries.
     Column("lore", Text),
+    # Made by a model from the first messages, or given by a person.
+    Column("title", Text),
+    # The provider or the provider/model that a person chose to be asked first.
+    Column("candidate", Text),
 )
 
 opt_outs = Table(

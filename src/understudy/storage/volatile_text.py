@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from understudy.conversation.inbox import Thoughts
 from understudy.conversation.messages import AttachedText, ImageRef, Inbound
 
 _MAX_MESSAGES = 20_000
@@ -17,6 +18,7 @@ class MessageText:
     images: tuple[ImageRef, ...] = ()
     files: tuple[AttachedText, ...] = ()
     notes: tuple[str, ...] = ()
+    thoughts: Thoughts | None = None
 
 
 def text_within(inbound: Inbound) -> MessageText:
