@@ -20,6 +20,7 @@ from understudy.app.client_keys import ClientKeys
 from understudy.app.images import ImageSupport, open_image_support
 from understudy.app.memory import WITHOUT_MEMORY, MemorySupport, open_memory
 from understudy.app.models import ReloadableRouter
+from understudy.app.titles import open_titles
 from understudy.attachments.reader import AttachmentReader, open_attachments
 from understudy.clock import Clock
 from understudy.config.load import Config, load_config
@@ -33,6 +34,7 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.personas.folder import LibraryStamp, library_stamp, load_library
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
+from understudy.conversation.titles import TitleMaker
 from understudy.observability.alerts import Alerts
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.logs import Logs
@@ -101,6 +103,7 @@ class Bot:
     attachments: AttachmentReader = field(init=False)
     searchers: WorkerPool = field(init=False)
     """Child processes that search the patterns of lorebooks."""
+    titles: TitleMaker = field(init=False)
     messages: MessageRouter = field(init=False)
     memory: MemorySupport = WITHOUT_MEMORY
 
@@ -225,6 +228,7 @@ async def open_bot_without_history(config: Config, logs: Logs) -> AsyncGenerator
         await _open_media(bot, Path(folder), stack)
         tables = MemoryTables()
         inbox = MemoryInbox(tables, "me")
+        bot.titles = await stack.enter_async_context(open_titles(bot, inbox))
         bot.messages = _conversation(bot, inbox, MemoryPreferences(), tables.effects)
         await _prober(bot).probe_local(_PROBE_LIMIT_S)
         yield bot
@@ -390,7 +394,10 @@ async def _personas(config: Config, previous: Personas | None = None) -> Persona
 
 @asynccontextmanager
 async def _conversation_with_memory(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
-    async with open_memory(bot, storage.memory) as bot.memory:
+    async with (
+        open_titles(bot, storage.inbox) as bot.titles,
+        open_memory(bot, storage.memory) as bot.memory,
+    ):
         bot.messages = _conversation(bot, storage.inbox, storage.preferences, storage.effects)
         yield
 
@@ -410,6 +417,8 @@ def _conversation(
             select_images=bot.images.selector.select,
             caption_images=bot.images.saw,
             memory=bot.memory.memory,
+            after_reply=bot.titles.after_reply,
+            candidate_names=lambda: tuple(c.name for c in bot.models.router.candidates),
             may_spend=bot.guard.may_spend,
             reserve=bot.guard.reserve,
             now=bot.clocks.wall,

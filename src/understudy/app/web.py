@@ -48,6 +48,7 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
     metrics = Metrics(lambda: gauges(bot.models, bot.clocks))
     bot.observers.extend((platform.live, platform.feed, metrics))
     bot.messages.register(PLATFORM, platform.live.open_delivery)
+    bot.titles.on_title = lambda channel: platform.live.title_changed(channel.id)
     async with (
         _shared_text(bot, platform.live),
         platform.open(_dependencies(bot, token_file, metrics)),

@@ -170,6 +170,10 @@ class Web(Section):
     token: SecretStr | None = None
     chat_token: SecretStr | None = None
     allowed_hosts: Names = ()
+    choose_order: bool = False
+    """Whether people choose the server that is asked first, per conversation."""
+    titles: bool = True
+    """Whether a model gives each new conversation a title."""
 
 
 class GatewayKey(Section):

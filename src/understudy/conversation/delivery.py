@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from understudy.conversation.inbox import Thoughts
 from understudy.conversation.messages import Author, Place
 from understudy.routing.records import OfflineReason, ReplyRecord
 
@@ -41,6 +42,10 @@ class ShowsThoughts(Protocol):
 
     def think(self, text: str) -> None:
         """Take the whole reasoning so far; "" when an attempt starts again. Never raises."""
+        ...
+
+    def thoughts(self) -> Thoughts | None:
+        """The reasoning of the finished reply, to be stored with it."""
         ...
 
 

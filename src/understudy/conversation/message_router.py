@@ -177,13 +177,15 @@ class MessageRouter:
             for batch in work.batches
         )
 
-    async def regenerate(self, reply_id: str) -> str | None:
+    async def regenerate(self, reply_id: str, *, continues: bool = False) -> str | None:
         """Replace a reply by a new one to the same messages; returns the new reply's id, or None
-        when there is no such reply."""
+        when there is no such reply. One that `continues` begins with the text of the earlier
+        reply, which broke off."""
         claim = RegenerateClaim(
             self._dependencies.new_id(),
             self._dependencies.new_id(),
             self._dependencies.now() + LEASE_S,
+            continues,
         )
         batch = await self._dependencies.store.reopen(reply_id, claim)
         if batch is None:

@@ -24,6 +24,7 @@ from understudy.conversation.inbox import (
     Channel,
     Postponement,
     Sent,
+    Thoughts,
     is_late,
     is_recovering,
 )
@@ -44,6 +45,8 @@ from understudy.routing.request import Answering, ReplyEnded, SinkKind
 _log = structlog.get_logger()
 _CHECK_CHANNEL_S = 120.0
 """Discord forgets a nonce after a while; for older batches the channel's history is checked."""
+_WITH_VERSIONS = ("web",)
+"""Platforms that show earlier versions of a reply."""
 _RETRY_S = 15.0
 _MOST_TRIES = 3
 _LEAST_LIMIT_S = 300.0
@@ -75,6 +78,10 @@ class DeliverySink:
         self._thoughts = ""
         self._own_text = own_text
         self._changed = False
+
+    def thoughts(self) -> Thoughts | None:
+        """The reasoning that the platform has shown."""
+        return None if self._thinker is None else self._thinker.thoughts()
 
     def is_visible(self) -> bool:
         return self._delivery.shown()
@@ -250,7 +257,13 @@ class ReplyTask:
         if not await self._lease.is_held():
             return
         ids = await self._delivery.finish(reply)
-        sent = Sent(reply.text, ids, self.builder.me)
+        sent = Sent(
+            reply.text,
+            ids,
+            self.builder.me,
+            thoughts=self._shown.thoughts(),
+            keeps_versions=self.builder.place.platform in _WITH_VERSIONS,
+        )
         # The router's observers store the record of a stopped reply: this one lacks the attempt
         # that was cancelled.
         record = None if reply.stopped else reply.record
@@ -258,7 +271,9 @@ class ReplyTask:
         with suppress(StorageError):
             await self.builder.save_effects()
         self._dependencies.caption_images(self.builder.images, self.builder.place.platform)
-        author_id = self.builder.trigger.author.id
+        trigger = self.builder.trigger
+        self._dependencies.after_reply(trigger.place, self.builder.user, trigger.text, reply.text)
+        author_id = trigger.author.id
         self._activity.record_reply(
             self.channel, author_id, self._dependencies.now(), directed=self.batch.directed
         )

@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 
 import structlog
 
+from understudy.conversation.continuation import joined, kept_start
 from understudy.conversation.dependencies import Dependencies
 from understudy.conversation.inbox import Batch, Channel, Line, MessageState, StoredMessage
 from understudy.conversation.lore.effects import StoredEffects
@@ -38,6 +39,8 @@ class RequestBuilder:
     """Of the latest prompt; None where nothing was left out."""
     _beyond: int | None = None
     """Position of the newest line older than the loaded history."""
+    start: str = ""
+    """The beginning of the reply, where it continues one that broke off."""
 
     @staticmethod
     def of(batch: Batch, dependencies: Dependencies) -> "RequestBuilder":
@@ -81,6 +84,8 @@ class RequestBuilder:
         remembered = await self.dependencies.memory.remember(self.batch.messages)
         stored = self._uncompacted(await self._lines(), remembered.compacted)
         lines, opening = await self._surrounded(stored)
+        if self.batch.continues:
+            self.start = await self._broken_off()
         shared = not self.place.private
         people = [line.author for line in lines if line.role == "user"]
         self.names = speaker_names(people, self.persona.name) if shared else {}
@@ -99,6 +104,7 @@ class RequestBuilder:
             remembered=remembered,
             stage_with=self.prompt_builder.build,
             selected=partial(self._selected, stored),
+            start=self.start,
         )
         return ReplyRequest(
             id=self.batch.reply_id,
@@ -106,11 +112,27 @@ class RequestBuilder:
             build=partial(build_prompt, source),
             images=len(images_of_prompt.parts),
             origin=self.origin,
+            order=self._order(),
             queue_key=self.place.channel_id,
             may_spend=self.dependencies.may_spend,
             last_user_text=self.trigger.text,
-            previous_reply=_last(lines, "assistant"),
+            previous_reply=self.start or _last(lines, "assistant"),
         )
+
+    async def _broken_off(self) -> str:
+        """What is kept of the reply that this one continues."""
+        store = self.dependencies.store
+        shown = next(iter(self.batch.replaces), "")
+        reply_id = await store.reply_at(self.place.platform, shown)
+        line = await store.reply_line(reply_id) if reply_id else None
+        return kept_start(line.text) if line else ""
+
+    def _order(self) -> tuple[str, ...] | None:
+        """The server chosen for this conversation, then all others; None: as configured."""
+        if not self.dependencies.settings().web.choose_order:
+            return None
+        chosen = self.dependencies.preferences.now.channel(Channel.of(self.place)).candidate
+        return (chosen, *self.dependencies.candidate_names()) if chosen else None
 
     async def reload(self) -> None:
         """Reload messages that were edited or deleted since the batch was claimed."""
@@ -120,7 +142,8 @@ class RequestBuilder:
                 self.batch = batch
 
     def own_text(self, text: str) -> str:
-        return own_text(text, self.persona.name, self.names)
+        own = own_text(text, self.persona.name, self.names)
+        return joined(self.start, own) if self.start and own else own
 
     def notes(self, ended: ReplyEnded) -> tuple[str, ...]:
         """Short notes shown below the reply."""

@@ -230,6 +230,20 @@ def _reflected(text: str) -> str:
     return " ".join(_REFLECTED.get(word.lower(), word) for word in words)
 
 
+_TITLE = re.compile(r"Give this conversation a title\b[\s\S]*?\n\nPerson: (?P<topic>[^\n]*)")
+"""The request for the title of a conversation; the page makes it in the background."""
+
+
+_POLITE = re.compile(r"^\W*(?:(?:please|can you|tell me|write|show me)\s+)+", re.IGNORECASE)
+
+
+def _titled(topic: str) -> str:
+    """A title from a person's first words."""
+    bare = _POLITE.sub("", topic)
+    words = re.findall(r"[\w'-]+", bare or topic)[:5]
+    return " ".join(words).capitalize() or "Opening night"
+
+
 def _asked(text: str) -> str:
     """The person's own words, without the speaker's name that some prompts put before them."""
     return re.sub(r"^(?:\[[^\]\n]{1,40}\]|[\w .'-]{1,32}):\s+", "", text.strip())
@@ -242,6 +256,8 @@ def _unsaid(texts: Sequence[str], lines: Sequence[Line]) -> list[str]:
 
 
 def _answer(asked: str, lines: Sequence[Line], name: str, random: Random) -> str:
+    if wanted := _TITLE.match(asked):
+        return _titled(wanted["topic"])
     for pattern, answers in _RULES:
         if found := re.search(pattern, asked, re.IGNORECASE):
             it = _reflected(next((part for part in found.groups() if part), ""))

@@ -147,7 +147,7 @@ class SqlHistory:
         return await self._db.read(work)
 
     async def knows(self, channel: Channel) -> bool:
-        chosen = select(messages.c.seq).where(_within(channel)).limit(1)
+        chosen = select(messages.c.seq).where(within(channel)).limit(1)
         return await self._db.read(lambda on: on.scalars(chosen).first()) is not None
 
     async def reply_at(self, platform: str, message_id: str) -> str | None:

@@ -7,6 +7,7 @@ history, lore, excerpts of earlier messages, the summary, older history, example
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from understudy.conversation.continuation import INSTRUCTION
 from understudy.conversation.inbox import Line
 from understudy.conversation.lore.placement import Insert
 from understudy.conversation.messages import Author, ImageRef
@@ -75,6 +76,8 @@ class PromptSource:
     """As `stage`, with at most so many tokens of lore."""
     selected: Callable[[frozenset[int]], None] = lambda _: None
     """Called with the `seq`s of the lines in each prompt that is built."""
+    start: str = ""
+    """The beginning of a reply that broke off and is to be continued."""
 
     @property
     def authors(self) -> tuple[Author, ...]:
@@ -138,6 +141,8 @@ def build_prompt(source: PromptSource, fit: Fit) -> Prompt:
     staging = _staged(source, fit, budget - _needed(source, fit, turns, budget) - recent)
     inserts = [(insert.depth, _inserted(insert, fit)) for insert in staging.inserts]
     last = [_said("user", f"[{staging.last}]", fit)] if staging.last else []
+    if source.start:
+        last += [_said("assistant", source.start, fit), _said("user", INSTRUCTION, fit)]
     system = _said("system", staging.system, fit)
     room = budget - _total([system, *last, *(turn for _, turn in inserts)])
     recalled = _recalled(source, fit, turns, _Room(room, recent))

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from understudy.conversation.delivery import OfflineNotice, Reply
+from understudy.conversation.inbox import Thoughts
 from understudy.platforms.web.live_entries import LiveConversation, LiveReply
 from understudy.platforms.web.serializers import steps_of
 
@@ -48,6 +49,10 @@ class WebDelivery:
             live.thought_from = self._live.now()
         live.thoughts, live.thought_s = text[:_MAX_THOUGHTS], None
         self._mark_changed()
+
+    def thoughts(self) -> Thoughts | None:
+        live = self._reply
+        return Thoughts(live.thoughts, live.thought_s) if live.thoughts else None
 
     async def write(self, text: str) -> None:
         live = self._reply

@@ -38,6 +38,7 @@ class PageState:
         self._renderer = renderer
         self._messages = 0
         self._removed = 0
+        self._titled = conversation.titled
         self._cleared = conversation.cleared
         self._outdated = -1
         self._replies: dict[str, tuple[int, tuple[str, ...]]] = {}
@@ -79,6 +80,9 @@ class PageState:
         self._messages = len(live.messages)
         events += [event("remove", {"id": removed}) for removed in live.removed[self._removed :]]
         self._removed = len(live.removed)
+        if live.titled != self._titled:
+            self._titled = live.titled
+            events.append(event("title", {}))
         for reply in list(live.replies.values()):
             if self._replies.get(reply.id, (-1,))[0] != reply.revision:
                 events.append(event("entry", self._update(reply)))

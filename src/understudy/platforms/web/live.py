@@ -19,6 +19,8 @@ from understudy.platforms.web.rendering import Renderer
 from understudy.platforms.web.serializers import message_entry, page_id, step_of
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
+_STORED = ("done", "partial", "stopped")
+
 
 class OnChange(Protocol):
     """Receives each change of a reply that this process writes."""
@@ -121,6 +123,12 @@ class LiveConversations:
             conversation.cleared += 1
             conversation.notify()
 
+    def title_changed(self, channel_id: str) -> None:
+        """Let the pages that show this conversation read the list of conversations again."""
+        if conversation := self._conversations.get(channel_id):
+            conversation.titled += 1
+            conversation.notify()
+
     def reset(self, channel_id: str) -> None:
         """Let every page read the stored conversation again: parts of it were erased."""
         if conversation := self._conversations.get(channel_id):
@@ -152,8 +160,10 @@ class LiveConversations:
     def end_reply(self, channel_id: str, reply_id: str, *, withdrawn: bool) -> None:
         _, reply = self._writing.pop(reply_id, (None, None))
         conversation = self._conversations.get(channel_id)
-        if withdrawn and reply and conversation:
-            # The inbox has what remains: the earlier version, or a message without a reply.
+        replaced = reply is not None and reply.replaces and reply.state in _STORED
+        if (withdrawn or replaced) and reply and conversation:
+            # The inbox has what remains: all versions of the reply, or a message without one.
+            conversation.replies.pop(reply.id, None)
             conversation.outdated += 1
             conversation.notify()
         self.discard_if_idle(channel_id)
