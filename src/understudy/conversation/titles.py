@@ -17,8 +17,7 @@ from understudy.routing.records import Origin, ReplyOutcome
 from understudy.routing.request import Fit, HeldSink, Prompt, Reply, ReplyRequest
 
 _log = structlog.get_logger()
-SINK = "title"
-"""The sink of these requests in records and usage."""
+PURPOSE = "title"
 _PLATFORM = "web"
 _EARLY_LINES = 4
 """A longer conversation without a title gets none: each of its replies would cost a request."""
@@ -95,7 +94,8 @@ class TitleMaker:
     async def _generate(self, channel: Channel, user: str, question: str, answer: str) -> None:
         request = ReplyRequest(
             id=self._models.new_id(),
-            sink=SINK,
+            sink=channel.platform,
+            purpose=PURPOSE,
             build=partial(_prompt, question, answer),
             origin=Origin(f"{channel.platform}:{channel.id}", user),
             order=self._models.order(),

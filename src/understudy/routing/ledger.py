@@ -27,7 +27,7 @@ class Grouping(StrEnum):
     USER = "user"
     CHANNEL = "channel"
     PURPOSE = "purpose"
-    """`reply`, or work of the bot itself: `summary`, `caption`."""
+    """`reply`, or work of the bot itself: `summary`, `caption`, `title`."""
     DAY = "day"
     """UTC."""
 

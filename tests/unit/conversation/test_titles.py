@@ -6,7 +6,7 @@ import pytest
 
 from conversation_driver import LOUNGE, WEB, Models, message, offline_record
 from understudy.conversation.inbox import Channel, Decision
-from understudy.conversation.titles import SINK, TitleMaker, TitleModels, title_text
+from understudy.conversation.titles import PURPOSE, TitleMaker, TitleModels, title_text
 from understudy.routing.records import OfflineReason
 from understudy.storage.in_memory_inbox import MemoryInbox
 
@@ -39,7 +39,7 @@ async def test_a_conversation_gets_a_title_from_free_candidates_first() -> None:
     assert await store.title(HERE) == "Cats of the house"
     assert titled == [HERE]
     assert models.requests[0].order == ("local/free", "openrouter/paid")
-    assert models.requests[0].sink == SINK
+    assert models.requests[0].purpose == PURPOSE
     assert models.requests[0].origin.user == "web:1"
 
 
