@@ -1,6 +1,7 @@
 """The whole web site on a real socket, with a scripted message router behind it."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,18 +13,22 @@ import aiohttp
 
 from operator_double import OperatorDouble
 from understudy.config.settings import Web
+from understudy.llm.messages import ImagePart
 from understudy.platforms.web.chat import ImageActions
 from understudy.platforms.web.config_page import ConfigActions
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import CandidateView
 from understudy.platforms.web.operator_reports import ProgramFacts
-from understudy.platforms.web.persona_choice import PersonaChoice
+from understudy.platforms.web.persona_choice import PersonaChoice, PersonaView, ServerChoice
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
 from web_double import Conversations, RecordingInbox, ScriptedReply, open_conversations
 
 CHAT = "conversation-1"
 NOW = 1_790_000_000.0
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 LOCAL = CandidateView("local", "local/koboldcpp", "", "koboldcpp", "usable")
 
 
@@ -36,7 +41,13 @@ class Site:
     platform: WebPlatform
     operator: OperatorDouble
     page_context: PageContext
-    personas: list[tuple[str, str]] = field(default_factory=list)
+    personas: list[PersonaView] = field(default_factory=list)
+    servers: list[str] = field(default_factory=list)
+
+    async def picture(self, key: str) -> ImagePart | None:
+        """A picture of one pixel for each persona that has one."""
+        found = any(persona.key == key and persona.has_picture for persona in self.personas)
+        return ImagePart(DOT, "image/png", 1, 1, "dot.png", "d" * 64) if found else None
 
 
 @asynccontextmanager
@@ -76,9 +87,17 @@ def _dependencies(
         monitoring_pages=(("/metrics", lambda: (b"up 1\n", "text/plain")),),
         images=images,
         persona_choice=PersonaChoice(
+            lambda: PersonaView("", site.page_context.name),
             lambda: site.personas,
             lambda channel: preferences.now.channel(channel).persona,
             preferences.choose_persona,
+            site.picture,
+        ),
+        server_choice=ServerChoice(
+            lambda: bool(site.servers),
+            lambda: site.servers,
+            lambda channel: preferences.now.channel(channel).candidate,
+            preferences.choose_candidate,
         ),
         facts=lambda: ProgramFacts(
             "1.0", NOW - 7260, "2ba54e70", "model: {}\n", "host-1", "connecting"

@@ -11,12 +11,12 @@ from understudy.app.bot import Bot
 from understudy.app.config_editor import ConfigEditor
 from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.images import Intake
+from understudy.app.persona_choice import persona_choice, server_choice
 from understudy.app.personas import persona_actions
 from understudy.app.status import any_usable, candidate_views, check_server, gauges
 from understudy.app.web_memory import memory_actions
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import GatewayKey, Settings
-from understudy.conversation.inbox import Channel
 from understudy.gateway.auth import key_user
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
@@ -28,7 +28,6 @@ from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.live_entries import LiveReply
 from understudy.platforms.web.operator import OperatorActions
 from understudy.platforms.web.operator_reports import ProgramFacts
-from understudy.platforms.web.persona_choice import PersonaChoice
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
 from understudy.routing.client_keys import KeyLimitValues
@@ -105,7 +104,8 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         monitoring_pages=[("/metrics", metrics.page)],
         images=_image_actions(bot),
         personas=persona_actions(bot, editor),
-        persona_choice=_persona_choice(bot),
+        persona_choice=persona_choice(bot),
+        server_choice=server_choice(bot),
         memory=memory_actions(bot),
         config=_config_actions(editor),
         gateway_keys=_gateway_key_actions(bot),
@@ -180,17 +180,6 @@ def _page_context(settings: Settings) -> PageContext:
         settings.persona.name,
         max_images=settings.vision.max_images if settings.vision.enabled else 0,
     )
-
-
-def _persona_choice(bot: Bot) -> PersonaChoice:
-    def available() -> list[tuple[str, str]]:
-        found = ((key, bot.personas.find(key)) for key in bot.personas.keys)
-        return [(key, persona.name) for key, persona in found if persona is not None]
-
-    def current(channel: Channel) -> str | None:
-        return bot.messages.preferences.now.channel(channel).persona
-
-    return PersonaChoice(available, current, bot.messages.preferences.choose_persona)
 
 
 def _image_actions(bot: Bot) -> ImageActions:

@@ -122,6 +122,8 @@ class ReplyContext:
     people: Callable[[], Mapping[str, str]] = dict
     """Author id → name of those who speak in the conversation, once the prompt is built; empty in
     private places."""
+    bot_name: str = ""
+    """The name under which the bot replies here."""
     may_send: Callable[[], Awaitable[bool]] = _always
     """Called right before each new message is sent: whether this process still holds the batch.
     After False send nothing more; the writing task is about to be cancelled."""

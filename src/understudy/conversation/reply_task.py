@@ -384,6 +384,7 @@ class ReplyTask:
             waited_s=self._waited_s(),
             replaces=self.batch.replaces,
             people=lambda: self.builder.names,
+            bot_name=self.builder.persona.name,
             may_send=self._lease.is_held,
         )
 

@@ -105,17 +105,19 @@ class ImageIntake:
         data = source.data
         if data is None:
             data = await self._fetcher.fetch(source.url or "", from_text=source.only_if_image)
-        return await self._decoded(data, source.name)
+        return await decoded(self._decoders, data, source.name, self._limits)
 
-    async def _decoded(self, data: bytes, name: str) -> ImagePart:
-        try:
-            reason, text, image = await self._decoders.run(
-                _DECODE, data, name, astuple(self._limits), kind=tuple[str, str, ImagePart | None]
-            )
-        except (WorkerKilled, WorkFailed):
-            raise ImageRefused(
-                ImageRefusal.TOO_COSTLY, "it takes too much time or memory to decode"
-            ) from None
-        if image is None:
-            raise ImageRefused(ImageRefusal(reason), text)
-        return image
+
+async def decoded(decoders: WorkerPool, data: bytes, name: str, limits: ImageLimits) -> ImagePart:
+    """Normalise an image in a child process. Raises ImageRefused."""
+    try:
+        reason, text, image = await decoders.run(
+            _DECODE, data, name, astuple(limits), kind=tuple[str, str, ImagePart | None]
+        )
+    except (WorkerKilled, WorkFailed):
+        raise ImageRefused(
+            ImageRefusal.TOO_COSTLY, "it takes too much time or memory to decode"
+        ) from None
+    if image is None:
+        raise ImageRefused(ImageRefusal(reason), text)
+    return image

@@ -10,8 +10,9 @@ from yarl import URL
 
 from understudy.clock import DAY_S
 from understudy.config.settings import Vision
+from understudy.errors import ImageRefused
 from understudy.images.address_guard import Resolve, system_resolve
-from understudy.images.intake import DECODER_LIMITS, ImageIntake, ImageSource, TakenImages
+from understudy.images.intake import DECODER_LIMITS, ImageIntake, ImageSource, TakenImages, decoded
 from understudy.images.limits import ImageLimits
 from understudy.images.store import ImageStore
 from understudy.llm.messages import ImagePart
@@ -48,6 +49,16 @@ class ImageService:
     async def find(self, digest: str) -> ImagePart | None:
         """A stored image by its digest, until it has expired."""
         return await self.store.get(digest, digest[:8])
+
+    async def small(self, data: bytes, name: str, edge: int) -> ImagePart | None:
+        """An image of the operator without metadata, at most `edge` pixels wide and high; None for
+        one that cannot be read."""
+        settings = self._settings()
+        limits = ImageLimits(settings.max_bytes, settings.max_pixels, edge)
+        try:
+            return await decoded(self._decoders, data, name, limits)
+        except ImageRefused:
+            return None
 
     async def expire_hourly(self) -> None:
         """Remove what has expired, every hour, until cancelled."""

@@ -13,9 +13,10 @@ from understudy.conversation.messages import ImageRef
 from understudy.errors import ErrorClass
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.chat import ImageActions, Upload
+from understudy.platforms.web.persona_choice import PersonaView
 from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, ScriptedReply, attempt, reply_text
-from web_setup import LOCAL, NOW, Site, open_site
+from web_setup import DOT, LOCAL, NOW, Site, open_site
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
@@ -45,9 +46,6 @@ PASTE_TEXT_AND_PICTURE = """(base64) => {
     "paste", { clipboardData: data, bubbles: true, cancelable: true });
   return document.getElementById("text").dispatchEvent(pasting);
 }"""
-DOT = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 async def _store_dots(
@@ -187,7 +185,7 @@ async def test_an_edited_message_replaces_everything_after_it(profile: BrowserCo
 
 async def test_a_persona_is_chosen_for_one_conversation(profile: BrowserContext) -> None:
     async with open_site(reply_text("Hi")) as site:
-        site.personas += [("rufus", "Rufus"), ("ada", "Ada")]
+        site.personas += [PersonaView("rufus", "Rufus"), PersonaView("ada", "Ada")]
         page = await opened(profile, site)
         chosen = page.locator("#persona option:checked")
         await expect(chosen).to_have_text("Understudy (default)")

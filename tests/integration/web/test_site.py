@@ -123,11 +123,11 @@ async def test_regenerate_puts_a_new_reply_in_place_of_the_last() -> None:
         await page.say("hello")
         first = await events.until_state("done")
         status, _ = await page.post(f"/api/chats/{CHAT}/regenerate", {"reply": first["id"]})
-        second = await events.until_state("done")
+        _, second = await events.until_stored()
 
     assert status == 202
     assert second["text"] == "Second"
-    assert second["replaces"] == [first["id"]]
+    assert second["versions"] == [first["id"], second["id"]]
 
 
 async def test_only_the_last_reply_can_be_regenerated() -> None:

@@ -36,6 +36,7 @@ from understudy.errors import ConfigError, PersonaError
 _ARCHIVES = (".charx", ".jpeg", ".jpg")
 _BOOKS = (".json", ".lorebook")
 _SHEET = "persona.yaml"
+_PICTURES = (".png", ".jpeg", ".jpg", ".webp")
 
 
 def load_library(
@@ -202,6 +203,15 @@ def _persona(path: Path, base: str, books: dict[str, Book]) -> Persona | None:
     if path.suffix in CARD_ENDINGS:
         return from_card(path.stem, _card(path, _bytes(path)), base)
     return None
+
+
+def picture_of(folder: Path, key: str) -> Path | None:
+    """The picture of a persona: its card, where that is one, else the first in its folder."""
+    if not key or key.startswith(".") or Path(key).name != key:
+        return None
+    beside = [folder / f"{key}{ending}" for ending in _PICTURES]
+    inside = sorted(path for e in _PICTURES for path in (folder / key).glob(f"*{e}"))
+    return next((path for path in (*beside, *inside) if path.is_file()), None)
 
 
 def from_card(key: str, file: CardFile, style: str) -> Persona:

@@ -15,8 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from understudy.conversation.dependencies import new_id
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
 from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.request_builder import ME
 from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY, ApiError, read_json, with_json_errors
@@ -32,7 +34,7 @@ MAX_UPLOAD = 48_000_000
 SHOWN_LINES = 400
 
 _NOT_STORED = "The database cannot store the message at the moment. Try again."
-_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 class ReplyControl(Protocol):
@@ -42,7 +44,7 @@ class ReplyControl(Protocol):
 
     def stop(self, reply_id: str, /) -> object: ...
 
-    async def regenerate(self, reply_id: str, /) -> object: ...
+    async def regenerate(self, reply_id: str, /, *, continues: bool = False) -> object: ...
 
     async def delete_conversation(self, channel: Channel, /) -> None: ...
 
@@ -63,6 +65,8 @@ class ConversationHistory(Protocol):
     async def parts(self, reply_id: str) -> tuple[str, ...]: ...
 
     async def delete(self, platform: str, message_id: str) -> str | None: ...
+
+    async def add_past(self, place: Place, lines: Sequence[Line], now: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,14 @@ class ImageActions:
     find: FindImage
 
 
+FindGreeting = Callable[[Channel, int], tuple[str, str] | None]
+"""(conversation, number of the greeting) → the persona's name and the greeting."""
+
+
+def _no_greeting(_channel: Channel, _number: int) -> None:
+    """Without personas."""
+
+
 def new_browser_id() -> str:
     return secrets.token_urlsafe(24)
 
@@ -95,7 +107,7 @@ def new_browser_id() -> str:
 def cookie_of(request: Request) -> str | None:
     """The secret that gives this browser its conversations; None where it has none."""
     cookie = request.cookies.get(BROWSER_COOKIE, "")
-    return cookie if _ID.fullmatch(cookie) else None
+    return cookie if ID.fullmatch(cookie) else None
 
 
 def browser_of(request: Request) -> str:
@@ -109,7 +121,7 @@ def browser_of(request: Request) -> str:
 
 def _chat_of(request: Request) -> str:
     chat = request.path_params["chat"]
-    if not _ID.fullmatch(chat):
+    if not ID.fullmatch(chat):
         raise ApiError(404, "There is no such conversation.")
     return str(chat)
 
@@ -159,12 +171,14 @@ class ChatApi:
         *,
         clock: Callable[[], float],
         images: ImageActions | None = None,
+        greeting: FindGreeting = _no_greeting,
     ) -> None:
         self._replies = replies
         self._history = history
         self._live = live
         self._clock = clock
         self._images = images
+        self._greeting = greeting
 
     def routes(self) -> list[Route]:
         table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
@@ -204,6 +218,7 @@ class ChatApi:
         text = _text(fields, uploads)
         refs, notes = await self._store_images(uploads, text)
         inbound = replace(self._inbound(request, fields, text), images=refs, notes=notes)
+        await self._greet(inbound.place, fields.get("greeting"))
         await self._receive(inbound)
         return JSONResponse({"id": page_id(inbound.message_id)}, status_code=202)
 
@@ -233,7 +248,7 @@ class ChatApi:
     def _inbound(self, request: Request, fields: dict[str, object], text: str) -> Inbound:
         browser = browser_of(request)
         sent_id = str(fields.get("id", ""))
-        if not _ID.fullmatch(sent_id):
+        if not ID.fullmatch(sent_id):
             raise ApiError(400, "The message has no usable id.")
         return Inbound(
             # The browser is part of it: ids of pages are no secret, and the first copy wins.
@@ -245,6 +260,18 @@ class ChatApi:
             addressed=Addressed.DM,
             unlimited=bool(request.state.is_operator),
         )
+
+    async def _greet(self, place: Place, number: object) -> None:
+        """Begin a new conversation with the persona's greeting that its page has shown."""
+        channel = Channel.of(place)
+        found = self._greeting(channel, number) if isinstance(number, int) else None
+        if found is None:
+            return
+        name, text = found
+        me = Author(ME, name, is_bot=True)
+        line = Line(0, 0, "assistant", "", me, text, self._clock(), reply_id=new_id())
+        if await self._history.add_past(place, [line], self._clock()):
+            self._live.read_again(channel.id)
 
     async def _receive(self, inbound: Inbound) -> None:
         # Shown first, because its reply can begin before `receive` returns.

@@ -9,13 +9,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from understudy.conversation.inbox import Channel, Line, Overview
+from understudy.conversation.inbox import Channel, Line, Overview, Thoughts
+from understudy.conversation.messages import Author
+from understudy.conversation.request_builder import ME
 from understudy.platforms.web.api import ApiError, with_json_errors
 from understudy.platforms.web.chat import PLATFORM, browser_of, channel_of
 from understudy.platforms.web.memory import Search
 from understudy.platforms.web.serializers import overview_row, page_id
 
 MAX_LINES = 10_000
+_MAX_NAME = 100
 _MAX_SEARCHED = 200
 """Conversations; without an index the newest ones are searched."""
 _EXCERPT_CHARS = 160
@@ -29,6 +32,8 @@ class ConversationReader(Protocol):
     async def transcript(
         self, channel: Channel, limit: int, before_seq: int | None = None
     ) -> tuple[Line, ...]: ...
+
+    async def title(self, channel: Channel) -> str | None: ...
 
 
 class ChatExport:
@@ -66,7 +71,8 @@ class ChatExport:
             raise ApiError(404, "There is no such conversation.")
         kind = request.query_params.get("format", "markdown")
         if kind == "json":
-            return _download(_as_json(lines), "conversation.json", "application/json")
+            title = await self._history.title(channel)
+            return _download(_as_json(lines, title), "conversation.json", "application/json")
         if kind != "markdown":
             raise ApiError(400, "format is one of: markdown, json")
         return _download(_as_markdown(lines), "conversation.md", "text/markdown")
@@ -102,7 +108,7 @@ def _as_markdown(lines: Sequence[Line]) -> str:
     )
 
 
-def _as_json(lines: Sequence[Line]) -> str:
+def _as_json(lines: Sequence[Line], title: str | None) -> str:
     messages = [
         {
             "id": line.reply_id if line.role == "assistant" else page_id(line.message_id),
@@ -110,7 +116,48 @@ def _as_json(lines: Sequence[Line]) -> str:
             "name": _speaker(line),
             "at": _when(line),
             "text": line.text,
+            **({"thoughts": line.thoughts.text} if line.thoughts else {}),
         }
         for line in lines
     ]
-    return json.dumps({"messages": messages}, ensure_ascii=False, indent=2) + "\n"
+    content = {"title": title, "messages": messages}
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+def imported_lines(content: dict[str, object]) -> list[Line]:
+    """The messages of an exported conversation, without ids. Raises ApiError."""
+    messages = content.get("messages")
+    if not isinstance(messages, list) or not 0 < len(messages) <= MAX_LINES:
+        raise ApiError(400, "The file is no conversation that this page has exported as JSON.")
+    return [_imported(message) for message in messages]
+
+
+def _imported(message: object) -> Line:
+    match message:
+        case {
+            "role": "user" | "assistant" as role,
+            "text": str(text),
+            "name": str(name),
+            **others,
+        } if text:
+            is_reply = role == "assistant"
+            author = Author(ME if is_reply else "imported", name[:_MAX_NAME], is_bot=is_reply)
+            thoughts = others.get("thoughts")
+            return Line(
+                seq=0,
+                position=0,
+                role=role,
+                message_id="",
+                author=author,
+                text=text,
+                at=_time(others.get("at")),
+                thoughts=Thoughts(thoughts) if isinstance(thoughts, str) and thoughts else None,
+            )
+    raise ApiError(400, "A message of the file has no role, name or text.")
+
+
+def _time(at: object) -> float:
+    try:
+        return datetime.fromisoformat(str(at)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0

@@ -5,7 +5,7 @@ from typing import Protocol
 from understudy.conversation.delivery import OfflineNotice, Reply
 from understudy.conversation.inbox import Thoughts
 from understudy.platforms.web.live_entries import LiveConversation, LiveReply
-from understudy.platforms.web.serializers import steps_of
+from understudy.platforms.web.serializers import is_unfinished, steps_of
 
 _MAX_THOUGHTS = 50_000
 
@@ -65,6 +65,7 @@ class WebDelivery:
         live = self._reply
         live.text, live.notes = reply.text, reply.notes
         live.steps, live.total_ms = steps_of(reply.record.attempts), reply.record.t_total_ms
+        live.unfinished = reply.stopped or is_unfinished(reply.record)
         live.state = "stopped" if reply.stopped else "partial" if reply.partial else "done"
         self._mark_changed()
         return (live.id,)

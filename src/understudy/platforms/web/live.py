@@ -129,6 +129,14 @@ class LiveConversations:
             conversation.titled += 1
             conversation.notify()
 
+    def read_again(self, channel_id: str) -> None:
+        """Let every page read the stored conversation again: it changed there."""
+        if conversation := self._conversations.get(channel_id):
+            for reply_id in [key for key in conversation.replies if key not in self._writing]:
+                del conversation.replies[reply_id]
+            conversation.outdated += 1
+            conversation.notify()
+
     def reset(self, channel_id: str) -> None:
         """Let every page read the stored conversation again: parts of it were erased."""
         if conversation := self._conversations.get(channel_id):
@@ -145,7 +153,7 @@ class LiveConversations:
         for replaced in replaces:
             conversation.replies.pop(replaced, None)
         after = page_id(task.trigger_id)
-        reply = LiveReply(task.reply_id, after, replaces, self._clock())
+        reply = LiveReply(task.reply_id, after, replaces, self._clock(), name=task.bot_name)
         conversation.replies[reply.id] = reply
         self._writing[reply.id] = (conversation, reply)
         conversation.mark_changed(reply)

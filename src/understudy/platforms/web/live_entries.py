@@ -32,6 +32,10 @@ class LiveReply:
     """Wall clock of the first reasoning."""
     thought_s: float | None = None
     """How long the model reasoned; None while it does."""
+    name: str = ""
+    """Who replies: the persona's name."""
+    unfinished: bool = False
+    """Whether it can be continued."""
     revision: int = 0
     _rendered: tuple[int, Blocks] = (-1, ())
 
@@ -59,6 +63,9 @@ class LiveReply:
             "steps": self.steps,
             "notes": list(self.notes),
             "retry_at": self.retry_at,
+            "name": self.name,
+            "unfinished": self.unfinished,
+            "answers": True,
             "at": self.at,
             "total_ms": self.total_ms,
             "thoughts": self.thoughts[-_THOUGHTS_SHOWN:]

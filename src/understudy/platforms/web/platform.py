@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import Send
 
 from understudy.config.settings import Web
+from understudy.conversation.inbox import Channel, InboxStore
 from understudy.http_server.auth_throttle import AuthThrottle
 from understudy.http_server.body_budget import BodyBudget
 from understudy.http_server.connection import ClientLimits
@@ -24,12 +25,13 @@ from understudy.platforms.web.auth import Access, check_host, load_operator_toke
 from understudy.platforms.web.chat import (
     BROWSER_COOKIE,
     ChatApi,
-    ConversationHistory,
+    FindGreeting,
     ImageActions,
     ReplyControl,
 )
 from understudy.platforms.web.chat_export import ChatExport
 from understudy.platforms.web.config_page import ConfigActions, ConfigPage
+from understudy.platforms.web.conversation_actions import ConversationActions
 from understudy.platforms.web.gateway_keys import GatewayKeyActions, GatewayKeyPages
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.memory import MemoryActions, MemoryApi
@@ -46,7 +48,12 @@ from understudy.platforms.web.operator_reports import (
     ProgramFacts,
     ReportDependencies,
 )
-from understudy.platforms.web.persona_choice import PersonaChoice, PersonaChoiceApi
+from understudy.platforms.web.persona_choice import (
+    PersonaChoice,
+    PersonaChoiceApi,
+    ServerChoice,
+    ServerChoiceApi,
+)
 from understudy.platforms.web.personas import PersonaActions, PersonaPages
 from understudy.platforms.web.rendering import RENDERER_LIMITS, Renderer
 from understudy.platforms.web.site import ReadPage, SiteParts, build_site
@@ -64,7 +71,7 @@ class WebDependencies:
     token_file: Path
     """Stores a generated token; its folder exists."""
     replies: ReplyControl
-    history: ConversationHistory
+    history: InboxStore
     ledger: LedgerReader | None
     """None: the operator's page is left out."""
     candidates: Callable[[], Sequence[CandidateView]]
@@ -75,6 +82,7 @@ class WebDependencies:
     personas: PersonaActions | None = None
     persona_choice: PersonaChoice | None = None
     memory: MemoryActions | None = None
+    server_choice: ServerChoice | None = None
     facts: Callable[[], ProgramFacts] | None = None
     config: ConfigActions | None = None
     gateway_keys: GatewayKeyActions | None = None
@@ -144,14 +152,22 @@ class WebPlatform:
     def _site(self, deps: WebDependencies) -> Starlette:
         assert self._access is not None
         chat = ChatApi(
-            deps.replies, deps.history, self.live, clock=deps.clock, images=deps.images
+            deps.replies,
+            deps.history,
+            self.live,
+            clock=deps.clock,
+            images=deps.images,
+            greeting=_greeting(deps.persona_choice),
         ).routes()
         memory = deps.memory
         chat += ChatExport(deps.history, None if memory is None else memory.search).routes()
         if memory is not None:
             chat += MemoryApi(memory).routes()
+        chat += ConversationActions(deps.history, deps.replies, self.live, deps.clock).routes()
         if deps.persona_choice is not None:
-            chat += PersonaChoiceApi(deps.persona_choice).routes()
+            chat += PersonaChoiceApi(deps.persona_choice, lambda: self.live.renderer).routes()
+        if deps.server_choice is not None:
+            chat += ServerChoiceApi(deps.server_choice).routes()
         return build_site(
             SiteParts(
                 access=self._access,
@@ -186,6 +202,17 @@ class WebPlatform:
             reports = ReportDependencies(deps.ledger, deps.clock, deps.facts, self.new_login_link)
             routes += OperatorReports(reports).routes()
         return routes
+
+
+def _greeting(choice: PersonaChoice | None) -> FindGreeting:
+    def greeting(channel: Channel, number: int) -> tuple[str, str] | None:
+        if choice is None:
+            return None
+        persona = choice.of(channel)
+        known = 0 <= number < len(persona.greetings)
+        return (persona.name, persona.greetings[number]) if known else None
+
+    return greeting
 
 
 def _access(deps: WebDependencies) -> Access:

@@ -1,5 +1,6 @@
 """JSON for the pages: entries of a conversation, steps of a route, rows of attempts."""
 
+import re
 from collections.abc import Sequence
 
 from understudy.conversation.inbox import Line, MessageState, Overview
@@ -15,6 +16,7 @@ from understudy.routing.records import (
 
 Json = dict[str, object]
 
+_MARKUP = re.compile(r"\*+|`+|~~|^\s*(?:#+|>|[-+])\s", re.MULTILINE)
 _REPLY_STATES = {ReplyOutcome.PARTIAL: "partial", ReplyOutcome.CANCELLED: "stopped"}
 _UNANSWERED = {MessageState.PENDING: "waiting", MessageState.FAILED: "failed"}
 
@@ -83,16 +85,31 @@ def stored_entry(line: Line, renderer: Renderer) -> Json:
         "blocks": list(renderer.blocks(Source(line.text)) or plain(line.text)),
         "text": line.text,
         "steps": steps_of(attempts),
+        "name": line.author.name,
+        "versions": list(line.versions),
+        "unfinished": is_unfinished(line.record),
+        "thoughts": line.thoughts.text if line.thoughts else "",
+        "thought_s": line.thoughts.seconds if line.thoughts else None,
+        "answers": line.position != line.seq,
         "at": line.at,
         "total_ms": line.record.t_total_ms if line.record else 0,
         "notes": [],
     }
 
 
+def is_unfinished(record: ReplyRecord | None) -> bool:
+    """Whether a reply broke off, was stopped, or reached the limit of its tokens."""
+    if record is None:
+        return False
+    if record.outcome in _REPLY_STATES:
+        return True
+    return record.winner is not None and record.winner.finish_reason == "length"
+
+
 def overview_row(overview: Overview) -> Json:
     return {
         "id": overview.channel.id.rpartition("/")[2],
-        "title": overview.title or "New conversation",
+        "title": _MARKUP.sub("", overview.title).strip() or "New conversation",
         "at": overview.last_at,
     }
 

@@ -6,7 +6,9 @@ import { isCommand, runCommand } from "./commands.js";
 import { Composer } from "./composer.js";
 import { byId, make } from "./dom.js";
 import { Entries } from "./entries.js";
-import { showPersonas } from "./persona_choice.js";
+import { PersonaChoice } from "./persona_choice.js";
+import { showServers } from "./server_choice.js";
+import { shortcuts } from "./shortcuts.js";
 
 const { name, operator, maxImages } = document.body.dataset;
 const scroller = byId("scroll");
@@ -23,9 +25,12 @@ otherTabs.onmessage = ({ data }) => {
   else refreshList();
 };
 
-const entries = new Entries(byId("log"), { resend: (entry) => post(entry), regenerate, edit });
-const chats = new Chats(byId("chats"), { onDelete: offerUndo, onChange: listChanged });
-const composer = new Composer({ send, stop, showStatus, maxImages: Number(maxImages) });
+const persona = new PersonaChoice(name, { onChange: personaChanged, onError: showError });
+const entries = new Entries(byId("log"), persona, {
+  resend: (entry) => post(entry), regenerate, edit, branch, chooseVersion: (id) => act("version", id), continueReply: (id) => act("continue", id),
+});
+const chats = new Chats(byId("chats"), { onDelete: offerUndo, onChange: listChanged, onError: showError });
+const composer = new Composer({ send, stop, showStatus, editLast: () => entries.editLast(), maxImages: Number(maxImages) });
 
 function showStatus(text, kind = "", forMs = 0) {
   const status = byId("status");
@@ -35,6 +40,8 @@ function showStatus(text, kind = "", forMs = 0) {
   status.hidden = !text;
   if (forMs) statusTimer = setTimeout(() => showStatus(""), forMs);
 }
+
+function showError(error) { showStatus(error.message, "", 5000); }
 
 function scrollToEnd(always = false) {
   if (always) isFollowing = true;
@@ -57,9 +64,9 @@ function refreshPage() {
 
 const handlers = {
   conversation(data) {
-    const unsent = [...entries.known.values()].filter((entry) => entry.error);
-    entries.clear();
-    for (const entry of [...data.entries, ...unsent]) entries.show(entry, false);
+    const top = scroller.scrollTop;
+    entries.showAll([...data.entries, ...entries.unsent]);
+    scroller.scrollTop = top;
     const isFirst = !document.body.dataset.ready;
     document.body.dataset.ready = chat;
     refreshPage();
@@ -75,6 +82,10 @@ const handlers = {
     }
     refreshPage();
     scrollToEnd();
+  },
+  title() {
+    refreshList();
+    otherTabs.postMessage({});
   },
   trouble({ error }) {
     showStatus(error, "bad");
@@ -102,7 +113,8 @@ function open(id) {
   delete document.body.dataset.ready;
   entries.clear();
   composer.open(id);
-  showPersonas(id, name, (error) => showStatus(error.message, "bad"));
+  persona.open(id);
+  showServers(id, showError);
   stream = new Stream(`/api/chats/${id}/events`, handlers, connected);
   chats.draw(chat);
   closeSide();
@@ -123,7 +135,8 @@ function send({ text, pictures }) {
     return;
   }
   const images = pictures.map(({ name: file, url }) => ({ name: file, data: url.split(",")[1] }));
-  post({ local: newId(), kind: "user", text, images: pictures, upload: images, at: Date.now() / 1000 });
+  const greeting = entries.size ? null : persona.shownGreeting;
+  post({ local: newId(), kind: "user", text, images: pictures, upload: images, greeting, at: Date.now() / 1000 });
 }
 
 async function post(entry) {
@@ -134,7 +147,7 @@ async function post(entry) {
   scrollToEnd(true);
   try {
     const path = `/api/chats/${chat}/messages`;
-    await call("POST", path, { id: entry.local, text: entry.text, images: entry.upload });
+    await call("POST", path, { id: entry.local, text: entry.text, images: entry.upload, greeting: entry.greeting });
     if (!chats.title(chat)) {
       refreshList();
       otherTabs.postMessage({});
@@ -156,19 +169,50 @@ function giveBack(entry, id, seconds) {
 function stop() {
   stopRequested = !entries.writing.length && entries.isWaiting;
   for (const entry of entries.writing) {
-    call("POST", `/api/chats/${chat}/stop`, { reply: entry.id }).catch((error) => showStatus(error.message, "", 5000));
+    call("POST", `/api/chats/${chat}/stop`, { reply: entry.id }).catch(showError);
   }
 }
 
-function regenerate(reply) {
-  call("POST", `/api/chats/${chat}/regenerate`, { reply }).catch((error) => showStatus(error.message, "", 5000));
+function act(action, reply) {
+  return call("POST", `/api/chats/${chat}/${action}`, { reply }).catch(showError);
+}
+
+function regenerate(reply) { act("regenerate", reply); }
+
+// The conversation up to a reply as a new one; with `again`, the reply is regenerated there.
+async function branch(reply, again) {
+  const id = newId();
+  try {
+    await call("POST", `/api/chats/${chat}/branch`, { reply, id, again });
+    await refreshList();
+    otherTabs.postMessage({});
+    location.hash = id;
+  } catch (error) {
+    showError(error);
+  }
+}
+
+async function importFile(file) {
+  const id = newId();
+  try {
+    await call("POST", `/api/chats/${id}/import`, JSON.parse(await file.text()));
+    await refreshList();
+    otherTabs.postMessage({});
+    location.hash = id;
+  } catch (error) {
+    showStatus(error instanceof SyntaxError ? `${file.name} is no exported conversation.` : error.message, "", 5000);
+  }
+}
+
+function personaChanged() {
+  entries.showSpeakers();
 }
 
 async function edit(entry, text) {
   try {
     await call("POST", `/api/chats/${chat}/edit`, { message: entry.id, id: newId(), text });
   } catch (error) {
-    showStatus(error.message, "", 5000);
+    showError(error);
   }
 }
 
@@ -209,19 +253,21 @@ function closeSide() {
   byId("menu").setAttribute("aria-expanded", "false");
 }
 
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !byId("large").open) {
-    if (byId("side").classList.contains("open")) closeSide();
-    else stop();
-  } else if (event.key === "/" && !/^(INPUT|TEXTAREA)$/.test(event.target.tagName)) {
-    event.preventDefault();
-    composer.text.focus();
-  }
+shortcuts({
+  escape: () => (byId("side").classList.contains("open") ? closeSide() : stop()),
+  write: () => composer.text.focus(),
+  search: () => { openSide(); byId("search").focus(); },
+  startNew,
 });
 let searchTimer = 0;
 byId("search").oninput = (event) => {
   clearTimeout(searchTimer);
   searchTimer = setTimeout(() => chats.search(event.target.value).catch((error) => showStatus(error.message, "bad")), 250);
+};
+byId("import").onclick = () => byId("import-file").click();
+byId("import-file").onchange = ({ target }) => {
+  if (target.files[0]) importFile(target.files[0]);
+  target.value = "";
 };
 byId("new").onclick = startNew;
 byId("new-small").onclick = startNew;

@@ -14,8 +14,8 @@ function heading(at) {
 
 export class Chats {
   // `onDelete(id)` runs at once and shows the undo button, `onChange` after any change of the list.
-  constructor(nav, { onDelete, onChange }) {
-    Object.assign(this, { nav, onDelete, onChange });
+  constructor(nav, { onDelete, onChange, onError }) {
+    Object.assign(this, { nav, onDelete, onChange, onError });
     this.rows = [];
     this.found = null; // ids that match the search, with the text that was found
     this.deleting = new Map(); // id -> timer
@@ -38,8 +38,7 @@ export class Chats {
     this.draw(this.current);
   }
 
-  // A new name belongs to this browser, as its conversations do.
-  title(id) { return localStorage.getItem(`title ${id}`) ?? this.rows.find((row) => row.id === id)?.title; }
+  title(id) { return this.rows.find((row) => row.id === id)?.title; }
 
   draw(current) {
     this.current = current;
@@ -90,9 +89,9 @@ export class Chats {
     const finish = (isKept) => {
       if (isDone) return;
       isDone = true;
-      if (isKept && input.value.trim()) localStorage.setItem(`title ${row.id}`, input.value.trim());
+      const title = input.value.trim();
+      if (isKept && title && title !== row.title) this.setTitle(row, title);
       this.draw(this.current);
-      this.onChange();
     };
     input.onkeydown = (event) => {
       event.stopPropagation();
@@ -100,6 +99,17 @@ export class Chats {
       if (event.key === "Escape") finish(false);
     };
     input.onblur = () => finish(true);
+  }
+
+  async setTitle(row, title) {
+    const before = row.title;
+    row.title = title;
+    await call("POST", `/api/chats/${row.id}/title`, { title }).catch((error) => {
+      row.title = before;
+      this.draw(this.current);
+      this.onError(error);
+    });
+    this.onChange();
   }
 
   // The conversation leaves the list at once and the server after some seconds, unless undone.
@@ -125,7 +135,6 @@ export class Chats {
     clearTimeout(this.deleting.get(id));
     // keepalive: the request outlives the page, which may be closing.
     await fetch(`/api/chats/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
-    localStorage.removeItem(`title ${id}`);
     this.deleting.delete(id);
     await this.load().catch(() => {});
     this.draw(this.current);

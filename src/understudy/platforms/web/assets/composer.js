@@ -1,13 +1,13 @@
-// The message box: grows with its text, stores drafts, accepts pictures by button, paste and drop.
+// The message box: grows with its text, stores drafts, accepts files by button, paste and drop.
 import { byId, make } from "./dom.js";
+import { readFiles } from "./files.js";
 
-const MAX_IMAGE = 10_000_000;
 // On a touch screen Enter inserts a new line: its keyboard has no Shift+Enter.
 const sendsWithEnter = matchMedia("(hover: hover) and (pointer: fine)").matches;
 
 export class Composer {
   // maxImages is 0 where images are switched off.
-  constructor({ send, stop, showStatus, maxImages }) {
+  constructor({ send, stop, showStatus, editLast, maxImages }) {
     this.form = byId("composer");
     this.text = byId("text");
     this.sendButton = byId("send");
@@ -17,14 +17,13 @@ export class Composer {
     this.pictures = [];
     this.isWriting = false;
     this.blockedUntil = 0;
-    Object.assign(this, { send, stop, showStatus, maxImages });
+    Object.assign(this, { send, stop, showStatus, editLast, maxImages });
     this.text.enterKeyHint = sendsWithEnter ? "send" : "enter";
     this.text.addEventListener("input", () => this.changed());
     this.text.addEventListener("keydown", (event) => this.key(event));
     this.text.addEventListener("paste", (event) => this.paste(event));
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
     this.stopButton.onclick = () => this.stop();
-    byId("attach").hidden = !maxImages;
     byId("attach").onclick = () => this.picker.click();
     this.picker.onchange = () => { this.addFiles([...this.picker.files]); this.picker.value = ""; };
     this.allowDrop(document.body);
@@ -73,6 +72,7 @@ export class Composer {
   }
 
   key(event) {
+    if (event.key === "ArrowUp" && this.isEmpty && this.editLast()) event.preventDefault();
     // isComposing, and keyCode 229 in Safari: this Enter selects a character in an input method.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
     if (!sendsWithEnter && !event.ctrlKey && !event.metaKey) return;
@@ -110,17 +110,18 @@ export class Composer {
   }
 
   async addFiles(files) {
-    const images = files.filter((file) => file.type.startsWith("image/"));
-    if (!images.length) return this.showStatus("Only images can be sent.", "", 5000);
-    if (!this.maxImages) return this.showStatus("Images are switched off (vision.enabled).", "", 5000);
-    for (const file of images) {
-      if (file.size > MAX_IMAGE) this.showStatus(`${file.name} is larger than 10 MB.`, "", 5000);
-      else if (this.pictures.length < this.maxImages) {
-        this.pictures.push({ name: file.name || "picture", url: await dataUrl(file) });
-      } else this.showStatus(`${this.maxImages} images per message; the others were not added.`, "", 5000);
-    }
+    const room = {
+      picturesLeft: this.maxImages - this.pictures.length,
+      maxPictures: this.maxImages,
+      charsLeft: this.text.maxLength - this.text.value.length - 1,
+    };
+    const { pictures, text, refused } = await readFiles(files, room);
+    this.pictures.push(...pictures);
+    if (text) this.text.value = [this.text.value.trimEnd(), text].filter(Boolean).join("\n");
+    if (refused) this.showStatus(refused, "", 5000);
     this.drawPictures();
     this.changed();
+    this.text.focus();
   }
 
   drawPictures() {
@@ -132,13 +133,4 @@ export class Composer {
       return remove;
     }));
   }
-}
-
-function dataUrl(file) {
-  return new Promise((done, failed) => {
-    const reader = new FileReader();
-    reader.onload = () => done(reader.result);
-    reader.onerror = () => failed(reader.error);
-    reader.readAsDataURL(file);
-  });
 }

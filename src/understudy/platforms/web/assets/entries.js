@@ -1,23 +1,21 @@
 // The conversation on the page: one element per entry, updated in place.
 import { dressCode } from "./code.js";
-import { byId, copy, make } from "./dom.js";
+import { copy, make } from "./dom.js";
+import { iconButton } from "./icons.js";
+import { countdown, fillBlocks, fillThoughts, goToFootnote, route, speaker, thoughtsFold, timeOf, versionSwitch } from "./reply_parts.js";
+import { bubble, editor, thumbs } from "./user_parts.js";
 
 const WAITING = {
   waiting: "No model server could answer yet. Another attempt follows.",
   failed: "No reply.",
 };
-const SVG = "http://www.w3.org/2000/svg";
-const ICONS = {
-  copy: "M5.5 5.5v-3h8v8h-3M2.5 5.5h8v8h-8z",
-  edit: "M10.5 3.2 12.8 5.5 5.5 12.8 2.8 13.2 3.2 10.5z",
-  again: "M13 3v3.5H9.5M13 6.3A5.3 5.3 0 1 0 13.4 9",
-};
+const ENDED = { partial: "incomplete", stopped: "stopped" };
 
 export class Entries {
-  constructor(log, actions) {
-    this.log = log;
+  // `speakers` says how a reply's name is shown: speakers.of(name) → {name, picture} or null.
+  constructor(log, speakers, actions) {
+    Object.assign(this, { log, speakers, actions });
     log.addEventListener("click", (event) => goToFootnote(event.target));
-    this.actions = actions;
     this.known = new Map();
   }
 
@@ -26,9 +24,21 @@ export class Entries {
     this.known.clear();
   }
 
+  // Shows a whole conversation, without losing the focus on the arrows of a version.
+  showAll(entries) {
+    const replies = [...this.log.querySelectorAll(".reply")];
+    const focused = replies.findIndex((reply) => reply.contains(document.activeElement));
+    const label = focused < 0 ? "" : document.activeElement.getAttribute("aria-label");
+    this.clear();
+    for (const entry of entries) this.show(entry, false);
+    if (label) this.log.querySelectorAll(".reply")[focused]?.querySelector(`[aria-label="${label}"]`)?.focus();
+  }
+
   get writing() {
     return [...this.known.values()].filter((entry) => entry.state === "writing");
   }
+
+  get unsent() { return [...this.known.values()].filter((entry) => entry.error); }
 
   get size() { return this.known.size; }
 
@@ -98,28 +108,26 @@ export class Entries {
   }
 
   userButtons(element, entry) {
-    const copyButton = iconButton("copy", "Copy");
-    copyButton.onclick = () => copy(entry.text, copyButton);
-    const edit = iconButton("edit", "Edit and send again");
+    const copyButton = iconButton("copy", "Copy", (button) => copy(entry.text, button));
+    const edit = iconButton("edit", "Edit and send again", () => this.edit(element, entry));
     edit.classList.add("edit");
-    edit.onclick = () => this.editor(element, entry);
     return make("span", { className: "actions" }, timeOf(entry), copyButton, edit);
   }
 
-  // Replaces the message by a box; what follows the message is replaced when it is sent.
-  editor(element, entry) {
-    const box = make("textarea", { value: entry.text, rows: 3, dir: "auto", maxLength: 32000, "aria-label": "Edit the message" });
-    const send = make("button", { type: "submit", className: "small strong", textContent: "Send" });
-    const cancel = make("button", { type: "button", className: "small", textContent: "Cancel" });
-    const form = make("form", { className: "editor" }, box, make("div", { className: "editor-foot" }, cancel, send));
-    cancel.onclick = () => this.fillUser(element, entry);
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      if (box.value.trim()) this.actions.edit(entry, box.value.trim());
-      this.fillUser(element, entry);
+  edit(element, entry) {
+    const close = () => this.fillUser(element, entry);
+    const onSend = (text) => {
+      if (text) this.actions.edit(entry, text);
+      close();
     };
-    element.replaceChildren(form);
-    box.focus();
+    element.replaceChildren(editor(entry.text, { onSend, onCancel: close }));
+    element.querySelector("textarea").focus();
+  }
+
+  editLast() {
+    const newest = [...this.known.values()].filter((entry) => entry.kind === "user" && entry.text && !entry.error).at(-1);
+    if (newest) this.edit(newest.element, newest);
+    return Boolean(newest);
   }
 
   stoppedNote(entry) {
@@ -141,6 +149,7 @@ export class Entries {
     if (!prose) {
       prose = make("div", { className: "prose" });
       element.replaceChildren(thoughtsFold(), prose, make("div", { className: "under" }));
+      this.showSpeaker(element, entry);
     }
     fillThoughts(element.querySelector(".thoughts"), entry);
     const restarts = before?.blockCount && (entry.keep ?? 0) === 0 && entry.steps.length > before.steps.length;
@@ -150,147 +159,49 @@ export class Entries {
     dressCode(prose, entry.state !== "writing");
   }
 
+  showSpeaker(element, entry) {
+    element.querySelector(".speaker")?.remove();
+    const shown = this.speakers.of(entry.name);
+    if (shown) element.prepend(speaker(shown.name, shown.picture));
+  }
+
+  showSpeakers() {
+    for (const entry of this.known.values()) if (entry.kind === "reply") this.showSpeaker(entry.element, entry);
+  }
+
   fillUnder(under, entry) {
-    const parts = [route(entry)];
+    const parts = entry.steps.length ? [route(entry)] : [];
     for (const note of entry.notes ?? []) parts.push(make("span", { className: "note", textContent: note }));
-    if (entry.state === "partial") parts.push(make("span", { className: "note", textContent: "incomplete" }));
-    if (entry.state === "stopped") parts.push(make("span", { className: "note", textContent: "stopped" }));
+    if (ENDED[entry.state]) parts.push(make("span", { className: "note", textContent: ENDED[entry.state] }));
     if (entry.state === "offline" && entry.retry_at) parts.push(countdown(entry.retry_at));
-    if (entry.state !== "writing") parts.push(this.buttons(entry));
+    if (entry.state !== "writing") parts.push(this.replyButtons(entry));
     under.replaceChildren(...parts);
   }
 
-  buttons(entry) {
-    const copyButton = iconButton("copy", "Copy");
-    copyButton.onclick = () => copy(entry.text, copyButton);
-    const again = iconButton("again", "Regenerate");
-    again.classList.add("regenerate");
-    again.onclick = () => this.actions.regenerate(entry.id);
-    const last = entry.state === "offline" ? null : again;
-    return make("span", { className: "actions" }, timeOf(entry), copyButton, last);
+  replyButtons(entry) {
+    const copyButton = iconButton("copy", "Copy", (button) => copy(entry.text, button));
+    if (entry.state === "offline") return make("span", { className: "actions" }, timeOf(entry), copyButton);
+    const again = iconButton("again", "Regenerate", () => this.actions.regenerate(entry.id));
+    again.classList.add("regenerate", "only-last");
+    const remake = iconButton("again", "Regenerate in a new branch", () => this.actions.branch(entry.id, true));
+    remake.classList.add("not-last");
+    const branch = iconButton("branch", "Branch from here", () => this.actions.branch(entry.id, false));
+    branch.classList.add("branch");
+    const own = entry.answers ? [branch, remake, again] : [branch];
+    return make("span", { className: "actions" }, versionSwitch(entry, this.actions.chooseVersion),
+      this.continueButton(entry), timeOf(entry), copyButton, ...own);
   }
-}
 
-function iconButton(icon, label) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 16 16");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", ICONS[icon]);
-  svg.append(path);
-  return make("button", { type: "button", title: label, "aria-label": label }, svg);
-}
-
-function thoughtsFold() {
-  return make("details", { className: "thoughts", hidden: true }, make("summary"), make("p", { dir: "auto" }));
-}
-
-// The model's reasoning: it is not stored, so it is gone after a reload.
-function fillThoughts(fold, entry) {
-  fold.hidden = !entry.thoughts;
-  if (!entry.thoughts) return;
-  const took = entry.thought_s;
-  fold.firstChild.textContent = took === null || took === undefined ? "Thinking…" : `Thought for ${Math.max(1, Math.round(took))} s`;
-  fold.lastChild.textContent = entry.thoughts;
+  continueButton(entry) {
+    if (!entry.unfinished || !entry.answers) return null;
+    const button = make("button", { type: "button", className: "continue only-last", textContent: "Continue" });
+    button.onclick = () => this.actions.continueReply(entry.id);
+    return button;
+  }
 }
 
 function flash(element) {
   element.classList.remove("restarted");
   void element.offsetWidth; // restarts the animation
   element.classList.add("restarted");
-}
-
-// The server's rendering, or the plain text of a message that is not stored yet.
-function bubble(entry) {
-  const element = make("div", { className: "bubble", dir: "auto" });
-  if (!entry.blocks) return Object.assign(element, { className: "bubble plain", textContent: entry.text });
-  for (const html of entry.blocks) element.append(block(html));
-  dressCode(element, true);
-  return element;
-}
-
-function block(html) {
-  const element = make("div", { className: "block" });
-  element.innerHTML = html;
-  return element;
-}
-
-// Blocks are HTML that the server rendered from markdown, with the model's own HTML escaped.
-function fillBlocks(prose, entry) {
-  const keep = entry.keep ?? 0;
-  while (prose.children.length > keep) prose.lastElementChild.remove();
-  for (const html of entry.blocks) prose.append(block(html));
-  if (!prose.children.length && entry.state === "writing") {
-    prose.append(make("span", { className: "dots", "aria-label": "Thinking" }, make("i"), make("i"), make("i")));
-    return 0;
-  }
-  return prose.children.length;
-}
-
-function goToFootnote(target) {
-  if (!target.matches?.(".note-ref")) return;
-  const note = target.closest(".prose, .bubble").querySelector(`li[data-note="${target.dataset.note}"]`);
-  note?.scrollIntoView({ block: "nearest" });
-  note?.focus();
-}
-
-function timeOf(entry) {
-  const at = new Date(entry.at * 1000);
-  const text = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return make("time", { dateTime: at.toISOString(), textContent: text, title: at.toLocaleString() });
-}
-
-// Equal steps in a row become one with their number.
-function folded(steps) {
-  const groups = [];
-  for (const step of steps) {
-    const last = groups.at(-1);
-    if (last && !step.figures && last.step.verdict === step.verdict && last.step.label === step.label) last.count += 1;
-    else groups.push({ step, count: 1 });
-  }
-  return groups;
-}
-
-function route(entry) {
-  const total = entry.steps.length > 1 && entry.total_ms ? `, ${seconds(entry.total_ms)} in total` : "";
-  const steps = folded(entry.steps).map(({ step, count }) => {
-    const figures = step.figures ? make("span", { className: "figures", textContent: `· ${step.figures}${total}` }) : "";
-    const who = make("b", { textContent: step.label });
-    const times = count > 1 ? ` ×${count}` : "";
-    const pair = make("span", { className: "pair" }, `${step.verdict}: `, who, times);
-    return make("li", { data: { outcome: step.outcome }, title: step.model }, pair, " ", figures);
-  });
-  return make("ol", { className: "route", "aria-label": "Route of this reply" }, ...steps.flatMap((step) => [step, " "]));
-}
-
-const seconds = (ms) => (ms < 100 ? "<0.1 s" : `${(ms / 1000).toFixed(1)} s`);
-
-function thumbs(images) {
-  return make("div", { className: "thumbs" }, ...images.map((image) => largeButton(make("img", {
-    src: image.url ?? `/api/images/${image.digest}`, alt: image.name, loading: "lazy",
-  }))));
-}
-
-// A picture that opens in full size.
-function largeButton(picture) {
-  const button = make("button", { type: "button", "aria-label": `Open ${picture.alt || "picture"}` }, picture);
-  button.onclick = () => {
-    byId("large-picture").src = picture.src;
-    byId("large-picture").alt = picture.alt;
-    byId("large").showModal();
-  };
-  return button;
-}
-
-function countdown(until) {
-  const span = make("span", { className: "note countdown" });
-  const tick = () => {
-    const left = Math.max(0, Math.round(until - Date.now() / 1000));
-    span.textContent = left
-      ? `trying again in ${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`
-      : "trying again…";
-    if (left && (span.isConnected || !span.dataset.seen)) setTimeout(tick, 1000);
-    span.dataset.seen = "yes";
-  };
-  tick();
-  return span;
 }
