@@ -197,7 +197,11 @@ async def test_the_operator_sees_a_provider_fail_and_opens_the_trace(
 ) -> None:
     async with RehearsalServer("e429long") as rate_limited, RehearsalServer("say:Here I am") as fit:
         servers = {"rate_limited": _openai(rate_limited), "fit": _openai(fit)}
-        configure(tmp_path, {"provider_order": ["rate_limited", "fit"], "servers": servers})
+        configure(
+            tmp_path,
+            {"provider_order": ["rate_limited", "fit"], "servers": servers},
+            web={"port": 0, "titles": False},
+        )
         async with started("run", folder=tmp_path) as program:
             operator = await profile.new_page()
             await operator.goto(program.login)

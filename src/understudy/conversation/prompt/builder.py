@@ -26,6 +26,7 @@ from understudy.routing.prompt_fitting import MESSAGE_TOKENS
 from understudy.routing.request import Fit, Prompt
 
 _CURRENT_LEAST_TOKENS = 64
+_BEGINS = "[The conversation begins.]"
 _CUT_MARK = "\n[…]\n"
 _RECENT_SHARE = 0.25
 """Of the budget: history that nothing remembered takes the place of."""
@@ -152,9 +153,12 @@ def build_prompt(source: PromptSource, fit: Fit) -> Prompt:
     system, examples = _with_examples(
         system, staging.examples, fit, room - recalled.tokens - _total(history.turns)
     )
+    begins = history.turns[0].role == "assistant" and not recalled.opens
+    opening = [_said("user", _BEGINS, fit)] if begins else []
     now_at = len(history.turns) - history.current_from
     inserts += [(now_at, turn) for turn in recalled.excerpts]
-    said = [system, *recalled.summary, *recalled.notes, *_among(history.turns, inserts), *last]
+    conversation = _among(history.turns, inserts)
+    said = [system, *recalled.summary, *recalled.notes, *opening, *conversation, *last]
     source.selected(history.seqs)
     return Prompt(
         request=ChatRequest(messages=tuple(_merged(said))),
@@ -307,10 +311,15 @@ def _history(
     ordered = [seq for seq in turns if seq in kept]
     # Some chat templates refuse a conversation that the assistant begins.
     users = (i for i, seq in enumerate(ordered) if kept[seq].role == "user")
-    start = 0 if opened else next(users)
+    start = 0 if opened or _is_greeting(source.lines[0], ordered) else next(users)
     seqs = ordered[start:]
     current_from = next(i for i, seq in enumerate(seqs) if seq in source.current)
     return _History(tuple(kept[seq] for seq in seqs), frozenset(seqs), current_from, trimmed)
+
+
+def _is_greeting(line: Line, kept: Sequence[int]) -> bool:
+    """Whether the prompt begins with a line of the bot that answers no message."""
+    return line.role == "assistant" and 0 < line.position == line.seq == kept[0]
 
 
 def _turn(line: Line, source: PromptSource, fit: Fit, names: dict[str, str]) -> _Turn:

@@ -81,6 +81,18 @@ def test_a_file_cannot_speak_as_another_person() -> None:
     assert all(x.startswith(("  ", "Ann: read", "Bob: and?")) for x in spoken_lines)
 
 
+def test_a_greeting_is_said_after_the_beginning_and_an_old_reply_is_not() -> None:
+    greeting, asked = line(1, "I am Ada.", ME), line(2, "Seven")
+    cut_off = replace(greeting, position=0)
+
+    assert said(build_prompt(source(greeting, asked, shared=False), FIT))[1:] == [
+        ("user", "[The conversation begins.]"),
+        ("assistant", "I am Ada."),
+        ("user", "Seven"),
+    ]
+    assert said(build_prompt(source(cut_off, asked, shared=False), FIT))[1:] == [("user", "Seven")]
+
+
 def test_where_only_one_person_speaks_there_are_no_names() -> None:
     assert said(build_prompt(source(line(1, "hi:\nyou"), shared=False), FIT))[1] == (
         "user",
