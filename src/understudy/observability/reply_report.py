@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from understudy.errors import HoldScope
 from understudy.llm.messages import Usage, UsageSource
 from understudy.routing.records import (
+    REPETITION,
     AttemptRecord,
     CostSource,
     OfflineReason,
@@ -120,8 +121,10 @@ def _consequences(attempt: AttemptRecord) -> Iterator[str]:
         yield f"{_HELD[change.scope]} is in use again"
     if attempt.t_first_output_ms is not None:
         yield f"first output after {attempt.t_first_output_ms / 1000:.1f} s"
-    if attempt.degraded:
-        yield f"left out for it: {', '.join(attempt.degraded)}"
+    if REPETITION in attempt.degraded:
+        yield "its end repeated itself and was cut"
+    if left_out := [what for what in attempt.degraded if what != REPETITION]:
+        yield f"left out for it: {', '.join(left_out)}"
     if attempt.outcome is not Outcome.SKIPPED:
         yield from _bill(attempt)
 

@@ -23,7 +23,7 @@ from understudy.routing.candidates import Candidate, ScopeKey
 from understudy.routing.failure_policy import ECHO
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.output_buffer import OutputBuffer
-from understudy.routing.output_filter import OutputFilter
+from understudy.routing.output_filter import OutputFilter, whole_sentences
 from understudy.routing.records import AttemptRole
 from understudy.routing.request import Prompt, ReplyRequest, ReplySink, SinkKind
 from understudy.routing.timeouts import AttemptTimer, Budget
@@ -85,6 +85,8 @@ class Attempt:
     failure: ProviderError | None = None
     """Why it failed; `None` once it has ended well."""
     finish_reason: str | None = None
+    repeated: bool = False
+    """The end of the text repeated itself, and was cut."""
     last_frames: tuple[bytes, ...] = ()
     tool_calls: bool = False
     cancelled: bool = False
@@ -329,7 +331,8 @@ class Attempt:
         if self._filter.cut:
             self.finish_reason = "stop"
             if self._filter.worthless is not None:
-                self._texts = [self.text[: self._filter.worthless]]
+                self._texts = [whole_sentences(self.text[: self._filter.worthless])]
+                self.repeated = True
 
     def _discard(self) -> None:
         """All text so far was reasoning."""

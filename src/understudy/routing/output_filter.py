@@ -52,6 +52,7 @@ _RULER_REPEATS = 400
 """For units without a letter or digit: rulers, tables and drawings repeat on purpose."""
 _DENSEST = 0.08
 _REPLACEMENT_SHARE = 0.2
+_SENTENCE_END = re.compile(r"([.!?…][\"”’»)*_]*(?=\s|$)|[。！？][”」』）]*|(?<=\S)(?=\n))")
 _FIRST_CHECK = 40
 _CHECK_EVERY = 64
 
@@ -69,6 +70,12 @@ def loop_start(text: str) -> int | None:
                 start -= size
             return start
     return None
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to its last end of a sentence; all of it where it has none."""
+    ends = list(_SENTENCE_END.finditer(text))
+    return text[: ends[-1].end(1)] if ends else text
 
 
 def is_repetitive(text: str) -> bool:

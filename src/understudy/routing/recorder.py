@@ -16,6 +16,7 @@ from understudy.routing.candidates import Candidate
 from understudy.routing.environment import RouterEnvironment
 from understudy.routing.evaluation import Evaluation
 from understudy.routing.records import (
+    REPETITION,
     AttemptRecord,
     AttemptRole,
     CostSource,
@@ -182,7 +183,7 @@ class Recorder:
             cost_source=source,
             maybe_billed=_maybe_billed(attempt),
             images=prompt.images,
-            degraded=prompt.degraded,
+            degraded=(*prompt.degraded, REPETITION) if attempt.repeated else prompt.degraded,
             breaker=evaluation.breaker,
             held_until=evaluation.held_until,
         )

@@ -253,6 +253,10 @@ _SKIPS: dict[SkipReason, str] = {
 }
 
 
+REPETITION = "repetition"
+"""In `degraded`: the end of the reply repeated itself, and was cut."""
+
+
 def words_of(error_class: ErrorClass) -> str:
     """What went wrong, in two or three words."""
     return _WORDS[error_class]
@@ -261,7 +265,7 @@ def words_of(error_class: ErrorClass) -> str:
 def verdict(record: AttemptRecord) -> str:
     """How an attempt ended, in a word or two for people."""
     if record.outcome is Outcome.OK:
-        return "answered"
+        return "repeated itself, cut" if REPETITION in record.degraded else "answered"
     if record.outcome is Outcome.CANCELLED:
         return "stopped"
     if record.skip_reason is not None:

@@ -161,8 +161,7 @@ async def test_a_loop_that_was_seen_counts_as_a_whole_reply_without_the_loop() -
 
     seen = await reply(router([looping, second]))
 
-    assert seen.end.text.startswith("All is well. All is well. ")
-    assert len(seen.end.text) < 40
+    assert seen.end.text == "All is well. All is well."
     assert calls(second) == 0
 
 

@@ -10,7 +10,9 @@ from reply_events import Restarted, always
 from understudy.errors import BadReply, ErrorClass
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import Script, Step, saying
-from understudy.routing.output_filter import OutputFilter
+from understudy.observability.reply_report import format_runs
+from understudy.routing.output_filter import OutputFilter, whole_sentences
+from understudy.routing.records import describe_route
 from understudy.routing.request import SinkKind
 from unit.routing.router_driver import Seen, candidate, reply, router, wanted
 
@@ -124,13 +126,32 @@ async def seen_by(kind: SinkKind, script: Script, **fields: str) -> Seen:
     return await reply(router(candidates), wanted(kind, always, **fields))
 
 
-async def test_a_loop_after_good_text_is_cut_off_where_it_begins() -> None:
-    script = through(TextDelta("This was a good beginning. "), TextDelta("na" * 200))
+async def test_a_loop_after_good_text_is_cut_at_the_sentence_before_and_named() -> None:
+    script = through(
+        TextDelta("This was a good beginning. And then it went "), TextDelta("na" * 200)
+    )
 
     seen = await seen_by(SinkKind.EDITABLE, script)
 
     assert seen.story == ["a ok"]
-    assert seen.end.text == "This was a good beginning. "
+    assert seen.end.text == "This was a good beginning."
+    assert describe_route(seen.end.record.attempts).startswith("repeated itself, cut: a")
+    assert "its end repeated itself and was cut" in format_runs([seen.end.record])
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("One. Two and", "One."),
+        ("He said “no.” Then", "He said “no.”"),
+        ("Price 3.5 and", "Price 3.5 and"),
+        ("第一句。第二", "第一句。"),
+        ("- item one\n- item", "- item one"),
+        ("no end at all", "no end at all"),
+    ],
+)
+def test_a_cut_keeps_whole_sentences(text: str, kept: str) -> None:
+    assert whole_sentences(text) == kept
 
 
 async def test_a_loop_nobody_has_seen_goes_to_the_next() -> None:

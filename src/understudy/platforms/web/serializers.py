@@ -7,6 +7,7 @@ from understudy.conversation.inbox import Line, MessageState, Overview
 from understudy.conversation.messages import ImageRef, Inbound
 from understudy.platforms.web.rendering import Renderer, Source, plain
 from understudy.routing.records import (
+    REPETITION,
     AttemptRecord,
     Outcome,
     ReplyOutcome,
@@ -28,7 +29,8 @@ def step_of(attempt: AttemptRecord) -> Json | None:
         return None
     label, _, figures = who.partition(", ") if attempt.outcome is Outcome.OK else (who, "", "")
     return {
-        "outcome": attempt.outcome.value,
+        # A reply that was cut is no plain success.
+        "outcome": "cut" if REPETITION in attempt.degraded else attempt.outcome.value,
         "verdict": verdict,
         "label": label,
         "figures": figures,
