@@ -67,7 +67,9 @@ async def _say(text: str, *, real: bool, verbose: bool) -> None:
 async def _show(port: int, *, real: bool, verbose: bool, browser: bool) -> None:
     from understudy.app.run import running, wait_for_stop
     from understudy.cli.options import logs_for
+    from understudy.http_server.server import check_port
 
+    check_port("127.0.0.1", port, "--port")
     async with rehearsal_setup(port=port, real=real) as config:
         logs = logs_for(config, verbose=verbose, in_dialogue=True)
         async with running(config, logs) as everything:
