@@ -1,4 +1,4 @@
-"""Functions that try a worker out: `doctor` and the tests call them."""
+"""Functions that try a worker out."""
 
 import os
 import time

@@ -108,12 +108,17 @@ class Worker:
 class WorkerPool:
     """Runs functions of this program by name; see the module for the guarantees.
 
+    Children call functions of `package` only.
+
     `killed` counts children that were killed, by (function, reason); the reasons are `deadline`,
     `memory` and `crash`.
     """
 
-    def __init__(self, name: str, limits: WorkerLimits | None = None) -> None:
+    def __init__(
+        self, name: str, limits: WorkerLimits | None = None, *, package: str = "understudy"
+    ) -> None:
         self.name = name
+        self._package = package
         self.limits = limits or WorkerLimits()
         self.killed: Counter[tuple[str, str]] = Counter()
         self._free: list[Worker] = []
@@ -238,6 +243,7 @@ class WorkerPool:
             "from understudy.workers.process import main; main()",
             str(self.limits.memory_mb),
             str(self.limits.deadline_s),
+            self._package,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

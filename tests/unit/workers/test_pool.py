@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 
 import psutil
@@ -10,12 +11,18 @@ import pytest
 from understudy.errors import WorkerKilled, WorkFailed
 from understudy.workers.pool import WorkerLimits, WorkerPool
 
-HERE = "understudy.workers.probe"
+HERE = "worker_probe"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children import the functions from this folder of tests."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
 
 @pytest.fixture
 async def pool() -> AsyncIterator[WorkerPool]:
-    pool = WorkerPool("test", WorkerLimits(deadline_s=30, memory_mb=150))
+    pool = WorkerPool("test", WorkerLimits(deadline_s=30, memory_mb=150), package=HERE)
     yield pool
     await pool.aclose()
 
@@ -45,7 +52,7 @@ async def test_an_exception_comes_back_with_its_type_and_text(pool: WorkerPool) 
 
 @pytest.mark.slow
 async def test_work_past_its_deadline_is_killed_and_the_next_is_done() -> None:
-    pool = WorkerPool("test", WorkerLimits(deadline_s=2, memory_mb=150))
+    pool = WorkerPool("test", WorkerLimits(deadline_s=2, memory_mb=150), package=HERE)
     with pytest.raises(WorkerKilled) as killed:
         await pool.run(f"{HERE}:spin", 60.0, kind=int)
 
@@ -66,7 +73,7 @@ async def test_work_that_takes_too_much_memory_is_given_up(pool: WorkerPool) -> 
 
 @pytest.mark.slow
 async def test_memory_within_the_system_limit_but_over_ours_is_noticed() -> None:
-    pool = WorkerPool("test", WorkerLimits(deadline_s=20, memory_mb=100))
+    pool = WorkerPool("test", WorkerLimits(deadline_s=20, memory_mb=100), package=HERE)
     with pytest.raises(WorkerKilled) as killed:
         await pool.run(f"{HERE}:allocate", 300, kind=int)
 
@@ -89,7 +96,7 @@ async def test_one_child_does_work_after_work(pool: WorkerPool) -> None:
 
 
 async def test_no_child_runs_before_the_first_work_or_after_closing() -> None:
-    pool = WorkerPool("test")
+    pool = WorkerPool("test", package=HERE)
     assert _children() == []
 
     await pool.run(f"{HERE}:process_id", kind=int)
@@ -135,7 +142,7 @@ async def test_only_functions_of_this_program_can_be_called(pool: WorkerPool) ->
 
 
 async def test_idle_children_end() -> None:
-    pool = WorkerPool("test", WorkerLimits(idle_s=0.0))
+    pool = WorkerPool("test", WorkerLimits(idle_s=0.0), package=HERE)
     first = await pool.run(f"{HERE}:process_id", kind=int)
     await _until(lambda: pool.children == 0)
 
