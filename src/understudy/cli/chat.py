@@ -32,9 +32,8 @@ async def _chat(config: "Config", logs: "Logs") -> None:
         PROMPT,
         Screen,
         TerminalChat,
-        listening,
-        paste_mode,
     )
+    from understudy.platforms.terminal_input import editing_mode, listening
 
     require_provider(config)
     async with open_bot(config, logs) as bot:
@@ -56,5 +55,8 @@ async def _chat(config: "Config", logs: "Logs") -> None:
                 commands=commands.table(),
                 attach=commands.attach,
             )
-            with paste_mode(0, sys.stdout), listening(dialogue):
+            with (
+                editing_mode(0, sys.stdout) as editing,
+                listening(dialogue, editing=editing),
+            ):
                 await dialogue.run()

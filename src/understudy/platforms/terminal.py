@@ -1,14 +1,10 @@
 """Chat in a terminal: replies are streamed, followed by their route."""
 
 import asyncio
-import os
 import re
-import signal
-import sys
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol, TextIO
 
 from understudy.control_characters import visible
@@ -17,7 +13,6 @@ from understudy.conversation.inbox import Decision
 from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.memory import command_line
 from understudy.routing.records import ReplyRecord, describe_route
-from understudy.signals import on_signals
 
 PLATFORM = "terminal"
 PROMPT = "you › "
@@ -30,7 +25,7 @@ COMMANDS = f"""\
 /image FILE      attach an image to the next message
 /file FILE       attach a text or PDF file to the next message
 {command_line.HELP}/quit            leave
-A backslash at the end of a line goes on in a new line; a paste is one message.
+Ctrl-J, or a backslash at the end of a line, goes on in a new line; a paste is one message.
 """
 CHANNEL = "chat"
 _MAX_TEXT = 32_000
@@ -189,6 +184,10 @@ class TerminalChat:
         """One line, or `None` for the end of the input."""
         self._lines.put_nowait(line)
 
+    def continue_line(self) -> None:
+        """Ctrl-J: the terminal echoed it without moving to a new line."""
+        self._screen.put("\n")
+
     def interrupt(self) -> None:
         """Ctrl-C: stop the running reply; pressed twice without one: leave."""
         if self._screen.writing is not None:
@@ -243,82 +242,3 @@ def message(text: str, message_id: str, channel: str = CHANNEL) -> Inbound:
         addressed=Addressed.DM,
         unlimited=True,
     )
-
-
-_PASTE_BEGINS, _PASTE_ENDS = "\x1b[200~", "\x1b[201~"
-_PASTE_MODE_ON, _PASTE_MODE_OFF = "\x1b[?2004h", "\x1b[?2004l"
-
-
-class LineAssembler:
-    """Joins lines that belong together: a paste, and lines that end with a backslash."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._pasting = False
-
-    def add(self, line: str) -> str | None:
-        """The complete message, or None while it goes on."""
-        if _PASTE_BEGINS in line:
-            self._pasting = True
-        if _PASTE_ENDS in line:
-            self._pasting = False
-        text = line.replace(_PASTE_BEGINS, "").replace(_PASTE_ENDS, "")
-        continued = text.endswith("\\") and not self._pasting
-        self._lines.append(text[:-1] if continued else text)
-        return None if continued or self._pasting else self.rest()
-
-    def rest(self) -> str | None:
-        """What was added and is not complete; None where there is nothing."""
-        lines, self._lines = self._lines, []
-        return "\n".join(lines) if lines else None
-
-
-@contextmanager
-def paste_mode(descriptor: int, out: TextIO) -> Iterator[None]:
-    """Let the terminal mark what is pasted, while this is entered."""
-    if sys.platform == "win32" or not (os.isatty(descriptor) and out.isatty()):
-        yield
-        return
-    import termios
-
-    before = termios.tcgetattr(descriptor)
-    changed = list(before)
-    # Without it the marks are echoed as text, `^[[200~`.
-    changed[3] &= ~termios.ECHOCTL
-    termios.tcsetattr(descriptor, termios.TCSADRAIN, changed)
-    out.write(_PASTE_MODE_ON)
-    out.flush()
-    try:
-        yield
-    finally:
-        out.write(_PASTE_MODE_OFF)
-        out.flush()
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-
-
-@contextmanager
-def listening(chat: TerminalChat, descriptor: int = 0) -> Iterator[None]:
-    """Pass on typed lines and Ctrl-C to `chat` while this is entered."""
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        # Not sys.stdin: a thread that waits inside it would delay the end of the program.
-        buffer, assembler = b"", LineAssembler()
-        while piece := os.read(descriptor, 65_536):
-            *complete, buffer = (buffer + piece).split(b"\n")
-            for line in complete:
-                if (text := assembler.add(line.decode("utf-8", "replace"))) is not None:
-                    loop.call_soon_threadsafe(chat.typed, text)
-        if buffer:
-            assembler.add(buffer.decode("utf-8", "replace") + "\\")
-        for last in (assembler.rest(), None):
-            loop.call_soon_threadsafe(chat.typed, last)
-
-    def read_until_closed() -> None:
-        # The loop may be closed before the input is.
-        with suppress(RuntimeError, OSError):
-            read()
-
-    threading.Thread(target=read_until_closed, daemon=True, name="stdin").start()
-    with on_signals((signal.SIGINT,), chat.interrupt):
-        yield

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
 from understudy.conversation.inbox import Decision
 from understudy.conversation.messages import Author, Inbound, Place
-from understudy.platforms.terminal import LineAssembler, Screen, TerminalChat
+from understudy.platforms.terminal import Screen, TerminalChat
 from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord
 
 RECORD = ReplyRecord(0.0, "r1", "terminal", ReplyOutcome.DELIVERED, ())
@@ -177,20 +177,3 @@ async def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None
 
     assert "␛]52;c;aGk=␇copied<9B>31m␈" in out.getvalue()
     assert "\x1b" not in out.getvalue()
-
-
-def test_a_paste_of_several_lines_is_one_message() -> None:
-    assembler = LineAssembler()
-
-    assert assembler.add("\x1b[200~one") is None
-    assert assembler.add("two") is None
-    assert assembler.add("three\x1b[201~") == "one\ntwo\nthree"
-    assert assembler.add("next") == "next"
-
-
-def test_a_backslash_at_the_end_goes_on_in_a_new_line() -> None:
-    assembler = LineAssembler()
-
-    assert assembler.add("one\\") is None
-    assert assembler.add("two") == "one\ntwo"
-    assert assembler.rest() is None
