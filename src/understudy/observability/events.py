@@ -103,24 +103,47 @@ def attempt_fields(record: AttemptRecord) -> dict[str, Field]:
 
 
 def reply_fields(record: ReplyRecord) -> dict[str, Field]:
-    winner = record.winner
-    told: dict[str, Field | None] = {
-        "started": iso(record.ts),
-        "request_id": record.request_id,
-        "sink": record.sink,
-        "outcome": record.outcome,
-        "offline_reason": record.offline_reason,
-        "retry_at": None if record.retry_at is None else iso(record.retry_at),
-        "provider": winner.provider if winner else None,
-        "model": (winner.model_served or winner.model_requested) if winner else None,
-        "attempts": sum(a.outcome is not Outcome.SKIPPED for a in record.attempts),
-        "skipped": sum(a.outcome is Outcome.SKIPPED for a in record.attempts),
-        "route": describe_route(record.attempts),
-        "t_first_visible_ms": record.t_first_visible_ms,
-        "t_total_ms": record.t_total_ms,
-    }
+    told = dict(zip(REPLY_FIELDS, reply_values(record), strict=True))
     told |= _usage_fields(record.usage, record.cost_usd)
     return _said(told)
+
+
+REPLY_FIELDS: Final = (
+    "started",
+    "request_id",
+    "sink",
+    "outcome",
+    "offline_reason",
+    "retry_at",
+    "provider",
+    "model",
+    "attempts",
+    "skipped",
+    "route",
+    "t_first_visible_ms",
+    "t_total_ms",
+)
+
+
+def reply_values(record: ReplyRecord) -> tuple[Field | None, ...]:
+    """Return the values of `REPLY_FIELDS`; those of the usage follow them in a line."""
+    winner, attempts = record.winner, record.attempts
+    skipped = len([a for a in attempts if a.outcome is Outcome.SKIPPED])
+    return (
+        iso(record.ts),
+        record.request_id,
+        record.sink,
+        record.outcome,
+        record.offline_reason,
+        None if record.retry_at is None else iso(record.retry_at),
+        winner.provider if winner else None,
+        (winner.model_served or winner.model_requested) if winner else None,
+        len(attempts) - skipped,
+        skipped,
+        describe_route(attempts),
+        record.t_first_visible_ms,
+        record.t_total_ms,
+    )
 
 
 def attempt_level(record: AttemptRecord) -> str:

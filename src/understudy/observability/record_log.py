@@ -13,6 +13,7 @@ from understudy.observability.events import (
     ATTEMPT,
     PLAIN_FIELDS,
     REPLY,
+    REPLY_FIELDS,
     Field,
     attempt_fields,
     attempt_level,
@@ -22,6 +23,7 @@ from understudy.observability.events import (
     read_plain,
     reply_fields,
     reply_level,
+    reply_values,
 )
 from understudy.observability.logs import Logs
 from understudy.routing.records import AttemptRecord, ReplyRecord
@@ -54,6 +56,15 @@ _Line = msgspec.defstruct(
     omit_defaults=True,
 )
 """A log line of an attempt: the fields of `attempt_fields`, filled by position."""
+_ReplyLine = msgspec.defstruct(
+    "_ReplyLine",
+    [
+        (name, object, None)
+        for name in ("ts", "level", "event", *REPLY_FIELDS, *_USAGE, "usage_source", "cost_usd")
+    ],
+    omit_defaults=True,
+)
+"""A log line of a reply: the fields of `reply_fields`, filled by position."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _NO_USAGE = (None,) * 6
 _BATCH_S = 0.05
@@ -81,8 +92,17 @@ def attempt_line(record: AttemptRecord, level: str, wall: float) -> bytes:
 
 
 def reply_line(record: ReplyRecord, level: str, wall: float) -> bytes:
-    head = {"ts": iso_precise(wall), "level": level, "event": REPLY}
-    return _encode(head | reply_fields(record))
+    usage = record.usage
+    return _encode(
+        _ReplyLine(
+            iso_precise(wall),
+            level,
+            REPLY,
+            *reply_values(record),
+            *(_NO_USAGE if usage is None else _read_usage(usage)),
+            record.cost_usd,
+        )
+    )
 
 
 class LogObserver:
