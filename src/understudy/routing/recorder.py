@@ -63,27 +63,35 @@ class Recorder:
 
     def skipped(self, candidate: Candidate, skip: Skip, number: int) -> AttemptRecord:
         record = AttemptRecord(
-            request_id=self.request.id,
-            attempt=number,
-            of_max=self.of_max,
-            sink=self.request.sink,
-            provider=candidate.provider,
-            label=candidate.label,
-            engine=candidate.engine,
-            endpoint_host=candidate.endpoint_host,
-            key_ref=candidate.key_ref,
-            model_requested=candidate.model,
-            config_rev=self.config_rev,
-            ts=self.env.wall(),
-            role=AttemptRole.NORMAL,
-            outcome=Outcome.SKIPPED,
-            phase=Phase.QUEUE,
-            next=NextStep.FAILOVER,
+            self.env.wall(),
+            *self._subject(candidate, number),
+            AttemptRole.NORMAL,
+            Outcome.SKIPPED,
+            Phase.QUEUE,
+            NextStep.FAILOVER,
             skip_reason=skip.reason,
             error_class=skip.error_class,
             held_until=skip.held_until,
+            config_rev=self.config_rev,
         )
         return self._observed(record)
+
+    def _subject(
+        self, candidate: Candidate, number: int
+    ) -> tuple[str, int, int, str, str, str, str, str, str | None, str]:
+        """Return what a record is about: its fields from `request_id` to `model_requested`."""
+        return (
+            self.request.id,
+            number,
+            self.of_max,
+            self.request.sink,
+            candidate.provider,
+            candidate.label,
+            candidate.engine,
+            candidate.endpoint_host,
+            candidate.key_ref,
+            candidate.model,
+        )
 
     def reply(
         self,
@@ -133,7 +141,7 @@ class Recorder:
         committed: bool,
     ) -> AttemptRecord:
         ended = self.env.clock() if attempt.ended is None else attempt.ended
-        candidate, exchange = attempt.plan.candidate, attempt.exchange
+        candidate, exchange, started = attempt.plan.candidate, attempt.exchange, attempt.started
         usage = exchange.usage or _estimated(attempt)
         cost, source = cost_of(
             self.env.prices,
@@ -144,34 +152,24 @@ class Recorder:
         )
         prompt = attempt.plan.prompt
         record = AttemptRecord(
-            request_id=self.request.id,
-            attempt=number,
-            of_max=self.of_max,
-            sink=self.request.sink,
-            provider=candidate.provider,
-            label=candidate.label,
-            engine=candidate.engine,
-            endpoint_host=candidate.endpoint_host,
-            key_ref=candidate.key_ref,
-            model_requested=candidate.model,
-            config_rev=self.config_rev,
-            ts=self.env.wall() - (ended - attempt.started),
-            role=attempt.plan.role,
-            outcome=_outcome(attempt),
-            phase=exchange.phase,
-            next=step,
+            self.env.wall() - (ended - started),
+            *self._subject(candidate, number),
+            attempt.plan.role,
+            _outcome(attempt),
+            exchange.phase,
+            step,
             model_served=exchange.model_served,
             upstream_id=exchange.upstream_id,
             http_status=exchange.http_status,
             committed=committed,
             visible_chars=attempt.visible_chars,
             finish_reason=attempt.finish_reason,
-            t_queue_ms=_ms(attempt.queued_s) if attempt.queued_s else 0,
-            t_connect_ms=None if exchange.connect_s is None else round(exchange.connect_s * 1000),
-            t_headers_ms=None if exchange.headers_s is None else round(exchange.headers_s * 1000),
-            t_first_output_ms=_since(attempt.started, attempt.first_output),
-            t_first_visible_ms=_since(attempt.started, attempt.first_visible),
-            t_total_ms=round((ended - attempt.started) * 1000),
+            t_queue_ms=round(attempt.queued_s * 1000),
+            t_connect_ms=_ms(exchange.connect_s),
+            t_headers_ms=_ms(exchange.headers_s),
+            t_first_output_ms=_since(started, attempt.first_output),
+            t_first_visible_ms=_since(started, attempt.first_visible),
+            t_total_ms=round((ended - started) * 1000),
             budget_ms=round(attempt.plan.budget.first_token_s * 1000),
             reused_connection=exchange.reused_connection,
             keepalives=exchange.keepalives,
@@ -186,6 +184,7 @@ class Recorder:
             degraded=(*prompt.degraded, REPETITION) if attempt.repeated else prompt.degraded,
             breaker=evaluation.breaker,
             held_until=evaluation.held_until,
+            config_rev=self.config_rev,
         )
         return self._observed(
             record if attempt.failure is None else self._failed(record, attempt.failure)
@@ -240,12 +239,12 @@ def _maybe_billed(attempt: Attempt) -> bool:
     )
 
 
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
 
 
 def _since(start: float, moment: float | None) -> int | None:
-    return None if moment is None else _ms(moment - start)
+    return None if moment is None else round((moment - start) * 1000)
 
 
 def cost_of(
