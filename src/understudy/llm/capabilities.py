@@ -74,7 +74,7 @@ class CapabilityBook:
         lesson = self._learned.get(key)
         if lesson is not None and self._clock() < lesson.until:
             known = lesson.facts.over(known)
-        return configured.over(known)
+        return configured if known is NOTHING_KNOWN else configured.over(known)
 
     def learn(self, key: ModelKey, facts: Capabilities) -> None:
         """Believe for a day what a model's own server said by refusing or accepting."""

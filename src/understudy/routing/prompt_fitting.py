@@ -51,12 +51,13 @@ async def build_fitting_prompt(
         model=candidate.model,
     )
 
+    if known.n_ctx is None:
+        return _amended(request, request.build(fit), candidate, book, fit, retry)
+
     def build(tokens_per_char: float) -> Prompt:
         fitted = msgspec.structs.replace(fit, tokens_per_char=tokens_per_char)
         return _amended(request, request.build(fitted), candidate, book, fitted, retry)
 
-    if known.n_ctx is None:
-        return build(fit.tokens_per_char)
     count = _counter(candidate)
     if not request.may_trim_prompt:
         prompt = build(fit.tokens_per_char)
@@ -243,10 +244,12 @@ def text_bytes(request: ChatRequest) -> int:
     tokens per character as it costs more bytes.
     """
     return sum(
-        len(part.text.encode("utf-8", "replace"))
-        for message in request.messages
-        for part in message.parts
-        if isinstance(part, TextPart)
+        [
+            len(part.text) if part.text.isascii() else len(part.text.encode("utf-8", "replace"))
+            for message in request.messages
+            for part in message.parts
+            if isinstance(part, TextPart)
+        ]
     )
 
 

@@ -196,7 +196,10 @@ class ReplyRecord(msgspec.Struct, frozen=True):
     @property
     def cost_usd(self) -> float | None:
         """What is known of the cost, summed over all attempts; `None` when nothing is."""
-        known = [a.cost_usd for a in self.attempts if a.cost_usd is not None]
+        attempts = self.attempts
+        if len(attempts) == 1:
+            return attempts[0].cost_usd
+        known = [a.cost_usd for a in attempts if a.cost_usd is not None]
         return sum(known) if known else None
 
 
@@ -286,7 +289,9 @@ def describe_route(attempts: Sequence[AttemptRecord]) -> str:
     `rate-limited: openrouter · broke off: chutes · answered: local/koboldcpp, 1.3 s, 412→57 tokens`
     """
     return " · ".join(
-        f"{verdict(a)}: {a.label}{_figures(a) if a.outcome is Outcome.OK else ''}"
-        for a in attempts
-        if a.skip_reason is not SkipReason.DISABLED
+        [
+            f"{verdict(a)}: {a.label}{_figures(a) if a.outcome is Outcome.OK else ''}"
+            for a in attempts
+            if a.skip_reason is not SkipReason.DISABLED
+        ]
     )
