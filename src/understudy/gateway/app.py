@@ -1,11 +1,10 @@
 """The gateway as an ASGI application: OpenAI's protocol on top of the ModelRouter."""
 
-import contextlib
 import functools
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -198,7 +197,8 @@ class Gateway:
         headers = [*SSE, *call.always]
         connection = ClientConnection(call.receive, call.send, headers, KEEP_ALIVE_S, call.server)
         sink = StreamSink(form, connection)
-        with self._open(connection):
+        self._connections.add(connection)
+        try:
             async with connection:
                 end = await self._source.reply(request, sink)
                 refusal = None if end.finish_reason else self._refusal(ask, end)
@@ -206,6 +206,8 @@ class Gateway:
                     await sink.end(end, refusal)
                 elif refusal is not None:
                     raise refusal
+        finally:
+            self._connections.discard(connection)
         if connection.ended_early:
             if not connection.opened:
                 raise _shutting_down()
@@ -216,24 +218,19 @@ class Gateway:
     ) -> None:
         connection = ClientConnection(call.receive, call.send, server=call.server)
         sink = AnswerSink(form)
-        with self._open(connection):
+        self._connections.add(connection)
+        try:
             async with connection:
                 end = await self._source.reply(request, sink)
                 answered = sink.answer(end)
                 if answered is None:
                     raise self._refusal(ask, end)
                 headers, body = answered
-                await answer(call.send, 200, [JSON, *call.always, *headers], body)
-        if connection.ended_early:
-            raise _shutting_down()
-
-    @contextlib.contextmanager
-    def _open(self, connection: ClientConnection) -> Iterator[None]:
-        self._connections.add(connection)
-        try:
-            yield
+                await answer(call.send, 200, [JSON, *call.always, *headers], body, call.server)
         finally:
             self._connections.discard(connection)
+        if connection.ended_early:
+            raise _shutting_down()
 
     def end_replies(self) -> None:
         """End all running replies: streams with an error event, other answers with a 503."""

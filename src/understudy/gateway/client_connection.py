@@ -21,7 +21,15 @@ SSE: tuple[Header, ...] = (
 )
 
 
-async def answer(send: Send, status: int, headers: list[Header], body: bytes) -> None:
+async def answer(
+    send: Send,
+    status: int,
+    headers: list[Header],
+    body: bytes,
+    server: ServerExtension | None = None,
+) -> None:
+    if server is not None and server.respond(status, headers, body):
+        return
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -96,11 +104,9 @@ class ClientConnection:
             self._timer.cancel()
         # The traceback of a finished task refers to this connection: kept here, it would leave a
         # cycle of everything that an answer used to the garbage collector.
-        tasks = set(self._keep_alives)
         watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            tasks.add(watcher)
-        if tasks:
+        if watcher is not None or self._keep_alives:
+            tasks = self._keep_alives | ({watcher} if watcher is not None else set())
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

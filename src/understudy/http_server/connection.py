@@ -1,14 +1,18 @@
 """One client's connection: uvicorn's protocol with limits on size, time and number."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 from uvicorn import Config
 from uvicorn._types import ASGI3Application, ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 _PIECE = 2_048
@@ -25,6 +29,13 @@ class ServerExtension:
     """Callbacks for when the connection is lost."""
     send_now: Callable[[dict[str, object]], bool]
     """Send a message at once; False where `send` would wait for the client."""
+    respond: "Respond"
+
+
+class Respond(Protocol):
+    def __call__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole response at once, Content-Length added; False where only `send` can."""
+        ...
 
 
 class _Transport:
@@ -54,6 +65,11 @@ class _Transport:
             return
         head, self._head = self._head, b""
         self._transport.write(head + data if head else data)
+
+    def write_response(self, data: bytes) -> None:
+        """Write a head with its whole body."""
+        self._send_head()
+        self._transport.write(data)
 
     def close(self) -> None:
         self._send_head()
@@ -206,7 +222,11 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        server = ServerExtension(self._disconnect_callbacks, partial(self._send_now, cycle))
+        server = ServerExtension(
+            self._disconnect_callbacks,
+            partial(self._send_now, cycle),
+            partial(self._respond, cycle),
+        )
         cycle.scope["extensions"] = {EXTENSION: {"server": server}}
         super()._start_asgi_task(cycle, app)
 
@@ -219,6 +239,29 @@ class Connection(HttpToolsProtocol):
         except StopIteration:
             return True
         raise RuntimeError("uvicorn waits only while writing is paused")
+
+    def _respond(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> bool:
+        """As `ServerExtension.respond`, with the bytes that uvicorn writes for two messages."""
+        special = not cycle.keep_alive or cycle.scope["method"] == "HEAD"
+        if special or self.flow.write_paused or cycle.disconnected or cycle.response_started:
+            return False
+        named = [*cycle.default_headers, *headers]
+        head = b"".join([b"%b: %b\r\n" % header for header in named])
+        if head.count(b"\n") != len(named) or head.count(b"\r") != len(named):
+            return False  # a line break in a header: uvicorn refuses it
+        cycle.waiting_for_100_continue = False
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        whole = b"%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], head, len(body), body)
+        cast("_Transport", self.transport).write_response(whole)
+        cycle.on_response()
+        return True
 
     def _parse(self, piece: bytes) -> None:
         self._progressed = False
