@@ -36,12 +36,11 @@ from understudy.llm.openai_wire import (
     usage_of,
 )
 from understudy.llm.sse import DONE, ERROR_EVENT
+from understudy.llm.text_borders import TextBorders
 from understudy.llm.tool_calls import ToolCallAssembler
 
 MAX_REPLY_CHARS = 2 * 1024 * 1024
 _BAD_FRAMES_IN_A_ROW = 3
-_MOST_BORDERS = 8
-"""How often the constant part of text frames is determined: it may change in every frame."""
 
 _NO_FRAMES = frozenset((b"null", b"[]", b"{}"))
 """What some servers send while they have nothing to say."""
@@ -56,8 +55,6 @@ Decode = Callable[[bytes], Chunk]
 RepairUsage = Callable[[Usage, Chunk], Usage | None]
 """Corrects figures that this engine is known to invent; `None` is unknown."""
 
-_decode_text = msgspec.json.Decoder(str).decode
-
 
 class StreamParser:
     """Collects one reply: feed all frames to `read_all`, then ask `end` for the close.
@@ -69,7 +66,7 @@ class StreamParser:
     __slots__ = (
         "_bad_in_a_row",
         "_blank",
-        "_borders_left",
+        "_borders",
         "_calls",
         "_classify",
         "_decode",
@@ -79,12 +76,10 @@ class StreamParser:
         "_first_choices",
         "_fix",
         "_has_deltas",
-        "_head",
         "_indexes",
         "_positions",
         "_repair",
         "_size",
-        "_tail",
         "_usage_frame",
         "_whole",
         "closed",
@@ -121,9 +116,7 @@ class StreamParser:
         """Of the latest frame: which of its tool calls the outputs are, in their order."""
         self._first_choices = 0
         """Frames whose choice had the index 0 or none."""
-        self._head = self._tail = b""
-        """What surrounds the text in plain frames, its quotes excluded; empty: unknown."""
-        self._borders_left = _MOST_BORDERS
+        self._borders = TextBorders()
 
     @property
     def finished(self) -> bool:
@@ -147,7 +140,7 @@ class StreamParser:
         start = 0
         try:
             for number, payload in enumerate(payloads):
-                text = self._plain_text(payload) if self._head else ""
+                text = self._plain_text(payload) if self._borders.may_know else ""
                 if text:
                     if not texts:
                         start = number
@@ -208,20 +201,11 @@ class StreamParser:
         )
 
     def _plain_text(self, payload: bytes) -> str:
-        """Return the text of a frame with the known borders, which is not empty; else nothing."""
-        head, tail = self._head, self._tail
-        if not (
-            payload.startswith(head)
-            and payload.endswith(tail)
-            and len(payload) > len(head) + len(tail)
-        ):
-            return ""
-        try:
-            text = _decode_text(memoryview(payload)[len(head) - 1 : len(payload) - len(tail) + 1])
-        except NOT_JSON:
-            return ""
-        self._grow(len(text))
-        self._bad_in_a_row = 0
+        """Return the text of a frame that has nothing else, if it can be told at once."""
+        text = self._borders.text_of(payload)
+        if text:
+            self._grow(len(text))
+            self._bad_in_a_row = 0
         return text
 
     def _events(self, chunk: Chunk, payload: bytes) -> list[ChatEvent]:
@@ -307,17 +291,12 @@ class StreamParser:
         if simple and len(outputs) == 1 and delta is not None and type(delta.content) is not list:
             output = outputs[0]
             if isinstance(output, TextDelta):
-                if is_only_text(delta) and choice.finish_reason is None:
-                    self._learn_borders(payload, output.text)
+                if choice.finish_reason is None and is_only_text(delta):
+                    self._borders.learn(payload, output.text)
                 return [TextDelta(output.text, (payload,))]
             if isinstance(output, ReasoningDelta):
                 return [ReasoningDelta(output.text, (payload,))]
         return list(frames.divide(payload, outputs, self._positions))
-
-    def _learn_borders(self, payload: bytes, text: str) -> None:
-        if self._borders_left:
-            self._borders_left -= 1
-            self._head, self._tail = frames.text_borders(payload, text) or (b"", b"")
 
     def _outputs(self, choice: Choice, *, ends: bool) -> list[Output]:
         self._positions = []
@@ -400,9 +379,7 @@ class StreamParser:
         return payload if same or not chunk.choices else frames.with_identity(payload, identity)
 
     def _count(self, chunk: Chunk) -> None:
-        if chunk.usage is ABSENT and chunk.timings is None and chunk.x_groq is None:
-            return
-        if not (present(chunk.usage) or chunk.timings is not None or chunk.x_groq is not None):
+        if chunk.timings is None and chunk.x_groq is None and not present(chunk.usage):
             return
         usage = usage_of(chunk.usage)
         if usage is None and chunk.x_groq is not None:
