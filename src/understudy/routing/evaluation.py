@@ -67,21 +67,20 @@ class Evaluation(msgspec.Struct, frozen=True):
     """Wall clock."""
 
 
+_USUAL = Evaluation()
+
+
 def evaluate(
     attempt: Attempt,
+    error: ProviderError,
     progress: Progress,
     state: RouterState,
     env: RouterEnvironment,
     rules: RouterRules,
 ) -> Evaluation:
-    """Update cooldowns and capabilities by an attempt that ended by itself; decide what is next."""
-    error = attempt.failure
-    opens_thought = attempt.template_opens_thought
-    if opens_thought is not None:
-        key = attempt.plan.candidate.key
-        state.book.learn(key, Capabilities(opens_thought=opens_thought))
-    if error is None:
-        return _succeeded(attempt, state, env)
+    """Update cooldowns and capabilities by an attempt that failed with `error`; decide what is
+    next."""
+    _learn_template(attempt, state)
     candidate = attempt.plan.candidate
     rule = rule_for(error, local=candidate.local, useful_output=attempt.first_output is not None)
     if error.error_class is ErrorClass.EMPTY_REPLY and progress.request.may_be_empty:
@@ -97,13 +96,22 @@ def evaluate(
     return Evaluation(stop, restart, retry, set_aside, breaker, held_until)
 
 
-def _succeeded(attempt: Attempt, state: RouterState, env: RouterEnvironment) -> Evaluation:
+def succeeded(attempt: Attempt, state: RouterState, env: RouterEnvironment) -> Evaluation:
+    """Update cooldowns and capabilities by an attempt that ended well."""
+    _learn_template(attempt, state)
     candidate, prompt = attempt.plan.candidate, attempt.plan.prompt
     breaker = state.board.succeed(candidate.scope_keys, env.clock())
     usage = attempt.exchange.usage
     if usage is not None and usage.source is UsageSource.REPORTED and not prompt.images:
         learn_ratio(state.book, candidate.key, prompt, usage.input_tokens)
-    return Evaluation(breaker=breaker)
+    return _USUAL if breaker is None else Evaluation(breaker=breaker)
+
+
+def _learn_template(attempt: Attempt, state: RouterState) -> None:
+    opens_thought = attempt.template_opens_thought
+    if opens_thought is not None:
+        key = attempt.plan.candidate.key
+        state.book.learn(key, Capabilities(opens_thought=opens_thought))
 
 
 def _count_failure(

@@ -12,7 +12,7 @@ from understudy.routing.attempt import Attempt, AttemptPlan
 from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import Cooldown
 from understudy.routing.environment import RouterEnvironment, RouterRules
-from understudy.routing.evaluation import Evaluation, Progress, evaluate
+from understudy.routing.evaluation import Evaluation, Progress, evaluate, succeeded
 from understudy.routing.failure_policy import RULES, RetryPlan, backoff_s, offline_reason
 from understudy.routing.recorder import Offline, Recorder, Skip
 from understudy.routing.records import (
@@ -290,9 +290,16 @@ class RequestRun:
             running[key] -= 1
         self._running = None
         self._note_end(attempt)
-        evaluation = evaluate(attempt, self._progress(attempt), self.state, self.env, self.rules)
-        self._apply(attempt, evaluation)
-        committed = self.committed if attempt.failure is None else attempt in self._partials
+        if attempt.failure is None:
+            evaluation = succeeded(attempt, self.state, self.env)
+            committed = self.committed
+        else:
+            progress = self._progress(attempt)
+            evaluation = evaluate(
+                attempt, attempt.failure, progress, self.state, self.env, self.rules
+            )
+            self._apply(attempt, evaluation)
+            committed = progress.partial
         record = self._recorder.attempted(
             attempt, evaluation, self._step(), len(self._records) + 1, committed=committed
         )
