@@ -9,7 +9,9 @@ from understudy.rehearsal.responder import Finish, Head, Responder, Role
 
 FACT = re.compile(r"(\w+): my pet is (\w+)", re.IGNORECASE)
 _SUMMARIZED = re.compile(r"(\w+)'s pet is (\w+)")
-_ASKED = re.compile(r"(\w+): what is my pet\?\s*\Z")
+_ASKED = re.compile(r"(?:(\w+): )?what is my pet\?\s*\Z")
+_ALONE = "You"
+"""The name in summaries of the only person in a private conversation."""
 
 
 @dataclass
@@ -38,4 +40,5 @@ class FactModel:
             return
         self.prompts.append(prompt)
         asked = _ASKED.search(prompt)
-        await stage.say(known.get(asked[1], "I do not know.") if asked else "Noted.")
+        name = asked[1] or _ALONE if asked else ""
+        await stage.say(known.get(name, "I do not know.") if asked else "Noted.")

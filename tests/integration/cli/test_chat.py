@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -5,7 +6,9 @@ import pytest
 
 from command import understudy
 from llama_server import llama_server
+from scripted_memory import FactModel
 from tiny_model import make_tiny_model
+from understudy.rehearsal.server import RehearsalServer
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,37 @@ def test_the_commands_of_a_chat_work_on_its_conversation(engine: str, tmp_path: 
         "A new conversation",
     ):
         assert text in done.stdout
+
+
+async def test_a_chat_remembers_searches_and_forgets(tmp_path: Path) -> None:
+    model = FactModel()
+    async with RehearsalServer(model.behaviour) as server:
+        (tmp_path / "config.yaml").write_text(
+            f"model: {{provider_order: [a], servers: {{a: {{base_url: '{server.base_url}'}}}}}}\n"
+        )
+        lines = (
+            "my pet is rex", "one", "two", "three", "/remember I like tea", "/memories",
+            "/compact", "/memory", "/search pet", "what is my pet?", "/forget note 1",
+            "/memory forget", "/forget everything", "/help",
+        )  # fmt: skip
+
+        done = await asyncio.to_thread(
+            understudy, "chat", folder=tmp_path, stdin="\n".join(lines) + "\n"
+        )
+
+    assert done.returncode == 0
+    for text in (
+        "I remember that as note 1.",
+        "1. I like tea",
+        "Done: in my prompts a summary",
+        "You's pet is rex.",
+        "You: my pet is rex",
+        "Understudy › rex",
+        "I forgot note 1.",
+        "I forgot my summary",
+        "The commands are:",
+        "/search WORDS    find earlier messages",
+    ):
+        assert text in done.stdout, text
+    assert "- You: I like tea" in model.prompts[-1]
+    assert "my pet is rex" not in model.prompts[-1]

@@ -14,6 +14,7 @@ from playwright.async_api import BrowserContext, Locator, Page, expect
 
 from command import plain_environment
 from llama_server import llama_server
+from scripted_memory import FactModel
 from tiny_model import make_tiny_model
 from tiny_projector import make_tiny_projector
 from understudy.rehearsal.server import RehearsalServer
@@ -292,3 +293,40 @@ async def _input_tokens(reply: Locator) -> int:
     found = re.search(r"(\d+)→", line)
     assert found is not None, line
     return int(found[1])
+
+
+async def test_memory_is_kept_shown_searched_and_deleted_by_commands_on_the_page(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    model = FactModel()
+    async with RehearsalServer(model.behaviour) as server:
+        servers = {"a": {"base_url": server.base_url}}
+        configure(tmp_path, {"provider_order": ["a"], "servers": servers})
+        async with started("run", folder=tmp_path) as program:
+            page = await opened(profile, program.url)
+            for number, text in enumerate(("my pet is rex", "one", "two", "three"), 1):
+                await say(page, text)
+                await expect(page.locator(".reply[data-state=done]")).to_have_count(number)
+            answers = page.locator(".command p")
+            commands: tuple[tuple[str, str | re.Pattern[str]], ...] = (
+                ("/remember I like tea", "I remember that as note 1."),
+                ("/memories", "Your notes in our private chats:\n1. I like tea"),
+                ("/compact", re.compile("^Done: ")),
+                ("/memory", re.compile("You's pet is rex")),
+                ("/search pet", re.compile("You: my pet is rex$")),
+                ("/forget note 1", "I forgot note 1."),
+                ("/forget", re.compile("^The commands are:")),
+                ("/memory forget", "I forgot my summary of this conversation."),
+            )
+            for number, (command, answer) in enumerate(commands):
+                await say(page, command)
+                await expect(answers.nth(number)).to_have_text(answer)
+            await page.locator(".command button").first.click()
+            await expect(answers).to_have_count(7)
+            await page.fill("#search", "pet")
+            await expect(page.locator("#chats .excerpt")).to_have_text("my pet is rex")
+            await page.fill("#search", "elephant")
+            await expect(page.locator("#chats")).to_have_text("Nothing found")
+
+    assert len(model.prompts) == 4
+    assert len(model.summaries) == 1
