@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import discord
 import pytest
+from structlog.testing import capture_logs
 
 from busy_inbox import BusyInbox
 from conversation_driver import settings
@@ -228,3 +229,19 @@ async def test_a_good_session_makes_the_pauses_short_again(
         await double.until(lambda: client.shards[0]._parent._backoff is not delay)
 
         assert client.shards[0]._parent._backoff.delay() <= 2
+
+
+async def test_an_unreachable_discord_is_one_plain_line_for_each_try(
+    double: DiscordDouble,
+) -> None:
+    # Login is the first request; discord.py gives up on these answers at once.
+    double.rest.faults.append(Fault("GET", ".*/users/@me", 404, times=2))
+    with capture_logs() as events:
+        async with BotSetup(double):
+            pass
+
+    told = [event for event in events if event["event"].startswith("discord.")]
+    assert [event["event"] for event in told[:2]] == ["discord.unreachable"] * 2
+    assert told[0]["log_level"] == "warning"
+    assert "cannot be reached" in told[0]["reason"]
+    assert "exc_info" not in told[0]

@@ -57,6 +57,8 @@ class DiscordBot:
         )
         # At debug level discord.py logs the bodies of requests: what people wrote, and the token.
         logging.getLogger("discord").setLevel(logging.WARNING)
+        # The bot does not speak, so it needs no advice on libraries for voice.
+        discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
     @property
     def open(self) -> OpenDelivery:
@@ -102,23 +104,30 @@ class DiscordBot:
         pause_s = self._parts.pace.restart_s
         while True:
             started = asyncio.get_running_loop().time()
-            try:
-                await self._run_once()
-            except discord.LoginFailure:
-                raise ConfigError(self._explanation(4004)) from None
-            except discord.PrivilegedIntentsRequired:
-                raise ConfigError(self._explanation(4014)) from None
-            except discord.ConnectionClosed as closed:
-                if closed.code in _FATAL_CLOSES:
-                    raise ConfigError(self._explanation(closed.code)) from None
-                _log.warning("discord.closed", code=closed.code)
-            except Exception as error:  # noqa: BLE001 - the root of this task
-                # One malformed event must not end the bot.
-                _log.exception("discord.client_ended", error=type(error).__name__)
+            await self._run_logged()
             if asyncio.get_running_loop().time() - started > _LONGEST_PAUSE_S:
                 pause_s = self._parts.pace.restart_s
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _run_logged(self) -> None:
+        """Run one client, and log why it ended. Raises ConfigError."""
+        try:
+            await self._run_once()
+        except discord.LoginFailure:
+            raise ConfigError(self._explanation(4004)) from None
+        except discord.PrivilegedIntentsRequired:
+            raise ConfigError(self._explanation(4014)) from None
+        except discord.ConnectionClosed as closed:
+            if closed.code in _FATAL_CLOSES:
+                raise ConfigError(self._explanation(closed.code)) from None
+            _log.warning("discord.closed", code=closed.code)
+        except (aiohttp.ClientError, OSError, discord.HTTPException) as error:
+            reason = "Discord cannot be reached; the bot tries again until it can"
+            _log.warning("discord.unreachable", reason=reason, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the root of this task
+            # One malformed event must not end the bot.
+            _log.exception("discord.client_ended", error=type(error).__name__)
 
     async def _run_once(self) -> None:
         client = DiscordClient(self._parts, self._logged_in, self._cache)
