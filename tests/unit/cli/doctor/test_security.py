@@ -95,3 +95,20 @@ def test_a_folder_beside_the_database_is_told_how_to_stay_usable(tmp_path: Path)
 )
 def test_what_is_open_wider_than_it_need_be_is_told(tmp_path: Path, text: str, told: str) -> None:
     assert told in "; ".join(advice(tmp_path, text))
+
+
+def test_an_env_file_that_others_can_read_is_a_warning_and_a_configuration_a_problem(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".env").write_text(f"OPENROUTER_API_KEY={KEY}\n")
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{MODEL}web: {{token: {KEY}}}\n")
+    for path in (tmp_path / ".env", file):
+        path.chmod(0o644)
+
+    checks = unsafe(load_config(file, {"OPENROUTER_API_KEY": KEY}))
+
+    assert {c.advice.rpartition("/")[2]: c.ok for c in checks if c.name == "files"} == {
+        ".env": True,
+        "config.yaml": False,
+    }
