@@ -85,8 +85,9 @@ class ReloadableRouter:
         self._builtin.keep(in_use)
 
     def _client(self, name: str, server: Server) -> LLMClient:
-        key = server.api_key.get_secret_value() if server.api_key is not None else None
-        client = build_client(name, server, sessions=self._sessions, key=key, builtin=self._builtin)
+        client = build_client(
+            name, server, sessions=self._sessions, key=server.secret, builtin=self._builtin
+        )
         # Replaced clients may still be in use; they hold little, and `aclose` closes them.
         self._clients.append(client)
         return client

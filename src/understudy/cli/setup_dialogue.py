@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 import typer
-from pydantic import SecretStr
 
 from understudy.app.setup.discord_token import DISCORD_API, TokenReport, inspect_token
 from understudy.app.setup.files import SetupAnswers, SetupFiles
@@ -119,7 +118,7 @@ class SetupDialogue:
         typer.echo(f"\nOpenRouter: many hosted models with one key from {KEYS_PAGE}")
         typer.echo(f"{FREE_MODELS}")
         given = self._flags.openrouter_key
-        if not self._may_replace("The OpenRouter key", server.api_key, given):
+        if not self._may_replace("The OpenRouter key", server.secret, given):
             return
         while key := given or self._hidden("OpenRouter key (Enter: none)"):
             report = await check_openrouter_key(key, self._sessions, server.base_url)
@@ -147,7 +146,9 @@ class SetupDialogue:
     async def _discord(self) -> None:
         typer.echo(f"\nDiscord: a bot token from {_PORTAL} → your application → Bot")
         given = self._flags.discord_token
-        if not self._may_replace("The Discord token", self._settings.discord.token, given):
+        present = self._settings.discord.token
+        known = None if present is None else present.get_secret_value()
+        if not self._may_replace("The Discord token", known, given):
             return
         while token := given or self._hidden("Discord token (Enter: none)"):
             report = await inspect_token(token, self._sessions, self._flags.discord_api)
@@ -187,12 +188,12 @@ class SetupDialogue:
         if name is not None and name.strip() and name.strip() != current:
             self._answers = replace(self._answers, name=name.strip())
 
-    def _may_replace(self, what: str, present: SecretStr | None, given: str | None) -> bool:
+    def _may_replace(self, what: str, present: str | None, given: str | None) -> bool:
         """Whether a secret may be set: there is none, it is the same, or replacing is allowed."""
         if present is None or self._flags.replace:
             return True
         if given is not None and not self._asks:
-            if given == present.get_secret_value():
+            if given == present:
                 return False
             raise ConfigError(f"{what} is set already. Replace it with --replace.")
         typer.echo(f"  {what[0].upper()}{what[1:]} is set.")

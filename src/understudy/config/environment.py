@@ -97,7 +97,13 @@ def _model(model: ModelSettings, env: Mapping[str, str]) -> ModelSettings:
 def _keyed(server: Server, env: Mapping[str, str]) -> Server:
     if server.api_key is not None:
         return server.model_copy(update={"api_key_env": None})
-    return server.model_copy(update={"api_key": _secret(env, server.api_key_env)})
+    if not isinstance(server.api_key_env, tuple):
+        return server.model_copy(update={"api_key": _secret(env, server.api_key_env)})
+    found = {name: key for name in server.api_key_env if (key := _secret(env, name))}
+    if not found:
+        return server
+    names, keys = tuple(found), tuple(found.values())
+    return server.model_copy(update={"api_key": keys, "api_key_env": names})
 
 
 def _gateway(gateway: Gateway, env: Mapping[str, str]) -> Gateway:

@@ -1,6 +1,7 @@
 """The `model` section: which servers there are, in which order they are tried, and their limits."""
 
-from typing import Annotated, Literal
+from itertools import zip_longest
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, SecretStr
 
@@ -25,6 +26,9 @@ class Deadline(Section):
     """From the accepted request to the end of the reply."""
 
 
+KeyNames = Name | Annotated[tuple[Name, ...], Field(min_length=1)] | None
+
+
 class Server(Section):
     """What may be said of any model server."""
 
@@ -34,10 +38,10 @@ class Server(Section):
     name: Name | None = None
     """The model; engines that serve just one need none."""
     fallbacks: Names = ()
-    api_key: SecretStr | None = None
-    """The key itself. Loading fills it from `api_key_env` where the file does not give one."""
-    api_key_env: str | None = None
-    """Where the key was looked for; `None` once loaded when the file itself gives the key."""
+    api_key: SecretStr | Annotated[tuple[SecretStr, ...], Field(min_length=1)] | None = None
+    """The key itself, or several. Loading fills it from `api_key_env` where the file has none."""
+    api_key_env: KeyNames = None
+    """Where keys were looked for; `None` once loaded when the file itself gives the key."""
     timeout_seconds: Seconds | None = None
     """First-token budget: give up on this server when no useful token has come by then."""
     connect_timeout_seconds: Seconds | None = None
@@ -60,6 +64,22 @@ class Server(Section):
     extra_body: dict[str, JsonValue] = {}
 
     @property
+    def secret(self) -> str | None:
+        """Its key; the first of several."""
+        keys = self.api_key if isinstance(self.api_key, tuple) else (self.api_key,)
+        return None if keys[0] is None else keys[0].get_secret_value()
+
+    def each_key(self) -> tuple[Self, ...]:
+        """A copy for each of several keys, else itself."""
+        if not isinstance(self.api_key, tuple):
+            return (self,)
+        names = self.api_key_env if isinstance(self.api_key_env, tuple) else ()
+        return tuple(
+            self.model_copy(update={"api_key": key, "api_key_env": name})
+            for key, name in zip_longest(self.api_key, names)
+        )
+
+    @property
     def answers_in_one_piece(self) -> bool:
         """Whether it cannot stream, so that its first token is its whole answer."""
         return getattr(self, "mode", "") == "plain_generate"
@@ -68,7 +88,7 @@ class Server(Section):
 class OpenRouterServer(Server):
     name: Name | None = "meta-llama/llama-4-scout:free"
     fallbacks: Names = ("meta-llama/llama-3.3-8b-instruct:free", "openrouter/free")
-    api_key_env: str | None = "OPENROUTER_API_KEY"
+    api_key_env: KeyNames = "OPENROUTER_API_KEY"
     allow_auto_fallback: bool = False
     provider: dict[str, JsonValue] = {}
     """OpenRouter's provider preferences, sent unchanged."""
@@ -76,12 +96,12 @@ class OpenRouterServer(Server):
 
 class ChutesServer(Server):
     enabled: bool = False
-    api_key_env: str | None = "CHUTES_API_KEY"
+    api_key_env: KeyNames = "CHUTES_API_KEY"
 
 
 class NanoGptServer(Server):
     enabled: bool = False
-    api_key_env: str | None = "NANOGPT_API_KEY"
+    api_key_env: KeyNames = "NANOGPT_API_KEY"
     auth: Literal["bearer", "x-api-key", "none"] = "bearer"
     mode: Literal["openai_chat", "openai_completions", "plain_generate"] = "openai_chat"
 

@@ -204,10 +204,11 @@ def _headers_can_be_sent(settings: Settings) -> Iterator[Mistake]:
 
 def _keys_can_be_sent(settings: Settings) -> Iterator[Mistake]:
     for path, server in servers(settings.model):
-        if server.api_key and _LINE_BREAK.search(server.api_key.get_secret_value()):
-            problem = "contains a line break; is a closing quote missing?"
-            source = server.api_key_env
-            yield Mistake((*path, "api_key"), f"{source} {problem}" if source else problem)
+        for keyed in server.each_key():
+            if keyed.secret and _LINE_BREAK.search(keyed.secret):
+                problem = "contains a line break; is a closing quote missing?"
+                source = keyed.api_key_env
+                yield Mistake((*path, "api_key"), f"{source} {problem}" if source else problem)
 
 
 def _deadlines_nest(settings: Settings) -> Iterator[Mistake]:

@@ -1,7 +1,7 @@
 """Builds the candidates of the configured order: one for each model of each provider."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -102,19 +102,22 @@ class _Entry:
     label: str
     server: Server
     off: SkipReason | None
+    number: int = 1
+    """Of the key, where the server has several."""
 
 
 def build_candidates(settings: ModelSettings, build: BuildClient) -> tuple[Candidate, ...]:
     """Return every candidate in order, those that are off included.
 
-    Calls `build` once for each provider; raises what it raises.
+    Calls `build` once for each key of each provider; raises what it raises.
     """
-    clients: dict[str, LLMClient] = {}
+    clients: dict[tuple[str, str | None], LLMClient] = {}
     made = []
     for entry in _entries(settings):
-        if entry.provider not in clients:
-            clients[entry.provider] = build(entry.provider, entry.server)
-        made.append(_candidate(entry, clients[entry.provider]))
+        account = (entry.provider, entry.server.secret)
+        if account not in clients:
+            clients[account] = build(entry.provider, entry.server)
+        made.append(_candidate(entry, clients[account]))
     return tuple(made)
 
 
@@ -164,12 +167,23 @@ def _entries(settings: ModelSettings) -> Iterator[_Entry]:
     }
     for name in settings.provider_order:
         if name == AUTO:
-            yield _auto(settings)
+            yield from _per_key(_auto(settings))
             continue
         server = servers[name]
         label = f"local/{settings.local.engine}" if name == "local" else name
         for model in _models_of(server):
-            yield _Entry(name, model, label, server, _why_off(server))
+            yield from _per_key(_Entry(name, model, label, server, _why_off(server)))
+
+
+def _per_key(entry: _Entry) -> Iterator[_Entry]:
+    """The entry once for each key of its server."""
+    servers = entry.server.each_key()
+    if len(servers) == 1:
+        yield replace(entry, server=servers[0])
+        return
+    for number, server in enumerate(servers, 1):
+        label = f"{entry.label} (key {number})"
+        yield replace(entry, label=label, server=server, number=number)
 
 
 def _models_of(server: Server) -> tuple[str, ...]:
@@ -217,7 +231,6 @@ def _configured(server: Server) -> Capabilities:
 def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
     server, engine = entry.server, engine_of(entry.server)
     endpoint = api_root(base_url_of(server))
-    given = "api_key" if server.api_key is not None else None
     return Candidate(
         provider=entry.provider,
         model=entry.model,
@@ -227,7 +240,7 @@ def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
         limits=limits_of(server),
         endpoint=endpoint,
         endpoint_host=host_of(endpoint),
-        key_ref=server.api_key_env or given,
+        key_ref=_key_ref(entry),
         local=_is_local(server),
         reply_tokens=server.max_tokens or _REPLY_TOKENS,
         max_concurrency=server.max_concurrency or _usual_concurrency(server),
@@ -236,3 +249,12 @@ def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
         silently_drops_images=not ENGINES[engine][1].refuses_images_loudly,
         off=entry.off,
     )
+
+
+def _key_ref(entry: _Entry) -> str | None:
+    named = entry.server.api_key_env
+    if isinstance(named, tuple):
+        return " or ".join(named)
+    if named is None and entry.server.secret is not None:
+        return "api_key" if entry.number == 1 else f"api_key {entry.number}"
+    return named

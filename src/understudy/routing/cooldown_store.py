@@ -100,4 +100,4 @@ def _seal(config: Config, salt: bytes) -> bytes:
 def _keys(model: ModelSettings) -> Iterator[str]:
     known = (model.openrouter, model.chutes, model.nanogpt, model.local)
     for server in (*known, *model.servers.values()):
-        yield "" if server.api_key is None else server.api_key.get_secret_value()
+        yield from (keyed.secret or "" for keyed in server.each_key())

@@ -11,9 +11,9 @@ from understudy.config.load import parse_config
 from understudy.errors import ErrorClass, HoldScope
 from understudy.llm.client import Phase
 from understudy.llm.messages import ChatRequest, Message, TextPart
-from understudy.rehearsal.server import RehearsalServer
+from understudy.rehearsal.server import Cast, RehearsalServer
 from understudy.routing.environment import RouterEnvironment
-from understudy.routing.records import AttemptRecord, Outcome
+from understudy.routing.records import AttemptRecord, Outcome, ReplyRecord
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
 
 PROMPT = Prompt(ChatRequest((Message("user", (TextPart("Hello"),)),)), input_tokens=10)
@@ -101,3 +101,26 @@ async def test_comments_and_bad_frames_are_counted() -> None:
 
     assert chatty.keepalives >= 2
     assert (broken.outcome, broken.bad_frames) == (Outcome.OK, 1)
+
+
+async def test_a_refused_key_is_left_out_and_the_next_key_of_the_list_answers() -> None:
+    async with RehearsalServer("say:well", cast=Cast(api_key="good-key-1234")) as server:
+        entry = {"base_url": server.base_url, "name": "m", "api_key_env": ["BAD", "GOOD"]}
+        text = json.dumps({"model": {"provider_order": ["a"], "servers": {"a": entry}}})
+        config = parse_config(text, {"BAD": "bad-key-1234", "GOOD": "good-key-1234"})
+        models = ReloadableRouter(config, RouterEnvironment())
+        records = [await record_from(models) for _ in range(2)]
+        await models.aclose()
+
+    assert [[(a.label, a.outcome) for a in record.attempts] for record in records] == [
+        [("a (key 1)", Outcome.ERROR), ("a (key 2)", Outcome.OK)],
+        [("a (key 1)", Outcome.SKIPPED), ("a (key 2)", Outcome.OK)],
+    ]
+    assert "good-key" not in repr(records)
+
+
+async def record_from(models: ReloadableRouter) -> ReplyRecord:
+    async with contextlib.aclosing(reply_events(models.reply, ASKED, SinkKind.HELD)) as events:
+        last = [event async for event in events][-1]
+    assert isinstance(last, ReplyEnded)
+    return last.record

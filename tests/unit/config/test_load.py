@@ -64,10 +64,8 @@ def test_no_file_and_only_a_key_in_the_environment_is_enough(
 
     config = load_config(None, {"OPENROUTER_API_KEY": "sk-or-1"})
 
-    key = config.settings.model.openrouter.api_key
     assert config.path is None
-    assert key is not None
-    assert key.get_secret_value() == "sk-or-1"
+    assert config.settings.model.openrouter.secret == "sk-or-1"
 
 
 def test_keys_come_from_the_dotenv_file_beside_the_configuration(tmp_path: Path) -> None:
@@ -79,7 +77,7 @@ def test_keys_come_from_the_dotenv_file_beside_the_configuration(tmp_path: Path)
 
     assert settings.model.chutes.api_key is not None
     assert settings.discord.token is not None
-    assert settings.model.chutes.api_key.get_secret_value() == "a$b"
+    assert settings.model.chutes.secret == "a$b"
     assert settings.discord.token.get_secret_value() == "from-environment"
 
 
@@ -89,7 +87,7 @@ def test_a_key_in_the_file_wins_and_is_known_by_no_variable() -> None:
     server = parse_config(text, {"OPENROUTER_API_KEY": "in-env"}).settings.model.openrouter
 
     assert server.api_key is not None
-    assert server.api_key.get_secret_value() == "in-file"
+    assert server.secret == "in-file"
     assert server.api_key_env is None
 
 
@@ -261,7 +259,7 @@ CANARY = "sk-canary-7351"
 @pytest.mark.parametrize(
     "text",
     [
-        f"model: {{openrouter: {{api_key: [{CANARY}]}}}}",
+        f"model: {{openrouter: {{api_key: {{key: {CANARY}}}}}}}",
         f"model: {{local: {{enabled: {CANARY}}}}}",
         f"model: {{openrouter: {{api_key: *{CANARY}}}}}",
         f"discord: {{token: !{CANARY} x}}",

@@ -2,7 +2,7 @@ import pytest
 
 from understudy.config.load import parse_config
 from understudy.config.providers import Server
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, HoldScope
 from understudy.llm.client import LLMClient
 from understudy.llm.testing import ScriptedClient
 from understudy.routing.candidates import Candidate, build_candidates, waiting_split
@@ -45,6 +45,46 @@ def test_models_of_one_provider_share_its_client() -> None:
     first, second, *_ = lineup("", KEY)
 
     assert first.client is second.client
+
+
+def test_each_key_of_a_provider_is_a_candidate_with_a_cooldown_of_its_own() -> None:
+    text = (
+        "model: {provider_order: [s], servers: {s: {engine: openai, base_url: 'http://x',"
+        " name: m, fallbacks: [n], api_key_env: [FIRST, UNSET, SECOND]}}}"
+    )
+    tried = lineup(text, {"FIRST": "k1", "SECOND": "k2"})
+
+    assert [(c.model, c.label, c.key_ref) for c in tried] == [
+        ("m", "s (key 1)", "FIRST"),
+        ("m", "s (key 2)", "SECOND"),
+        ("n", "s (key 1)", "FIRST"),
+        ("n", "s (key 2)", "SECOND"),
+    ]
+    assert tried[0].client is tried[2].client is not tried[1].client
+    assert tried[0].scope_key(HoldScope.KEY) != tried[1].scope_key(HoldScope.KEY)
+    assert tried[0].scope_key(HoldScope.ENDPOINT) == tried[1].scope_key(HoldScope.ENDPOINT)
+
+
+def test_one_key_of_a_list_is_named_like_a_single_one() -> None:
+    text = (
+        "model: {provider_order: [s], servers: {s: {engine: openai, base_url: 'http://x',"
+        " api_key_env: [UNSET, SECOND]}}}"
+    )
+
+    (tried,) = lineup(text, {"SECOND": "k2"})
+    (off,) = lineup(text)
+
+    assert (tried.label, tried.key_ref, tried.off) == ("s", "SECOND", None)
+    assert (off.key_ref, off.off) == ("UNSET or SECOND", SkipReason.NO_KEY)
+
+
+def test_keys_in_the_file_are_named_by_their_number() -> None:
+    text = (
+        "model: {provider_order: [s], servers: {s: {engine: openai, base_url: 'http://x',"
+        " api_key: [one, two]}}}"
+    )
+
+    assert [c.key_ref for c in lineup(text)] == ["api_key", "api_key 2"]
 
 
 @pytest.mark.parametrize(

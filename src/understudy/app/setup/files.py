@@ -109,7 +109,8 @@ def plan(files: SetupFiles, answers: SetupAnswers) -> SetupPlan:
     if answers.name is not None and answers.name != files.settings.persona.name:
         text = edited_yaml(text, {("persona", "name"): answers.name})
     if answers.openrouter_key is not None:
-        name = files.settings.model.openrouter.api_key_env or "OPENROUTER_API_KEY"
+        named = files.settings.model.openrouter.api_key_env or "OPENROUTER_API_KEY"
+        name = named[0] if isinstance(named, tuple) else named
         variables[name] = answers.openrouter_key
     if answers.discord_token is not None:
         variables[files.settings.discord.token_env] = answers.discord_token

@@ -58,8 +58,9 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
     clients: list[LLMClient] = []
 
     def build(name: str, server: Server) -> LLMClient:
-        key = server.api_key.get_secret_value() if server.api_key else None
-        clients.append(build_client(name, server, sessions=sessions, key=key, builtin=builtin))
+        clients.append(
+            build_client(name, server, sessions=sessions, key=server.secret, builtin=builtin)
+        )
         return clients[-1]
 
     try:
