@@ -21,4 +21,6 @@ def test_no_command_takes_a_secret_as_a_word() -> None:
     words = list(parameters(get_command(build([]))))
 
     assert "understudy db backup to" in words
-    assert [word for word in words if any(secret in word.lower() for secret in SECRETS)] == []
+    named = [word for word in words if any(secret in word.lower() for secret in SECRETS)]
+    # The name of a file with a secret tells nothing.
+    assert [word for word in named if not word.endswith(("-file", "_file"))] == []
