@@ -5,6 +5,7 @@ Started as `python instance_process.py '{"api": ..., "gateway": ..., "config": .
 """
 
 import asyncio
+import faulthandler
 import json
 import os
 import sys
@@ -26,11 +27,14 @@ async def main(config: str, up: str, workers: int) -> None:
     # Of two workers neither is the first here, so that none serves the page.
     worker = Worker(2, workers) if workers > 1 else Worker()
     async with running(loaded, logs, worker=worker) as everything:
+        faulthandler.cancel_dump_traceback_later()
         asyncio.get_running_loop().call_soon(Path(up).touch)
         await wait_for_stop(everything.discord)
 
 
 if __name__ == "__main__":
+    # An instance that does not start says in its log what it waits for.
+    faulthandler.dump_traceback_later(30)
     options = json.loads(sys.argv[1])
     Route.BASE = options.pop("api")
     DiscordWebSocket.DEFAULT_GATEWAY = URL(options.pop("gateway"))

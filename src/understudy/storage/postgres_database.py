@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import ClassVar, TypeVar
 
 from psycopg import Connection as PsycopgConnection
@@ -160,10 +160,12 @@ def _transaction(connection: Connection) -> Generator[None]:
     try:
         yield
     finally:
-        # A broken connection has nothing to roll back; the pool replaces it.
-        with suppress(DriverError):
+        try:
             driver.rollback()
             driver.autocommit = True
+        except DriverError:
+            # It is broken; back in the pool, the next work would never be committed.
+            connection.invalidate()
 
 
 class _TextDumper(StrDumper):
