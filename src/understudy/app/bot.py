@@ -128,6 +128,8 @@ class Bot:
         deferred = restart_required(self.started, fresh.settings)
         warned = self.settings().logging.prompts
         self.config, self.personas = fresh, personas
+        if self.storage is not None:
+            self.storage.coordinator.config_rev = fresh.rev
         if not warned:
             self.prompts.announce()
         self.logs.set_level(fresh.settings.logging.level)

@@ -74,7 +74,8 @@ class Coordinator:
         self.clock = DatabaseClock()
         self.refreshers: list[Refresher] = []
         self._database = database
-        self._config_rev = config_rev
+        self.config_rev = config_rev
+        """Of the configuration in use; others see it with the next heartbeat."""
         self._interval_s = interval_s or (_EVERY_S if database.is_shared else _ALONE_EVERY_S)
         self._wake = asyncio.Event()
         self._liveness = self._make_liveness()
@@ -129,12 +130,13 @@ class Coordinator:
         now = self._read_clock(connection)
         connection.execute(
             insert(instances),
-            {"id": self.id, "started_at": now, "seen_at": now, "config_rev": self._config_rev},
+            {"id": self.id, "started_at": now, "seen_at": now, "config_rev": self.config_rev},
         )
 
     def _beat(self, connection: Connection) -> None:
         now = self._read_clock(connection)
-        connection.execute(update(instances).where(instances.c.id == self.id).values(seen_at=now))
+        mine = update(instances).where(instances.c.id == self.id)
+        connection.execute(mine.values(seen_at=now, config_rev=self.config_rev))
 
     def _read_clock(self, connection: Connection) -> float:
         if self._database.is_shared:

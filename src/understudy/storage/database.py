@@ -18,6 +18,8 @@ from understudy.storage.tables import HEAD, metadata
 R = TypeVar("R")
 _EXAMPLES = "sqlite:///understudy.db or postgresql+psycopg://user@host/database"
 
+NEEDS_PACKAGES = "storage.url: PostgreSQL needs more packages: pip install 'understudy[postgres]'"
+
 
 def storage_url(url: str) -> URL:
     """A parsed `storage.url`. Raises StorageError where it is neither SQLite nor PostgreSQL."""
@@ -68,9 +70,7 @@ class Database(ABC):
         try:
             from understudy.storage.postgres_database import PostgresDatabase
         except ImportError:
-            raise StorageError(
-                "storage.url: PostgreSQL needs more packages: pip install 'understudy[postgres]'"
-            ) from None
+            raise StorageError(NEEDS_PACKAGES) from None
         return await PostgresDatabase.open_url(storage_url(str(location)))
 
     @abstractmethod

@@ -27,7 +27,7 @@ def check(path: Path) -> Health:
 
     Raises StorageError where there is no database.
     """
-    with _opened(path) as connection:
+    with opened_read_only(path) as connection:
         problems = [
             row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"
         ]
@@ -55,7 +55,7 @@ def back_up(path: Path, target: Path) -> None:
     """
     if target.exists():
         raise StorageError(f"{target} exists already; name another file")
-    with _opened(path) as source, ExitStack() as on_failure:
+    with opened_read_only(path) as source, ExitStack() as on_failure:
         try:
             target.touch(mode=0o600, exist_ok=False)
             on_failure.callback(target.unlink)
@@ -69,7 +69,7 @@ def back_up(path: Path, target: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[sqlite3.Connection]:
+def opened_read_only(path: Path) -> Generator[sqlite3.Connection]:
     if not path.is_file():
         raise StorageError(f"there is no database at {path} yet: `understudy run` creates it")
     try:

@@ -8,6 +8,7 @@ from understudy.app.provider_check import Finding, examine
 from understudy.app.setup.discord_permissions import check_permissions
 from understudy.app.setup.discord_token import DISCORD_API, Check, check_discord
 from understudy.app.setup.found_servers import not_configured
+from understudy.cli.doctor.instances import different_configurations
 from understudy.cli.doctor.security import unsafe
 from understudy.config.load import Config
 from understudy.config.providers import Server
@@ -73,6 +74,7 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
             permissions = group.create_task(
                 check_permissions(settings.discord, sessions, where.discord_api)
             )
+            running = group.create_task(different_configurations(config))
             examinations = [
                 group.create_task(examine(c, ask=ask and c.model != AUTO_MODEL)) for c in candidates
             ]
@@ -90,6 +92,7 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
         *_vision(settings, findings),
         *personas,
         *safety,
+        *running.result(),
     )
     return DoctorReport(findings, checks, not_configured(nearby.result(), settings.model))
 
