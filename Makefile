@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo install test real-model unit check audit format conformance soak replay bench bench-load fuzz-gateway chaos chaos-long chaos-cluster \
+.PHONY: demo install test real-model unit check audit format conformance soak replay node-clients bench bench-load fuzz-gateway chaos chaos-long chaos-cluster \
 	exactly-once attack lock clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -66,6 +66,13 @@ soak: $(STAMP)
 # make replay RECORDINGS="FOLDER ...".
 replay: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m replay_recordings $(RECORDINGS)
+
+# `openai` and the AI SDK of Node read tools, reasoning, images from the gateway; needs npm.
+node-clients: $(STAMP)
+	mkdir -p $(VENV)/node-clients
+	cp tests/node_clients/package.json $(VENV)/node-clients/
+	npm install --prefix $(VENV)/node-clients --no-audit --no-fund --no-package-lock --silent
+	PYTHONPATH=tests $(BIN)/python -m node_clients $(VENV)/node-clients
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py $(BENCH_ARGS)

@@ -75,10 +75,10 @@ class Answer:
         self.reasoning += _reasoning(piece)
         for number, call in enumerate(piece.get("tool_calls") or ()):
             known = self.calls.setdefault(call.get("index", number), ["", "", ""])
-            function = call.get("function") or {}
+            function = call.get("function") or call.get("custom") or {}
             known[0] += call.get("id") or ""
             known[1] += function.get("name") or ""
-            known[2] += function.get("arguments") or ""
+            known[2] += function.get("arguments") or function.get("input") or ""
         finish = choice.get("finish_reason")
         self.finish = str(finish) if finish else self.finish
 

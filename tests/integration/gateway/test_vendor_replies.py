@@ -4,108 +4,101 @@ Each row is the body of one event stream. A client that streams and one that doe
 same from it.
 """
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-
 import aiohttp
 import pytest
 
-from gateway_setup import candidate_at, gateway_over
 from replay_recordings import Answer, answer_of
 from understudy.config.settings import Gateway as GatewaySettings
-from understudy.llm.http.endpoint import HttpSessions
+from vendor_gateway import QUESTION, gateway_before, joined, seen
+from vendor_replies import DONE, END, ERRORS, HI, ROLE, STOP, USAGE, Json, frame, raw, said
 
-Json = dict[str, object]
-
-QUESTION: Json = {
-    "model": "understudy",
-    "messages": [{"role": "user", "content": "Say it, please."}],
-}
-DONE = b"data: [DONE]\n\n"
+# A. Half an answer must never look whole.
 
 
-def frame(delta: Json | None, finish: str | None = None, **members: object) -> bytes:
-    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
-    chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "m"}
-    return raw(json.dumps(chunk | {"choices": choices} | members))
+FRAME_BOM = b"\xef\xbb\xbf"
 
 
-def raw(payload: str) -> bytes:
-    return b"data: %b\n\n" % payload.encode("utf-8", "surrogatepass")
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [("max_tokens", "length"), ("MAX_TOKENS", "length"), ("model_length", "length"),
+     ("model_context_window_exceeded", "length"), ("end_turn", "stop"), ("eos", "stop"),
+     ("COMPLETE", "stop"), ("stop_sequence", "stop"), ("STOP", "stop"), ("sunrise", "stop")],
+)  # fmt: skip
+async def test_vendors_words_end_a_reply(word: str, finish: str) -> None:
+    got = await seen(ROLE + HI + frame({}, word) + DONE)
+
+    for answer in (got.streamed, got.whole):
+        assert (answer.text, answer.finish) == ("Hi there.", finish)
 
 
-def said(text: str, size: int = 1000) -> bytes:
-    """Return a text in pieces of so many characters."""
-    return b"".join(frame({"content": text[n : n + size]}) for n in range(0, len(text), size))
+@pytest.mark.parametrize("word", ["sensitive", "SAFETY", "PROHIBITED_CONTENT", "RECITATION"])
+async def test_filtered_content_is_no_whole_reply(word: str) -> None:
+    got = await seen(ROLE + HI + frame({}, word) + DONE)
+
+    assert got.streamed.failed
+    assert got.whole.failed
 
 
-ROLE = frame({"role": "assistant", "content": ""})
-HI = said("Hi there.")
-STOP = frame({}, "stop")
-END = STOP + DONE
-USAGE = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+BROKEN = [
+    frame({}, "network_error") + DONE,
+    frame({}, "insufficient_system_resource") + DONE,
+    frame({}, "error") + DONE,
+    frame({}, "abort") + DONE,
+    frame({}, "") + DONE,
+    DONE,
+    b"",
+    *ERRORS,
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What both clients got."""
+@pytest.mark.parametrize("last", BROKEN)
+async def test_half_an_answer_is_an_error(last: bytes) -> None:
+    got = await seen(ROLE + HI + last)
 
-    status: int
-    streamed: Answer
-    whole: Answer
-    frames: Sequence[Json]
-    message: Mapping[str, object]
-    """Of the answer in one piece; empty where it failed."""
+    assert (got.streamed.text, got.streamed.finish, got.streamed.failed) == (
+        "Hi there.", "error", True,
+    )  # fmt: skip
+    assert got.whole.failed
 
 
-@asynccontextmanager
-async def server_of(body: bytes) -> AsyncIterator[str]:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        await reader.readexactly(length)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + body)
-        writer.close()
+@pytest.mark.parametrize("error", ERRORS)
+async def test_an_error_before_the_text_is_a_failure(error: bytes) -> None:
+    got = await seen(ROLE + error)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    assert got.status >= 500
+    assert got.whole.failed
 
 
-async def seen(body: bytes, settings: GatewaySettings | None = None, **members: object) -> Seen:
-    """Ask a gateway in front of a server that always sends `body`."""
-    sessions = HttpSessions()
-    async with (
-        server_of(body) as address,
-        gateway_over([candidate_at("lab", address, sessions)], settings) as url,
-        aiohttp.ClientSession() as http,
-    ):
-        answers = []
-        for stream in (True, False):
-            question = QUESTION | {"stream": stream, **members}
-            question |= {"stream_options": {"include_usage": True}} if stream else {}
-            async with http.post(f"{url}/chat/completions", json=question) as response:
-                answers.append((response.status, await response.read()))
-    await sessions.aclose()
-    (status, streamed), (_, whole) = answers
-    lines = [line[6:] for line in streamed.split(b"\n") if line.startswith(b"data: {")]
-    choices = json.loads(whole).get("choices")
-    return Seen(
-        status,
-        answer_of(streamed, streamed=status == 200),
-        answer_of(whole, streamed=False),
-        [json.loads(line) for line in lines],
-        choices[0]["message"] if choices else {},
-    )
+@pytest.mark.parametrize(
+    "body",
+    [
+        frame({"content": "Hi there.", "reasoning": {"odd": 1}}) + END,
+        raw('{"choices":[{"index":0,"delta":{"content":"Hi there."},"logprobs":{"content":'
+            '[{"token":"Hi","logprob":-Infinity},{"logprob":NaN}]}}]}') + END,
+        raw('{"choices":[{"index":0,"delta":{"content":"Hi "}}]}')
+        + raw('{"choices":[{"index":1,"delta":{"content":"there."}}]}') + END,
+        raw('{"choices":[{"delta":{"content":"Hi there."}}]}') + END,
+        raw('{"choices":[{"index":"0","delta":{"content":"Hi there."}}]}') + END,
+        raw("null") * 9 + HI + raw("null") + END,
+        FRAME_BOM + ROLE + HI + END,
+        (ROLE + HI + END).replace(b"\n", b"\r"),
+        ROLE + HI + raw('{"choices":[{"index":0,"finish_reason":"stop","message":'
+                        '{"role":"assistant","content":"Hi there."}}]}') + DONE,
+        b"".join(frame({"content": text}, "") for text in ("Hi ", "there.")) + END,
+    ],
+)  # fmt: skip
+async def test_odd_frames_cost_no_text(body: bytes) -> None:
+    got = await seen(body)
+
+    for answer in (got.streamed, got.whole):
+        assert (answer.text, answer.finish) == ("Hi there.", "stop")
 
 
-def joined(got: Seen, name: str) -> str:
-    """Put a text member of the streamed deltas together."""
-    deltas = [choice["delta"] for one in got.frames for choice in one["choices"]]  # type: ignore[attr-defined]
-    return "".join(delta.get(name) or "" for delta in deltas)
+async def test_halves_of_a_character_in_two_frames_are_one() -> None:
+    body = raw('{"choices":[{"index":0,"delta":{"content":"Hi \\ud83d"}}]}')
+    got = await seen(body + raw('{"choices":[{"index":0,"delta":{"content":"\\ude42"}}]}') + END)
+
+    assert got.streamed.text == got.whole.text == "Hi \U0001f642"
 
 
 # C. Members that must survive.
@@ -315,21 +308,15 @@ async def test_a_page_that_was_asked_for_is_a_reply(title: str) -> None:
 
 async def test_a_thought_that_the_template_opens_is_reasoning() -> None:
     """The first stream has sent the thought as text before its end comes."""
-    sessions = HttpSessions()
     body = ROLE + said("Let me see.\n</think>\n\nHi there.", 5) + END
     question = QUESTION | {"stream": True}
-    async with (
-        server_of(body) as address,
-        gateway_over([candidate_at("lab", address, sessions)]) as url,
-        aiohttp.ClientSession() as http,
-    ):
+    async with gateway_before(body) as url, aiohttp.ClientSession() as http:
         bodies = []
         for stream in (True, True, False):
             async with http.post(
                 f"{url}/chat/completions", json=question | {"stream": stream}
             ) as response:
                 bodies.append(answer_of(await response.read(), streamed=stream))
-    await sessions.aclose()
     first, second, whole = bodies
 
     assert "</think>" not in first.text
@@ -339,15 +326,13 @@ async def test_a_thought_that_the_template_opens_is_reasoning() -> None:
 
 
 async def test_a_thought_without_its_opening_tag_is_reasoning_in_one_piece_at_once() -> None:
-    sessions = HttpSessions()
+    body = ROLE + said("Let me see.\n</think>\n\nHi there.", 5) + END
     async with (
-        server_of(ROLE + said("Let me see.\n</think>\n\nHi there.", 5) + END) as address,
-        gateway_over([candidate_at("lab", address, sessions)]) as url,
+        gateway_before(body) as url,
         aiohttp.ClientSession() as http,
         http.post(f"{url}/chat/completions", json=QUESTION) as response,
     ):
         answer = answer_of(await response.read(), streamed=False)
-    await sessions.aclose()
 
     assert (answer.text, answer.reasoning.strip()) == ("Hi there.", "Let me see.")
 

@@ -12,6 +12,7 @@ from understudy.llm.frames import CHUNK, as_reasoning, with_indexes, with_text, 
 from understudy.llm.messages import ChatEvent, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import StreamParser
+from vendor_replies import CALLS, ERRORS, of
 
 START = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
 HI = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
@@ -73,21 +74,7 @@ def test_an_odd_member_costs_itself_and_never_the_text(data: bytes, dropped: int
 
 
 @pytest.mark.parametrize("before", [b"", START, START + HI])
-@pytest.mark.parametrize(
-    "error",
-    [
-        b"data: error: the engine is gone\n\ndata: [DONE]\n\n",
-        b"data: [ERROR] the engine is gone\n\n",
-        b"event: error\ndata: the engine is gone\n\n",
-        b'event: error\ndata: {"message": "the engine is gone"}\n\n',
-        b"event: error\ndata: <html><body>502</body></html>\n\n",
-        b'data: "the engine is gone"\n\n',
-        b'data: {"error": "the engine is gone"}\n\n',
-        b'data: {"error": {"message": "gone"}, "choices": []}\n\n',
-        b'data: {"message": "the engine is gone", "code": 500}\n\n',
-        b'data: {"detail": "the engine is gone"}\n\n',
-    ],
-)
+@pytest.mark.parametrize("error", ERRORS)
 def test_an_error_in_any_dress_is_a_failure(before: bytes, error: bytes) -> None:
     reader, _ = read(before + error)
 
@@ -150,52 +137,7 @@ def calls_of(*deltas: dict[str, object], finish: str = "stop") -> list[tuple[obj
     return [(bool(c[0]) if c[0].startswith("call_") else c[0], c[1], c[2]) for c in calls.values()]
 
 
-def tool(**members: object) -> dict[str, object]:
-    return {"tool_calls": [members]}
-
-
-def of(name: str | None = None, arguments: object = None) -> dict[str, object]:
-    said = {"name": name, "arguments": arguments}
-    return {key: value for key, value in said.items() if value is not None}
-
-
-@pytest.mark.parametrize(
-    ("deltas", "calls"),
-    [
-        # Two calls with one index and two ids.
-        ((tool(index=0, id="a", function=of("f", "{}")),
-          tool(index=0, id="b", function=of("g", "{}"))),
-         [("a", "f", "{}"), ("b", "g", "{}")]),
-        # No index at all.
-        ((tool(id="a", function=of("f", "{")), tool(function=of(arguments="}")),
-          tool(id="b", function=of("g", "{}"))),
-         [("a", "f", "{}"), ("b", "g", "{}")]),
-        # Name and id late.
-        ((tool(index=0, function=of("f")), tool(index=0, id="a", function=of(arguments="{}"))),
-         [("a", "f", "{}")]),
-        ((tool(index=0, id="a", function=of(arguments="{")),
-          tool(index=0, function=of("f", "}"))),
-         [("a", "f", "{}")]),
-        # Name and id in every delta.
-        ((tool(index=0, id="a", function=of("f", "{")),
-          tool(index=0, id="a", function=of("f", "}"))),
-         [("a", "f", "{}")]),
-        # No id: one of ours.
-        ((tool(index=0, function=of("f", "{}")),), [(True, "f", "{}")]),
-        ((tool(index=0, function=of("f")),), [(True, "f", "")]),
-        # Arguments as an object.
-        ((tool(index=0, id="a", function=of("f", {"x": 1})),), [("a", "f", '{"x": 1}')]),
-        # The older form, and a custom tool.
-        (({"function_call": of("f", "{")}, {"function_call": of(arguments="}")}),
-         [(True, "f", "{}")]),
-        ((tool(index=0, id="a", type="custom", custom={"name": "f", "input": "hi"}),),
-         [("a", "f", "hi")]),
-        # Two in one delta.
-        (({"tool_calls": [{"id": "a", "function": of("f", "{}")},
-                          {"id": "b", "function": of("f", "[]")}]},),
-         [("a", "f", "{}"), ("b", "f", "[]")]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("deltas", "calls"), CALLS)
 def test_tool_calls_in_any_shape_become_those_of_the_sdks(
     deltas: tuple[dict[str, object], ...], calls: list[tuple[object, ...]]
 ) -> None:
