@@ -68,7 +68,7 @@ _ReplyLine = msgspec.defstruct(
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _NO_USAGE = (None,) * 6
 _BATCH_S = 0.05
-_LARGEST_BATCH = 500
+_LARGEST_BATCH = 50
 
 
 def attempt_line(record: AttemptRecord, level: str, wall: float) -> bytes:
