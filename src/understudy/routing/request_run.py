@@ -1,19 +1,18 @@
 """One request on its way through the candidates: what was tried, what is visible, what is next."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from understudy.errors import ErrorClass
 from understudy.routing.attempt import Attempt, AttemptPlan
+from understudy.routing.candidate_queue import CandidateQueue
 from understudy.routing.candidates import Candidate
-from understudy.routing.cooldown import Cooldown
 from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.evaluation import Evaluation, Progress, evaluate, succeeded
-from understudy.routing.failure_policy import RULES, RetryPlan, backoff_s, offline_reason
+from understudy.routing.failure_policy import RetryPlan, backoff_s, offline_reason
 from understudy.routing.recorder import Offline, Recorder, Skip
 from understudy.routing.records import (
     AttemptRecord,
@@ -30,7 +29,6 @@ from understudy.routing.selection import Selection
 
 _MOST_RETRIES = 2
 """Per request; one per candidate."""
-_WORTH_WAITING_S = 2.0
 _BUSY_RETRY_S = 5.0
 """When to come back after all queues were full."""
 
@@ -51,15 +49,7 @@ class RequestRun:
     _silent_since: float = field(init=False)
     _records: list[AttemptRecord] = field(default_factory=list)
     _tries: int = 0
-    _waiting: deque[Candidate] = field(init=False)
-    """Candidates not considered yet, in order."""
-    _cooling: list[Candidate] = field(default_factory=list)
-    """Skipped for a cooldown: tried after all where no other is left."""
-    _without_vision: list[Candidate] = field(default_factory=list)
-    """Cannot take the images: tried without them where no other is left."""
-    _waited: bool = False
-    _forcing: bool = False
-    _degrading: bool = False
+    _queue: CandidateQueue = field(init=False)
     _restarting: bool = False
     _retry: RetryPlan | None = None
     _retried: list[Candidate] = field(default_factory=list)
@@ -74,14 +64,13 @@ class RequestRun:
     _stopped: bool = False
     _over: bool = False
     _has_output: bool = False
-    _last_selection: Selection | None = None
     _first_visible: float | None = None
 
     def __post_init__(self) -> None:
         of_max = self.rules.max_attempts or len(self.candidates) + 2
         self._recorder = Recorder(self.request, self.env, of_max, self.rules.config_rev)
         self._started = self._silent_since = self.env.clock()
-        self._waiting = deque(self.candidates)
+        self._queue = CandidateQueue(self.candidates, self.request, self.state, self.env)
 
     async def run(self) -> ReplyEnded:
         """Make attempts until one answers or none is left. Cancelling it leaves its records."""
@@ -129,13 +118,7 @@ class RequestRun:
         return self._started + self.rules.deadline.total_s - now
 
     def usable_later(self, now: float) -> int:
-        if not (self._waiting or self._without_vision):
-            return 0
-        selection = self._selection()
-        usable = selection.usable(self._waiting, now)
-        if usable or self._degrading or not self.request.degrade_images:
-            return usable
-        return sum(selection.hold(c, now) is None for c in self._without_vision)
+        return self._queue.usable(now)
 
     # Selection.
 
@@ -144,9 +127,9 @@ class RequestRun:
         while not self._decided and self.remaining_s(self.env.clock()) > 0:
             if self._retry is not None:
                 plan = await self._plan_retry(self._retry)
-            elif self._waiting:
-                plan = await self._plan(self._waiting.popleft())
-            elif not await self._another_pass():
+            elif self._queue.waiting:
+                plan = await self._plan(self._queue.waiting.popleft())
+            elif not (await self._queue.refill(self.remaining_s) or self._plan_backoff()):
                 return None
             else:
                 continue
@@ -162,15 +145,8 @@ class RequestRun:
             or len(self._failures) >= self._recorder.of_max
         )
 
-    def _selection(self) -> Selection:
-        known = self._last_selection
-        if known is None or (known.forcing, known.degrading) != (self._forcing, self._degrading):
-            known = Selection(self.request, self.state, self.env, self._forcing, self._degrading)
-            self._last_selection = known
-        return known
-
     async def _plan(self, candidate: Candidate) -> AttemptPlan | None:
-        selection = self._selection()
+        selection = self._queue.selection
         choice = selection.choose(candidate, self.env.clock())
         if isinstance(choice, Skip):
             self._skip(candidate, choice)
@@ -180,7 +156,7 @@ class RequestRun:
     async def _plan_retry(self, retry: RetryPlan) -> AttemptPlan | None:
         self._retry = None
         await asyncio.sleep(retry.wait_s)
-        return await self._plan_attempt(self._selection(), retry.candidate, retry.role, retry)
+        return await self._plan_attempt(self._queue.selection, retry.candidate, retry.role, retry)
 
     async def _plan_attempt(
         self,
@@ -204,52 +180,8 @@ class RequestRun:
         return (self.request.last_user_text, self.request.previous_reply)
 
     def _skip(self, candidate: Candidate, skip: Skip) -> None:
-        if skip.reason is SkipReason.COOLDOWN:
-            if candidate in self._cooling or self._waited:
-                return
-            self._cooling.append(candidate)
-        elif skip.reason is SkipReason.CAPABILITY:
-            self._without_vision.append(candidate)
-        self._add(self._recorder.skipped(candidate, skip, len(self._records) + 1))
-
-    async def _another_pass(self) -> bool:
-        """Find candidates to try after all, once the order is through."""
-        if self._without_vision and self.request.degrade_images and not self._degrading:
-            self._degrading = True
-            self._waiting.extend(self._without_vision)
-            return True
-        if self._cooling and not self._waited:
-            await self._wait_for_cooldown()
-            return True
-        if self._cooling and not self._forcing:
-            self._force()
-            return True
-        return self._plan_backoff()
-
-    async def _wait_for_cooldown(self) -> None:
-        """Wait for the soonest end of a cooldown if it is near."""
-        self._waited = True
-        now = self.env.clock()
-        selection = self._selection()
-        holds = [selection.hold(c, now) for c in self._cooling]
-        wait_s = min((h.until - now if h else 0.0) for h in holds)
-        if wait_s <= min(_WORTH_WAITING_S, self.remaining_s(now)):
-            await asyncio.sleep(wait_s)
-            self._requeue(lambda hold: hold is None)
-
-    def _force(self) -> None:
-        """Try the candidates in a cooldown whose cause may have passed."""
-        self._forcing = True
-        self._requeue(lambda hold: hold is None or RULES[hold.cause].transient)
-        if self._waiting and not self.state.pacing.may_force(self.env.clock()):
-            self._waiting.clear()
-
-    def _requeue(self, ready: Callable[[Cooldown | None], bool]) -> None:
-        now = self.env.clock()
-        selection = self._selection()
-        again = [c for c in self._cooling if ready(selection.hold(c, now))]
-        self._cooling = [c for c in self._cooling if c not in again]
-        self._waiting.extend(again)
+        if self._queue.postpone(candidate, skip.reason):
+            self._add(self._recorder.skipped(candidate, skip, len(self._records) + 1))
 
     def _plan_backoff(self) -> bool:
         """Try the last candidate that failed for a transient cause once more, after a wait."""
@@ -328,12 +260,12 @@ class RequestRun:
             tuple(self._failures),
             self.total_s(self.env.clock()),
             self._may_retry(attempt.plan.candidate),
-            is_last=not (self._waiting or self._cooling),
+            is_last=self._queue.is_last,
         )
 
     def _apply(self, attempt: Attempt, evaluation: Evaluation) -> None:
         if evaluation.set_aside:
-            self._without_vision.append(attempt.plan.candidate)
+            self._queue.without_vision.append(attempt.plan.candidate)
         self._stopped = evaluation.stop
         if attempt in self._partials:
             self._restarting = evaluation.restart
@@ -347,8 +279,7 @@ class RequestRun:
             return NextStep.STOP
         if self._retry is not None:
             return NextStep.RETRY
-        more = self._waiting or self._cooling or self._without_vision
-        return NextStep.FAILOVER if more else NextStep.STOP
+        return NextStep.FAILOVER if self._queue.has_more else NextStep.STOP
 
     def _add(self, record: AttemptRecord) -> None:
         self._records.append(record)
@@ -434,19 +365,14 @@ class RequestRun:
         if reason is OfflineReason.DEADLINE:
             # A candidate that there was no time for may be free, whatever holds the others.
             return Offline(reason, None)
-        return Offline(reason, self._soonest(now, self.candidates))
-
-    def _soonest(self, now: float, candidates: Iterable[Candidate]) -> float | None:
-        """Wall clock of the soonest recovery; `None` where nothing is known to be held."""
-        selection, wall = self._selection(), self.env.wall()
-        holds = [selection.hold(c, now) for c in candidates if not c.off]
-        times = [wall + hold.until - now for hold in holds if hold is not None]
+        recovery = self._queue.selection.soonest(self.candidates, now)
+        times = [] if recovery is None else [recovery]
         times += [
             a.held_until
             for a in self._records
-            if a.skip_reason is SkipReason.BUDGET and a.held_until is not None
+            if a.skip_reason is SkipReason.BUDGET and a.held_until
         ]
-        return min(times, default=None)
+        return Offline(reason, min(times, default=None))
 
 
 def _worth(part: Attempt) -> tuple[bool, int]:

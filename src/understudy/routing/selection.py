@@ -43,13 +43,19 @@ class Selection(msgspec.Struct, frozen=True):
     request: ReplyRequest
     state: RouterState
     env: RouterEnvironment
-    forcing: bool
+    forcing: bool = False
     """Candidates in a cooldown for a transient cause are tried too."""
-    degrading: bool
+    degrading: bool = False
     """Images are left out for candidates without vision."""
 
     def hold(self, candidate: Candidate, now: float) -> Cooldown | None:
         return self.state.board.availability(candidate.scope_keys, now).hold
+
+    def soonest(self, candidates: Iterable[Candidate], now: float) -> float | None:
+        """Wall clock of the soonest end of a cooldown; `None` where none is known."""
+        holds = [self.hold(c, now) for c in candidates if not c.off]
+        times = [self.env.wall() + hold.until - now for hold in holds if hold is not None]
+        return min(times, default=None)
 
     def unfit(self, candidate: Candidate) -> Skip | None:
         """Return why a candidate cannot take this request, cooldowns apart."""
