@@ -13,7 +13,7 @@ from understudy.llm.http.call import Call, ResponseReceiver
 from understudy.llm.http.connector import Connector, Network, Origin, read_origin
 from understudy.llm.http.pool import ConnectionPool
 from understudy.llm.http.proxy import Proxy, basic, proxy_for
-from understudy.llm.http.reader import Answer, AnswerReader, ResponseReader
+from understudy.llm.http.reader import Answer, AnswerReader
 
 POOL_TIMEOUT_S = 1.0
 MAX_IN_FLIGHT = 256
@@ -105,20 +105,6 @@ class Endpoint:
         call = Call(receiver, exchange, head, body, self._clock)
         self._slots.start(call, target.pool)
         return call
-
-    async def post(self, path: str, body: bytes, exchange: Exchange) -> ResponseReader:
-        """As `send`, and wait for the head of the response.
-
-        Raises what `ResponseReceiver.failed` gets. The caller closes the reader.
-        """
-        reader = ResponseReader()
-        reader.call = self.send(path, body, exchange, reader)
-        try:
-            await reader.opened
-        except BaseException:
-            reader.call.close()
-            raise
-        return reader
 
     async def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
         """Read one short answer whole, within 5 s: probes, token counts, aborts.

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playback import Recording, playing
-from raw_http import send
-from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.client import Exchange
+from raw_http import exchange_with, send
+from understudy.errors import ErrorClass
 from understudy.llm.http.endpoint import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
 
 
@@ -25,10 +24,8 @@ def endpoint(
     return Endpoint(sessions, url, headers={}, pool=Pool(connect_s, 4.0, in_flight))
 
 
-async def failure(server: Endpoint, path: str = "/x") -> ErrorClass:
-    with pytest.raises(ProviderError) as caught:
-        (await server.post(path, b"{}", Exchange())).close()
-    return caught.value.error_class
+async def failure(server: Endpoint) -> ErrorClass | None:
+    return (await exchange_with(server)).error_class
 
 
 async def test_a_closed_port_is_refused(sessions: HttpSessions) -> None:
