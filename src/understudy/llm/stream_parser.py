@@ -48,6 +48,8 @@ _SAYS_ERROR = re.compile(rb"\[?error\b[\]:]", re.IGNORECASE)
 """An error that is no JSON, with or without the name of the event."""
 _NO_POSITION = 1_000_000
 
+_decode_text = msgspec.json.Decoder(str).decode
+
 Classify = Callable[[bytes], ProviderError]
 """Names the failure that a body within a 200 reports."""
 Decode = Callable[[bytes], Chunk]
@@ -140,7 +142,7 @@ class StreamParser:
         start = 0
         try:
             for number, payload in enumerate(payloads):
-                text = self._plain_text(payload) if self._borders.may_know else ""
+                text = self._plain_text(payload)
                 if text:
                     if not texts:
                         start = number
@@ -201,11 +203,24 @@ class StreamParser:
         )
 
     def _plain_text(self, payload: bytes) -> str:
-        """Return the text of a frame that has nothing else, if it can be told at once."""
-        text = self._borders.text_of(payload)
-        if text:
-            self._grow(len(text))
-            self._bad_in_a_row = 0
+        """Return the text of a frame with the known borders, which is not empty; else nothing."""
+        borders = self._borders
+        if borders.waiting:
+            borders.compare(payload)
+        head, tail = borders.head, borders.tail
+        if not (
+            head
+            and payload.startswith(head)
+            and payload.endswith(tail)
+            and len(payload) > len(head) + len(tail)
+        ):
+            return ""
+        try:
+            text = _decode_text(memoryview(payload)[len(head) - 1 : len(payload) - len(tail) + 1])
+        except NOT_JSON:
+            return ""
+        self._grow(len(text))
+        self._bad_in_a_row = 0
         return text
 
     def _events(self, chunk: Chunk, payload: bytes) -> list[ChatEvent]:

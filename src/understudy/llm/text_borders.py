@@ -1,16 +1,12 @@
-"""Reads the text of frames that differ from an earlier one of the reply in their text alone."""
+"""What the frames of a reply have in common that differ in their text alone."""
 
 import re
 
-import msgspec
-
-from understudy.errors import NOT_JSON
 from understudy.llm.frames import text_borders
 
 _MOST_LEARNED = 8
 """How often the constant part of text frames is determined: it may change in every frame."""
 _TEXT_START = re.compile(rb'"(?:content|text)"\s*:\s*"')
-_decode_text = msgspec.json.Decoder(str).decode
 
 
 class TextBorders:
@@ -19,15 +15,15 @@ class TextBorders:
     It is determined once a second frame begins like the first one: many a reply has only one.
     """
 
-    __slots__ = ("_head", "_left", "_sample", "_start", "_tail", "may_know")
+    __slots__ = ("_left", "_sample", "_start", "head", "tail", "waiting")
 
     def __init__(self) -> None:
-        self.may_know = False
-        """Whether `text_of` may return anything."""
-        self._head = self._tail = b""
+        self.head = self.tail = b""
         """What surrounds the text, its quotes excluded; empty: unknown."""
+        self.waiting = False
+        """Whether `compare` is to see the next frame."""
         self._left = _MOST_LEARNED
-        self._sample: tuple[bytes, str] | None = None
+        self._sample: tuple[bytes, str] = (b"", "")
         """A frame of nothing but text, and its text."""
         self._start = b""
         """What is before the text of the sample."""
@@ -38,22 +34,10 @@ class TextBorders:
         if start is not None:
             self._left -= 1
             self._sample, self._start = (payload, text), payload[: start.start()]
-            self.may_know = True
+            self.waiting = True
 
-    def text_of(self, payload: bytes) -> str:
-        """Return the text of a frame with the known borders, which is not empty; else nothing."""
-        if self._sample is not None and payload.startswith(self._start):
-            self._head, self._tail = text_borders(*self._sample) or (b"", b"")
-            self._sample = None
-        head, tail = self._head, self._tail
-        if not (
-            head
-            and payload.startswith(head)
-            and payload.endswith(tail)
-            and len(payload) > len(head) + len(tail)
-        ):
-            return ""
-        try:
-            return _decode_text(memoryview(payload)[len(head) - 1 : len(payload) - len(tail) + 1])
-        except NOT_JSON:
-            return ""
+    def compare(self, payload: bytes) -> None:
+        """Determine the borders if this frame begins like the remembered one."""
+        if payload.startswith(self._start):
+            self.head, self.tail = text_borders(*self._sample) or (b"", b"")
+            self.waiting = False
