@@ -221,7 +221,7 @@ async def test_the_operator_sees_a_provider_fail_and_opens_the_trace(
                 ["rate-limited: rate_limited", "answered: fit"]
             )
             await expect(operator.locator("[data-plot=failures] .bar")).to_have_count(1)
-            await operator.locator("#candidates button").click()
+            await operator.get_by_role("button", name="End cooldown", exact=True).click()
             await expect(operator.locator("#candidates li[data-state=usable]")).to_have_count(2)
 
 

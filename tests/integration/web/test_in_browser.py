@@ -616,7 +616,7 @@ async def test_the_operator_sees_a_failing_provider_within_a_second(
         cooling = page.locator("#candidates li[data-state=cooldown] .how")
         await expect(cooling).to_contain_text("silent · cooldown ends in")
         await expect(page.locator("#live tbody .what")).to_have_text("silent")
-        await page.locator("#candidates li button").click()
+        await page.get_by_role("button", name="End cooldown", exact=True).click()
         await expect(page.locator("#status")).to_contain_text("Cooldowns ended")
         assert site.operator.resets == ["local"]
 
