@@ -28,7 +28,7 @@ from understudy.rehearsal.faults import FAULTS, Behaviour
 from understudy.rehearsal.script import at_random
 from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.environment import RouterEnvironment
-from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
+from understudy.routing.records import AttemptRecord, NextStep, Outcome, ReplyOutcome, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
 
 ENGINES = ("openai", "openrouter", "llama.cpp", "nanogpt")
@@ -41,6 +41,8 @@ BETWEEN_ROUNDS_S = 4000.0
 """So much time seems to pass: longer than any hold, so that each round begins half-open."""
 _LIMIT_S = 0.2
 _TOTAL_S = 30.0
+_COMMIT_S = 1.0
+_EMPTY = (ErrorClass.EMPTY_REPLY, ErrorClass.REASONING_EXHAUSTED)
 _LATE_S = 20.0
 _SPREAD = 120
 """By how much the number of objects at rest goes up and down: breakers, timers, idle tasks."""
@@ -189,7 +191,7 @@ class Soak:
                 elif isinstance(event, ReplyEnded):
                     end = event
         assert end is not None
-        self.wrong_texts += not _is_right(end, texts)
+        self.wrong_texts += not is_right(end, texts)
 
     def _asking(self, number: int, dice: Random) -> AsyncGenerator[RouterEvent, None]:
         kind, images = dice.choice(list(SinkKind)), int(dice.random() < 0.1)
@@ -283,7 +285,7 @@ def _configuration(servers: list[RehearsalServer]) -> Config:
     model = {
         "provider_order": list(entries),
         "servers": entries,
-        "deadline": {"commit_seconds": 1, "total_seconds": _TOTAL_S},
+        "deadline": {"commit_seconds": _COMMIT_S, "total_seconds": _TOTAL_S},
     }
     return parse_config(json.dumps({"model": model}), {})
 
@@ -316,18 +318,27 @@ async def soak(requests: int, seed: int = 1) -> Figures:
         )
 
 
-def _is_right(end: ReplyEnded, shown: list[str]) -> bool:
+def is_right(end: ReplyEnded, shown: list[str]) -> bool:
     """Whether a reply ends as the text of one attempt: of the last, or, broken off, of any."""
     if end.record.outcome is ReplyOutcome.DELIVERED:
-        return shown[-1].startswith(end.text) and (bool(end.text) or _may_be_empty(end))
+        return shown[-1].startswith(end.text) if end.text else _may_be_empty(end, shown)
     return end.text in shown if end.record.outcome is ReplyOutcome.PARTIAL else not end.text
 
 
-def _may_be_empty(end: ReplyEnded) -> bool:
-    """A client of the gateway gets an empty answer where no other server has one."""
-    winner = end.record.winner
-    empty = (ErrorClass.EMPTY_REPLY, ErrorClass.REASONING_EXHAUSTED)
-    return end.record.sink == "gateway" and winner is not None and winner.error_class in empty
+def _may_be_empty(end: ReplyEnded, shown: list[str]) -> bool:
+    """A client of the gateway gets the first empty answer where no server has another.
+
+    So each one answered otherwise or was skipped, unless the time was over or the request at fault.
+    """
+    record = end.record
+    empty = [attempt for attempt in record.attempts if attempt.error_class in _EMPTY]
+    if record.sink != "gateway" or any(shown) or not empty or record.winner != empty[0]:
+        return False
+    if any(attempt.outcome is Outcome.OK or attempt.committed for attempt in record.attempts):
+        return False
+    untried = len(ENGINES) - len({attempt.provider for attempt in record.attempts})
+    ended = record.t_total_ms >= _COMMIT_S * 1000 or record.attempts[-1].next is NextStep.STOP
+    return end.finish_reason == empty[0].finish_reason is not None and (not untried or ended)
 
 
 def _resident_mb() -> float:

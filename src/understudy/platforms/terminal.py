@@ -110,9 +110,6 @@ class TerminalDelivery:
             self._begun = True
             self._screen.put("\n" if self._late else "")
             self._screen.begin()
-        if self._shown.startswith(text):
-            self._shown = text  # the end of it was cut off
-            return
         if not text.startswith(self._shown):
             self._screen.aside(f"\n({self._why_again()})")
             self._shown = ""
@@ -125,11 +122,12 @@ class TerminalDelivery:
         return "the reply was interrupted; another model starts again"
 
     async def finish(self, reply: Reply) -> tuple[str, ...]:
-        repeated = len(reply.text.rstrip()) < len(self._shown.rstrip())
-        if self._shown.rstrip() != reply.text.rstrip() or not self._shown:
+        text, shown = reply.text.rstrip(), self._shown.rstrip()
+        shortened = bool(text) and shown.startswith(text)
+        if not shortened:
             await self.write(reply.text)
         self._screen.put("\n")
-        if repeated and self._shown == reply.text:
+        if shortened and text != shown:
             self._screen.aside("(the end of the text above repeated itself and is no part of it)")
         if reply.partial:
             self._screen.aside("(cut off)")

@@ -69,6 +69,31 @@ async def test_a_reply_that_starts_again_is_announced_and_stands_whole() -> None
     assert said.index("interrupted") < said.index("Hello there.")
 
 
+async def test_a_thought_that_was_shown_is_named_as_one() -> None:
+    on, out = screen()
+    delivery = on.open_delivery(TASK)
+    await delivery.write("They greet me. ")
+    delivery.think("They greet me. ")
+    await delivery.write("Hi!")
+    await delivery.finish(Reply("r1", "Hi!", RECORD))
+
+    said = out.getvalue()
+    assert "interrupted" not in said
+    assert said.index("reasoning; its reply follows") < said.index("Hi!")
+
+
+async def test_a_loop_that_was_cut_off_is_not_written_again() -> None:
+    on, out = screen()
+    delivery = on.open_delivery(TASK)
+    await delivery.write("All is well. ha ha ha ha")
+    await delivery.finish(Reply("r1", "All is well.", RECORD))
+
+    said = out.getvalue()
+    assert said.count("All is well.") == 1
+    assert "interrupted" not in said
+    assert "repeated itself" in said
+
+
 async def test_the_offline_message_is_shown_like_a_reply() -> None:
     on, out = screen()
     delivery = on.open_delivery(TASK)
