@@ -148,7 +148,7 @@ async def test_thoughts_are_still_there_after_a_reload(profile: BrowserContext) 
         page = await opened(profile, site)
         await say(page, "Think", replies=1)
 
-        await expect(page.locator(".thoughts summary")).to_have_text("Thought")
+        await expect(page.locator(".thoughts summary")).to_have_text("Thought for 1 s")
         await page.click(".thoughts summary")
         await expect(page.locator(".thoughts p")).to_have_text("First I consider it.")
 

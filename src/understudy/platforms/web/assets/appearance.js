@@ -6,6 +6,7 @@ export function themeButton(button, label) {
   const draw = () => {
     const now = document.documentElement.dataset.theme ?? "auto";
     label.textContent = NAMES[now];
+    button.title = NAMES[now];
     button.setAttribute("aria-label", `${NAMES[now]}. Change the theme`);
     return now;
   };

@@ -15,7 +15,8 @@ export function fillThoughts(fold, entry) {
   fold.hidden = !entry.thoughts;
   if (!entry.thoughts) return;
   const isThinking = entry.state === "writing" && entry.thought_s === null;
-  const took = entry.thought_s ? ` for ${Math.max(1, Math.round(entry.thought_s))} s` : "";
+  const isTimed = typeof entry.thought_s === "number";
+  const took = isTimed ? ` for ${Math.max(1, Math.round(entry.thought_s))} s` : "";
   fold.firstChild.textContent = isThinking ? "Thinking…" : `Thought${took}`;
   fold.lastChild.textContent = entry.thoughts;
 }
