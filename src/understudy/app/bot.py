@@ -31,6 +31,7 @@ from understudy.conversation.inbox import InboxStore
 from understudy.conversation.lore.effects import EffectStore
 from understudy.conversation.lore.patterns import SEARCHER_LIMITS, Patterns
 from understudy.conversation.message_router import MessageRouter
+from understudy.conversation.orders import OrderBook
 from understudy.conversation.personas.folder import LibraryStamp, library_stamp, load_library
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import MemoryPreferences, Preferences, PreferenceStore
@@ -112,6 +113,16 @@ class Bot:
 
     def settings(self) -> Settings:
         return self.config.settings
+
+    def orders(self) -> OrderBook:
+        candidates = self.models.router.candidates
+        return OrderBook(
+            self.settings().orders,
+            usual=tuple(
+                dict.fromkeys(c.name.rstrip("/") for c in candidates if not c.only_by_name)
+            ),
+            others=tuple(dict.fromkeys(c.name.rstrip("/") for c in candidates if c.only_by_name)),
+        )
 
     def vision(self) -> Vision:
         return self.config.settings.vision
@@ -420,7 +431,7 @@ def _conversation(
             caption_images=bot.images.saw,
             memory=bot.memory.memory,
             after_reply=bot.titles.after_reply,
-            candidate_names=lambda: tuple(c.name for c in bot.models.router.candidates),
+            orders=bot.orders,
             may_spend=bot.guard.may_spend,
             reserve=bot.guard.reserve,
             now=bot.clocks.wall,

@@ -12,6 +12,8 @@ from understudy.app.lore import try_lore
 from understudy.app.status import providers_text
 from understudy.attachments.reader import FileSource
 from understudy.clock import DAY_S
+from understudy.conversation.messages import Author
+from understudy.conversation.orders import order_for
 from understudy.conversation.prompt.preview import describe
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
@@ -97,6 +99,14 @@ def _command_context(bot: Bot) -> CommandContext:
         set_log_level=lambda level: bot.logs.set_level(cast("Level", level)),
         privacy=lambda: _privacy(bot),
         personas=lambda: bot.personas,
+        orders=bot.orders,
+        order_at=lambda place, roles: order_for(
+            place,
+            Author("", "", roles=roles),
+            bot.settings(),
+            bot.messages.preferences.now,
+            bot.orders(),
+        ),
         try_lore=lambda text, place: describe(try_lore(bot, text, place)),
     )
 

@@ -70,7 +70,9 @@ class _ReloadableGateway:
     def _gateway(self) -> Gateway:
         names = [c.name.rstrip("/") for c in self._bot.models.router.candidates if c.off is None]
         source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
-        settings = share_of(self._bot.settings().gateway, self._worker)
+        configured = self._bot.settings()
+        named = configured.gateway.model_copy(update={"orders": configured.orders})
+        settings = share_of(named, self._worker)
         settings = limited_by_open_files(settings, open_file_limit())
         keys = self._bot.client_keys
         stored = () if keys is None else keys.stored

@@ -65,7 +65,7 @@ def _order(bot: "Bot") -> tuple[str, ...]:
     settings = bot.settings()
     name = settings.memory.summary.order
     if name is not None:
-        return tuple(settings.gateway.orders[name])
+        return settings.orders[name]
     ordered = sorted(bot.models.router.candidates, key=lambda c: not _is_free(bot, c))
     return tuple(candidate.name for candidate in ordered)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from understudy.config.load import Config
 from understudy.config.masking import scrubber
 from understudy.config.providers import LocalServer, ModelSettings, NamedServer, Server
+from understudy.config.settings import Settings
 from understudy.llm.builtin.servers import BuiltinServers
 from understudy.llm.client import LLMClient
 from understudy.llm.http.endpoint import HttpSessions
@@ -32,7 +33,7 @@ class ReloadableRouter:
         self._memory = RouterState.fresh(environment.clock, environment.random)
         self._clients: list[LLMClient] = []
         self.router = self._build(config)
-        self._load_models(config.settings.model)
+        self._load_models(config.settings)
 
     @property
     def prices(self) -> PriceBook:
@@ -41,7 +42,7 @@ class ReloadableRouter:
     def use(self, config: Config) -> None:
         """Applies from the next reply on. Raises ConfigError, and then nothing has changed."""
         self.router = self._build(config)
-        self._load_models(config.settings.model)
+        self._load_models(config.settings)
         self._memory.forgive()
 
     def reply(self, request: ReplyRequest, sink: ReplySink) -> Awaitable[ReplyEnded]:
@@ -63,7 +64,7 @@ class ReloadableRouter:
         model = config.settings.model
         quotes = config.settings.debug.error_text
         return ModelRouter(
-            build_candidates(model, self._client),
+            build_candidates(model, self._client, config.settings.orders.values()),
             _rules(model, config.rev),
             memory=self._memory,
             instruments=replace(
@@ -71,13 +72,16 @@ class ReloadableRouter:
             ),
         )
 
-    def _load_models(self, model: ModelSettings) -> None:
+    def _load_models(self, settings: Settings) -> None:
         """Begin to load what is to be there from the start; end what is no longer in use."""
+        model = settings.model
+        orders = (model.provider_order, *settings.orders.values())
+        named = {entry.partition("/")[0] for order in orders for entry in order}
         entries: dict[str, LocalServer | NamedServer] = {"local": model.local, **model.servers}
         in_use = set()
         for name, server in entries.items():
             options = builtin_options(server)
-            if options is None or not server.enabled or name not in model.provider_order:
+            if options is None or not server.enabled or name not in named:
                 continue
             in_use.add(options)
             if server.preload:

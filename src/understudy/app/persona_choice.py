@@ -58,7 +58,7 @@ def server_choice(bot: Bot) -> ServerChoice:
 
     return ServerChoice(
         allowed=lambda: bot.settings().web.choose_order,
-        available=lambda: [candidate.name for candidate in bot.models.router.candidates],
+        available=lambda: bot.orders().names(),
         current=current,
         choose=preferences.choose_candidate,
     )

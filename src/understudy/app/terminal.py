@@ -34,6 +34,7 @@ class TerminalCommands:
             "/new": self.new,
             "/why": self.why,
             "/persona": self.persona,
+            "/model": self.model,
             "/image": self.image,
             "/file": self.file,
             **{name: partial(self.memory, name) for name in command_line.NAMES},
@@ -80,6 +81,17 @@ class TerminalCommands:
         scope = NoteScope.of(place, message("", "").author.id)
         commands = self._bot.memory.commands
         return await command_line.run(commands, f"{name} {rest}", _CHANNEL, scope)
+
+    async def model(self, rest: str) -> str:
+        preferences, book = self._bot.messages.preferences, self._bot.orders()
+        now = preferences.now.channel(_CHANNEL).candidate or "default"
+        if not rest:
+            names = ", ".join((*book.names(), "default"))
+            return f"Order: {now}. Available: {names}. /model NAME chooses one."
+        if rest != "default" and not book.entries(rest):
+            return f"There is no order, server or model {rest!r}. /model lists them."
+        await preferences.choose_candidate(_CHANNEL, None if rest == "default" else rest)
+        return f"The order is now {rest}."
 
     async def image(self, rest: str) -> str:
         if not rest:

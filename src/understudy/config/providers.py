@@ -147,6 +147,8 @@ class NamedServer(OwnModel, Server):
 
 class ModelSettings(Section):
     provider_order: Names = ("openrouter", "local", "auto")
+    orders: dict[Name, Names] = {}
+    """Further orders, by name: of providers and provider/models."""
     openrouter: OpenRouterServer = OpenRouterServer()
     chutes: ChutesServer = ChutesServer()
     nanogpt: NanoGptServer = NanoGptServer()

@@ -86,6 +86,7 @@ def _orders(settings: Settings) -> Mapping[KeyPath, tuple[str, ...]]:
     """Every order, with the path of its key."""
     return {
         ("model", "provider_order"): settings.model.provider_order,
+        **{("model", "orders", name): order for name, order in settings.model.orders.items()},
         **{("gateway", "orders", name): order for name, order in settings.gateway.orders.items()},
     }
 
@@ -108,7 +109,7 @@ def _order_names_exist(settings: Settings) -> Iterator[Mistake]:
     known = (*BUILT_IN, *settings.model.servers)
     for path, order in _orders(settings).items():
         for index, entry in enumerate(order):
-            is_model = path[0] == "gateway" and "/" in entry
+            is_model = path[1] == "orders" and "/" in entry
             provider = entry.partition("/")[0] if is_model else entry
             if provider not in known:
                 close = nearest(provider, known)
@@ -122,13 +123,21 @@ def _order_names_exist(settings: Settings) -> Iterator[Mistake]:
                 yield Mistake((*path, str(index)), f"'{entry}' is listed twice")
 
 
-def _summary_order_exists(settings: Settings) -> Iterator[Mistake]:
-    name = settings.memory.summary.order
-    if name is not None and name not in settings.gateway.orders:
-        known = or_list(tuple(settings.gateway.orders)) if settings.gateway.orders else "none"
-        yield Mistake(
-            ("memory", "summary", "order"), f"no order of this name in gateway.orders: {known}"
-        )
+def _named_orders_exist(settings: Settings) -> Iterator[Mistake]:
+    participation = settings.participation
+    named: dict[KeyPath, str | None] = {
+        ("memory", "summary", "order"): settings.memory.summary.order,
+        **_paths("channel_orders", participation.channel_orders),
+        **_paths("role_orders", participation.role_orders),
+    }
+    for path, name in named.items():
+        if name is not None and name not in settings.orders:
+            known = or_list(tuple(settings.orders)) if settings.orders else "none"
+            yield Mistake(path, f"no order of this name in model.orders: {known}")
+
+
+def _paths(key: str, values: Mapping[str, str]) -> dict[KeyPath, str]:
+    return {("participation", key, name): value for name, value in values.items()}
 
 
 def _order_is_not_empty(settings: Settings) -> Iterator[Mistake]:
@@ -292,7 +301,7 @@ def _discord_ids_are_numbers(settings: Settings) -> Iterator[Mistake]:
 _RULES: tuple[Callable[[Settings], Iterator[Mistake]], ...] = (
     _order_names_exist,
     _order_is_not_empty,
-    _summary_order_exists,
+    _named_orders_exist,
     _server_names_are_usable,
     _servers_have_an_address,
     _hosted_servers_name_a_model,

@@ -48,6 +48,10 @@ class Participation(Section):
     """Where the bot takes part unasked; elsewhere it answers only when it is addressed."""
     chance: Chance = 0.0
     channel_chance: dict[Name, Chance] = {}
+    channel_orders: dict[Name, Name] = {}
+    """By channel id: a name of `model.orders`."""
+    role_orders: dict[Name, Name] = {}
+    """By role id; the first one that a member has counts."""
     cooldown_seconds: Annotated[float, Field(ge=0)] = 60
     names: Names = ()
     conversation_mode: ConversationMode = ConversationMode()
@@ -277,3 +281,8 @@ class Settings(Section):
     logging: Logging = Logging()
     telemetry: Telemetry = Telemetry()
     debug: Debug = Debug()
+
+    @property
+    def orders(self) -> dict[str, tuple[str, ...]]:
+        """`model.orders`, and `gateway.orders`, its older name."""
+        return {**self.gateway.orders, **self.model.orders}

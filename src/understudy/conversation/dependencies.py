@@ -13,6 +13,7 @@ from understudy.conversation.inbox import InboxStore, Line, StoredMessage
 from understudy.conversation.lore.effects import EffectStore, InMemoryEffects
 from understudy.conversation.lore.patterns import Patterns
 from understudy.conversation.messages import ImageRef, Place
+from understudy.conversation.orders import OrderBook
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences
 from understudy.conversation.remembered import Memory, NoMemory
@@ -72,8 +73,7 @@ class Dependencies:
     after_reply: Callable[[Place, str, str, str], None] = _no_follow_up
     """Called with (place, user, the person's text, the reply) once a reply is delivered and stored;
     returns at once."""
-    candidate_names: Callable[[], tuple[str, ...]] = tuple
-    """provider/model of all candidates, in their order."""
+    orders: Callable[[], OrderBook] = lambda: OrderBook({}, ())
     may_spend: Callable[[Origin], bool] = _always
     """False once the daily spending limit is reached."""
     reserve: Callable[[str, Origin], Awaitable[float | None]] = _unlimited

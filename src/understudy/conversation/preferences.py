@@ -1,6 +1,6 @@
 """Preferences set by users: mutes, opt-outs and the persona of a channel."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,7 +14,7 @@ class ChannelPreferences:
     muted_until: float = 0.0
     persona: str | None = None
     candidate: str | None = None
-    """The provider or the provider/model that is asked first."""
+    """The order that is used, or the provider or provider/model that is asked first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,17 @@ class PreferenceSnapshot:
 
     def persona(self, place: Place) -> str | None:
         """The key chosen for this thread, else for its channel, else for the server."""
-        ids = (place.channel_id, place.parent_id, place.guild_id and server_id(place.guild_id))
-        chosen = (self.channel(Channel(place.platform, i)).persona for i in ids if i)
+        chosen = (preferences.persona for preferences in self._at(place))
         return next((key for key in chosen if key is not None), None)
+
+    def candidate(self, place: Place) -> str | None:
+        """The order or server chosen for this thread, else for its channel, else for the server."""
+        chosen = (preferences.candidate for preferences in self._at(place))
+        return next((name for name in chosen if name is not None), None)
+
+    def _at(self, place: Place) -> Iterator[ChannelPreferences]:
+        ids = (place.channel_id, place.parent_id, place.guild_id and server_id(place.guild_id))
+        return (self.channel(Channel(place.platform, i)) for i in ids if i)
 
     def channel(self, channel: Channel) -> ChannelPreferences:
         return self.channels.get(channel, _NONE)
@@ -101,7 +109,7 @@ class Preferences:
         await self.refresh()
 
     async def choose_candidate(self, channel: Channel, name: str | None) -> None:
-        """Ask this provider or provider/model first; None is the configured order."""
+        """Use this order, or ask this provider or provider/model first; None is as configured."""
         before = self.now.channel(channel)
         await self._store.set_channel(channel, replace(before, candidate=name))
         await self.refresh()

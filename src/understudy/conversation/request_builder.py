@@ -12,6 +12,7 @@ from understudy.conversation.inbox import Batch, Channel, Line, MessageState, St
 from understudy.conversation.lore.effects import StoredEffects
 from understudy.conversation.lore.scene import Spoken, Why
 from understudy.conversation.messages import Author, ImageRef, Inbound, Place
+from understudy.conversation.orders import order_for
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.memory_sections import notes_text
@@ -128,11 +129,16 @@ class RequestBuilder:
         return kept_start(line.text) if line else ""
 
     def _order(self) -> tuple[str, ...] | None:
-        """The server chosen for this conversation, then all others; None: as configured."""
-        if not self.dependencies.settings().web.choose_order:
-            return None
-        chosen = self.dependencies.preferences.now.channel(Channel.of(self.place)).candidate
-        return (chosen, *self.dependencies.candidate_names()) if chosen else None
+        """The entries of the order for this conversation; None: as configured."""
+        parts = self.dependencies
+        found = order_for(
+            self.place,
+            self.trigger.author,
+            parts.settings(),
+            parts.preferences.now,
+            parts.orders(),
+        )
+        return None if found is None else found.entries
 
     async def reload(self) -> None:
         """Reload messages that were edited or deleted since the batch was claimed."""

@@ -22,6 +22,7 @@ COMMANDS = f"""\
 /new             begin a new conversation
 /why             show how the last reply was made
 /persona [NAME]  show or choose the persona
+/model [NAME]    show the order of servers, or choose one
 /image FILE      attach an image to the next message
 /file FILE       attach a text or PDF file to the next message
 {command_line.HELP}/quit            leave

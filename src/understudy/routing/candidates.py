@@ -1,6 +1,6 @@
 """Builds the candidates of the configured order: one for each model of each provider."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -54,6 +54,8 @@ class Candidate:
     """Accepts images without seeing them, so vision must be known."""
     off: SkipReason | None = None
     """`disabled` or `no_key`: listed, never tried."""
+    only_by_name: bool = False
+    """Not in `provider_order`: asked where an order names it."""
 
     @cached_property
     def key(self) -> ModelKey:
@@ -104,16 +106,20 @@ class _Entry:
     off: SkipReason | None
     number: int = 1
     """Of the key, where the server has several."""
+    only_by_name: bool = False
 
 
-def build_candidates(settings: ModelSettings, build: BuildClient) -> tuple[Candidate, ...]:
-    """Return every candidate in order, those that are off included.
+def build_candidates(
+    settings: ModelSettings, build: BuildClient, orders: Iterable[Sequence[str]] = ()
+) -> tuple[Candidate, ...]:
+    """Return every candidate in order, those that are off included, then those that only `orders`
+    name.
 
     Calls `build` once for each key of each provider; raises what it raises.
     """
     clients: dict[tuple[str, str | None], LLMClient] = {}
     made = []
-    for entry in _entries(settings):
+    for entry in (*_entries(settings), *_only_in(orders, settings)):
         account = (entry.provider, entry.server.secret)
         if account not in clients:
             clients[account] = build(entry.provider, entry.server)
@@ -158,6 +164,22 @@ def limits_of(server: Server) -> Limits:
 
 
 def _entries(settings: ModelSettings) -> Iterator[_Entry]:
+    for name in settings.provider_order:
+        yield from _entries_of(name, settings)
+
+
+def _only_in(orders: Iterable[Sequence[str]], settings: ModelSettings) -> Iterator[_Entry]:
+    """The entries of servers that `orders` name and `provider_order` does not."""
+    named = dict.fromkeys(entry.partition("/")[0] for order in orders for entry in order)
+    for name in named:
+        if name not in settings.provider_order:
+            yield from (replace(e, only_by_name=True) for e in _entries_of(name, settings))
+
+
+def _entries_of(name: str, settings: ModelSettings) -> Iterator[_Entry]:
+    if name == AUTO:
+        yield from _per_key(_auto(settings))
+        return
     servers: Mapping[str, Server] = {
         "openrouter": settings.openrouter,
         "chutes": settings.chutes,
@@ -165,14 +187,10 @@ def _entries(settings: ModelSettings) -> Iterator[_Entry]:
         "local": settings.local,
         **settings.servers,
     }
-    for name in settings.provider_order:
-        if name == AUTO:
-            yield from _per_key(_auto(settings))
-            continue
-        server = servers[name]
-        label = f"local/{settings.local.engine}" if name == "local" else name
-        for model in _models_of(server):
-            yield from _per_key(_Entry(name, model, label, server, _why_off(server)))
+    server = servers[name]
+    label = f"local/{settings.local.engine}" if name == "local" else name
+    for model in _models_of(server):
+        yield from _per_key(_Entry(name, model, label, server, _why_off(server)))
 
 
 def _per_key(entry: _Entry) -> Iterator[_Entry]:
@@ -248,6 +266,7 @@ def _candidate(entry: _Entry, client: LLMClient) -> Candidate:
         capabilities=_configured(server),
         silently_drops_images=not ENGINES[engine][1].refuses_images_loudly,
         off=entry.off,
+        only_by_name=entry.only_by_name,
     )
 
 

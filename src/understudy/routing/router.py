@@ -24,6 +24,7 @@ class ModelRouter:
         instruments: RouterEnvironment | None = None,
     ) -> None:
         self.candidates = tuple(candidates)
+        self._usual = tuple(c for c in self.candidates if not c.only_by_name)
         self.rules = rules or RouterRules()
         self._env = instruments or RouterEnvironment()
         self.memory = memory or RouterState.fresh(self._env.clock, self._env.random)
@@ -54,7 +55,7 @@ class ModelRouter:
 
     def _order(self, request: ReplyRequest) -> Sequence[Candidate]:
         if request.order is None:
-            return self.candidates
+            return self._usual
         order = self._orders.get(request.order)
         if order is None:
             wanted = (c for name in request.order for c in self.candidates if c.answers_to(name))

@@ -47,6 +47,20 @@ def test_models_of_one_provider_share_its_client() -> None:
     assert first.client is second.client
 
 
+def test_servers_that_only_an_order_names_are_asked_by_that_order_alone() -> None:
+    text = (
+        "model: {provider_order: [a], orders: {other: [b/m, a]}, servers: {"
+        "a: {engine: openai, base_url: 'http://a'},"
+        " b: {engine: openai, base_url: 'http://b', name: m}}}"
+    )
+    settings = parse_config(text, {}).settings
+    made = build_candidates(
+        settings.model, lambda _name, _server: ScriptedClient([]), settings.orders.values()
+    )
+
+    assert [(c.name, c.only_by_name) for c in made] == [("a/", False), ("b/m", True)]
+
+
 def test_each_key_of_a_provider_is_a_candidate_with_a_cooldown_of_its_own() -> None:
     text = (
         "model: {provider_order: [s], servers: {s: {engine: openai, base_url: 'http://x',"

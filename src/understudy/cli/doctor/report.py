@@ -65,7 +65,7 @@ async def diagnose(config: Config, *, ask: bool, where: Sources = DEFAULT_SOURCE
         return clients[-1]
 
     try:
-        candidates = build_candidates(settings.model, build)
+        candidates = build_candidates(settings.model, build, settings.orders.values())
         async with asyncio.TaskGroup() as group:
             nearby = group.create_task(discover_servers(sessions, where.ports))
             discord = group.create_task(

@@ -10,6 +10,7 @@ from discord import app_commands
 from understudy.config.settings import Persona as PersonaSettings
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.messages import Place
+from understudy.conversation.orders import ChosenOrder, OrderBook
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.memory.commands import MemoryCommands
@@ -60,6 +61,10 @@ class CommandContext:
     privacy: Callable[[], str] = lambda: PRIVACY.format(days=30)
     personas: Callable[[], Personas] = _no_personas
     """Of the current configuration."""
+    orders: Callable[[], OrderBook] = lambda: OrderBook({}, ())
+    """The orders and servers that can be chosen."""
+    order_at: Callable[[Place, frozenset[str]], ChosenOrder | None] = lambda _place, _roles: None
+    """The order for a person with these roles at a place; None is the usual one."""
     try_lore: Callable[[str, Place], str] = lambda _text, _place: "There are no lorebooks."
     """The lore entries a text activates at a place, and the resulting prompt."""
 

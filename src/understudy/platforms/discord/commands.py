@@ -24,6 +24,7 @@ from understudy.platforms.discord.command_context import (
 )
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.memory_commands import add_memory, channel_of
+from understudy.platforms.discord.model_commands import add_model, order_line
 from understudy.platforms.discord.persona_commands import add_persona
 
 _log = structlog.get_logger()
@@ -69,6 +70,7 @@ def build_tree(client: Client, context: CommandContext, is_admin: IsAdmin) -> Tr
     _add_mute(tree, context, is_admin)
     _add_operation(tree, context, is_admin)
     add_persona(tree, context, is_admin)
+    add_model(tree, context, is_admin)
     return tree
 
 
@@ -109,7 +111,9 @@ def _outline(command: object) -> tuple[object, ...]:
 def _add_why(tree: Tree, context: CommandContext) -> None:
     async def explain(interaction: Interaction, reply_id: str | None) -> None:
         text = await context.why(reply_id) if reply_id else None
-        await respond(interaction, text or _NOT_MINE)
+        await respond(
+            interaction, f"{text}{order_line(context, interaction)}" if text else _NOT_MINE
+        )
 
     async def explain_message(interaction: Interaction, message_id: str) -> None:
         reply_id = await context.store.reply_at(PLATFORM, message_id)
