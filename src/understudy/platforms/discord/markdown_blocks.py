@@ -22,6 +22,7 @@ _MAX_LANGUAGE = 40
 _LONG_SPOILER = 1000
 _SPOILER = re.compile(r"\|\|(?=\S).+?\|\|", re.DOTALL)
 _LANGUAGE = re.compile(r"([\w+#.-]*)\n")
+_QUOTE = re.compile(r"(?: {0,3}>[ \t]?)+")
 _BLANK_LINES = re.compile(r"(?:[ \t]*\n)+")
 _BLOCK_START = re.compile(
     r" {0,3}(?:[-+*][ \t\n]|[-+*]\Z|\d{1,9}[.)](?:\s|\Z)|#{1,6}(?:\s|\Z)|>|=+\s*$|-+\s*$"
@@ -44,6 +45,13 @@ class Span:
     closing: str
     is_code: bool
     is_closed: bool = True
+    prefix: str = ""
+    """The marks of a quotation in which it is, before each of its lines."""
+
+    def opening_at(self, text: str, at: int) -> str:
+        """What opens it again before `text[at:]`."""
+        in_line = at > 0 and text[at - 1] != "\n"
+        return f"{self.opening}{self.prefix}" if in_line else self.opening
 
     def contains(self, at: int) -> bool:
         return self.body <= at <= self.close and not (at == self.end and self.is_closed)
@@ -137,7 +145,18 @@ class Blocks:
             return None
         if marker == _TICKS and (early := self._text.find(_TICKS, body, close)) >= 0:
             close, end, is_closed = early, early + len(_TICKS), True
-        return Span(body, close, end, f"{marker}{language}\n", marker, True, is_closed)  # noqa: FBT003
+        quoted = _QUOTE.match(self._text, lines[first])
+        prefix = quoted[0] if quoted else ""
+        return Span(
+            body,
+            close,
+            end,
+            f"{prefix}{marker}{language}\n",
+            f"{prefix}{marker}",
+            is_code=True,
+            is_closed=is_closed,
+            prefix=prefix,
+        )
 
     def _spoilers(self, fences: list[Span]) -> Iterator[Span]:
         """Only long ones: a shorter one fits into a message."""

@@ -59,7 +59,7 @@ def pieces(text: str, limit: int = LIMIT) -> Iterator[Piece]:
     start, blocks = 0, Blocks(text)
     while start < len(text):
         span = blocks.open_at(start) if start else None
-        opening = span.opening if span else ""
+        opening = span.opening_at(text, start) if span else ""
         last = next((s for s in blocks.spans if not s.is_closed), None)
         closing = last.closing_after(text) if last else ""
         if units(opening) + units(text[start:]) + units(closing) <= limit:

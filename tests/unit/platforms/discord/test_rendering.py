@@ -157,31 +157,53 @@ def test_a_long_fence_around_short_ones_is_closed_within_the_limit() -> None:
 
 
 def _document(dice: Random) -> str:
-    """Blocks of every kind, up to 20,000 characters."""
-    words = ["some", "words", "and", "- dash", "1. one", "# hash", "> more", "Fine.", "=== is"]
+    """Blocks of every kind, nested and side by side, up to 20,000 characters.
+
+    Two things are left out because Discord reads them in its own way: HTML, and fences that are
+    never closed.
+    """
+    words = ["some", "words", "and", "- dash", "1. one", "# hash", "> more", "Fine.", "`x = 1`"]
 
     def sentence() -> str:
         return "Start " + " ".join(dice.choices(words, k=dice.randint(3, 60)))
 
-    def fence() -> str:
+    def fence(indent: str = "") -> str:
         mark, language = dice.choice(["```", "````", "~~~"]), dice.choice(["", "py", "c++"])
         size = dice.randint(1, 60)
         lines = ["".join(dice.choices("ab (){}=#-", k=dice.randint(1, 80))) for _ in range(size)]
-        return "\n".join([mark + language, *lines, mark])
+        return "\n".join(f"{indent}{line}" for line in [mark + language, *lines, mark])
+
+    def item(mark: str) -> str:
+        inside = ["", f"\n{fence('  ')}", f"\n  - {sentence()}", f"\n\n  {sentence()}\n"]
+        return f"{mark} {sentence()}{dice.choice(inside) if mark == '-' else ''}"
+
+    def quotation() -> str:
+        nested: list[Callable[[], str]] = [fence, sentence, lambda: item("-")]
+        inside = dice.choice(nested)()
+        return "\n".join(f"> {line}" for line in inside.split("\n"))
+
+    def table() -> str:
+        rows = [f"| {sentence()[:30]} | x |" for _ in range(dice.randint(1, 20))]
+        return "\n".join(["| a | b |", "|---|---|", *rows])
 
     kinds: list[Callable[[], str]] = [
         sentence,
         fence,
+        quotation,
+        table,
         lambda: f"## {sentence()}",
-        lambda: "\n".join(f"- {sentence()}" for _ in range(dice.randint(2, 20))),
-        lambda: "\n".join(f"{n}. {sentence()}" for n in range(1, dice.randint(3, 12))),
-        lambda: "\n".join(f"> {sentence()}" for _ in range(dice.randint(1, 20))),
-        # Behind a list it would be a paragraph of the list's last item.
-        lambda: f"{sentence()}\n\n" + "\n".join(f"    {n} = x" for n in range(99)),
+        # The rule ends a quotation before it, of which the heading would be a paragraph.
+        lambda: f"***\n{sentence()[:60]}\n====",
+        lambda: f"Label:\n{fence()}",
+        lambda: "\n".join(item("-") for _ in range(dice.randint(2, 12))),
+        lambda: "\n".join(item(f"{n}.") for n in range(1, dice.randint(3, 12))),
+        # A heading ends a list before it, of which it would be a paragraph.
+        lambda: f"## {sentence()}\n\n" + "\n".join(f"    {n} = x" for n in range(99)),
     ]
     blocks = [dice.choice(kinds)() for _ in range(dice.randint(1, 30))]
     sizes = accumulate(len(block) + 2 for block in blocks)
-    return "\n\n".join(block for block, size in zip(blocks, sizes, strict=True) if size < 20_000)
+    kept = [block for block, size in zip(blocks, sizes, strict=True) if size < 20_000]
+    return "".join(block + dice.choice(["\n\n", "\n\n", "\n"]) for block in kept)
 
 
 def _runs(texts: Sequence[str]) -> list[tuple[str, str]]:
@@ -226,6 +248,16 @@ def test_prose_behind_an_odd_fence_stays_prose(beginning: str) -> None:
     assert len(parts) == 2
     assert "```" not in parts[-1]
     assert "~~~" not in parts[-1]
+
+
+def test_code_in_a_quotation_stays_code_in_a_quotation() -> None:
+    code = "\n".join(f"> x = {number}" for number in range(500))
+    parts = split(f"> ```py\n{code}\n> ```\nBehind it.")
+
+    assert len(parts) == 3
+    assert all(part.startswith("> ```py\n> x") for part in parts)
+    assert all("\n> ```" in part for part in parts)
+    assert parts[-1].endswith("\n> ```\nBehind it.")
 
 
 def test_a_long_spoiler_is_closed_and_opened_again() -> None:
