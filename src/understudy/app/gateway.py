@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
 from weakref import WeakSet
@@ -46,8 +46,8 @@ class _ReloadableGateway:
             self._limits.reserve = bot.guard.charge
             self._limits.expected_tokens = lambda: bot.guard.expect(Unit.TOKENS)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.current()(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self.current()(scope, receive, send)
 
     def current(self) -> Gateway:
         keys = self._bot.client_keys

@@ -100,22 +100,20 @@ class Gateway:
         self._connections: set[ClientConnection] = set()
         """Those whose reply is running."""
         self._endpoints: dict[str, dict[str, Callable[[_Call], Awaitable[None]]]] = {
-            "/chat/completions": {"POST": self._chat},
-            "/completions": {"POST": self._go_on},
+            "/chat/completions": {"POST": functools.partial(self._reply, read_ask)},
+            "/completions": {"POST": functools.partial(self._reply, read_completion)},
             "/models": {"GET": self._models},
             "/openapi.json": {"GET": self._document},
             "/healthz": {"GET": self._health},
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             await lifespan(receive, send)
-        else:
+            return
+        if scope["type"] != "http":
             await send({"type": "websocket.close"})
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         headers = dict(scope["headers"])
         call_id = self._new_id()
         peer = scope["client"]
@@ -163,13 +161,7 @@ class Gateway:
         endpoint = methods.get(call.method)
         return functools.partial(_wrong_method, methods) if endpoint is None else endpoint
 
-    async def _chat(self, call: _Call) -> None:
-        await self._reply(call, read_ask)
-
-    async def _go_on(self, call: _Call) -> None:
-        await self._reply(call, read_completion)
-
-    async def _reply(self, call: _Call, read: Callable[[bytes], ClientRequest]) -> None:
+    async def _reply(self, read: Callable[[bytes], ClientRequest], call: _Call) -> None:
         guest = self._access.admit(call.peer, call.headers)
         await self._limiter.acquire()
         try:

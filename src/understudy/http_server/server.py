@@ -75,6 +75,7 @@ class WebServer:
             app,
             # uvicorn only calls it.
             http=partial(Connection, limits),  # type: ignore[arg-type]
+            interface="asgi3",
             ws="none",
             lifespan="off",
             log_config=None,
