@@ -179,7 +179,7 @@ async def open_bot(
     from understudy.storage.ledger import Ledger
 
     settings, clocks = config.settings, clocks or Clock()
-    files = storage_files(settings.storage)
+    files = storage_files(settings.storage, config_folder(config))
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(_stores(config, shared=shared))
         ledger = Ledger(storage.database)
@@ -280,7 +280,9 @@ async def _ledger_alone(bot: Bot) -> AsyncGenerator[None]:
             bot.ledger = ledger
             await bot.guard.recall(ledger)
             # Prices, without which costs that no server reports stay unknown.
-            await _prober(bot, storage_files(storage).beside("models")).recall()
+            await _prober(
+                bot, storage_files(storage, config_folder(bot.config)).beside("models")
+            ).recall()
             yield
     finally:
         await database.aclose()

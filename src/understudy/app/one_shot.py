@@ -21,6 +21,8 @@ from understudy.platforms.terminal import PLATFORM, message
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 EXIT_OFFLINE = 3
+FIRST_MESSAGE = "Hello! Please introduce yourself in one sentence."
+"""Asked at the end of a setup."""
 _CHANNEL = "ask"
 _NOT_USABLE = "No model server is usable. Run `understudy doctor`."
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from understudy.app.bot import Bot, answering, open_bot
+from understudy.app.bot import Bot, answering, config_folder, open_bot
 from understudy.app.gateway import gateway
 from understudy.app.reload import watching_for_changes
 from understudy.app.workers import ALONE, Worker, reporting
@@ -44,7 +44,7 @@ async def running(
     Of several workers, the first one serves the page, and each serves the gateway.
     """
     settings = config.settings
-    files = storage_files(settings.storage)
+    files = storage_files(settings.storage, config_folder(config))
     async with AsyncExitStack() as stack:
         bot = await stack.enter_async_context(
             open_bot(config, logs, clocks, shared=worker.shares_ports)

@@ -33,9 +33,11 @@ def watchdog_interval_s(environ: Mapping[str, str] = os.environ) -> float | None
 
 
 @asynccontextmanager
-async def service_notifications(environ: Mapping[str, str] = os.environ) -> AsyncGenerator[None]:
+async def service_notifications(
+    environ: Mapping[str, str] = os.environ, *, stopping: bool = True
+) -> AsyncGenerator[None]:
     """Entered once everything runs. The event loop sends the watchdog messages, so they stop
-    when it hangs."""
+    when it hangs. `stopping` says whether the process ends after it."""
     notify("READY=1", environ)
     interval_s = watchdog_interval_s(environ)
     watchdog = (
@@ -44,7 +46,8 @@ async def service_notifications(environ: Mapping[str, str] = os.environ) -> Asyn
     try:
         yield
     finally:
-        notify("STOPPING=1", environ)
+        if stopping:
+            notify("STOPPING=1", environ)
         if watchdog is not None:
             watchdog.cancel()
             await asyncio.wait({watchdog})

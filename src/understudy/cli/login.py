@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import typer
 
@@ -17,7 +18,9 @@ def login(config: ConfigFile = None) -> None:
 
     loaded = load(config)
     web = loaded.settings.web
-    token = load_operator_token(web, storage_files(loaded.settings.storage).beside("web-token"))
+    folder = loaded.path.parent if loaded.path is not None else Path()
+    files = storage_files(loaded.settings.storage, folder)
+    token = load_operator_token(web, files.beside("web-token"))
     # Addresses that mean "all interfaces" can be listened on, not called.
     called = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104
     host = called.get(web.host, web.host)

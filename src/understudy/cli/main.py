@@ -22,6 +22,8 @@ COMMANDS = (
     "why",
     "login",
     "config",
+    "paths",
+    "service",
     "doctor",
     "support-bundle",
     "models",

@@ -12,6 +12,7 @@ import typer
 
 from understudy.cli.event_loop import run_with_fast_loop
 from understudy.cli.options import ConfigFile, Verbose, load, logs_for
+from understudy.files import PRIVATE
 
 if TYPE_CHECKING:
     from understudy.app.run import Running
@@ -32,20 +33,85 @@ Workers = Annotated[
 ]
 
 
-def run(config: ConfigFile = None, verbose: Verbose = False, workers: Workers = None) -> None:  # noqa: FBT002
+LogFile = Annotated[
+    Path | None,
+    typer.Option("--log-file", help="Append the log to this private file, not to stderr."),
+]
+
+
+def run(
+    config: ConfigFile = None,
+    verbose: Verbose = False,  # noqa: FBT002
+    workers: Workers = None,
+    log_file: LogFile = None,
+) -> None:
     """Run the bot: web page, gateway and Discord, as far as they are configured."""
     from understudy.app.workers import this_worker
 
+    if log_file is not None:
+        _log_to(log_file)
     if config is None:
         _write_first_files()
     loaded = load(config)
     logs = logs_for(loaded, verbose=verbose, in_dialogue=False)
     worker = this_worker()
+    if not worker.shares_ports:
+        loaded = _with_usable_server(loaded, config, logs)
     count = workers or loaded.settings.run.workers
     if count > 1 and not worker.shares_ports:
         code = asyncio.run(_supervise(loaded, count))
         raise typer.Exit(code)
     run_with_fast_loop(_run(loaded, logs, worker))
+
+
+def _with_usable_server(config: "Config", path: Path | None, logs: "Logs") -> "Config":
+    """`config`, or the one that a setup leads to where no model server is usable.
+
+    At a terminal the setup is offered; without one the page serves it. Raises ConfigError with the
+    next step where there is neither.
+    """
+    from understudy.app.run import NEXT_STEP
+    from understudy.errors import ConfigError
+    from understudy.routing.candidates import usable_providers
+
+    if usable_providers(config.settings.model):
+        return config
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        from understudy.cli.setup import set_up
+
+        typer.echo("No model server is usable yet.", err=True)
+        if typer.confirm("Set one up now?", default=True, err=True):
+            config = set_up(path)
+    elif config.settings.web.enabled:
+        config = _setup_on_page(config, logs)
+    if not usable_providers(config.settings.model):
+        raise ConfigError(NEXT_STEP)
+    return config
+
+
+def _setup_on_page(config: "Config", logs: "Logs") -> "Config":
+    from understudy.app.setup.site import SetupSite, serve_setup
+
+    def announce(site: SetupSite) -> None:
+        _print("No model server is usable yet.")
+        link = f"{site.url}/setup  (log in with the token)"
+        _print(f"Set one up at:   {link if _is_file(sys.stderr) else site.login}")
+
+    usable = asyncio.run(serve_setup(config, logs, announce))
+    if usable is None:
+        raise typer.Exit(0)
+    return usable
+
+
+def _log_to(path: Path) -> None:
+    """Where a program has no console, as with `pythonw.exe`, errors would be lost."""
+    from understudy.errors import ConfigError
+
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}).") from None
+    sys.stderr = os.fdopen(handle, "w", encoding="utf-8", errors="replace", buffering=1)
 
 
 async def _supervise(config: "Config", count: int) -> int:

@@ -104,7 +104,7 @@ def set_up(path: Path | None, flags: "SetupFlags | None" = None, *, asks: bool =
         _write(planned, asks=asks)
     if answers.own_model:
         _fetch_own_model()
-    return load_written(files)
+    return load_written(files.config)
 
 
 def _write(planned: "SetupPlan", *, asks: bool) -> None:
@@ -127,7 +127,7 @@ def _fetch_own_model() -> None:
 
 def _first_reply(config: "Config") -> None:
     """One real reply, so that a person sees it work. A failure is explained by its route."""
-    from understudy.app.one_shot import ask_once
+    from understudy.app.one_shot import FIRST_MESSAGE, ask_once
     from understudy.app.run import NEXT_STEP
     from understudy.cli.options import logs_for
     from understudy.control_characters import visible
@@ -142,9 +142,6 @@ def _first_reply(config: "Config") -> None:
     answer = asyncio.run(ask_once(config, logs, FIRST_MESSAGE))
     typer.echo(f"{config.settings.persona.name}: {visible(answer.text)}")
     typer.echo(describe_route(answer.record.attempts))
-
-
-FIRST_MESSAGE = "Hello! Please introduce yourself in one sentence."
 
 
 def _secret(path: Path | None) -> str | None:

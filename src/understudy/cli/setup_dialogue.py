@@ -70,7 +70,7 @@ class SetupDialogue:
         found = await discover_servers(self._sessions, ports)
         for near in found:
             new = bool(not_configured([near], self._settings.model))
-            typer.echo(f"  {_described(near)}{'' if new else ', already configured'}")
+            typer.echo(f"  {near.label}{'' if new else ', already configured'}")
             if new and self._flags.add_found and self._confirm("  Add it?", default=True):
                 self._add(near)
         if not found:
@@ -89,7 +89,7 @@ class SetupDialogue:
             except ConfigError as error:
                 typer.echo(f"  {error}")
                 continue
-            typer.echo(f"  {_described(near)}")
+            typer.echo(f"  {near.label}")
             self._add(near)
 
     async def _server_at(self, address: str) -> DiscoveredServer:
@@ -216,8 +216,3 @@ class SetupDialogue:
             return getpass.getpass(f"{question}: ").strip()
         except EOFError:
             raise typer.Abort from None
-
-
-def _described(near: DiscoveredServer) -> str:
-    model = f", model {near.model}" if near.model else ""
-    return f"{near.preset or near.engine} at {near.base_url}{model}"

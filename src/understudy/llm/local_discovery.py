@@ -31,6 +31,12 @@ class DiscoveredServer:
     """The first of its models."""
     needs_key: bool = False
 
+    @property
+    def label(self) -> str:
+        """What it is, for people."""
+        model = f", model {self.model}" if self.model else ""
+        return f"{self.preset or self.engine} at {self.base_url}{model}"
+
 
 async def discover_servers(
     sessions: HttpSessions, ports: tuple[int, ...] = USUAL_PORTS

@@ -17,6 +17,9 @@ class StorageFiles:
         return self.base.with_name(f"{self.base.name}-{what}")
 
 
-def storage_files(settings: Storage) -> StorageFiles:
-    """Beside the SQLite file, or in the working folder. Raises StorageError for an unusable URL."""
-    return StorageFiles(sqlite_path(settings.url) or Path("understudy"))
+def storage_files(settings: Storage, folder: Path) -> StorageFiles:
+    """Beside the SQLite file, or with PostgreSQL in `folder`, that of the configuration.
+
+    Raises StorageError for an unusable URL.
+    """
+    return StorageFiles(sqlite_path(settings.url) or folder / "understudy")

@@ -89,12 +89,15 @@ def _page_and_end(folder: Path) -> tuple[list[int], int | None]:
     return status, bot.process.returncode
 
 
-def test_the_first_run_writes_files_and_names_the_next_step(tmp_path: Path) -> None:
+def test_without_page_and_terminal_the_first_run_names_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("web: {enabled: false}\n")
+
     done = understudy("run", folder=tmp_path)
 
     assert done.returncode == 2
     assert "OPENROUTER_API_KEY" in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".env.example", "config.yaml"]
+    assert "understudy setup" in done.stderr
+    assert not (tmp_path / "understudy.db").exists()
 
 
 def test_a_port_that_is_taken_ends_with_one_sentence(tmp_path: Path) -> None:

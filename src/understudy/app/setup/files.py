@@ -148,9 +148,9 @@ def write(planned: SetupPlan) -> tuple[Path, ...]:
     return tuple(written)
 
 
-def load_written(files: SetupFiles) -> Config:
+def load_written(config: Path) -> Config:
     """The configuration after `write`. Raises ConfigError."""
-    return load_config(files.config if files.config.exists() else None, os.environ)
+    return load_config(config if config.exists() else None, os.environ)
 
 
 def _with_server(text: str, near: DiscoveredServer, files: SetupFiles) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from understudy.llm.model_list import report_failure
 
 KEYS_PAGE = "https://openrouter.ai/keys"
 FREE_MODELS = (
-    "Models whose name ends in `:free` cost nothing: up to 20 requests a minute, and 50 a day "
+    'Models whose name ends in ":free" cost nothing: up to 20 requests a minute, and 50 a day '
     "(1,000 a day once 10 credits were ever bought). The starter configuration uses only those."
 )
 _CONNECT_S = 5.0
