@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from understudy.config.providers import NamedServer
+from understudy.config.providers import Engine, NamedServer
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.gateway.app import Gateway, Source
 from understudy.gateway.rate_limits import KeyLimits
@@ -38,14 +38,18 @@ def candidate(
 
 
 def candidate_at(
-    name: str, base_url: str, sessions: HttpSessions, preset: str | None = None
+    name: str,
+    base_url: str,
+    sessions: HttpSessions,
+    preset: str | None = None,
+    engine: Engine = "openai",
 ) -> Candidate:
-    settings = NamedServer(engine="openai", base_url=base_url, name="lab/model", preset=preset)
+    settings = NamedServer(engine=engine, base_url=base_url, name="lab/model", preset=preset)
     return Candidate(
         provider=name,
         model="lab/model",
         label=name,
-        engine="openai",
+        engine=engine,
         client=build_client(name, settings, sessions=sessions),
         limits=Limits(first_token_s=5),
         endpoint=base_url,

@@ -4,11 +4,17 @@ Each row is the body of one event stream. A client that streams and one that doe
 same from it.
 """
 
+import json
+
 import aiohttp
 import pytest
 
+from gateway_setup import candidate_at, gateway_over
+from playback import Recording, playing
 from replay_recordings import Answer, answer_of
+from understudy.config.providers import Engine
 from understudy.config.settings import Gateway as GatewaySettings
+from understudy.llm.http.endpoint import HttpSessions
 from vendor_gateway import QUESTION, gateway_before, joined, seen
 from vendor_replies import DONE, END, ERRORS, HI, ROLE, STOP, USAGE, Json, frame, raw, said
 
@@ -377,3 +383,40 @@ async def test_calls_and_thoughts_are_estimated_as_tokens(delta: Json, least: in
     for answer in (got.streamed, got.whole):
         assert answer.usage is not None
         assert least < int(str(answer.usage[1])) < 3000
+
+
+# G. Probabilities of engines at home.
+
+
+def token(text: str) -> Json:
+    top = [{"token": text, "logprob": -0.1, "bytes": list(text.encode()), "top_logprobs": []}]
+    return {"token": text, "logprob": -0.1, "bytes": list(text.encode()), "top_logprobs": top}
+
+
+@pytest.mark.parametrize("engine", ["koboldcpp", "textgen-webui", "llama.cpp"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_probabilities_of_engines_at_home_are_passed_on(engine: Engine, stream: bool) -> None:
+    body = ROLE + b"".join(
+        raw(json.dumps({"choices": [{"index": 0, "delta": {"content": text},
+                                     "logprobs": {"content": [token(text)]}}]}))
+        for text in ("Hi", " there.")
+    )  # fmt: skip
+    line = "POST /v1/chat/completions"
+    kind = {"content-type": "text/event-stream"}
+    recording = Recording("", line, 200, kind, [(body + END).decode()])
+    sessions = HttpSessions()
+    question = QUESTION | {"stream": stream, "logprobs": True, "top_logprobs": 1}
+    async with (
+        playing({line: recording}) as server,
+        gateway_over([candidate_at("home", server.url, sessions, engine=engine)]) as url,
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/chat/completions", json=question) as response,
+    ):
+        answer = await response.text()
+    await sessions.aclose()
+
+    asked = server.asked[0].members
+    assert (asked["logprobs"], asked["top_logprobs"]) == (True, 1)
+    payloads = [p[6:] for p in answer.split("\n") if p.startswith("data: {")] or [answer]
+    got = [choice.get("logprobs") for p in payloads for choice in json.loads(p)["choices"]]
+    assert [t for one in got if one for t in one["content"]] == [token("Hi"), token(" there.")]
