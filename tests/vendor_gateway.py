@@ -61,12 +61,12 @@ async def gateway_before(
     await sessions.aclose()
 
 
-async def seen(body: bytes, settings: GatewaySettings | None = None) -> Seen:
+async def seen(body: bytes, settings: GatewaySettings | None = None, **members: object) -> Seen:
     """Ask for a stream, then for an answer in one piece."""
     answers = []
     async with gateway_before(body, settings) as url, aiohttp.ClientSession() as http:
         for stream in (True, False):
-            question = QUESTION | {"stream": stream}
+            question = QUESTION | {"stream": stream} | members
             question |= {"stream_options": {"include_usage": True}} if stream else {}
             async with http.post(f"{url}/chat/completions", json=question) as response:
                 answers.append((response.status, await response.read()))

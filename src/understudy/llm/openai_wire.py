@@ -196,6 +196,14 @@ def _readable(raw: msgspec.Raw) -> object:
         return raw
 
 
+def most_tokens(request: ChatRequest) -> int | None:
+    """Return how long the reply may be, `None` where the request does not say."""
+    members = _members_of(request.extra)
+    given = (members[name] for name in sorted(_LENGTHS) if name in members)
+    lengths = [length for raw in given if type(length := _readable(raw)) is int]
+    return lengths[0] if lengths else request.max_tokens
+
+
 def without_lengths(extra: bytes) -> bytes:
     """Remove the length of the reply from a client's request."""
     members = _members_of(extra)

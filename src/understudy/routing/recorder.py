@@ -10,6 +10,7 @@ import msgspec
 from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
+from understudy.llm.openai_wire import most_tokens
 from understudy.llm.pricing import UNBILLED_ENGINES, Price, PriceBook
 from understudy.routing.attempt import Attempt
 from understudy.routing.candidates import Candidate
@@ -218,7 +219,7 @@ def _estimated(attempt: Attempt) -> Usage | None:
     spoken = math.ceil((attempt.visible_chars + attempt.hidden_chars) / _CHARS_PER_TOKEN)
     reasoning = math.ceil(attempt.reasoning_chars / _CHARS_PER_TOKEN)
     prompt = attempt.plan.prompt
-    most = prompt.request.max_tokens
+    most = most_tokens(prompt.request)
     return Usage(
         prompt.input_tokens,
         spoken if most is None else min(spoken, most),

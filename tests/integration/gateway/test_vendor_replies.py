@@ -385,6 +385,13 @@ async def test_calls_and_thoughts_are_estimated_as_tokens(delta: Json, least: in
         assert least < int(str(answer.usage[1])) < 3000
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_estimates_never_exceed_what_the_client_allowed(name: str) -> None:
+    got = await seen(ROLE + said("Hello there, my friend. " * 4) + END, None, **{name: 3})
+
+    assert figures(got.streamed)[1] == figures(got.whole)[1] == 3
+
+
 # G. Probabilities of engines at home.
 
 
