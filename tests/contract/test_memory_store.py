@@ -356,16 +356,37 @@ async def test_search_stays_in_its_channel_or_in_the_conversations_of_one_browse
     assert [hit.channel.id for hit in of_browser] == ["me/2", "me/1"]
 
 
-async def test_find_words_reports_the_lines_of_each_word(opened: Opened) -> None:
-    await opened.say(1, "apple")
-    await opened.inbox.reset(HERE)
-    for number in range(2, 6):
+async def test_find_words_reports_the_newest_lines_of_each_word(opened: Opened) -> None:
+    for number in range(1, 6):
         await opened.say(number, f"apple {number}")
 
     apple, nothing = await opened.memory.find_words(HERE, ["apple", "pear"], 4, 2)
+    lines = await opened.memory.lines(HERE, apple.seqs)
 
-    assert [line.text for line in apple.lines] == ["apple 4", "apple 3"]
-    assert nothing.lines == ()
+    assert [line.text for line in lines] == ["apple 4", "apple 3"]
+    assert nothing.seqs == ()
+
+
+async def test_lines_before_a_reset_and_of_opted_out_people_are_left_out(opened: Opened) -> None:
+    await opened.say(1, "before")
+    await opened.inbox.reset(HERE)
+    await opened.say(2, "secret")
+    await opened.say(3, "after", BOB)
+    await opened.preferences.set_opt_out("discord", ANN.id, out=True)
+
+    lines = await opened.memory.lines(HERE, [1, 2, 3])
+
+    assert [line.text for line in lines] == ["after"]
+
+
+async def test_summary_and_notes_are_read_together(opened: Opened) -> None:
+    await opened.summarized("one", "two")
+    note = await opened.memory.add_note(ANNS, "tea", 100.0)
+
+    summary, notes = await opened.memory.summary_and_notes(HERE, [ANNS])
+
+    assert summary == await opened.memory.summary(HERE)
+    assert notes == {ANNS: (note,)}
 
 
 @pytest.mark.parametrize(
@@ -379,7 +400,7 @@ async def test_changed_text_is_not_found(opened: Opened, change: Change) -> None
 
     assert await opened.found("pie") == []
     (found,) = await opened.memory.find_words(HERE, ["pie"], 99, 5)
-    assert found.lines == ()
+    assert found.seqs == ()
 
 
 async def test_quotations_of_others_are_not_found(opened: Opened) -> None:

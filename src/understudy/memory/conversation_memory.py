@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from understudy.config.settings import Memory as MemorySettings
 from understudy.conversation.inbox import Channel, Line, StoredMessage
-from understudy.conversation.messages import Author
 from understudy.conversation.remembered import KeptHistory, Remembered
 from understudy.memory.recall import COMMON, best_lines, words_to_find
 from understudy.memory.store import MemoryStore, NoteScope
@@ -26,12 +25,18 @@ class ConversationMemory:
 
     async def remember(self, batch: Sequence[StoredMessage]) -> Remembered:
         settings = self._settings()
-        channel = Channel.of(batch[-1].inbound.place)
-        summary = await self._store.summary(channel)
-        excerpts = await self._excerpts(channel, batch) if settings.recall else ()
+        place = batch[-1].inbound.place
+        channel = Channel.of(place)
+        people = {m.inbound.author.id: m.inbound.author for m in batch}
+        scopes = {NoteScope.of(place, author_id): people[author_id] for author_id in people}
+        summary, notes = await self._store.summary_and_notes(channel, tuple(scopes))
         return Remembered(
-            notes=await self._notes(batch),
-            excerpts=excerpts,
+            notes=tuple(
+                (author, note.text)
+                for scope, author in scopes.items()
+                for note in notes.get(scope, ())
+            ),
+            excerpts=await self._excerpts(channel, batch) if settings.recall else (),
             excerpt_tokens=settings.recall_tokens,
             summary=summary.text,
             summary_first=summary.first,
@@ -46,19 +51,11 @@ class ConversationMemory:
         if kept is not None:
             self._summarizer.schedule(kept)
 
-    async def _notes(self, batch: Sequence[StoredMessage]) -> tuple[tuple[Author, str], ...]:
-        place = batch[-1].inbound.place
-        people = {m.inbound.author.id: m.inbound.author for m in batch}
-        scopes = {NoteScope.of(place, author_id): people[author_id] for author_id in people}
-        found = await self._store.notes(tuple(scopes))
-        return tuple(
-            (author, note.text) for scope, author in scopes.items() for note in found.get(scope, ())
-        )
-
     async def _excerpts(self, channel: Channel, batch: Sequence[StoredMessage]) -> tuple[Line, ...]:
         words = words_to_find(message.inbound.text for message in batch)
         if not words:
             return ()
-        current = {message.seq for message in batch}
         found = await self._store.find_words(channel, words, batch[-1].seq, COMMON)
-        return best_lines(found, current)
+        best = best_lines(found, {message.seq for message in batch})
+        lines = {line.seq: line for line in await self._store.lines(channel, best)} if best else {}
+        return tuple(lines[seq] for seq in best if seq in lines)

@@ -7,13 +7,12 @@ nothing, so that no list of common words of any language is needed.
 import math
 from collections.abc import Iterable, Sequence
 
-from understudy.conversation.inbox import Line
 from understudy.conversation.words import search_words
 from understudy.memory.store import Found
 
 COMMON = 40
 """A word that this many lines have counts nothing."""
-_MOST_WORDS = 24
+_MOST_WORDS = 12
 _MOST_EXCERPTS = 8
 _WEAKEST = 0.5
 """Of the best line's score."""
@@ -27,20 +26,18 @@ def words_to_find(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(longer, key=lambda word: (-len(word), word))[:_MOST_WORDS])
 
 
-def best_lines(found: Sequence[Found], known: Iterable[int]) -> tuple[Line, ...]:
-    """The lines with the highest scores, best first; `known` are left out by their `seq`."""
+def best_lines(found: Sequence[Found], known: Iterable[int]) -> tuple[int, ...]:
+    """The `seq`s of the lines with the highest scores, best first; without the `known` ones."""
     left_out = set(known)
     scores: dict[int, float] = {}
-    lines: dict[int, Line] = {}
     for one in found:
-        weight = math.log(COMMON / max(1, len(one.lines)))
-        for line in one.lines:
-            if line.seq not in left_out:
-                lines[line.seq] = line
-                scores[line.seq] = scores.get(line.seq, 0.0) + weight
+        weight = math.log(COMMON / max(1, len(one.seqs)))
+        for seq in one.seqs:
+            if seq not in left_out:
+                scores[seq] = scores.get(seq, 0.0) + weight
     best = max(scores.values(), default=0.0)
     if best <= 0:
         return ()
     good = [seq for seq, score in scores.items() if score >= best * _WEAKEST]
     good.sort(key=lambda seq: (-scores[seq], -seq))
-    return tuple(lines[seq] for seq in good[:_MOST_EXCERPTS])
+    return tuple(good[:_MOST_EXCERPTS])

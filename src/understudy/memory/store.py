@@ -61,8 +61,8 @@ class Found:
     """The newest lines with one word."""
 
     word: str
-    lines: tuple[Line, ...]
-    """Newest first, without the quotations in front of them."""
+    seqs: tuple[int, ...]
+    """Newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,12 @@ class MemoryStore(Protocol):
     """
 
     async def summary(self, channel: Channel) -> Summary: ...
+
+    async def summary_and_notes(
+        self, channel: Channel, scopes: Sequence[NoteScope]
+    ) -> tuple[Summary, dict[NoteScope, tuple[Note, ...]]]:
+        """As `summary` and `notes`, in one call."""
+        ...
 
     async def claim_summary(
         self, channel: Channel, now: float, lease_s: float
@@ -140,8 +146,12 @@ class MemoryStore(Protocol):
     async def find_words(
         self, channel: Channel, words: Sequence[str], until: int, limit: int
     ) -> tuple[Found, ...]:
-        """For each word the newest `limit` lines of the channel with it, up to the position
-        `until`, without lines before the last reset and those of opted-out people."""
+        """For each word the newest `limit` lines of the channel with it, up to the line `until`."""
+        ...
+
+    async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
+        """These lines of the channel, newest first and without the quotations in front of them;
+        those before the last reset and those of opted-out people are left out."""
         ...
 
     async def search(self, where: Channel | Family, query: str, limit: int) -> tuple[Hit, ...]:

@@ -9,9 +9,9 @@ from sqlalchemy import (
     RowMapping,
     Update,
     and_,
+    bindparam,
     delete,
     func,
-    or_,
     select,
     tuple_,
     update,
@@ -34,6 +34,7 @@ from understudy.memory.store import (
 from understudy.storage import inbox_rows, search_index
 from understudy.storage.coordination import DatabaseClock
 from understudy.storage.database import Database
+from understudy.storage.statements import Statement
 from understudy.storage.summaries import drop_of_channel, is_of
 from understudy.storage.tables import (
     channels,
@@ -44,6 +45,21 @@ from understudy.storage.tables import (
     summary_authors,
 )
 
+_SUMMARY = Statement(
+    select(summaries).where(
+        summaries.c.platform == bindparam("platform"),
+        summaries.c.channel_id == bindparam("channel_id"),
+    )
+)
+_NOTES = Statement(
+    select(notes)
+    .where(
+        notes.c.platform == bindparam("platform"),
+        notes.c.scope == bindparam("server"),
+        notes.c.author_id == bindparam("author_id"),
+    )
+    .order_by(notes.c.number)
+)
 _out = select(opt_outs.c.platform, opt_outs.c.author_id)
 _opted_out = tuple_(messages.c.platform, messages.c.author_id).in_(_out)
 
@@ -57,9 +73,12 @@ class SqlMemory:
         self._clock = clock or DatabaseClock()
 
     async def summary(self, channel: Channel) -> Summary:
-        chosen = select(summaries).where(is_of(channel))
-        row = await self._db.read(lambda on: on.execute(chosen).mappings().one_or_none())
-        return Summary() if row is None else _summary(row)
+        return await self._db.read(lambda on: _read_summary(on, channel))
+
+    async def summary_and_notes(
+        self, channel: Channel, scopes: Sequence[NoteScope]
+    ) -> tuple[Summary, dict[NoteScope, tuple[Note, ...]]]:
+        return await self._db.read(lambda on: (_read_summary(on, channel), _read_notes(on, scopes)))
 
     async def claim_summary(
         self, channel: Channel, now: float, lease_s: float
@@ -165,15 +184,7 @@ class SqlMemory:
         return dropped
 
     async def notes(self, scopes: Sequence[NoteScope]) -> dict[NoteScope, tuple[Note, ...]]:
-        if not scopes:
-            return {}
-        chosen = select(notes).where(or_(*map(_within, scopes))).order_by(notes.c.number)
-        found: dict[NoteScope, tuple[Note, ...]] = {}
-        for row in await self._db.read(lambda on: on.execute(chosen).mappings().all()):
-            scope = NoteScope(row["platform"], row["scope"], row["author_id"])
-            note = Note(row["number"], row["text"], row["made_at"])
-            found[scope] = (*found.get(scope, ()), note)
-        return found
+        return await self._db.read(lambda on: _read_notes(on, scopes))
 
     async def add_note(self, scope: NoteScope, text: str, now: float) -> Note | None:
         size = select(
@@ -211,22 +222,23 @@ class SqlMemory:
         self, channel: Channel, words: Sequence[str], until: int, limit: int
     ) -> tuple[Found, ...]:
         place = search_index.channel_place(channel)
+
+        def work(connection: Connection) -> tuple[Found, ...]:
+            return tuple(
+                Found(word, search_index.newest_with(connection, [place, word], limit, until=until))
+                for word in words
+            )
+
+        return await self._db.read(work)
+
+    async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
         usable = and_(
-            messages.c.position <= until,
+            messages.c.seq.in_(seqs),
             messages.c.position > _reset_at(channel),
             ~_opted_out,
         )
-
-        def work(connection: Connection) -> tuple[Found, ...]:
-            dialect = connection.dialect.name
-            found = []
-            for word in words:
-                newest = search_index.newest_with(dialect, [place, word], limit, until=until)
-                rows = self._lines(connection, and_(messages.c.seq.in_(newest), usable))
-                found.append(Found(word, tuple(map(_line, rows))))
-            return tuple(found)
-
-        return await self._db.read(work)
+        rows = await self._db.read(lambda on: _lines(on, usable))
+        return tuple(map(_line, rows))
 
     async def search(self, where: Channel | Family, query: str, limit: int) -> tuple[Hit, ...]:
         prefix, words = _parse_query(query)
@@ -238,19 +250,13 @@ class SqlMemory:
             place = search_index.parent_place(where.platform, where.parent_id)
 
         def work(connection: Connection) -> tuple[Hit, ...]:
-            newest = search_index.newest_with(
-                connection.dialect.name, [place, *words], limit, prefix=prefix
-            )
-            rows = self._lines(connection, messages.c.seq.in_(newest))
+            newest = search_index.newest_with(connection, [place, *words], limit, prefix=prefix)
+            rows = _lines(connection, messages.c.seq.in_(newest))
             return tuple(
                 Hit(Channel(row["platform"], row["channel_id"]), _line(row)) for row in rows
             )
 
         return await self._db.read(work)
-
-    def _lines(self, connection: Connection, where: ColumnElement[bool]) -> Sequence[RowMapping]:
-        chosen = select(messages).where(where, messages.c.text.is_not(None))
-        return connection.execute(chosen.order_by(messages.c.seq.desc())).mappings().all()
 
     def _mine(self, claim: SummaryClaim) -> ColumnElement[bool]:
         return and_(
@@ -261,6 +267,28 @@ class SqlMemory:
 
     def _end(self, claim: SummaryClaim) -> Update:
         return update(summaries).where(self._mine(claim)).values(leased_until=0.0, pending=0)
+
+
+def _read_summary(connection: Connection, channel: Channel) -> Summary:
+    here = {"platform": channel.platform, "channel_id": channel.id}
+    row = _SUMMARY.run(connection, here).mappings().one_or_none()
+    return Summary() if row is None else _summary(row)
+
+
+def _read_notes(
+    connection: Connection, scopes: Sequence[NoteScope]
+) -> dict[NoteScope, tuple[Note, ...]]:
+    found: dict[NoteScope, tuple[Note, ...]] = {}
+    for scope in scopes:
+        wanted = {
+            "platform": scope.platform,
+            "server": scope.server,
+            "author_id": scope.author_id,
+        }
+        rows = _NOTES.run(connection, wanted).mappings().all()
+        if rows:
+            found[scope] = tuple(Note(r["number"], r["text"], r["made_at"]) for r in rows)
+    return found
 
 
 def _parse_query(query: str) -> tuple[str, list[str]]:
@@ -287,6 +315,11 @@ def _within(scope: NoteScope) -> ColumnElement[bool]:
         notes.c.scope == scope.server,
         notes.c.author_id == scope.author_id,
     )
+
+
+def _lines(connection: Connection, where: ColumnElement[bool]) -> Sequence[RowMapping]:
+    chosen = select(messages).where(where, messages.c.text.is_not(None))
+    return connection.execute(chosen.order_by(messages.c.seq.desc())).mappings().all()
 
 
 def _line(row: RowMapping) -> Line:

@@ -12,10 +12,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
-    Select,
     bindparam,
     delete,
-    literal_column,
     select,
     text,
 )
@@ -43,10 +41,16 @@ _INDEXED = tuple(
 )
 _DELETE_ONE = delete(search_words).where(search_words.c.rowid == bindparam("seq"))
 _MERGE_PAGES = 500
-_MATCH = {
-    "sqlite": "search_words MATCH :wanted",
-    "postgresql": "words @@ CAST(:wanted AS tsquery)",
+_SELECT = (
+    "SELECT rowid FROM search_words WHERE {match} AND rowid <= :until"
+    " ORDER BY rowid DESC LIMIT :limit"
+)
+_NEWEST = {
+    "sqlite": Statement(text(_SELECT.format(match="search_words MATCH :wanted"))),
+    "postgresql": Statement(text(_SELECT.format(match="words @@ CAST(:wanted AS tsquery)"))),
 }
+MAX = 2**62
+"""Above every `seq`."""
 
 
 def add(connection: Connection, row: RowMapping | dict[str, object]) -> None:
@@ -120,19 +124,13 @@ def merge_some(connection: Connection) -> None:
 
 
 def newest_with(
-    dialect: str, words: Sequence[str], limit: int, *, prefix: str = "", until: int | None = None
-) -> Select[tuple[int]]:
-    """The newest messages that contain all of `words` (the first one is a place) and a word that
-    begins with `prefix`."""
-    rowid = literal_column("rowid", search_words.c.rowid.type)
-    newest = (
-        select(rowid)
-        .select_from(search_words)
-        .where(text(_MATCH[dialect]).bindparams(wanted=_query(dialect, words, prefix)))
-        .order_by(rowid.desc())
-        .limit(limit)
-    )
-    return newest if until is None else newest.where(rowid <= until)
+    connection: Connection, words: Sequence[str], limit: int, *, prefix: str = "", until: int = MAX
+) -> tuple[int, ...]:
+    """The `seq`s of the newest messages up to `until` that contain all of `words` (the first one
+    is a place) and a word that begins with `prefix`, newest first."""
+    dialect = connection.dialect.name
+    wanted = {"wanted": _query(dialect, words, prefix), "until": until, "limit": limit}
+    return tuple(row.rowid for row in _NEWEST[dialect].run(connection, wanted))
 
 
 def _query(dialect: str, words: Sequence[str], prefix: str) -> str:
