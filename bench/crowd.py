@@ -1,6 +1,6 @@
 """5,000 messages a minute in 1,000 channels, one process: is any lost, how much is each delayed?
 
-    python bench/crowd.py [--seconds N] [--per-minute N] [--channels N]
+    python bench/crowd.py [--seconds N] [--per-minute N] [--channels N] [--url STORAGE_URL]
 
 The whole bot as it is configured by default, with its database, ledger and JSON logs, over real
 HTTP to a made-up model server that takes 0.7 s for a reply of twenty words. Only the platform is
@@ -94,7 +94,7 @@ class Unseen:
         pass
 
 
-def write_config(folder: pathlib.Path, upstream: int) -> pathlib.Path:
+def write_config(folder: pathlib.Path, upstream: int, url: str = "") -> pathlib.Path:
     server = {
         "engine": "openai",
         "base_url": f"http://127.0.0.1:{upstream}/{BEHAVIOUR}/v1",
@@ -105,7 +105,7 @@ def write_config(folder: pathlib.Path, upstream: int) -> pathlib.Path:
         "model": {"provider_order": ["quick"], "servers": {"quick": server}},
         "web": {"enabled": False},
         "discord": {"enabled": False},
-        "storage": {"url": f"sqlite:///{folder / 'bench.db'}"},
+        "storage": {"url": url or f"sqlite:///{folder / 'bench.db'}"},
         "logging": {"format": "json"},
     }
     file = folder / "config.yaml"
@@ -181,6 +181,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--per-minute", type=int, default=5000)
     parser.add_argument("--channels", type=int, default=1000)
+    parser.add_argument("--url", default="", help="an empty database; SQLite without it")
     parser.add_argument("--sample", type=float, default=20.0)
     options = parser.parse_args()
     build()
@@ -193,7 +194,9 @@ def main() -> int:
             print(f"{options.per_minute:,} messages a minute in {options.channels:,} channels, "
                   f"load {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
             began, cpu = time.perf_counter(), time.process_time()
-            crowd = asyncio.run(talk(options, write_config(folder, port), folder / "log"))
+            crowd = asyncio.run(
+                talk(options, write_config(folder, port, options.url), folder / "log")
+            )
             spent = time.perf_counter() - began
             return min(1, report(crowd, time.process_time() - cpu, spent))
     finally:
