@@ -50,7 +50,7 @@ class Instances:
                 stdout=log,
                 stderr=log,
             )
-        await self.double.until(up.exists, 60)
+        await self.double.until(up.exists, 240)
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()

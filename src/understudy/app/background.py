@@ -16,6 +16,8 @@ from understudy.routing.records import AttemptObserver
 
 _log = structlog.get_logger()
 _PRUNE_EVERY_S = 6 * 3600.0
+_ASK_EVERY_S = 60.0
+"""How often a process asks whether the deletion has become its work."""
 
 
 @asynccontextmanager
@@ -31,10 +33,15 @@ async def tracing(settings: Telemetry, observers: list[AttemptObserver]) -> Asyn
 
 @asynccontextmanager
 async def ledger_retention(
-    settings: Callable[[], Settings], ledger: LedgerWriter, wall: Callable[[], float]
+    settings: Callable[[], Settings],
+    ledger: LedgerWriter,
+    wall: Callable[[], float],
+    does_upkeep: Callable[[], bool],
 ) -> AsyncGenerator[None]:
-    """Delete ledger rows older than `storage.usage_days`, at start and every six hours."""
-    task = asyncio.create_task(_prune_ledger(settings, ledger, wall), name="ledger retention")
+    """Delete ledger rows older than `storage.usage_days`, at start and every six hours, in the
+    process that does the upkeep."""
+    pruning = _prune_ledger(settings, ledger, wall, does_upkeep)
+    task = asyncio.create_task(pruning, name="ledger retention")
     try:
         yield
     finally:
@@ -43,9 +50,15 @@ async def ledger_retention(
 
 
 async def _prune_ledger(
-    settings: Callable[[], Settings], ledger: LedgerWriter, wall: Callable[[], float]
+    settings: Callable[[], Settings],
+    ledger: LedgerWriter,
+    wall: Callable[[], float],
+    does_upkeep: Callable[[], bool],
 ) -> None:
     while True:
+        if not does_upkeep():
+            await asyncio.sleep(_ASK_EVERY_S)
+            continue
         try:
             await ledger.prune(wall() - settings().storage.usage_days * DAY_S)
         except StorageError:

@@ -54,10 +54,12 @@ from understudy.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from understudy.storage.files import StorageFiles
+    from understudy.storage.roles import Role
     from understudy.storage.stores import Stores
 
 _log = structlog.get_logger()
 _SHARED_REFRESH_S = 1.0
+_UPKEEP = "upkeep"
 GRACE_S = 20.0
 """How long running replies may take at shutdown."""
 _PROBE_LIMIT_S = 2.0
@@ -86,6 +88,8 @@ class Bot:
     """Keys of the gateway in the database."""
     storage: "Stores | None" = None
     """Where other processes use the same database."""
+    upkeep: "Role | None" = None
+    """Of the process that deletes old rows, where several use one database."""
     alerts: Alerts = field(default_factory=Alerts)
     """Reports problems that only the operator can fix."""
     prompts: PromptLog = field(init=False)
@@ -126,6 +130,9 @@ class Bot:
 
     def vision(self) -> Vision:
         return self.config.settings.vision
+
+    def does_upkeep(self) -> bool:
+        return self.upkeep is None or self.upkeep.held
 
     async def reload(self) -> str:
         """Load the configuration again and apply it as a whole; returns the result in a sentence.
@@ -197,7 +204,9 @@ async def open_bot(
         await stack.enter_async_context(_persistent_router_state(bot, files))
         if shared or storage.database.is_shared:
             await stack.enter_async_context(_shared_state(bot, storage))
-        await stack.enter_async_context(ledger_retention(bot.settings, ledger, clocks.wall))
+        await stack.enter_async_context(
+            ledger_retention(bot.settings, ledger, clocks.wall, bot.does_upkeep)
+        )
         await stack.enter_async_context(tracing(settings.telemetry, observers))
         yield bot
 
@@ -347,6 +356,7 @@ async def _persistent_cooldowns(bot: Bot, file: Path) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def _shared_state(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
     """Share cooldowns and quotas with the other processes of this database."""
+    from understudy.storage.roles import Role, holding
     from understudy.storage.shared_cooldowns import share_cooldowns
     from understudy.storage.shared_quotas import open_quotas
 
@@ -356,7 +366,9 @@ async def _shared_state(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
     bot.storage = storage
     bot.logs.bind(instance=storage.coordinator.id)
     board, clock = bot.models.router.memory.board, bot.clocks.monotonic
+    bot.upkeep = Role(_UPKEEP, storage.database, storage.coordinator)
     async with (
+        holding(bot.upkeep, storage.coordinator),
         share_cooldowns(storage.database, storage.coordinator, board, keys, clock),
         open_quotas(storage.database, storage.coordinator) as quotas,
     ):
@@ -436,6 +448,7 @@ def _conversation(
             orders=bot.orders,
             may_spend=bot.guard.may_spend,
             reserve=bot.guard.reserve,
+            does_upkeep=bot.does_upkeep,
             now=bot.clocks.wall,
         )
     )

@@ -35,6 +35,10 @@ def _always(_: Origin) -> bool:
     return True
 
 
+def _does_upkeep() -> bool:
+    return True
+
+
 SelectImages = Callable[[Sequence[StoredMessage], Sequence[Line]], Awaitable[PromptImages]]
 """(batch, its history) → their images."""
 
@@ -78,6 +82,8 @@ class Dependencies:
     """False once the daily spending limit is reached."""
     reserve: Callable[[str, Origin], Awaitable[float | None]] = _unlimited
     """Reserve the reply of this id in its user's quota; when that is available again, or None."""
+    does_upkeep: Callable[[], bool] = _does_upkeep
+    """Whether this process deletes old messages: of several on one database, one does."""
     now: Callable[[], float] = time.time
     """Wall clock."""
     chance: Callable[[], float] = random.random

@@ -302,7 +302,7 @@ class MessageRouter:
             self._wake(channel)
         self._schedulers = {c: t for c, t in self._schedulers.items() if not t.idle}
         self._activity.forget_idle(now)
-        if now - self._pruned_at >= _PRUNE_EVERY_S:
+        if now - self._pruned_at >= _PRUNE_EVERY_S and self._dependencies.does_upkeep():
             self._pruned_at = now
             days = self._dependencies.settings().conversation.history_days
             await self._dependencies.store.prune(now - days * DAY_S)

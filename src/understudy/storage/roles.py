@@ -5,8 +5,8 @@ instance gets the role with its next refresh; when the owner hangs, its lease ru
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from sqlalchemy import Connection, and_, delete, or_
@@ -67,6 +67,20 @@ class Role:
         return 0.0 if until is None else until
 
 
+@asynccontextmanager
+async def holding(role: Role, coordinator: Coordinator) -> AsyncGenerator[None]:
+    """Acquire the role as soon as it is free, and keep it until exit."""
+    coordinator.refreshers.append(role.refresh)
+    try:
+        with suppress(StorageError):
+            await role.refresh()
+        yield
+    finally:
+        coordinator.refreshers.remove(role.refresh)
+        with suppress(StorageError):
+            await role.release()
+
+
 async def run_with_role(
     role: Role, coordinator: Coordinator, work: Callable[[], Coroutine[object, object, None]]
 ) -> None:
@@ -74,19 +88,12 @@ async def run_with_role(
 
     The role is given up only after `work` has ended. Raises what `work` raises.
     """
-    coordinator.refreshers.append(role.refresh)
-    try:
-        with suppress(StorageError):
-            await role.refresh()
+    async with holding(role, coordinator):
         while True:
             await _held(role)
             _log.info("role.acquired", role=role.name)
             await _run_while_held(role, work)
             _log.warning("role.lost", role=role.name)
-    finally:
-        coordinator.refreshers.remove(role.refresh)
-        with suppress(StorageError):
-            await role.release()
 
 
 async def _held(role: Role) -> None:

@@ -18,7 +18,7 @@ from conversation_driver import (
     settings,
 )
 from understudy.config.settings import Conversation, Participation
-from understudy.conversation.inbox import Channel
+from understudy.conversation.inbox import Channel, Decision
 from understudy.conversation.lore.formats import parse_book
 from understudy.conversation.lore.scan import IndexedBook
 from understudy.conversation.messages import Addressed
@@ -532,3 +532,18 @@ async def test_a_platform_that_comes_back_gets_the_replies_that_were_given_up() 
         await talk.platform.until(lambda: talk.platform.said)
 
         assert len(talk.platform.said) == 1
+
+
+@pytest.mark.parametrize("does_upkeep", [True, False])
+async def test_old_messages_are_deleted_by_the_process_that_does_the_upkeep(
+    *, does_upkeep: bool
+) -> None:
+    async with ConversationDriver(does_upkeep=lambda: does_upkeep) as talk:
+        ignored = Decision(answer=False, reason="chance")
+        for message_id, arrived_at in (("old", 0.0), ("new", talk.out.now())):
+            await talk.out.store.add(message(message_id), ignored, arrived_at)
+
+        await talk.router.start()
+
+        lines = await talk.out.store.transcript(Channel.of(WEB), 10)
+        assert ("old" in {line.message_id for line in lines}) is not does_upkeep
