@@ -1,7 +1,7 @@
 """Which requests come from this machine itself: loopback addresses and forwarding headers."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 FORWARDING_HEADERS = frozenset(
@@ -38,6 +38,33 @@ def is_direct(peer: str | None, header_names: Iterable[str]) -> bool:
     return is_loopback(peer) and FORWARDING_HEADERS.isdisjoint(
         name.lower() for name in header_names
     )
+
+
+def client_network(peer: str, forwarded_for: Sequence[str]) -> str:
+    """The network that a client writes from, for limits; `forwarded_for` holds the values of its
+    `X-Forwarded-For` headers.
+
+    Behind a proxy of this network it is what the proxy added, which is the last address. Clients
+    have a whole /64 of IPv6 addresses.
+    """
+    address = _address(peer)
+    if address is None:
+        return peer
+    if address.is_private and forwarded_for:
+        address = _address(forwarded_for[-1].rpartition(",")[2]) or address
+    return (
+        str(ipaddress.ip_network((address, 64), strict=False))
+        if address.version == 6
+        else str(address)
+    )
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip().strip("[]"))
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def host_name(host_header: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from understudy.network import FORWARDING_HEADERS, host_name, is_direct, is_loopback
+from understudy.network import FORWARDING_HEADERS, client_network, host_name, is_direct, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,21 @@ def test_a_request_without_forwarding_headers_from_loopback_is_direct() -> None:
 )  # fmt: skip
 def test_a_host_header_is_reduced_to_its_name(header: str, name: str) -> None:
     assert host_name(header) == name
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "network"),
+    [("93.184.216.34", [], "93.184.216.34"),
+     # A client writes the header itself; a proxy of this network appends to it.
+     ("93.184.216.34", ["198.51.100.1"], "93.184.216.34"),
+     ("127.0.0.1", ["198.51.100.1, 93.184.216.35"], "93.184.216.35"),
+     ("10.0.0.2", ["198.51.100.1", "93.184.216.35"], "93.184.216.35"),
+     ("10.0.0.2", ["unknown"], "10.0.0.2"),
+     ("::ffff:93.184.216.34", [], "93.184.216.34"),
+     ("2001:db8:1:2:3:4:5:6", [], "2001:db8:1:2::/64"),
+     ("a socket", [], "a socket")],
+)  # fmt: skip
+def test_a_client_is_known_by_its_network(
+    peer: str, forwarded_for: list[str], network: str
+) -> None:
+    assert client_network(peer, forwarded_for) == network

@@ -47,6 +47,14 @@ class ActivityTracker:
     def author(self, inbound: Inbound) -> deque[float]:
         return self._authors.setdefault((inbound.place.platform, inbound.author.id), deque())
 
+    def address(self, inbound: Inbound) -> deque[float]:
+        """Empty where the platform knows no addresses."""
+        if not inbound.address:
+            return deque()
+        # No author's id contains a blank.
+        key = inbound.place.platform, f"address {inbound.address}"
+        return self._authors.setdefault(key, deque())
+
     def record_message(self, inbound: Inbound, decision: Decision, now: float) -> None:
         """Record a message that was stored with this decision."""
         activity = self.channel(Channel.of(inbound.place))
@@ -61,6 +69,7 @@ class ActivityTracker:
             activity.bursts[inbound.author.id] = now
         activity.answered.append(now)
         self.author(inbound).append(now)
+        self.address(inbound).append(now)
         if inbound.author.is_bot:
             activity.bot_replies += 1
         if inbound.addressed is not None:

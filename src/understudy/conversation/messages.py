@@ -75,5 +75,8 @@ class Inbound:
     files: tuple[AttachedText, ...] = ()
     unlimited: bool = False
     """Exempt from rate limits: written by the operator at the same machine. Not stored."""
+    address: str = ""
+    """The network the author writes from, where the platform knows it: limited like an author,
+    who could otherwise be many. Not stored."""
     notes: tuple[str, ...] = ()
     """What could not be read (a refused image, for example), as sentences for the author."""

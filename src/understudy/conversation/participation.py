@@ -44,6 +44,7 @@ def decide(
         return decision
     for reason, times, limit in (
         ("user_rate_limit", tracker.author(inbound), settings.user_per_minute),
+        ("address_rate_limit", tracker.address(inbound), settings.user_per_minute),
         ("channel_rate_limit", channel.answered, settings.channel_per_minute),
     ):
         if _last_minute(times, now) >= limit:

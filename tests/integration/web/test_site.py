@@ -179,6 +179,19 @@ async def test_a_rate_limited_message_is_refused_with_the_seconds_to_wait() -> N
     assert [inbound.text for inbound in page.inbox.inbounds] == ["hello"]
 
 
+async def test_a_person_with_many_browsers_has_the_limit_of_one() -> None:
+    async with (
+        open_client(reply_text("Hi"), chat_token="chat", messages_per_minute=1) as page,
+        page.http.post(f"{page.url}/login", data={"token": "chat"}),
+    ):
+        assert await page.status("/") == 200
+        assert await page.say("hello") == 202
+        page.http.cookie_jar.clear(lambda cookie: cookie.key == BROWSER_COOKIE)
+        assert await page.status("/") == 200
+
+        assert await page.say("again", message="message-2") == 429
+
+
 async def test_rate_limits_do_not_apply_on_this_machine() -> None:
     async with open_client(reply_text("Hi"), messages_per_minute=1) as page:
         assert await page.say("hello") == 202

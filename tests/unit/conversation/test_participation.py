@@ -244,3 +244,22 @@ def test_bots_alone_never_get_more_than_the_breaker_allows(
             row += 1
         assert decision.reason
         assert row <= settings.max_bot_replies
+
+
+def test_people_of_one_address_share_the_limit_of_a_person() -> None:
+    settings, tracker = Participation(user_per_minute=2), ActivityTracker()
+
+    def ask(author: Author, address: str) -> str:
+        call = replace(said(Addressed.MENTION, author), address=address)
+        decision = judged(call, settings, tracker)
+        tracker.record_message(call, decision, NOON)
+        tracker.record_claim(HERE, author.id)
+        return decision.reason
+
+    people = [Author(f"browser-{number}", "You") for number in range(4)]
+    assert [ask(person, "203.0.113.5") for person in people[:3]] == [
+        "mention",
+        "mention",
+        "address_rate_limit",
+    ]
+    assert ask(people[3], "203.0.113.6") == "mention"

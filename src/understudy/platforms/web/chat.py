@@ -21,6 +21,7 @@ from understudy.conversation.messages import Addressed, Author, ImageRef, Inboun
 from understudy.conversation.request_builder import ME
 from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
+from understudy.network import client_network
 from understudy.platforms.web.api import MAX_BODY, ApiError, read_json, with_json_errors
 from understudy.platforms.web.event_stream import event_stream
 from understudy.platforms.web.live import LiveConversations
@@ -259,6 +260,10 @@ class ChatApi:
             sent_at=self._clock(),
             addressed=Addressed.DM,
             unlimited=bool(request.state.is_operator),
+            address=client_network(
+                request.client.host if request.client else "",
+                request.headers.getlist("x-forwarded-for"),
+            ),
         )
 
     async def _greet(self, place: Place, number: object) -> None:
