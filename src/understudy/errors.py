@@ -132,6 +132,10 @@ class ImageRefused(UnderstudyError):
         self.reason = reason
 
 
+class NotTranscribed(UnderstudyError):
+    """A server did not transcribe a recording."""
+
+
 class WorkerKilled(UnderstudyError):
     """Work in a child process was given up."""
 

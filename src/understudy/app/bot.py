@@ -17,11 +17,12 @@ import structlog
 
 from understudy.app.background import ledger_retention, tracing
 from understudy.app.client_keys import ClientKeys
-from understudy.app.images import ImageSupport, open_image_support
+from understudy.app.images import ImageSupport
+from understudy.app.media import open_media
 from understudy.app.memory import WITHOUT_MEMORY, MemorySupport, open_memory
 from understudy.app.models import ReloadableRouter
 from understudy.app.titles import open_titles
-from understudy.attachments.reader import AttachmentReader, open_attachments
+from understudy.attachments.reader import AttachmentReader
 from understudy.clock import Clock
 from understudy.config.load import Config, load_config
 from understudy.config.restart_required import restart_required
@@ -48,6 +49,7 @@ from understudy.routing.ledger import LedgerReader
 from understudy.routing.monitoring import CapabilityProber
 from understudy.routing.quotas import QuotaGuard
 from understudy.routing.records import AttemptObserver
+from understudy.speech.service import VoiceReader
 from understudy.storage.in_memory_inbox import MemoryInbox
 from understudy.storage.in_memory_tables import MemoryTables
 from understudy.workers.pool import WorkerPool
@@ -106,6 +108,7 @@ class Bot:
     """The settings this process was started with."""
     images: ImageSupport = field(init=False)
     attachments: AttachmentReader = field(init=False)
+    voices: VoiceReader = field(init=False)
     searchers: WorkerPool = field(init=False)
     """Child processes that search the patterns of lorebooks."""
     titles: TitleMaker = field(init=False)
@@ -199,7 +202,7 @@ async def open_bot(
         await bot.guard.recall(ledger)
         bot.ledger = ledger
         await _use_stores(bot, storage)
-        await _open_media(bot, files.beside("images"), stack)
+        await open_media(bot, files.beside("images"), stack)
         await stack.enter_async_context(_conversation_with_memory(bot, storage))
         await stack.enter_async_context(_persistent_router_state(bot, files))
         if shared or storage.database.is_shared:
@@ -247,23 +250,13 @@ async def open_bot_without_history(config: Config, logs: Logs) -> AsyncGenerator
         if _has_database(config):
             await stack.enter_async_context(_ledger_alone(bot))
         folder = stack.enter_context(TemporaryDirectory(prefix="understudy-"))
-        await _open_media(bot, Path(folder), stack)
+        await open_media(bot, Path(folder), stack)
         tables = MemoryTables()
         inbox = MemoryInbox(tables, "me")
         bot.titles = await stack.enter_async_context(open_titles(bot, inbox))
         bot.messages = _conversation(bot, inbox, MemoryPreferences(), tables.effects)
         await _prober(bot).probe_local(_PROBE_LIMIT_S)
         yield bot
-
-
-async def _open_media(bot: Bot, image_folder: Path, stack: AsyncExitStack) -> None:
-    """Images and files of messages."""
-    bot.images = await stack.enter_async_context(
-        open_image_support(image_folder, bot.vision, bot.prompts.reply, bot.clocks.wall)
-    )
-    bot.attachments = await stack.enter_async_context(
-        open_attachments(lambda: bot.settings().attachments, lambda: bot.vision().allow_hosts)
-    )
 
 
 def _has_database(config: Config) -> bool:

@@ -151,8 +151,10 @@ def _fetch_images(bot: Bot) -> FetchImages:
 
 def _read_files(bot: Bot) -> ReadFiles:
     async def read(found: Sequence[FoundFile]) -> FilesRead:
-        sources = [FileSource(file.name, url=file.url, size=file.size) for file in found]
-        done = await bot.attachments.read(sources)
-        return done.files, done.notes
+        sources = [FileSource(f.name, url=f.url, size=f.size) for f in found if not f.spoken]
+        voices = [FileSource(f.name, url=f.url, size=f.size) for f in found if f.spoken]
+        texts = await bot.attachments.read(sources)
+        spoken = await bot.voices.read(voices)
+        return (*spoken.files, *texts.files), (*spoken.notes, *texts.notes)
 
     return read

@@ -88,6 +88,7 @@ def _orders(settings: Settings) -> Mapping[KeyPath, tuple[str, ...]]:
         ("model", "provider_order"): settings.model.provider_order,
         **{("model", "orders", name): order for name, order in settings.model.orders.items()},
         **{("gateway", "orders", name): order for name, order in settings.gateway.orders.items()},
+        ("speech", "order"): settings.speech.order,
     }
 
 

@@ -32,6 +32,14 @@ class Attachments(Section):
     max_chars: Annotated[int, Field(ge=100, le=200_000)] = 20_000
 
 
+class Speech(Section):
+    order: Names = ()
+    """Providers that transcribe voice messages, tried in turn."""
+    model: Name = "whisper-1"
+    max_bytes: Annotated[int, Field(ge=1024, le=50_000_000)] = 10_000_000
+    timeout_seconds: Seconds = 30
+
+
 class QuietHours(Section):
     start: str = ""
     end: str = ""
@@ -267,6 +275,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     vision: Vision = Vision()
     attachments: Attachments = Attachments()
+    speech: Speech = Speech()
     participation: Participation = Participation()
     conversation: Conversation = Conversation()
     memory: Memory = Memory()

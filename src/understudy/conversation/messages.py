@@ -55,6 +55,8 @@ class AttachedText:
     name: str
     text: str
     """Without its middle where it was longer than `attachments.max_chars`."""
+    spoken: bool = False
+    """The transcript of a voice message."""
 
 
 @dataclass(frozen=True, slots=True)

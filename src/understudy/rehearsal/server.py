@@ -1,6 +1,7 @@
 """RehearsalServer: a stand-in OpenAI-compatible model server over real HTTP on loopback."""
 
 import asyncio
+import base64
 import json
 import re
 import time
@@ -88,6 +89,9 @@ class RehearsalServer:
         self.seen = Tally()
         self.health_status = 404
         self.models_status = 200
+        self.transcribe_status = 200
+        self.recordings: list[bytes] = []
+        """What was sent to be transcribed."""
 
     async def __aenter__(self) -> Self:
         await self.come_up()
@@ -141,6 +145,8 @@ class RehearsalServer:
         app.router.add_post("/{prefix:.*}completions", self._reply)
         app.router.add_get("/{prefix:.*}models", self._models)
         app.router.add_get("/health", self._health)
+        app.router.add_post("/{prefix:.*}audio/transcriptions", self._transcribe)
+        app.router.add_post("/api/extra/transcribe", self._transcribe)
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05
         )
@@ -220,6 +226,18 @@ class RehearsalServer:
             model=model if isinstance(model, str) and model else self._cast.models[0],
             usd_per_token=self._cast.usd_per_token,
         )
+
+    async def _transcribe(self, request: web.Request) -> web.Response:
+        """Every recording says the same."""
+        if request.content_type == "application/json":
+            sent = base64.b64decode((await request.json())["audio_data"])
+        else:
+            field = (await request.post())["file"]
+            sent = field.file.read() if isinstance(field, web.FileField) else b""
+        self.recordings.append(sent)
+        if self.transcribe_status != 200:
+            return web.json_response({"error": "rehearsed"}, status=self.transcribe_status)
+        return web.json_response({"text": " The rehearsal can be heard. "})
 
     async def _models(self, request: web.Request) -> web.Response:
         await self._note(lambda seen: setattr(seen, "probes", seen.probes + 1))

@@ -58,3 +58,31 @@ async def test_attached_files_reach_the_model_and_later_only_their_beginning(
     assert "[attachment: song.bin]" in first
     assert "its beginning: first words" in second
     assert "last words" not in second
+
+
+async def test_a_voice_message_reaches_the_model_as_its_words(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    async with RehearsalServer("say:well") as server:
+        entry = {"engine": "openai", "base_url": server.base_url}
+        config = {
+            "model": {"provider_order": ["a"], "servers": {"a": entry}},
+            "speech": {"order": ["a"]},
+            "vision": {"allow_hosts": ["127.0.0.1"]},
+            "web": {"enabled": False},
+            "storage": {"url": f"sqlite:///{tmp_path}/understudy.db"},
+        }
+        loaded = parse_config(json.dumps(config), {"DISCORD_TOKEN": double.token})
+        async with running(loaded, Logs(Logging(level="error"), sys.stderr)):
+            await double.ready()
+            kept = double.state.keep_file(
+                channel["id"], "voice-message.ogg", b"OggS recording", "audio/ogg"
+            )
+            voice = kept | {"duration_secs": 2.5, "waveform": "AAAA"}
+            dm = double.state.dm_with(ann)
+            asked = await double.say(dm, ann, "", attachments=[voice])
+            await double.until(lambda: double.answers_to(asked), timeout_s=60)
+            heard = json.dumps(server.last_body, ensure_ascii=False)
+
+    assert server.recordings == [b"OggS recording"]
+    assert "[voice message, transcribed by a program: The rehearsal can be heard.]" in heard

@@ -8,7 +8,9 @@ _EXCERPT_CHARS = 300
 
 def shown_file(file: AttachedText, current: bool) -> str:  # noqa: FBT001 - as the prompt builder asks
     """One file; `current`: its message is being answered."""
-    name = safe_name(file.name)
+    if file.spoken and (current or len(file.text) <= _EXCERPT_CHARS):
+        return f"[voice message, transcribed by a program: {file.text or 'nothing is said'}]"
+    name = "voice message" if file.spoken else safe_name(file.name)
     if current:
         return f'[file "{name}"]\n{file.text}\n[end of file "{name}"]'
     excerpt = " ".join(file.text[: 2 * _EXCERPT_CHARS].split())

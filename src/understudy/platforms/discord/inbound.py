@@ -93,6 +93,8 @@ class FoundFile:
     url: str
     size: int | None = None
     """In bytes; unknown for embeds and stickers."""
+    spoken: bool = False
+    """A voice message."""
 
 
 FetchedImages = tuple[tuple[ImageRef, ...], tuple[str, ...]]
@@ -227,10 +229,11 @@ class InboundReader:
 
 
 def _files_of(message: discord.Message) -> Iterator[FoundFile]:
-    """Everything but images and voice messages."""
+    """Everything but images."""
     for attachment in attachments_of(message):
-        if not (is_picture(attachment) or attachment.is_voice_message()):
-            yield FoundFile(attachment.filename, attachment.url, attachment.size)
+        if not is_picture(attachment):
+            spoken = attachment.is_voice_message()
+            yield FoundFile(attachment.filename, attachment.url, attachment.size, spoken)
 
 
 def _images_of(message: discord.Message) -> Iterator[FoundFile]:
