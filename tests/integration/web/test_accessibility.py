@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Page
 
 from operator_double import failed, reply
 from understudy.errors import ErrorClass
+from understudy.platforms.web.persona_choice import PersonaView
 from understudy.routing.records import Outcome
 from web_double import BROKE_OFF, RATE_LIMITED, ScriptedReply, attempt
 from web_setup import LOCAL, NOW, Site, open_site
@@ -67,6 +68,25 @@ async def _open_conversation(site: Site, page: Page) -> None:
     await page.wait_for_selector(".hljs-keyword")
 
 
+async def _open_greeting(site: Site, page: Page) -> None:
+    greetings = ("Good *evening*.", "Hello.")
+    site.personas.append(PersonaView("ada", "Ada", greetings, has_picture=True))
+    site.servers += ["openrouter/llama", "local/koboldcpp"]
+    await page.goto(site.url)
+    await page.wait_for_selector("body[data-ready]")
+    await page.select_option("#persona", "ada")
+    await page.wait_for_selector("#greeting em")
+
+
+async def _open_versions(site: Site, page: Page) -> None:
+    site.conversations.models.scripts[:] = [REPLY]
+    await _open_greeting(site, page)
+    await page.fill("#text", "Hello")
+    await page.click("#send")
+    await page.click(".reply.last .regenerate")
+    await page.wait_for_selector(".reply.last .versions")
+
+
 async def _open_operator(site: Site, page: Page) -> None:
     cooling = replace(LOCAL, state="cooldown", reason="silent", until=NOW + 61)
     site.operator.candidates[:] = [LOCAL, cooling, replace(LOCAL, state="off", reason="no key")]
@@ -95,6 +115,8 @@ PAGES: dict[str, Callable[[Site, Page], Awaitable[None]]] = {
     "login": _open_login,
     "empty chat": _open_empty_chat,
     "conversation": _open_conversation,
+    "greeting": _open_greeting,
+    "versions": _open_versions,
     "operator": _open_operator,
 }
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}

@@ -330,3 +330,17 @@ async def test_memory_is_kept_shown_searched_and_deleted_by_commands_on_the_page
 
     assert len(model.prompts) == 4
     assert len(model.summaries) == 1
+
+
+async def test_a_new_conversation_gets_a_title_from_a_model(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    async with RehearsalServer("say:Cats of the house") as server:
+        configure(tmp_path, {"provider_order": ["a"], "servers": {"a": _openai(server)}})
+        async with started("run", folder=tmp_path) as program:
+            page = await opened(profile, program.url)
+            await say(page, "Tell me about my cats, please")
+
+            await expect(page.locator(".chat-row a")).to_have_text("Cats of the house")
+            await page.reload()
+            await expect(page.locator("#title")).to_have_text("Cats of the house")

@@ -226,6 +226,7 @@ class ChatApi:
     async def edit(self, request: Request) -> Response:
         """Replace a message and everything after it by a new message with the same images."""
         channel, fields = channel_of(request), await read_json(request)
+        await self._live.until_stored(channel.id)
         lines = await self._history.transcript(channel, SHOWN_LINES)
         edited = str(fields.get("message", ""))
         index = next((i for i, line in enumerate(lines) if _is_message(line, edited)), None)
@@ -302,6 +303,7 @@ class ChatApi:
 
     async def regenerate(self, request: Request) -> Response:
         channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
+        await self._live.until_stored(channel.id)
         lines = await self._history.transcript(channel, 1)
         stopped = lines[-1].reply_id if lines else None
         if reply not in (stopped, await self._history.last_reply(channel)):

@@ -77,6 +77,7 @@ class ConversationActions:
 
     async def choose_version(self, request: Request) -> Response:
         channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
+        await self.live.until_stored(channel.id)
         if not await self.store.choose_version(channel, reply):
             raise ApiError(409, "This version cannot be shown now.")
         self.live.read_again(channel.id)
@@ -84,6 +85,7 @@ class ConversationActions:
 
     async def continue_reply(self, request: Request) -> Response:
         channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
+        await self.live.until_stored(channel.id)
         lines = await self.store.transcript(channel, 1)
         if not lines or lines[-1].reply_id != reply:
             raise ApiError(409, "Only the last reply can be continued.")
@@ -94,6 +96,7 @@ class ConversationActions:
         """Copy the conversation up to a reply into a new one; with `again`, regenerate the reply
         there."""
         channel, fields = channel_of(request), await read_json(request)
+        await self.live.until_stored(channel.id)
         lines = await self.store.transcript(channel, MAX_LINES)
         reply = str(fields.get("reply", ""))
         end = next((i for i, line in enumerate(lines) if line.reply_id == reply), None)

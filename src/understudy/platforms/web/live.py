@@ -8,7 +8,7 @@ grows.
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from understudy.conversation.delivery import ReplyContext
@@ -19,6 +19,7 @@ from understudy.platforms.web.rendering import Renderer
 from understudy.platforms.web.serializers import message_entry, page_id, step_of
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
+_STORED_WITHIN_S = 5.0
 _STORED = ("done", "partial", "stopped")
 
 
@@ -159,6 +160,15 @@ class LiveConversations:
         conversation.mark_changed(reply)
         return WebDelivery(self, task.place.channel_id, conversation, reply)
 
+    async def until_stored(self, channel_id: str) -> None:
+        """Wait, some seconds at most, until the replies that the pages show as ended are stored."""
+        replies = [self._writing[key][1] for key in self.writing_in(channel_id)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STORED_WITHIN_S):
+                for reply in replies:
+                    if reply.state != "writing":
+                        await reply.ended.wait()
+
     def writing_in(self, channel_id: str) -> tuple[str, ...]:
         """Ids of the replies that are being written in this conversation."""
         conversation = self._conversations.get(channel_id)
@@ -167,6 +177,8 @@ class LiveConversations:
 
     def end_reply(self, channel_id: str, reply_id: str, *, withdrawn: bool) -> None:
         _, reply = self._writing.pop(reply_id, (None, None))
+        if reply is not None:
+            reply.ended.set()
         conversation = self._conversations.get(channel_id)
         replaced = reply is not None and reply.replaces and reply.state in _STORED
         if (withdrawn or replaced) and reply and conversation:

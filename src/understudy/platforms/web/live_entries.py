@@ -36,6 +36,8 @@ class LiveReply:
     """Who replies: the persona's name."""
     unfinished: bool = False
     """Whether it can be continued."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the reply is stored, or given up."""
     revision: int = 0
     _rendered: tuple[int, Blocks] = (-1, ())
 
