@@ -168,3 +168,69 @@ async def test_a_page_opened_later_receives_the_last_attempts() -> None:
         names = [(await anext(events))[0] for _ in range(3)]
 
     assert names == ["start", "row", "board"]
+
+
+GETS = ("attempts", "log", "config", "keys", "servers", "usage/model", "about")
+POSTS = (
+    "test",
+    "reload",
+    "reset",
+    "level",
+    "login-link",
+    "config",
+    "keys",
+    "keys/limit",
+    "keys/revoke",
+)
+
+
+async def test_every_part_of_the_page_needs_the_operators_login() -> None:
+    async with operator_client() as client, aiohttp.ClientSession() as stranger:
+        statuses = []
+        for path in GETS:
+            async with stranger.get(f"{client.url}/api/operator/{path}") as answer:
+                statuses.append(answer.status)
+        for path in POSTS:
+            async with stranger.post(f"{client.url}/api/operator/{path}", json={}) as answer:
+                statuses.append(answer.status)
+
+    assert statuses == [401] * len(GETS + POSTS)
+
+
+async def test_another_site_changes_nothing_even_with_the_operators_login() -> None:
+    headers = {"Origin": "https://evil.example"}
+    async with operator_client() as client:
+        statuses = []
+        for path in POSTS:
+            url = f"{client.url}/api/operator/{path}"
+            async with client.http.post(url, json={}, headers=headers) as answer:
+                statuses.append(answer.status)
+
+    assert statuses == [403] * len(POSTS)
+    operator = client.operator
+    assert [*operator.tests, *operator.resets, *operator.keys] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 200),
+        ("page=1&until=1790000000&text=a+b&outcome=ok", 200),
+        ("page=x", 400),
+        ("page=-1", 400),
+        ("page=99999999", 400),
+        ("until=" + "9" * 5000, 400),
+        ("outcome=good", 400),
+    ],
+)
+async def test_a_search_for_attempts_checks_its_parameters(query: str, status: int) -> None:
+    async with operator_client() as client:
+        assert (await client.get(f"/api/operator/attempts?{query}"))[0] == status
+
+
+async def test_a_test_of_an_unknown_server_is_refused() -> None:
+    async with operator_client() as client:
+        status, _ = await client.post("/api/operator/test", {"provider": "ghost"})
+
+    assert status == 404
+    assert client.operator.tests == []

@@ -143,7 +143,7 @@ def _preview_json(preview: Preview) -> Response:
         {
             "persona": preview.persona,
             "entries": describe_lore(preview.lore),
-            "pieces": [asdict(piece) for piece in preview.pieces],
+            "pieces": [asdict(piece) for piece in preview.pieces if piece.text],
             "tokens": preview.tokens,
         }
     )
