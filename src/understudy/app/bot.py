@@ -21,6 +21,7 @@ from understudy.app.images import ImageSupport
 from understudy.app.media import open_media
 from understudy.app.memory import WITHOUT_MEMORY, MemorySupport, open_memory
 from understudy.app.models import ReloadableRouter
+from understudy.app.router_state import capability_prober, persistent_router_state, shared_state
 from understudy.app.titles import open_titles
 from understudy.attachments.reader import AttachmentReader
 from understudy.clock import Clock
@@ -42,11 +43,8 @@ from understudy.observability.ledger_queue import LedgerQueue
 from understudy.observability.logs import Logs
 from understudy.observability.prompt_log import PromptLog
 from understudy.observability.record_log import LogObserver
-from understudy.routing.candidates import ScopeKey
-from understudy.routing.cooldown_store import CooldownStore
 from understudy.routing.environment import RouterEnvironment
 from understudy.routing.ledger import LedgerReader
-from understudy.routing.monitoring import CapabilityProber
 from understudy.routing.quotas import QuotaGuard
 from understudy.routing.records import AttemptObserver
 from understudy.speech.service import VoiceReader
@@ -55,13 +53,11 @@ from understudy.storage.in_memory_tables import MemoryTables
 from understudy.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
-    from understudy.storage.files import StorageFiles
     from understudy.storage.roles import Role
     from understudy.storage.stores import Stores
 
 _log = structlog.get_logger()
 _SHARED_REFRESH_S = 1.0
-_UPKEEP = "upkeep"
 GRACE_S = 20.0
 """How long running replies may take at shutdown."""
 _PROBE_LIMIT_S = 2.0
@@ -204,9 +200,9 @@ async def open_bot(
         await _use_stores(bot, storage)
         await open_media(bot, files.beside("images"), stack)
         await stack.enter_async_context(_conversation_with_memory(bot, storage))
-        await stack.enter_async_context(_persistent_router_state(bot, files))
+        await stack.enter_async_context(persistent_router_state(bot, files))
         if shared or storage.database.is_shared:
-            await stack.enter_async_context(_shared_state(bot, storage))
+            await stack.enter_async_context(shared_state(bot, storage))
         await stack.enter_async_context(
             ledger_retention(bot.settings, ledger, clocks.wall, bot.does_upkeep)
         )
@@ -255,7 +251,7 @@ async def open_bot_without_history(config: Config, logs: Logs) -> AsyncGenerator
         inbox = MemoryInbox(tables, "me")
         bot.titles = await stack.enter_async_context(open_titles(bot, inbox))
         bot.messages = _conversation(bot, inbox, MemoryPreferences(), tables.effects)
-        await _prober(bot).probe_local(_PROBE_LIMIT_S)
+        await capability_prober(bot).probe_local(_PROBE_LIMIT_S)
         yield bot
 
 
@@ -282,7 +278,7 @@ async def _ledger_alone(bot: Bot) -> AsyncGenerator[None]:
             bot.ledger = ledger
             await bot.guard.recall(ledger)
             # Prices, without which costs that no server reports stay unknown.
-            await _prober(
+            await capability_prober(
                 bot, storage_files(storage, config_folder(bot.config)).beside("models")
             ).recall()
             yield
@@ -321,77 +317,6 @@ async def answering(bot: Bot, *, grace_s: float = GRACE_S) -> AsyncGenerator[Non
         yield
     finally:
         await bot.messages.aclose(grace_s)
-
-
-@asynccontextmanager
-async def _persistent_router_state(bot: Bot, files: "StorageFiles") -> AsyncGenerator[None]:
-    """Persist the state of the model servers in files beside the database."""
-    async with (
-        _persistent_cooldowns(bot, files.beside("holds")),
-        _capability_probing(bot, files.beside("models")),
-    ):
-        yield
-
-
-@asynccontextmanager
-async def _persistent_cooldowns(bot: Bot, file: Path) -> AsyncGenerator[None]:
-    """Persist in `file` the cooldowns of rejected keys and empty accounts."""
-    cooldowns = CooldownStore(
-        file, bot.models.router.memory.board, bot.clocks.monotonic, bot.clocks.wall
-    )
-    await cooldowns.recall(bot.config)
-    try:
-        yield
-    finally:
-        await cooldowns.keep(bot.config)
-
-
-@asynccontextmanager
-async def _shared_state(bot: Bot, storage: "Stores") -> AsyncGenerator[None]:
-    """Share cooldowns and quotas with the other processes of this database."""
-    from understudy.storage.roles import Role, holding
-    from understudy.storage.shared_cooldowns import share_cooldowns
-    from understudy.storage.shared_quotas import open_quotas
-
-    def keys() -> set[ScopeKey]:
-        return {key for c in bot.models.router.candidates for key in c.scope_keys}
-
-    bot.storage = storage
-    bot.logs.bind(instance=storage.coordinator.id)
-    board, clock = bot.models.router.memory.board, bot.clocks.monotonic
-    bot.upkeep = Role(_UPKEEP, storage.database, storage.coordinator)
-    async with (
-        holding(bot.upkeep, storage.coordinator),
-        share_cooldowns(storage.database, storage.coordinator, board, keys, clock),
-        open_quotas(storage.database, storage.coordinator) as quotas,
-    ):
-        await quotas.seed(bot.guard.used_today())
-        bot.guard.shared = quotas
-        yield
-
-
-@asynccontextmanager
-async def _capability_probing(bot: Bot, file: Path) -> AsyncGenerator[None]:
-    """Probe capabilities of the models in the background; `file` persists them."""
-    prober = _prober(bot, file)
-    await prober.recall()
-    task = asyncio.create_task(prober.run(), name="capability prober")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        await prober.save()
-
-
-def _prober(bot: Bot, file: Path | None = None) -> CapabilityProber:
-    return CapabilityProber(
-        lambda: bot.models.router.candidates,
-        bot.models.router.memory.book,
-        bot.models.prices,
-        file=file,
-        wall=bot.clocks.wall,
-    )
 
 
 def config_folder(config: Config) -> Path:
