@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import discord
 import pytest
 
 from conversation_driver import settings
@@ -11,6 +12,8 @@ from discord_double.double import DiscordDouble
 from discord_double.payloads import Json
 from discord_double.permissions import READ_HISTORY, VIEW, overwrite
 from understudy.config.settings import Settings
+from understudy.platforms.discord.access import can_read
+from understudy.platforms.discord.message_cache import MessageCache
 
 pytestmark = pytest.mark.slow
 
@@ -193,6 +196,15 @@ async def test_a_forwarded_message_names_its_author_where_the_original_can_be_re
 
     assert "Ann: [forwarded message from Bob]\n  the news" in prompt
     assert "Ann: [forwarded message]\n  a whisper" in prompt
+
+
+async def test_a_client_that_is_being_closed_reads_nothing(
+    rest_client: discord.Client, channel: Json
+) -> None:
+    await rest_client.close()
+
+    assert await MessageCache().get(rest_client, int(channel["id"]), int(channel["id"])) is None
+    assert not await can_read(rest_client, discord.Object(1), int(channel["id"]))
 
 
 async def test_a_channel_is_read_back_once_where_that_is_switched_on(

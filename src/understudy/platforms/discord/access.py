@@ -6,7 +6,7 @@ from functools import partial
 import discord
 
 from understudy.platforms.discord.permissions import missing_permissions
-from understudy.platforms.discord.sender import PASSING, retry_discord
+from understudy.platforms.discord.sender import UNREADABLE, retry_discord
 
 Readable = discord.TextChannel | discord.ForumChannel | discord.VoiceChannel
 
@@ -37,7 +37,7 @@ async def _channel(client: discord.Client, channel_id: int) -> object:
     known = client.get_channel(channel_id)
     if known is not None:
         return known
-    with suppress(discord.HTTPException, discord.InvalidData, *PASSING):
+    with suppress(*UNREADABLE):
         return await retry_discord(partial(client.fetch_channel, channel_id))
     return None
 
@@ -46,21 +46,24 @@ async def _member(guild: discord.Guild, user: discord.abc.Snowflake) -> discord.
     """A message carries its author's roles; anybody else is asked for."""
     if isinstance(user, discord.Member) and user.guild == guild:
         return user
-    with suppress(discord.HTTPException, *PASSING):
+    with suppress(*UNREADABLE):
         return await retry_discord(partial(guild.fetch_member, user.id))
     return None
 
 
 async def _takes_part(thread: discord.Thread, member: discord.Member) -> bool:
-    with suppress(discord.HTTPException, *PASSING):
+    with suppress(*UNREADABLE):
         await retry_discord(partial(thread.fetch_member, member.id))
         return True
     return False
 
 
-def lacking(guild: discord.Guild) -> list[str]:
+def lacking(guild: discord.Guild, me_id: int) -> list[str]:
     """What the bot lacks on a server, as sentences."""
+    me = guild.get_member(me_id)
+    if me is None:
+        return []
     channels: list[Readable] = [*guild.text_channels, *guild.forums, *guild.voice_channels]
     return missing_permissions(
-        (channel.name, channel.permissions_for(guild.me).value) for channel in channels
+        (channel.name, channel.permissions_for(me).value) for channel in channels
     )

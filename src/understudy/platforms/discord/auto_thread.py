@@ -9,7 +9,7 @@ import discord
 import structlog
 
 from understudy.conversation.messages import Addressed, Inbound
-from understudy.platforms.discord.sender import PASSING, retry_discord
+from understudy.platforms.discord.sender import UNREADABLE, retry_discord
 
 _log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ async def _create(message: discord.Message, inbound: Inbound) -> bool:
             permission="Create Public Threads",
         )
         return False
-    except (discord.HTTPException, *PASSING) as error:
+    except UNREADABLE as error:
         if isinstance(error, discord.HTTPException) and error.code == _EXISTS:
             return True
         _log.info("discord.thread_failed", error=type(error).__name__)

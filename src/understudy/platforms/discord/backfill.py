@@ -10,7 +10,7 @@ import discord
 import structlog
 
 from understudy.conversation.inbox import Watermark
-from understudy.platforms.discord.sender import PASSING, retry_discord
+from understudy.platforms.discord.sender import PASSING, UNREADABLE, retry_discord
 
 _log = structlog.get_logger()
 
@@ -107,7 +107,7 @@ async def direct_channels(client: discord.Client, people: Iterable[str]) -> Asyn
             continue
         try:
             channel = await retry_discord(partial(client.create_dm, discord.Object(int(user_id))))
-        except (*PASSING, discord.HTTPException) as error:
+        except UNREADABLE as error:
             _log.debug("discord.catch_up_failed", user=user_id, error=type(error).__name__)
             continue
         yield Gap(_partial(client, channel.id), 0)

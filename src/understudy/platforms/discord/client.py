@@ -216,9 +216,10 @@ class DiscordClient(discord.AutoShardedClient):
         self._start_task(self._catch_up(shard_id))
 
     def _report_missing(self, guilds: Iterable[discord.Guild]) -> None:
-        """Once per server and process."""
+        """Once per server and session of the client."""
+        me_id = self.user.id if self.user else 0
         for guild in guilds:
-            if guild.id not in self._reported and (missing := lacking(guild)):
+            if guild.id not in self._reported and (missing := lacking(guild, me_id)):
                 self._reported.add(guild.id)
                 _log.warning("discord.missing_permission", server=guild.name, reason=missing)
 

@@ -210,7 +210,8 @@ def _add_operation(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> No
     @app_commands.default_permissions(manage_guild=True)
     async def providers(interaction: Interaction) -> None:
         no = refusal(interaction, permission="manage_guild", is_admin=is_admin)
-        missing = lacking(interaction.guild) if interaction.guild is not None else []
+        guild, me = interaction.guild, interaction.client.user
+        missing = lacking(guild, me.id) if guild is not None and me is not None else []
         await respond(interaction, no or "\n".join([context.providers(), *missing]))
 
     @tree.command(name="usage", description="Your replies, tokens and cost; the operator sees all")

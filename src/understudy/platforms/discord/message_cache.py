@@ -10,7 +10,7 @@ from understudy.conversation.messages import Author
 from understudy.conversation.surroundings import Passage
 from understudy.platforms.discord.inbound import author_of
 from understudy.platforms.discord.message_text import shortened, text_of
-from understudy.platforms.discord.sender import PASSING
+from understudy.platforms.discord.sender import UNREADABLE
 
 _MOST = 2000
 _MOST_CHARS = 2000
@@ -79,7 +79,7 @@ class MessageCache:
                 return self.add(await source.fetch_message(message_id), me_id)
         except (discord.NotFound, discord.Forbidden):
             self._put(message_id, None)
-        except (discord.HTTPException, *PASSING):
+        except UNREADABLE:
             # Asked for again by the next reply.
             pass
         return None

@@ -12,7 +12,7 @@ import structlog
 from understudy.conversation.inbox import Channel
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Inbound
-from understudy.platforms.discord.sender import PASSING, retry_discord
+from understudy.platforms.discord.sender import UNREADABLE, retry_discord
 
 _log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ class ReadBack:
 
         try:
             return await retry_discord(read)
-        except (discord.HTTPException, *PASSING) as error:
+        except UNREADABLE as error:
             _log.info(
                 "discord.read_back_failed",
                 channel=str(message.channel.id),

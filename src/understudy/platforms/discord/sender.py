@@ -25,6 +25,8 @@ _log = structlog.get_logger()
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries of a required call. discord.py itself does not retry a 503 or a lost connection."""
 PASSING = (aiohttp.ClientError, ConnectionError, TimeoutError, discord.DiscordServerError)
+UNREADABLE = (discord.DiscordException, RuntimeError, *PASSING)
+"""What reading may raise; a client that is being closed raises RuntimeError."""
 _HISTORY_LIMIT = 200
 _REPLY_REFUSED = 160002
 """Discord's code for a reply without the permission Read Message History."""
