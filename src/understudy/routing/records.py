@@ -249,7 +249,7 @@ _WORDS: dict[ErrorClass, str] = {
 _SKIPS: dict[SkipReason, str] = {
     SkipReason.COOLDOWN: "cooldown",
     SkipReason.CONTEXT: "context too small",
-    SkipReason.CAPABILITY: "cannot see images",
+    SkipReason.CAPABILITY: "cannot take this request",
     SkipReason.BUDGET: "over budget",
     SkipReason.DISABLED: "off",
     SkipReason.NO_KEY: "no key",

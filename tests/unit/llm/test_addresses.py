@@ -2,7 +2,7 @@
 
 import pytest
 
-from understudy.llm.addresses import api_root, is_local, server_root
+from understudy.llm.addresses import api_root, is_local, server_root, unversioned_root
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,23 @@ def test_native_endpoints_hang_on_the_server_itself() -> None:
 )
 def test_home_is_told_from_the_world(url: str, local: bool) -> None:
     assert is_local(url) is local
+
+
+@pytest.mark.parametrize("pasted", ["/v1/chat/completions", "/chat/completions", "/v1/models"])
+def test_a_pasted_page_is_no_part_of_the_server(pasted: str) -> None:
+    assert server_root(f"http://box:5001{pasted}") == "http://box:5001"
+    assert api_root(f"http://box:5001{pasted}/") == "http://box:5001/v1"
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("https://models.github.ai/inference", "https://models.github.ai/inference"),
+        ("https://x.test/inference/chat/completions", "https://x.test/inference"),
+        ("https://x.test", None),
+        ("https://x.test/v1", None),
+        ("https://x.test/openai/v1/", None),
+    ],
+)
+def test_an_address_with_a_path_may_be_right_as_it_is(written: str, plain: str | None) -> None:
+    assert unversioned_root(written) == plain
