@@ -301,7 +301,11 @@ async def test_memory_is_kept_shown_searched_and_deleted_by_commands_on_the_page
     model = FactModel()
     async with RehearsalServer(model.behaviour) as server:
         servers = {"a": {"base_url": server.base_url}}
-        configure(tmp_path, {"provider_order": ["a"], "servers": servers})
+        configure(
+            tmp_path,
+            {"provider_order": ["a"], "servers": servers},
+            web={"port": 0, "titles": False},
+        )
         async with started("run", folder=tmp_path) as program:
             page = await opened(profile, program.url)
             for number, text in enumerate(("my pet is rex", "one", "two", "three"), 1):
