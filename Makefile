@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo install test real-model unit check audit format conformance soak replay node-clients bench bench-load fuzz-gateway chaos chaos-long chaos-cluster \
+.PHONY: wheels demo install test real-model unit check audit format conformance soak replay node-clients bench bench-load fuzz-gateway chaos chaos-long chaos-cluster \
 	exactly-once attack lock clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -96,6 +96,13 @@ audit:
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c constraints.txt --only-binary=:all: pip-audit
 	$(VENV)/audit/bin/python tools/audit.py
+
+# Whether each pinned package has a wheel for Windows, macOS and Linux; needs the network.
+wheels:
+	$(PYTHON) -m venv $(VENV)/wheels
+	$(VENV)/wheels/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(VENV)/wheels/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt packaging
+	$(VENV)/wheels/bin/python tools/wheels.py
 
 # 200 messages over 20 channels of Discord, and 20 kills.
 exactly-once: $(STAMP)
