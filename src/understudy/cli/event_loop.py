@@ -6,7 +6,11 @@ from importlib.util import find_spec
 
 
 def run_with_fast_loop(main: Coroutine[object, object, None]) -> None:
-    """As `asyncio.run`, with uvloop where it is installed: it has no build for Windows."""
+    """As `asyncio.run`, with uvloop where it is installed: it has no build for Windows.
+
+    There `asyncio.run` chooses the Proactor loop, as it should: the Selector loop of Windows starts
+    no child processes, and those handle pictures, markdown and patterns.
+    """
     if find_spec("uvloop") is None:
         asyncio.run(main)
         return

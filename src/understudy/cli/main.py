@@ -81,12 +81,18 @@ def run() -> None:
 
 
 def _take_any_terminal() -> None:
-    """What a terminal cannot show becomes a mark; a stream that is closed is an empty one."""
+    """What a terminal cannot show becomes a mark; a stream that is closed is an empty one.
+
+    Files and pipes are UTF-8 also where the code page of the system is another one.
+    """
     # In this order, so that each takes its own number again.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
             nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - for as long as we run
             setattr(sys, name, nowhere)
-        elif isinstance(stream, io.TextIOWrapper) and mode == "w":
-            stream.reconfigure(errors="replace")
+        elif isinstance(stream, io.TextIOWrapper):
+            if not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8")
+            if mode == "w":
+                stream.reconfigure(errors="replace")

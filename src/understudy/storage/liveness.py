@@ -113,6 +113,9 @@ class PostgresLiveness(Liveness):
         self._connection: AsyncConnection | None = None
 
     async def acquire(self) -> None:
+        if type(asyncio.get_running_loop()).__name__ == "ProactorEventLoop":
+            # psycopg needs the Selector loop, which starts no child processes on Windows.
+            raise StorageError("PostgreSQL is not supported on Windows; use SQLite, or WSL")
         self._connection = await self._connect()
         self._task = asyncio.create_task(self._listen(), name="database listener")
 

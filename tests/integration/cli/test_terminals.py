@@ -41,3 +41,17 @@ def test_a_chat_with_nobody_at_the_other_end_is_over(tmp_path: Path) -> None:
     )
 
     assert shell(tmp_path, "chat <&-") == b""
+
+
+async def test_pipes_are_utf_8_whatever_the_code_page(tmp_path: Path) -> None:
+    async with RehearsalServer("say:caf\u00e9 \u2192 soon") as server:
+        named = f"{{a: {{engine: openai, base_url: '{server.base_url}'}}}}"
+        (tmp_path / "config.yaml").write_text(f"model: {{provider_order: [a], servers: {named}}}")
+        ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "POSIX"}
+        done = await in_thread(
+            subprocess.run,
+            [sys.executable, "-m", "understudy", "ask", "hello"],
+            cwd=tmp_path, env=plain_environment(ascii_only), capture_output=True, timeout=40,
+        )  # fmt: skip
+
+    assert done.stdout == "caf\u00e9 \u2192 soon\n".encode()

@@ -90,6 +90,14 @@ async def test_commands_work(
     assert "Traceback" not in done.stderr
 
 
+def test_the_setup_writes_a_configuration_and_the_paths_are_printed(tmp_path: Path) -> None:
+    setup = _run("setup", "--yes", "--port", "9", "--no-own-model", "--no-reply", folder=tmp_path)
+    paths = _run("paths", folder=tmp_path)
+
+    assert (setup.returncode, paths.returncode) == (0, 0), setup.stderr + paths.stderr
+    assert str(tmp_path / "config.yaml") in paths.stdout
+
+
 @contextmanager
 def _running(folder: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(

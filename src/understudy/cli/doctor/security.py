@@ -4,8 +4,9 @@ A page or gateway that other machines can reach without a credential is refused 
 configuration is loaded, before these checks.
 """
 
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from understudy.app.setup.discord_token import Check
@@ -16,6 +17,7 @@ from understudy.errors import StorageError
 from understudy.network import is_loopback
 from understudy.storage.database import sqlite_path
 
+_HAS_MODES = os.name != "nt"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _MIN_TOKEN_CHARS = 16
 _MIN_SECRET_CHARS = 6
@@ -39,12 +41,27 @@ def _files(config: Config) -> Iterator[Check]:
     secret = [
         path for path in (config.path, folder / ".env") if path and _contains_secret(path, config)
     ]
-    for path in (*secret, *_database_files(config.settings)):
+    private = (*secret, *_database_files(config.settings))
+    if not _HAS_MODES:
+        yield from outside_profile(private, Path.home())
+        return
+    for path in private:
         if _others_can_read(path):
             mode = 700 if path.is_dir() else 600
             advice = f"other users of this machine can read {path}: chmod {mode} {path}"
             # A warning for the file that a person writes: many machines have one user only.
             yield Check("files", ok=path.name == ".env", advice=advice)
+
+
+def outside_profile(files: Iterable[Path], home: Path) -> Iterator[Check]:
+    """Windows has no modes: private is what lies in the user's profile, by inheritance."""
+    for folder in sorted({file.absolute().parent for file in files}):
+        if not folder.is_relative_to(home):
+            advice = (
+                f"other users of this machine may read {folder}, which is outside your profile: "
+                f'icacls "{folder}" /inheritance:r /grant:r "%USERNAME%:(OI)(CI)F"'
+            )
+            yield Check("files", ok=True, advice=advice)
 
 
 def _contains_secret(path: Path, config: Config) -> bool:

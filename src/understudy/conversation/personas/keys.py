@@ -5,6 +5,10 @@ import unicodedata
 from collections.abc import Collection
 
 _MAX_CHARS = 40
+_RESERVED = frozenset(
+    ("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)))
+)
+"""Windows opens a device for these names, whatever ending follows."""
 
 
 def key_of(name: str) -> str:
@@ -13,12 +17,14 @@ def key_of(name: str) -> str:
     if not words:
         symbols = " ".join(unicodedata.name(c, "") for c in name if _is_symbol(c))
         words = re.sub(r"[^a-z0-9]+", " ", symbols.lower()).split()
-    return "-".join(words)[:_MAX_CHARS].strip("-") or "persona"
+    key = "-".join(words)[:_MAX_CHARS].strip("-") or "persona"
+    return f"{key}-persona" if key in _RESERVED else key
 
 
 def is_valid_key(key: str) -> bool:
     """Whether a key that a person has chosen can be a file name."""
-    return 0 < len(key) <= _MAX_CHARS and all(_is_part_of_word(c) or c in "_-" for c in key)
+    fits = 0 < len(key) <= _MAX_CHARS and _normalized(key) not in _RESERVED
+    return fits and all(_is_part_of_word(c) or c in "_-" for c in key)
 
 
 def free_key(key: str, taken: Collection[str]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.cli.doctor.security import unsafe
+from understudy.cli.doctor.security import outside_profile, unsafe
 from understudy.config.load import load_config
 
 KEY = "sk-or-v1-0123456789abcdef"
@@ -112,3 +112,11 @@ def test_an_env_file_that_others_can_read_is_a_warning_and_a_configuration_a_pro
         ".env": True,
         "config.yaml": False,
     }
+
+
+def test_without_file_modes_only_folders_outside_the_profile_get_advice(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "shared"
+
+    checks = list(outside_profile([home / "bot" / ".env", elsewhere / ".env"], home))
+
+    assert [f'icacls "{elsewhere}"' in check.advice for check in checks] == [True]
