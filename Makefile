@@ -101,7 +101,7 @@ audit:
 wheels:
 	$(PYTHON) -m venv $(VENV)/wheels
 	$(VENV)/wheels/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(VENV)/wheels/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt packaging
+	$(VENV)/wheels/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --only-binary=:all: packaging
 	$(VENV)/wheels/bin/python tools/wheels.py
 
 # 200 messages over 20 channels of Discord, and 20 kills.
