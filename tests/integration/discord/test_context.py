@@ -138,6 +138,21 @@ async def test_a_deleted_message_is_no_longer_seen(
     assert "regretted" not in _prompt(stage)
 
 
+async def test_forgotten_messages_are_not_kept_in_memory(
+    double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
+) -> None:
+    first = double.state.write(channel["id"], ann, "one")
+    second = double.state.write(channel["id"], ann, "two", reply_to=_ref(first))
+    text = double.mention("and?")
+    await stage.answer_to(await double.say(channel, ann, text, reply_to=_ref(second)))
+    option = {"name": "me", "type": 1, "options": []}
+    exchange = await double.slash(channel, ann, "forget", option)
+    await double.until(lambda: exchange.answers)
+    await stage.answer_to(await double.say(channel, ann, text, reply_to=_ref(second)))
+
+    assert len(double.calls("GET", f"/messages/{first['id']}")) == 2
+
+
 async def test_a_linked_message_of_the_same_server_is_seen(
     double: DiscordDouble, stage: BotSetup, channel: Json, ann: Json
 ) -> None:

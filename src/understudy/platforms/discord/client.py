@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -109,7 +109,8 @@ class DiscordClient(discord.AutoShardedClient):
         self._parts = parts
         self._connected = connected
         self._cache = cache
-        self._tree = build_tree(self, parts.context, self._is_admin)
+        context = replace(parts.context, forget=self._forget)
+        self._tree = build_tree(self, context, self._is_admin)
         router = parts.router
         self._buttons = ReplyButtons(
             router.stop,
@@ -312,6 +313,10 @@ class DiscordClient(discord.AutoShardedClient):
         for one in (message, resolved):
             if isinstance(one, discord.Message) and not self._opted_out(one.author.id):
                 self._cache.add(one, me_id)
+
+    async def _forget(self, platform: str, author_id: str) -> int:
+        self._cache.forget_author(int(author_id))
+        return await self._parts.context.forget(platform, author_id)
 
     def _opted_out(self, user_id: int) -> bool:
         return (PLATFORM, str(user_id)) in self._parts.context.preferences.now.opted_out

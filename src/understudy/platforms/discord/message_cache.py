@@ -58,6 +58,12 @@ class MessageCache:
         """The message was edited or deleted."""
         self._seen.pop(message_id, None)
 
+    def forget_author(self, author_id: int) -> None:
+        """The person asked for their messages to be forgotten."""
+        theirs = [key for key, seen in self._seen.items() if seen and seen.author_id == author_id]
+        for message_id in theirs:
+            del self._seen[message_id]
+
     def clear(self) -> None:
         """Edits and deletions may have been missed."""
         self._seen.clear()
