@@ -5,7 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,7 @@ import aiohttp
 from operator_double import OperatorDouble
 from understudy.config.settings import Web
 from understudy.llm.messages import ImagePart
-from understudy.platforms.web.chat import ImageActions
+from understudy.platforms.web.chat import ImageActions, ReadFiles
 from understudy.platforms.web.config_page import ConfigActions
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.operator import CandidateView
@@ -57,15 +57,17 @@ async def open_site(
     name: str = "Understudy",
     images: ImageActions | None = None,
     messages_per_minute: int = 1000,
+    read_files: ReadFiles | None = None,
 ) -> AsyncIterator[Site]:
     platform = WebPlatform(LiveConversations(lambda: NOW))
     operator = OperatorDouble([LOCAL], feed=platform.feed)
-    page_context = PageContext(name, max_images=3 if images is not None else 0)
+    page_context = PageContext(name, 3 if images is not None else 0, 4 if read_files else 0)
     async with open_conversations(
         scripts, platform.live, lambda: NOW, messages_per_minute=messages_per_minute
     ) as conversations:
         site = Site("", conversations, platform, operator, page_context)
-        async with platform.open(_dependencies(site, chat_token, images)):
+        deps = replace(_dependencies(site, chat_token, images), read_files=read_files)
+        async with platform.open(deps):
             site.url = platform.url
             yield site
 

@@ -15,13 +15,14 @@ from understudy.app.persona_choice import persona_choice, server_choice
 from understudy.app.personas import persona_actions
 from understudy.app.status import any_usable, candidate_views, check_server, gauges
 from understudy.app.web_memory import memory_actions
+from understudy.attachments.reader import FileSource
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import GatewayKey, Settings
 from understudy.gateway.auth import key_user
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
-from understudy.platforms.web.chat import PLATFORM, ImageActions, Upload
+from understudy.platforms.web.chat import PLATFORM, FileTexts, ImageActions, ReadFiles, Upload
 from understudy.platforms.web.config_page import ConfigActions, ConfigText
 from understudy.platforms.web.gateway_keys import GatewayKeyActions, GatewayView, KeyView
 from understudy.platforms.web.live import LiveConversations
@@ -106,6 +107,7 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         personas=persona_actions(bot, editor),
         persona_choice=persona_choice(bot),
         server_choice=server_choice(bot),
+        read_files=_read_files(bot),
         memory=memory_actions(bot),
         config=_config_actions(editor),
         gateway_keys=_gateway_key_actions(bot),
@@ -179,7 +181,17 @@ def _page_context(settings: Settings) -> PageContext:
     return PageContext(
         settings.persona.name,
         max_images=settings.vision.max_images if settings.vision.enabled else 0,
+        max_files=settings.attachments.max_files if settings.attachments.enabled else 0,
     )
+
+
+def _read_files(bot: Bot) -> ReadFiles:
+    async def read(uploads: Sequence[Upload]) -> FileTexts:
+        found = await bot.attachments.read([FileSource(u.name, data=u.data) for u in uploads])
+        silent = [name for name in found.others if not any(name in note for note in found.notes)]
+        return found.files, (*found.notes, *(f"{name} is no text or PDF file." for name in silent))
+
+    return read
 
 
 def _image_actions(bot: Bot) -> ImageActions:

@@ -1,12 +1,15 @@
 """Versions, branches, greetings, files and shortcuts of the chat page in a real browser."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
+from understudy.conversation.messages import AttachedText
+from understudy.platforms.web.chat import Upload
 from understudy.platforms.web.persona_choice import PersonaView
 from understudy.routing.records import Outcome
 from web_double import ScriptedReply, reply_text
@@ -235,3 +238,26 @@ async def test_the_keyboard_edits_searches_and_lists_its_shortcuts(
         await page.keyboard.press("Control+Shift+O")
 
         await expect(page.locator("#empty")).to_be_visible()
+
+
+async def _as_text(
+    uploads: Sequence[Upload],
+) -> tuple[tuple[AttachedText, ...], tuple[str, ...]]:
+    return tuple(AttachedText(one.name, one.data.decode()) for one in uploads), ("One note.",)
+
+
+async def test_attached_files_are_sent_with_the_message_and_shown(profile: BrowserContext) -> None:
+    async with open_site(reply_text("Yes"), read_files=_as_text) as site:
+        page = await opened(profile, site)
+        for name, kind in (("a.txt", "text/plain"), ("b.pdf", "application/pdf")):
+            await page.evaluate(DROP, [name, kind, f"text of {name}"])
+        await expect(page.locator("#pictures button")).to_have_text(["a.txt", "b.pdf"])
+        await page.click("[aria-label='Remove a.txt']")
+        await expect(page.locator("#pictures button")).to_have_text(["b.pdf"])
+        await page.click("#send")
+        await expect(page.locator(".reply[data-state=done]")).to_be_visible()
+        await expect(page.locator(".user .note")).to_have_text("One note.")
+        await page.reload()
+
+        await expect(page.locator(".files li")).to_have_text(["b.pdf"])
+        assert "text of b.pdf" in str(site.conversations.models.prompts[0].request.messages)

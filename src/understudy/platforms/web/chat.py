@@ -17,7 +17,14 @@ from starlette.routing import Route
 
 from understudy.conversation.dependencies import new_id
 from understudy.conversation.inbox import Channel, Decision, Line, Overview
-from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
+from understudy.conversation.messages import (
+    Addressed,
+    AttachedText,
+    Author,
+    ImageRef,
+    Inbound,
+    Place,
+)
 from understudy.conversation.request_builder import ME
 from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
@@ -97,6 +104,24 @@ FindGreeting = Callable[[Channel, int], tuple[str, str] | None]
 """(conversation, number of the greeting) → the persona's name and the greeting."""
 
 
+FileTexts = tuple[tuple[AttachedText, ...], tuple[str, ...]]
+"""(texts of attached files, notes for the person)"""
+
+ReadFiles = Callable[[Sequence[Upload]], Awaitable[FileTexts]]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadActions:
+    """What may be attached to messages; None where it is switched off."""
+
+    images: ImageActions | None = None
+    read_files: ReadFiles | None = None
+
+
+async def _no_files(uploads: Sequence[Upload]) -> FileTexts:
+    return (), tuple(f"{upload.name} was not read." for upload in uploads)
+
+
 def _no_greeting(_channel: Channel, _number: int) -> None:
     """Without personas."""
 
@@ -131,15 +156,15 @@ def channel_of(request: Request) -> Channel:
     return Channel(PLATFORM, f"{browser_of(request)}/{_chat_of(request)}")
 
 
-def _uploads(fields: dict[str, object]) -> list[Upload]:
-    rows = fields.get("images", [])
+def _uploads(fields: dict[str, object], kind: str) -> list[Upload]:
+    rows = fields.get(kind, [])
     try:
         return [
             Upload(str(row["name"])[:120], base64.b64decode(row["data"], validate=True))
             for row in (rows if isinstance(rows, list) else [])
         ]
     except (KeyError, TypeError, binascii.Error, ValueError):
-        raise ApiError(400, "An image is incomplete. Try again.") from None
+        raise ApiError(400, "A file is incomplete. Try again.") from None
 
 
 def _is_message(line: Line, shown_id: str) -> bool:
@@ -171,15 +196,17 @@ class ChatApi:
         live: LiveConversations,
         *,
         clock: Callable[[], float],
-        images: ImageActions | None = None,
+        uploads: UploadActions,
         greeting: FindGreeting = _no_greeting,
     ) -> None:
         self._replies = replies
         self._history = history
         self._live = live
         self._clock = clock
-        self._images = images
+        self._images = uploads.images
         self._greeting = greeting
+        self._read_files = uploads.read_files or _no_files
+        self._uploads_allowed = bool(uploads.images or uploads.read_files)
 
     def routes(self) -> list[Route]:
         table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
@@ -214,11 +241,14 @@ class ChatApi:
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     async def send(self, request: Request) -> Response:
-        fields = await read_json(request, MAX_BODY if self._images is None else MAX_UPLOAD)
-        uploads = _uploads(fields)
-        text = _text(fields, uploads)
+        fields = await read_json(request, MAX_UPLOAD if self._uploads_allowed else MAX_BODY)
+        uploads, attached = _uploads(fields, "images"), _uploads(fields, "files")
+        text = _text(fields, [*uploads, *attached])
         refs, notes = await self._store_images(uploads, text)
-        inbound = replace(self._inbound(request, fields, text), images=refs, notes=notes)
+        files, more = await self._read_files(attached) if attached else ((), ())
+        inbound = replace(
+            self._inbound(request, fields, text), images=refs, files=files, notes=(*notes, *more)
+        )
         await self._greet(inbound.place, fields.get("greeting"))
         await self._receive(inbound)
         return JSONResponse({"id": page_id(inbound.message_id)}, status_code=202)
@@ -232,8 +262,9 @@ class ChatApi:
         index = next((i for i, line in enumerate(lines) if _is_message(line, edited)), None)
         if index is None:
             raise ApiError(404, "There is no such message.")
-        images = lines[index].images
-        inbound = replace(self._inbound(request, fields, _text(fields, images)), images=images)
+        images, files = lines[index].images, lines[index].files
+        text = _text(fields, [*images, *files])
+        inbound = replace(self._inbound(request, fields, text), images=images, files=files)
         for line in reversed(lines[index:]):
             await self._erase(line)
         self._live.reset(channel.id)

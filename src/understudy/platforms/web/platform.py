@@ -27,7 +27,9 @@ from understudy.platforms.web.chat import (
     ChatApi,
     FindGreeting,
     ImageActions,
+    ReadFiles,
     ReplyControl,
+    UploadActions,
 )
 from understudy.platforms.web.chat_export import ChatExport
 from understudy.platforms.web.config_page import ConfigActions, ConfigPage
@@ -83,6 +85,7 @@ class WebDependencies:
     persona_choice: PersonaChoice | None = None
     memory: MemoryActions | None = None
     server_choice: ServerChoice | None = None
+    read_files: ReadFiles | None = None
     facts: Callable[[], ProgramFacts] | None = None
     config: ConfigActions | None = None
     gateway_keys: GatewayKeyActions | None = None
@@ -156,7 +159,7 @@ class WebPlatform:
             deps.history,
             self.live,
             clock=deps.clock,
-            images=deps.images,
+            uploads=UploadActions(deps.images, deps.read_files),
             greeting=_greeting(deps.persona_choice),
         ).routes()
         memory = deps.memory

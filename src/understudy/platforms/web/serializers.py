@@ -61,6 +61,7 @@ def message_entry(inbound: Inbound, renderer: Renderer) -> Json:
         "at": inbound.sent_at,
         "state": "",
         "images": _images(inbound.images),
+        "files": [file.name for file in inbound.files],
         "notes": list(inbound.notes),
     }
 
@@ -77,6 +78,7 @@ def stored_entry(line: Line, renderer: Renderer) -> Json:
             "state": "stopped" if line.reply_id else _UNANSWERED.get(line.state, ""),
             "reply": line.reply_id,
             "images": _images(line.images),
+            "files": [file.name for file in line.files],
             "notes": [],
         }
     attempts = line.record.attempts if line.record else ()

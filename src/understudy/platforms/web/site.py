@@ -89,6 +89,7 @@ def _chat_page(parts: SiteParts) -> Endpoint:
             name=context.name,
             operator="yes" if level is Level.OPERATOR and parts.operator else "",
             max_images=str(context.max_images),
+            max_files=str(context.max_files),
         )
         response.set_cookie(
             BROWSER_COOKIE,

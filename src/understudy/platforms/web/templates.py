@@ -19,6 +19,8 @@ class PageContext:
     name: str
     max_images: int = 0
     """Images per message; 0 where vision is off."""
+    max_files: int = 0
+    """Text and PDF files per message; 0 where they are not read."""
 
 
 def page(name: str, /, *, status: int = 200, **values: str) -> HTMLResponse:

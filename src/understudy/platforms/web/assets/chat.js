@@ -10,7 +10,7 @@ import { PersonaChoice } from "./persona_choice.js";
 import { showServers } from "./server_choice.js";
 import { shortcuts } from "./shortcuts.js";
 
-const { name, operator, maxImages } = document.body.dataset;
+const { name, operator, maxImages, maxFiles } = document.body.dataset;
 const scroller = byId("scroll");
 let chat = "";
 let stream = null;
@@ -30,7 +30,7 @@ const entries = new Entries(byId("log"), persona, {
   resend: (entry) => post(entry), regenerate, edit, branch, chooseVersion: (id) => act("version", id), continueReply: (id) => act("continue", id),
 });
 const chats = new Chats(byId("chats"), { onDelete: offerUndo, onChange: listChanged, onError: showError });
-const composer = new Composer({ send, stop, showStatus, editLast: () => entries.editLast(), maxImages: Number(maxImages) });
+const composer = new Composer({ send, stop, showStatus, editLast: () => entries.editLast(), maxImages: Number(maxImages), maxFiles: Number(maxFiles) });
 
 function showStatus(text, kind = "", forMs = 0) {
   const status = byId("status");
@@ -127,16 +127,19 @@ function startNew() {
   location.hash = newId();
 }
 
-function send({ text, pictures }) {
-  if (isCommand(text) && !pictures.length) {
+const encoded = (list) => list.map(({ name: file, url }) => ({ name: file, data: url.split(",")[1] }));
+
+function send({ text, pictures, files }) {
+  if (isCommand(text) && !pictures.length && !files.length) {
     runCommand(chat, text, byId("log")).then(() => scrollToEnd());
     scrollToEnd(true);
     byId("empty").hidden = true;
     return;
   }
-  const images = pictures.map(({ name: file, url }) => ({ name: file, data: url.split(",")[1] }));
   const greeting = entries.size ? null : persona.shownGreeting;
-  post({ local: newId(), kind: "user", text, images: pictures, upload: images, greeting, at: Date.now() / 1000 });
+  const upload = { images: encoded(pictures), files: encoded(files) };
+  const shown = { text, images: pictures, files: files.map((file) => file.name) };
+  post({ local: newId(), kind: "user", ...shown, attached: files, upload, greeting, at: Date.now() / 1000 });
 }
 
 async function post(entry) {
@@ -147,7 +150,7 @@ async function post(entry) {
   scrollToEnd(true);
   try {
     const path = `/api/chats/${chat}/messages`;
-    await call("POST", path, { id: entry.local, text: entry.text, images: entry.upload, greeting: entry.greeting });
+    await call("POST", path, { id: entry.local, text: entry.text, ...entry.upload, greeting: entry.greeting });
     if (!chats.title(chat)) {
       refreshList();
       otherTabs.postMessage({});
@@ -163,7 +166,7 @@ async function post(entry) {
 function giveBack(entry, id, seconds) {
   entries.remove(id);
   refreshPage();
-  composer.giveBack({ text: entry.text, pictures: entry.images }, seconds);
+  composer.giveBack({ text: entry.text, pictures: entry.images, files: entry.attached }, seconds);
 }
 
 function stop() {
@@ -276,7 +279,7 @@ byId("veil").onclick = closeSide;
 byId("down").onclick = () => scrollToEnd(true);
 byId("operator").hidden = !operator;
 for (const cue of document.querySelectorAll(".cues button")) {
-  cue.onclick = () => send({ text: cue.textContent, pictures: [] });
+  cue.onclick = () => send({ text: cue.textContent, pictures: [], files: [] });
 }
 themeButton(byId("theme"), byId("theme-name"));
 

@@ -6,8 +6,8 @@ import { readFiles } from "./files.js";
 const sendsWithEnter = matchMedia("(hover: hover) and (pointer: fine)").matches;
 
 export class Composer {
-  // maxImages is 0 where images are switched off.
-  constructor({ send, stop, showStatus, editLast, maxImages }) {
+  // maxImages is 0 where images are switched off, maxFiles where files are not read.
+  constructor({ send, stop, showStatus, editLast, maxImages, maxFiles }) {
     this.form = byId("composer");
     this.text = byId("text");
     this.sendButton = byId("send");
@@ -15,9 +15,10 @@ export class Composer {
     this.strip = byId("pictures");
     this.picker = byId("picker");
     this.pictures = [];
+    this.files = [];
     this.isWriting = false;
     this.blockedUntil = 0;
-    Object.assign(this, { send, stop, showStatus, editLast, maxImages });
+    Object.assign(this, { send, stop, showStatus, editLast, maxImages, maxFiles });
     this.text.enterKeyHint = sendsWithEnter ? "send" : "enter";
     this.text.addEventListener("input", () => this.changed());
     this.text.addEventListener("keydown", (event) => this.key(event));
@@ -33,6 +34,7 @@ export class Composer {
     this.chat = chat;
     this.text.value = sessionStorage.getItem(`draft ${chat}`) ?? "";
     this.pictures = [];
+    this.files = [];
     this.drawPictures();
     this.changed();
   }
@@ -43,9 +45,10 @@ export class Composer {
   }
 
   // A message that was not accepted goes back into the box; sending is possible again in `seconds`.
-  giveBack({ text, pictures }, seconds) {
+  giveBack({ text, pictures, files }, seconds) {
     this.text.value = [text, this.text.value].filter(Boolean).join("\n");
     this.pictures = [...pictures, ...this.pictures];
+    this.files = [...files, ...this.files];
     this.drawPictures();
     this.blockedUntil = Date.now() + 1000 * seconds;
     this.countDown();
@@ -61,7 +64,7 @@ export class Composer {
 
   get secondsBlocked() { return Math.max(0, Math.ceil((this.blockedUntil - Date.now()) / 1000)); }
 
-  get isEmpty() { return !this.text.value.trim() && !this.pictures.length; }
+  get isEmpty() { return !this.text.value.trim() && !this.pictures.length && !this.files.length; }
 
   changed() {
     sessionStorage.setItem(`draft ${this.chat}`, this.text.value);
@@ -82,9 +85,10 @@ export class Composer {
 
   submit() {
     if (this.isEmpty || this.secondsBlocked) return;
-    const message = { text: this.text.value.trim(), pictures: this.pictures };
+    const message = { text: this.text.value.trim(), pictures: this.pictures, files: this.files };
     this.text.value = "";
     this.pictures = [];
+    this.files = [];
     this.drawPictures();
     this.changed();
     this.send(message);
@@ -113,10 +117,13 @@ export class Composer {
     const room = {
       picturesLeft: this.maxImages - this.pictures.length,
       maxPictures: this.maxImages,
+      filesLeft: this.maxFiles - this.files.length,
+      maxFiles: this.maxFiles,
       charsLeft: this.text.maxLength - this.text.value.length - 1,
     };
-    const { pictures, text, refused } = await readFiles(files, room);
+    const { pictures, files: attached, text, refused } = await readFiles(files, room);
     this.pictures.push(...pictures);
+    this.files.push(...attached);
     if (text) this.text.value = [this.text.value.trimEnd(), text].filter(Boolean).join("\n");
     if (refused) this.showStatus(refused, "", 5000);
     this.drawPictures();
@@ -125,12 +132,21 @@ export class Composer {
   }
 
   drawPictures() {
-    this.strip.hidden = !this.pictures.length;
-    this.strip.replaceChildren(...this.pictures.map((picture, index) => {
-      const remove = make("button", { type: "button", "aria-label": `Remove ${picture.name}` },
-        make("img", { src: picture.url, alt: "" }));
-      remove.onclick = () => { this.pictures.splice(index, 1); this.drawPictures(); this.changed(); };
-      return remove;
-    }));
+    this.strip.hidden = !this.pictures.length && !this.files.length;
+    this.strip.replaceChildren(
+      ...this.pictures.map((picture) => this.remover(this.pictures, picture, make("img", { src: picture.url, alt: "" }))),
+      ...this.files.map((file) => this.remover(this.files, file, make("span", { textContent: file.name }))),
+    );
+  }
+
+  // A button that shows what is attached, and removes it.
+  remover(list, item, shown) {
+    const button = make("button", { type: "button", title: item.name, "aria-label": `Remove ${item.name}` }, shown);
+    button.onclick = () => {
+      list.splice(list.indexOf(item), 1);
+      this.drawPictures();
+      this.changed();
+    };
+    return button;
   }
 }

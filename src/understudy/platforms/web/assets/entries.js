@@ -3,7 +3,7 @@ import { dressCode } from "./code.js";
 import { copy, make } from "./dom.js";
 import { iconButton } from "./icons.js";
 import { countdown, fillBlocks, fillThoughts, goToFootnote, route, speaker, thoughtsFold, timeOf, versionSwitch } from "./reply_parts.js";
-import { bubble, editor, thumbs } from "./user_parts.js";
+import { bubble, editor, fileNames, thumbs } from "./user_parts.js";
 
 const WAITING = {
   waiting: "No model server could answer yet. Another attempt follows.",
@@ -95,6 +95,7 @@ export class Entries {
   fillUser(element, entry) {
     const parts = [];
     if (entry.images?.length) parts.push(thumbs(entry.images));
+    if (entry.files?.length) parts.push(fileNames(entry.files));
     if (entry.text) parts.push(bubble(entry));
     for (const note of entry.notes ?? []) parts.push(make("p", { className: "note", textContent: note }));
     if (entry.error) parts.push(this.notSent(entry));

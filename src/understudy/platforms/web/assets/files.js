@@ -1,13 +1,16 @@
-// Files that are chosen, dropped or pasted: pictures are sent, text goes into the message box.
+// Files that are chosen, dropped or pasted. Pictures are sent; text and PDF files too where the bot
+// reads them, else text goes into the message box.
+const MAX_FILE = 5_000_000;
 const MAX_IMAGE = 10_000_000;
 const TEXT_TYPES = /^(text\/|application\/(json|xml|x-yaml|yaml|toml|javascript|x-sh|sql))/;
 const TEXT_NAMES = /\.(txt|md|markdown|csv|tsv|log|json|jsonl|ya?ml|toml|ini|cfg|conf|xml|html?|css|m?js|ts|py|rb|go|rs|c|h|cpp|java|kt|sh|sql|tex|srt|diff|patch)$/i;
 
+const isPdf = (file) => file.type === "application/pdf" || /\.pdf$/i.test(file.name);
 const isText = (file) => TEXT_TYPES.test(file.type) || TEXT_NAMES.test(file.name);
 
-// Returns {pictures, text, refused}: what can be used, and one sentence for the first that cannot.
-export async function readFiles(files, { picturesLeft, maxPictures, charsLeft }) {
-  const result = { pictures: [], text: "", refused: "" };
+// Returns {pictures, files, text, refused}: what can be used, and a sentence for the first that cannot.
+export async function readFiles(files, { picturesLeft, maxPictures, filesLeft, maxFiles, charsLeft }) {
+  const result = { pictures: [], files: [], text: "", refused: "" };
   const refuse = (sentence) => { result.refused ||= sentence; };
   for (const file of files) {
     if (file.type.startsWith("image/")) {
@@ -15,11 +18,15 @@ export async function readFiles(files, { picturesLeft, maxPictures, charsLeft })
       else if (file.size > MAX_IMAGE) refuse(`${file.name} is larger than 10 MB.`);
       else if (result.pictures.length < picturesLeft) result.pictures.push({ name: file.name || "picture", url: await dataUrl(file) });
       else refuse(`${maxPictures} images per message; the others were not added.`);
+    } else if (maxFiles && (isText(file) || isPdf(file))) {
+      if (file.size > MAX_FILE) refuse(`${file.name} is larger than 5 MB.`);
+      else if (result.files.length < filesLeft) result.files.push({ name: file.name, url: await dataUrl(file) });
+      else refuse(`${maxFiles} files per message; the others were not added.`);
     } else if (isText(file)) {
       const text = await asBlock(file, charsLeft - result.text.length).catch(() => "");
       if (text) result.text += text;
       else refuse(`${file.name} is too long for a message, or no text.`);
-    } else refuse(`${file.name} cannot be read here: only images and text files can.`);
+    } else refuse(`${file.name} cannot be read here: only images and ${maxFiles ? "text and PDF" : "text"} files can.`);
   }
   return result;
 }

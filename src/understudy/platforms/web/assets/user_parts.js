@@ -32,6 +32,10 @@ export function editor(text, { onSend, onCancel }) {
   return form;
 }
 
+export function fileNames(names) {
+  return make("ul", { className: "files", "aria-label": "Attached files" }, ...names.map((name) => make("li", { textContent: name, dir: "auto" })));
+}
+
 export function thumbs(images) {
   return make("div", { className: "thumbs" }, ...images.map((image) => largeButton(make("img", {
     src: image.url ?? `/api/images/${image.digest}`, alt: image.name, loading: "lazy",
