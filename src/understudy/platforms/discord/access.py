@@ -11,6 +11,18 @@ from understudy.platforms.discord.sender import UNREADABLE, retry_discord
 Readable = discord.TextChannel | discord.ForumChannel | discord.VoiceChannel
 
 
+def can_answer(message: discord.Message, me_id: int) -> bool:
+    """False only when the known permissions forbid a reply."""
+    channel, guild = message.channel, message.guild
+    me = guild.get_member(me_id) if guild is not None else None
+    if me is None or not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
+        return True
+    may = channel.permissions_for(me)
+    if isinstance(channel, discord.Thread):
+        return may.send_messages_in_threads
+    return may.send_messages
+
+
 async def can_read(client: discord.Client, user: discord.abc.Snowflake, channel_id: int) -> bool:
     """Whether the person can read the history of that channel now; False where it is unknown."""
     channel = await _channel(client, channel_id)

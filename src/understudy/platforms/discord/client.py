@@ -17,7 +17,7 @@ from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Addressed, Inbound, Place
 from understudy.conversation.participation import takes_part
 from understudy.errors import StorageError
-from understudy.platforms.discord.access import lacking
+from understudy.platforms.discord.access import can_answer, lacking
 from understudy.platforms.discord.auto_thread import AutoThreads
 from understudy.platforms.discord.backfill import (
     Gap,
@@ -279,7 +279,7 @@ class DiscordClient(discord.AutoShardedClient):
         return datetime.fromtimestamp(self._parts.now() - days * DAY_S, UTC)
 
     async def _read(self, message: discord.Message, *, images: bool = True) -> Inbound | None:
-        if self.user is None or not _can_answer(message, self.user.id):
+        if self.user is None or not can_answer(message, self.user.id):
             return None
         settings = self._parts.settings()
         context = self._parts.context
@@ -391,15 +391,3 @@ def _shards(parts: Parts) -> int | None:
     """None for the number that Discord recommends."""
     configured = parts.settings().discord.shards
     return None if configured == "auto" else configured
-
-
-def _can_answer(message: discord.Message, me_id: int) -> bool:
-    """False only when the known permissions forbid a reply."""
-    channel, guild = message.channel, message.guild
-    me = guild.get_member(me_id) if guild is not None else None
-    if me is None or not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
-        return True
-    may = channel.permissions_for(me)
-    if isinstance(channel, discord.Thread):
-        return may.send_messages_in_threads
-    return may.send_messages
