@@ -305,7 +305,7 @@ async def test_a_crash_of_our_own_is_logged_without_what_it_says() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"model: {{openrouter: {{api_key: ['{KEY}']}}}}",
+        f"model: {{openrouter: {{api_key: {{it: '{KEY}'}}}}}}",
         f"discord: {{token: {{it: '{DISCORD}'}}}}",
         f"web: {{token: '{WEB}', port: no}}",
         f"model: {{openrouter: {{api_key: '{KEY}\n",
