@@ -72,6 +72,8 @@ class ProbeReport:
     context_length: int | None = None
     vision: bool | None = None
     max_concurrency: int | None = None
+    opens_thought: bool | None = None
+    """Whether the chat template opens a thought, so that only the end of one comes."""
     price: Price | None = None
     health_endpoint: bool = True
     """False where no request is free of charge: then the next real request is the probe."""

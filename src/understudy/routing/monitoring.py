@@ -37,6 +37,7 @@ class _Finding(msgspec.Struct, frozen=True):
     n_ctx: int | None = None
     slots: int | None = None
     price: Price | None = None
+    opens_thought: bool | None = None
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -146,12 +147,18 @@ class CapabilityProber:
             report.context_length,
             report.max_concurrency,
             report.price,
+            report.opens_thought,
         )
         self._found[candidate.name] = finding
         self._tell(candidate, finding)
 
     def _tell(self, candidate: Candidate, finding: _Finding) -> None:
-        facts = Capabilities(vision=finding.vision, n_ctx=finding.n_ctx, slots=finding.slots)
+        facts = Capabilities(
+            vision=finding.vision,
+            n_ctx=finding.n_ctx,
+            opens_thought=finding.opens_thought,
+            slots=finding.slots,
+        )
         self._book.discover(ModelKey(candidate.provider, candidate.model), facts)
         prices = {
             c.model: found.price
@@ -206,7 +213,10 @@ class HealthMonitor:
         self._book.discover(
             candidate.key,
             Capabilities(
-                vision=report.vision, n_ctx=report.context_length, slots=report.max_concurrency
+                vision=report.vision,
+                n_ctx=report.context_length,
+                opens_thought=report.opens_thought,
+                slots=report.max_concurrency,
             ),
         )
         return report

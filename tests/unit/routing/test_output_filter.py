@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from reply_events import Restarted, always
 from understudy.errors import BadReply, ErrorClass
+from understudy.llm.capabilities import Capabilities, ModelKey
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import Script, Step, saying
 from understudy.observability.reply_report import format_runs
@@ -358,3 +359,12 @@ async def test_an_unmarked_thought_is_shown_as_reasoning_to_people() -> None:
     seen = await seen_by(SinkKind.EDITABLE, ORPHAN)
 
     assert thoughts_of(seen) == "They greet me. "
+
+
+async def test_a_template_known_to_open_the_thought_is_right_from_the_first_stream_on() -> None:
+    routed = router([candidate("a", OPENED_BY_TEMPLATE)])
+    routed.memory.book.discover(ModelKey("a", "m"), Capabilities(opens_thought=True))
+
+    seen = await reply(routed, wanted(SinkKind.APPEND_ONLY, may_trim_prompt=False))
+
+    assert (seen.screen, thoughts_of(seen)) == ("Hi!", "They greet me.")

@@ -15,6 +15,8 @@ from understudy.llm.openai_client import OpenAIClient
 from understudy.llm.openai_wire import encode_message
 
 _NOT_FOUND = 404
+_OPENING = ("<think>", "<thinking>", "<reasoning>", "[THINK]", "<|begin_of_thought|>")
+_CLOSING = ("</think>", "</thinking>", "</reasoning>", "[/THINK]", "<|end_of_thought|>")
 _BAD_REQUESTS = frozenset((400, 500))
 
 DIALECT = Dialect(
@@ -51,6 +53,7 @@ class _Props(msgspec.Struct):
     default_generation_settings: _SlotSettings | None = None
     total_slots: int | None = None
     modalities: _Modalities | None = None
+    chat_template: str | None = None
 
 
 class _Count(msgspec.Struct):
@@ -113,5 +116,19 @@ class LlamaCppClient(OpenAIClient):
             or report.context_length,
             vision=report.vision if sees is None else sees,
             max_concurrency=props.total_slots or None,
+            opens_thought=_opens_thought(props.chat_template),
             advice=advice,
         )
+
+
+def _opens_thought(chat_template: str | None) -> bool | None:
+    """Return True where what a template adds before each reply opens a thought; else `None`.
+
+    One that closes it there too thinks only where the request says so.
+    """
+    _, known, beginning = (chat_template or "").rpartition("add_generation_prompt")
+    if not known:
+        return None
+    if not any(tag in beginning for tag in _OPENING):
+        return None
+    return None if any(tag in beginning for tag in _CLOSING) else True

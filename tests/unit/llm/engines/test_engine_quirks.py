@@ -445,3 +445,30 @@ async def test_a_router_of_llama_cpp_is_asked_about_each_model_without_loading_i
 
     assert (report.context_length, report.vision) == (n_ctx, vision)
     assert all("autoload=false" in path for path in server.asked if "model=" in path)
+
+
+QWEN = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
+CHOICE = (
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if not enable_thinking %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
+)
+HISTORY = "{{ m.content.split('</think>') }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "opens"),
+    [(QWEN, True), (HISTORY + QWEN, True), (CHOICE, None), ("<think>", None), ("", None)],
+)
+async def test_llama_cpp_says_whether_its_template_opens_the_thought(
+    template: str, opens: bool | None, sessions: HttpSessions
+) -> None:
+    pages = {
+        "/health": '{"status": "ok"}',
+        "/v1/models": '{"data": [{"id": "m"}]}',
+        "/props": json.dumps({"chat_template": template}),
+    }
+    async with PagedServer(pages).listening() as server:
+        settings = NamedServer(engine="llama.cpp", base_url=server.url, name="m")
+        report = await build_client("home", settings, sessions=sessions).probe("m")
+
+    assert report.opens_thought is opens
