@@ -7,7 +7,7 @@ import time
 from attack.client import Browser, ask_gateway
 from attack.row import Scene
 
-_LOCKED_S = 15.0
+_LOCKED_S = 60.0
 _MOST_BYTES = 300_000
 _TOLD = (202, 503)
 """Accepted, or refused with a sentence for the person."""

@@ -93,10 +93,8 @@ class SetupDialogue:
             self._add(near)
 
     async def _server_at(self, address: str) -> DiscoveredServer:
-        url = address if "://" in address else f"http://{address}"
-        url = url.rstrip("/").removesuffix("/v1")
         try:
-            near = await recognise(self._sessions, url, _ELSEWHERE_CONNECT_S)
+            near = await recognise(self._sessions, address, _ELSEWHERE_CONNECT_S)
         except ValueError:
             near = None
         if near is None:

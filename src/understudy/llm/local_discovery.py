@@ -50,7 +50,12 @@ async def discover_servers(
 async def recognise(
     sessions: HttpSessions, base_url: str, connect_s: float = _CONNECT_S
 ) -> DiscoveredServer | None:
-    """The model server at an address; `None` where nothing answers like one."""
+    """The model server at an address, as a person types it; `None` where nothing answers like one.
+
+    Raises ValueError for what is no address.
+    """
+    base_url = base_url if "://" in base_url else f"http://{base_url}"
+    base_url = base_url.rstrip("/").removesuffix("/v1")
     port = urlsplit(base_url).port or 0
     endpoint = Endpoint(sessions, base_url, headers={}, pool=Pool(connect_s, 4.0))
     for identify in _RECOGNISERS:

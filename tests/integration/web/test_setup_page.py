@@ -6,11 +6,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import BrowserContext, expect
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, BrowserContext, expect
 
 from bot_process import running_bot
 from command import plain_environment
@@ -180,3 +182,31 @@ async def test_at_a_terminal_the_run_offers_the_setup_and_then_starts(tmp_path: 
     # Ctrl-C right at the start is not yet the graceful stop.
     assert code in (0, 130), shown
     assert "Chat page:" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("width", [1100, 390], ids=["desktop", "phone"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_the_form_has_no_serious_accessibility_violations(
+    tmp_path: Path, browser: Browser, width: int, theme: Literal["light", "dark"]
+) -> None:
+    async with (
+        RehearsalServer() as server,
+        open_setup(tmp_path) as site,
+        await browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=theme
+        ) as context,
+    ):
+        page = await context.new_page()
+        await page.goto(site.login)
+        await page.wait_for_url("**/setup")
+        address = server.base_url.removeprefix("http://").removesuffix("/v1") + "/v1/"
+        await page.get_by_label("Address of another one").fill(address)
+        await page.get_by_role("button", name="Add").click()
+        await expect(page.locator("#servers")).to_contain_text("openai at")
+        found = (await Axe().run(page)).response["violations"]
+        overflow = await page.evaluate("document.documentElement.scrollWidth > innerWidth")
+
+    serious = [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+    assert (serious, overflow) == ([], False)

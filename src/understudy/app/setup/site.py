@@ -134,7 +134,7 @@ class SetupSite:
 
     async def _test_server(self, address: str) -> Tested:
         near = await self._server_at(address)
-        return Tested(accepted=True, text=near.label)
+        return Tested(accepted=True, text=near.label, address=near.base_url)
 
     async def _server_at(self, address: str) -> DiscoveredServer:
         near = None
@@ -159,7 +159,12 @@ class SetupSite:
                 "\nMessage Content Intent is off: switch it on in the portal (Bot) and test again, "
                 "or the bot will read only mentions and direct messages."
             )
-        return Tested(True, text, report.invite, mentions_only=not report.reads_messages)  # noqa: FBT003
+        return Tested(
+            accepted=True,
+            text=text,
+            invite=report.invite,
+            mentions_only=not report.reads_messages,
+        )
 
     async def _save(self, form: SetupForm) -> Saved:
         async with self._saving:

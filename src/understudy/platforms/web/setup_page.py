@@ -58,6 +58,8 @@ class SetupForm:
 class Tested:
     accepted: bool | None
     text: str
+    address: str = ""
+    """Of a server, as it will be written."""
     invite: str = ""
     mentions_only: bool = False
 

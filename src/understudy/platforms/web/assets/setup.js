@@ -36,7 +36,7 @@ async function test(kind) {
     const state = tested.accepted === true ? "ok" : tested.accepted === false ? "bad" : "";
     show(result, tested.text, state);
     if (kind === "server" && tested.accepted) {
-      addServer(byId("server").value.trim(), tested.text);
+      addServer(tested.address, tested.text);
       byId("server").value = "";
       show(result, "");
     }
