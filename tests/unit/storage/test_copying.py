@@ -21,6 +21,7 @@ from understudy.storage.copying import copy_database
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.ledger import Ledger
+from understudy.storage.memory import SqlMemory
 
 pytestmark = pytest.mark.slow
 ANSWER = Decision(answer=True, reason="dm", directed=True)
@@ -57,6 +58,8 @@ async def test_a_conversation_continues_in_the_copy_with_the_same_ids(
     assert all(count.matches for count in counts)
     assert {c.table: c.target for c in counts}["messages"] == 6
     assert await after.transcript(HERE, 50) == await before.transcript(HERE, 50)
+    found = await SqlMemory(new, "two").search(HERE, "question", 10)
+    assert [hit.line.text for hit in found] == ["question 2", "question 1", "question 0"]
     assert await Ledger(new).reply("r1") == await Ledger(old).reply("r1")
     assert not await after.add(message("m1", "again", ANN, LOUNGE), ANSWER, 200.0)
     await _converse(after, 3)

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from sample_records import NOON, answered, attempt, failed, reply, skipped
+from understudy.conversation.inbox import Channel
 from understudy.errors import ErrorClass, HoldScope, StorageError
 from understudy.routing.records import BreakerChange, SkipReason
 from understudy.storage.database import Database, sqlite_path
 from understudy.storage.ledger_rows import insert_replies, read_replies
-from understudy.storage.migrate import newest, upgrade
+from understudy.storage.memory import SqlMemory
+from understudy.storage.migrate import configuration, newest, upgrade
 from understudy.storage.tables import HEAD, metadata, replies
 
 
@@ -72,6 +75,35 @@ async def test_an_older_database_is_upgraded_when_it_is_opened(tmp_path: Path) -
     database = await Database.open(tmp_path / "old.db")
     assert await database.read(lambda on: on.scalar(text("SELECT count(*) FROM messages"))) == 0
     await database.aclose()
+
+
+async def test_messages_of_an_older_database_are_searchable_after_the_upgrade(
+    tmp_path: Path,
+) -> None:
+    old = create_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    config = configuration()
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        for seq, author in ((1, "ann"), (2, "out")):
+            values = {"seq": seq, "author": author, "text": f"apple {seq}"}
+            connection.execute(_OLD_MESSAGE, values)
+        insert_opt_out("out")(connection)
+    old.dispose()
+
+    database = await Database.open(tmp_path / "old.db")
+    hits = await SqlMemory(database, "one").search(Channel("discord", "c1"), "apple", 10)
+    await database.aclose()
+
+    assert [hit.line.text for hit in hits] == ["apple 1"]
+
+
+_OLD_MESSAGE = text(
+    "INSERT INTO messages (seq, position, role, platform, message_id, channel_id, private,"
+    " age_restricted, author_id, author_name, author_is_bot, text, to_others, sent_at, arrived_at,"
+    " state, directed) VALUES (:seq, :seq, 'user', 'discord', 'm' || :seq, 'c1', 0, 0, :author,"
+    " 'Ann', 0, :text, 0, 1, 1, 'ignored', 0)"
+)
 
 
 async def test_a_database_of_a_newer_version_is_not_changed(tmp_path: Path) -> None:
