@@ -21,7 +21,15 @@ from understudy.conversation.inbox import (
 )
 from understudy.conversation.messages import Author, Place
 from understudy.conversation.speakers import quoting
-from understudy.memory.store import Family, MemoryStore, NoteScope, Summary, SummaryClaim
+from understudy.memory.store import (
+    COMMON,
+    Family,
+    MemoryStore,
+    NoteScope,
+    Summary,
+    SummaryClaim,
+    Wanted,
+)
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.memory import SqlMemory
@@ -356,15 +364,28 @@ async def test_search_stays_in_its_channel_or_in_the_conversations_of_one_browse
     assert [hit.channel.id for hit in of_browser] == ["me/2", "me/1"]
 
 
-async def test_find_words_reports_the_newest_lines_of_each_word(opened: Opened) -> None:
+async def test_the_newest_lines_of_each_word_are_found(opened: Opened) -> None:
     for number in range(1, 6):
         await opened.say(number, f"apple {number}")
 
-    apple, nothing = await opened.memory.find_words(HERE, ["apple", "pear"], 4, 2)
-    lines = await opened.memory.lines(HERE, apple.seqs)
+    wanted = Wanted(HERE, words=("apple", "pear", "3"), until=4)
+    apple, nothing, third = (await opened.memory.recollect(wanted)).found
+    lines = await opened.memory.lines(HERE, apple.seqs[:2])
 
     assert [line.text for line in lines] == ["apple 4", "apple 3"]
-    assert nothing.seqs == ()
+    assert (len(apple.seqs), nothing.seqs) == (4, ())
+    assert third.seqs == apple.seqs[1:2]
+
+
+async def test_of_a_common_word_only_the_newest_lines_are_found(opened: Opened) -> None:
+    for number in range(COMMON + 3):
+        await opened.say(number, "apple")
+
+    (apple,) = (await opened.memory.recollect(Wanted(HERE, words=("apple",), until=99))).found
+
+    assert len(apple.seqs) == COMMON
+    assert list(apple.seqs) == sorted(apple.seqs, reverse=True)
+    assert apple.seqs[0] == COMMON + 3
 
 
 async def test_lines_before_a_reset_and_of_opted_out_people_are_left_out(opened: Opened) -> None:
@@ -383,10 +404,11 @@ async def test_summary_and_notes_are_read_together(opened: Opened) -> None:
     await opened.summarized("one", "two")
     note = await opened.memory.add_note(ANNS, "tea", 100.0)
 
-    summary, notes = await opened.memory.summary_and_notes(HERE, [ANNS])
+    read = await opened.memory.recollect(Wanted(HERE, (ANNS,)))
 
-    assert summary == await opened.memory.summary(HERE)
-    assert notes == {ANNS: (note,)}
+    assert read.summary == await opened.memory.summary(HERE)
+    assert read.notes == {ANNS: (note,)}
+    assert read.found == ()
 
 
 @pytest.mark.parametrize(
@@ -399,7 +421,7 @@ async def test_changed_text_is_not_found(opened: Opened, change: Change) -> None
     await change(opened)
 
     assert await opened.found("pie") == []
-    (found,) = await opened.memory.find_words(HERE, ["pie"], 99, 5)
+    (found,) = (await opened.memory.recollect(Wanted(HERE, words=("pie",), until=99))).found
     assert found.seqs == ()
 
 

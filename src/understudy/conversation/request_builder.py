@@ -1,5 +1,6 @@
 """Builds the ModelRouter request of one batch from history, persona and images."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -82,8 +83,11 @@ class RequestBuilder:
 
     async def build(self) -> ReplyRequest:
         """Load the history up to the batch and build the request."""
-        remembered = await self.dependencies.memory.remember(self.batch.messages)
-        stored = self._uncompacted(await self._lines(), remembered.compacted)
+        # The reads overlap: the first token waits for both.
+        remembered, history = await asyncio.gather(
+            self.dependencies.memory.remember(self.batch.messages), self._lines()
+        )
+        stored = self._uncompacted(history, remembered.compacted)
         lines, opening = await self._surrounded(stored)
         if self.batch.continues:
             self.start = await self._broken_off()

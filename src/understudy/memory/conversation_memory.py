@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from understudy.config.settings import Memory as MemorySettings
 from understudy.conversation.inbox import Channel, Line, StoredMessage
 from understudy.conversation.remembered import KeptHistory, Remembered
-from understudy.memory.recall import COMMON, best_lines, words_to_find
-from understudy.memory.store import MemoryStore, NoteScope
+from understudy.memory.recall import best_lines, words_to_find
+from understudy.memory.store import Found, MemoryStore, NoteScope, Wanted
 from understudy.memory.summarizer import Summarizer
 
 
@@ -29,18 +29,22 @@ class ConversationMemory:
         channel = Channel.of(place)
         people = {m.inbound.author.id: m.inbound.author for m in batch}
         scopes = {NoteScope.of(place, author_id): people[author_id] for author_id in people}
-        summary, notes = await self._store.summary_and_notes(channel, tuple(scopes))
+        words: tuple[str, ...] = ()
+        if settings.recall:
+            words = words_to_find(message.inbound.text for message in batch)
+        wanted = Wanted(channel, tuple(scopes), words, batch[-1].seq)
+        read = await self._store.recollect(wanted)
         return Remembered(
             notes=tuple(
                 (author, note.text)
                 for scope, author in scopes.items()
-                for note in notes.get(scope, ())
+                for note in read.notes.get(scope, ())
             ),
-            excerpts=await self._excerpts(channel, batch) if settings.recall else (),
+            excerpts=await self._excerpts(channel, batch, read.found),
             excerpt_tokens=settings.recall_tokens,
-            summary=summary.text,
-            summary_first=summary.first,
-            compacted=summary.compacted,
+            summary=read.summary.text,
+            summary_first=read.summary.first,
+            compacted=read.summary.compacted,
         )
 
     def reply_started(self) -> None:
@@ -51,11 +55,9 @@ class ConversationMemory:
         if kept is not None:
             self._summarizer.schedule(kept)
 
-    async def _excerpts(self, channel: Channel, batch: Sequence[StoredMessage]) -> tuple[Line, ...]:
-        words = words_to_find(message.inbound.text for message in batch)
-        if not words:
-            return ()
-        found = await self._store.find_words(channel, words, batch[-1].seq, COMMON)
+    async def _excerpts(
+        self, channel: Channel, batch: Sequence[StoredMessage], found: Sequence[Found]
+    ) -> tuple[Line, ...]:
         best = best_lines(found, {message.seq for message in batch})
         lines = {line.seq: line for line in await self._store.lines(channel, best)} if best else {}
         return tuple(lines[seq] for seq in best if seq in lines)

@@ -8,11 +8,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from understudy.conversation.words import search_words
-from understudy.memory.store import Found
+from understudy.memory.store import COMMON, Found
 
-COMMON = 40
-"""A word that this many lines have counts nothing."""
-_MOST_WORDS = 12
+_MOST_WORDS = 8
 _MOST_EXCERPTS = 8
 _WEAKEST = 0.5
 """Of the best line's score."""

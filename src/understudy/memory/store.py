@@ -9,6 +9,8 @@ from understudy.conversation.messages import Place
 
 MAX_NOTES_CHARS = 1500
 """Of one person's notes in one scope, together."""
+COMMON = 40
+"""A word that this many lines of a channel have says nothing about one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,26 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is read for one prompt."""
+
+    channel: Channel
+    scopes: tuple[NoteScope, ...] = ()
+    words: tuple[str, ...] = ()
+    until: int = 0
+    """`seq` of the newest line in which words are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    summary: Summary
+    notes: dict[NoteScope, tuple[Note, ...]]
+    """As `MemoryStore.notes` returns them."""
+    found: tuple[Found, ...] = ()
+    """For each word the newest COMMON lines of the channel with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """All channels with one parent: on the web, the conversations of one browser."""
 
@@ -91,10 +113,8 @@ class MemoryStore(Protocol):
 
     async def summary(self, channel: Channel) -> Summary: ...
 
-    async def summary_and_notes(
-        self, channel: Channel, scopes: Sequence[NoteScope]
-    ) -> tuple[Summary, dict[NoteScope, tuple[Note, ...]]]:
-        """As `summary` and `notes`, in one call."""
+    async def recollect(self, wanted: Wanted) -> Recollection:
+        """Everything that one prompt needs, in one call."""
         ...
 
     async def claim_summary(
@@ -141,12 +161,6 @@ class MemoryStore(Protocol):
 
     async def delete_note(self, scope: NoteScope, number: int) -> bool:
         """False when there is no such note."""
-        ...
-
-    async def find_words(
-        self, channel: Channel, words: Sequence[str], until: int, limit: int
-    ) -> tuple[Found, ...]:
-        """For each word the newest `limit` lines of the channel with it, up to the line `until`."""
         ...
 
     async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:

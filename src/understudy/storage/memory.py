@@ -28,8 +28,10 @@ from understudy.memory.store import (
     Hit,
     Note,
     NoteScope,
+    Recollection,
     Summary,
     SummaryClaim,
+    Wanted,
 )
 from understudy.storage import inbox_rows, search_index
 from understudy.storage.coordination import DatabaseClock
@@ -75,10 +77,18 @@ class SqlMemory:
     async def summary(self, channel: Channel) -> Summary:
         return await self._db.read(lambda on: _read_summary(on, channel))
 
-    async def summary_and_notes(
-        self, channel: Channel, scopes: Sequence[NoteScope]
-    ) -> tuple[Summary, dict[NoteScope, tuple[Note, ...]]]:
-        return await self._db.read(lambda on: (_read_summary(on, channel), _read_notes(on, scopes)))
+    async def recollect(self, wanted: Wanted) -> Recollection:
+        place = search_index.channel_place(wanted.channel)
+
+        def work(connection: Connection) -> Recollection:
+            found = search_index.newest_of_each(connection, place, wanted.words, wanted.until)
+            return Recollection(
+                _read_summary(connection, wanted.channel),
+                _read_notes(connection, wanted.scopes),
+                tuple(Found(word, tuple(seqs)) for word, seqs in found.items()),
+            )
+
+        return await self._db.read(work)
 
     async def claim_summary(
         self, channel: Channel, now: float, lease_s: float
@@ -217,19 +227,6 @@ class SqlMemory:
         deleted = await self._db.write(lambda on: on.execute(gone).rowcount)
         await self._db.scrub()
         return deleted == 1
-
-    async def find_words(
-        self, channel: Channel, words: Sequence[str], until: int, limit: int
-    ) -> tuple[Found, ...]:
-        place = search_index.channel_place(channel)
-
-        def work(connection: Connection) -> tuple[Found, ...]:
-            return tuple(
-                Found(word, search_index.newest_with(connection, [place, word], limit, until=until))
-                for word in words
-            )
-
-        return await self._db.read(work)
 
     async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
         usable = and_(

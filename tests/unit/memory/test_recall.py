@@ -1,7 +1,7 @@
 """Recall: rare words of the question decide which earlier lines matter."""
 
-from understudy.memory.recall import COMMON, best_lines, words_to_find
-from understudy.memory.store import Found
+from understudy.memory.recall import best_lines, words_to_find
+from understudy.memory.store import COMMON, Found
 
 
 def test_the_longest_words_are_looked_for_first() -> None:
