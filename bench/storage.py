@@ -117,8 +117,8 @@ def record(number: int) -> ReplyRecord:
     )
 
 
-async def one_message(stores: Stores, number: int) -> float:
-    """Returns the wall time of the claim in seconds."""
+async def one_message(stores: Stores, number: int) -> tuple[float, float, int]:
+    """The wall time of the claim, the CPU time of reading the history, and its lines."""
     inbox, message, now = stores.inbox, inbound(number), time.time()
     await inbox.add(message, DECISION, now)
     (waiting,) = (await inbox.work(Channel.of(message.place))).waiting
@@ -129,12 +129,14 @@ async def one_message(stores: Stores, number: int) -> float:
     batch = await inbox.claim(claim, now)
     took = time.perf_counter() - began
     assert batch is not None
-    await inbox.history(Channel.of(message.place), waiting.seq, 60)
+    reading = time.process_time()
+    lines = await inbox.history(Channel.of(message.place), waiting.seq, 60)
+    reading = time.process_time() - reading
     await inbox.renew(batch.id, now + 40)
     sent = Sent(TEXT, (f"sent {number}",), ME)
     ended = BatchResult(BatchState.ANSWERED, sent, record(number))
     assert await inbox.settle(batch.id, ended, now)
-    return took
+    return took, reading, len(lines)
 
 
 def size(connection: Connection) -> int:
@@ -173,12 +175,14 @@ async def measure(stores: Stores, numbers: Iterator[int], count: int) -> None:
     before = await stores.database.read(size)
     server = await stores.database.read(server_process)
     served, cpu, wall = cpu_of(server), time.process_time(), time.perf_counter()
-    claims = [await one_message(stores, next(numbers)) for _ in range(count)]
+    found = [await one_message(stores, next(numbers)) for _ in range(count)]
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     served = cpu_of(server) - served
+    claims, reading, lines = zip(*found, strict=True)
     grown = await stores.database.read(size) - before
     print(
         f"  CPU {cpu / count * 1000:.2f} ms, server {served / count * 1000:.2f} ms, "
+        f"reading {sum(lines) / count:.0f} lines of history {sum(reading) / count * 1000:.2f} ms, "
         f"wall {wall / count * 1000:.2f} ms per message; "
         f"claim median {statistics.median(claims) * 1000:.2f} ms, "
         f"p99 {statistics.quantiles(claims, n=100)[98] * 1000:.2f} ms; "

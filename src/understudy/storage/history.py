@@ -81,7 +81,7 @@ def _history() -> Select[tuple[object, ...]]:
     until_seq: BindParameter[int] = bindparam("until_seq")
     own = and_(messages.c.role == "assistant", messages.c.position == until_seq)
     return _newest_first(
-        select(messages).where(
+        select(*(messages.c[name] for name in inbox_rows.LINE)).where(
             messages.c.platform == platform,
             messages.c.channel_id == channel_id,
             messages.c.position > func.coalesce(start.scalar_subquery(), 0),

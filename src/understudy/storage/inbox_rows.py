@@ -38,6 +38,14 @@ NO_TEXT: dict[str, object] = {
 """The columns of a message whose text is erased or was never stored."""
 
 
+LINE = (
+    *("seq", "position", "role", "platform", "message_id", "reply_to", "author_id", "author_name"),
+    *("author_is_bot", "text", "sent_at", "images", "files", "state", "reply_id", "thoughts"),
+    *("thought_s", "record_id"),
+)
+"""The columns that `line` and its callers need."""
+
+
 def message_row(inbound: Inbound, decision: Decision, now: float) -> dict[str, object]:
     """All columns but `seq` and `position`."""
     at, author = inbound.place, inbound.author
