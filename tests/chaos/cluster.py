@@ -58,7 +58,7 @@ storage: {{url: "{url}"}}
 logging: {{format: json}}
 conversation: {{quiet_seconds: 0.2, parallel_replies: 1}}
 participation: {{user_per_minute: 100000, channel_per_minute: 100000}}
-discord: {{catch_up_messages: 100, catch_up_minutes: 60}}
+discord: {{catch_up_messages: 1000, catch_up_minutes: 60}}
 """
 
 

@@ -170,7 +170,7 @@ class Discord(Section):
     first_edit_chars: Annotated[int, Field(ge=1)] = 200
     max_parts: Annotated[int, Field(ge=1, le=20)] = 5
     catch_up_minutes: Annotated[float, Field(ge=0)] = 15
-    catch_up_messages: Annotated[int, Field(ge=0, le=100)] = 20
+    catch_up_messages: Annotated[int, Field(ge=0, le=1000)] = 20
     shards: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     controls: bool = True
 

@@ -17,8 +17,8 @@ _log = structlog.get_logger()
 _SCANNED = 1000
 """Messages fetched per channel at most, a hundred per request. The bot's own replies count, and in
 a busy channel they alone can be more than a hundred since the watermark."""
-_GAP_WAIT_S = 30.0
-"""How long new messages wait for the gap of their channel to be filled."""
+_SURVEY_WAIT_S = 30.0
+"""How long new messages wait for a session to list its servers, which shows their gaps."""
 _OVERLAP_MS = 120_000
 """A crash can lose a message although a later one was stored, so messages shortly before the
 watermark are fetched again; the inbox drops duplicates."""
@@ -40,7 +40,10 @@ class GapTracker:
 
     def __init__(self) -> None:
         self._surveyed: dict[int, asyncio.Event] = {}
-        self._open: dict[int, asyncio.Event] = {}
+        self._open: dict[int, list[Gap]] = {}
+        """By channel. A session that ends early leaves its gaps to its catch-up, which still runs
+        when the next session finds its own."""
+        self._filled: dict[int, asyncio.Event] = {}
 
     def session_begins(self, shard_id: int, marks: Sequence[Watermark]) -> None:
         survey = self._surveyed.get(shard_id)
@@ -52,23 +55,29 @@ class GapTracker:
 
     def found(self, shard_id: int, gaps: Iterable[Gap]) -> None:
         for gap in gaps:
-            self._open[gap.channel.id] = asyncio.Event()
+            self._open.setdefault(gap.channel.id, []).append(gap)
+            self._filled.setdefault(gap.channel.id, asyncio.Event())
         if shard_id in self._surveyed:
             self._surveyed[shard_id].set()
 
     def closed(self, gap: Gap) -> None:
-        self._open.pop(gap.channel.id, asyncio.Event()).set()
+        channel_id = gap.channel.id
+        left = [one for one in self._open.pop(channel_id, ()) if one is not gap]
+        if left:
+            self._open[channel_id] = left
+        elif filled := self._filled.pop(channel_id, None):
+            filled.set()
 
     async def wait(self, shard_id: int, channel_id: int) -> None:
-        """Wait until the channel has no gap, for a limited time."""
+        """Wait until the channel has no gap. Catching up closes every gap, however it ends."""
         try:
-            async with asyncio.timeout(_GAP_WAIT_S):
+            async with asyncio.timeout(_SURVEY_WAIT_S):
                 if survey := self._surveyed.get(shard_id):
                     await survey.wait()
-                if gap := self._open.get(channel_id):
-                    await gap.wait()
         except TimeoutError:
             _log.warning("discord.catch_up_slow", channel=str(channel_id))
+        if filled := self._filled.get(channel_id):
+            await filled.wait()
 
 
 def gaps(
