@@ -70,16 +70,21 @@ PLAIN_FIELDS = [name for name in AttemptRecord.__struct_fields__ if name not in 
 read_plain = attrgetter(*PLAIN_FIELDS)
 
 
+_DIGITS = [f"{number:03d}" for number in range(1000)]
+_MILLISECONDS = [f".{digits}Z" for digits in _DIGITS]
+
+
 def iso(wall: float) -> str:
     """Return a wall clock time in UTC, with milliseconds."""
     seconds = int(wall // 1)
-    return f"{_second(seconds)}.{int((wall - seconds) * 1000):03d}Z"
+    return _second(seconds) + _MILLISECONDS[int((wall - seconds) * 1000)]
 
 
 def iso_precise(wall: float) -> str:
     """Return a wall clock time in UTC, with microseconds."""
     seconds = int(wall // 1)
-    return f"{_second(seconds)}.{int((wall - seconds) * 1_000_000):06d}Z"
+    milli, micro = divmod(int((wall - seconds) * 1_000_000), 1000)
+    return f"{_second(seconds)}.{_DIGITS[milli]}{_DIGITS[micro]}Z"
 
 
 @lru_cache(maxsize=64)
