@@ -130,8 +130,9 @@ def insert_replies(connection: Connection, records: Iterable[ReplyRecord]) -> No
         (repeated if record.request_id in seen else fresh).append(record)
         seen.add(record.request_id)
     if fresh:
-        rows = [_reply_row(record) for record in fresh]
-        added = _insert_rows(connection, _ADD_REPLIES, rows)
+        named = [_reply_row(record) for record in fresh]
+        rows = [tuple(row.values()) for row in named]
+        added = _insert_rows(connection, _ADD_REPLIES, tuple(named[0]), rows)
         if len(added) < len(fresh):
             # Another process stored some of them meanwhile.
             stored |= _runs(connection, fresh)
@@ -162,9 +163,10 @@ def _insert_attempts(connection: Connection, runs: Iterable[tuple[int, ReplyReco
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        _ADD_ATTEMPTS_AS_JSON.run(connection, {"rows": _json(rows)})
+        named = [dict(zip(_ATTEMPT_COLUMNS, row, strict=True)) for row in rows]
+        _ADD_ATTEMPTS_AS_JSON.run(connection, {"rows": _json(named)})
     else:
-        _insert_rows(connection, _ADD_ATTEMPTS, rows)
+        _insert_rows(connection, _ADD_ATTEMPTS, _ATTEMPT_COLUMNS, rows)
 
 
 def _json(rows: Sequence[Mapping[str, object]]) -> str:
@@ -185,16 +187,17 @@ def _without_nul(row: Mapping[str, object]) -> dict[str, object]:
 def _insert_rows(
     connection: Connection,
     statement: Insert | ReturningInsert[*tuple[object, ...]],
-    rows: Sequence[Mapping[str, object]],
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[object, ...]],
 ) -> list[Row[*tuple[object, ...]]]:
-    """Insert rows of plain values, all with the same columns; what the statement returns.
+    """Insert rows of plain values, in the order of `columns`; what the statement returns.
 
     SQLAlchemy processes each value of each row, which takes longer than SQLite takes to store it;
     so SQLAlchemy compiles the statement, and the values go to the driver directly. Each statement
     holds many rows: the driver releases the interpreter lock for each statement, and then has to
     wait for the event loop to reacquire it.
     """
-    columns, done = tuple(rows[0]), 0
+    done = 0
     returned: list[Row[*tuple[object, ...]]] = []
     for size in _STEPS:
         while len(rows) - done >= size:
@@ -213,11 +216,12 @@ def _compiled(
     dialect: Dialect,
     columns: tuple[str, ...],
     count: int,
-) -> tuple[str, Callable[[Mapping[str, object]], tuple[object, ...]]]:
+) -> tuple[str, Callable[[tuple[object, ...]], tuple[object, ...]]]:
     """The SQL for `count` rows, and a function that puts a row's values in the SQL's order."""
     text, order = positional(statement.compile(dialect=dialect, column_keys=columns))
     head, values, rest = _VALUES.split(text, maxsplit=1)
-    return f"{head}{', '.join([values] * count)}{rest}", operator.itemgetter(*order)
+    in_order = operator.itemgetter(*map(columns.index, order))
+    return f"{head}{', '.join([values] * count)}{rest}", in_order
 
 
 def _run_of(connection: Connection, record: ReplyRecord) -> int:
@@ -307,30 +311,58 @@ def _reply(row: RowMapping, attempts_of: Sequence[AttemptRecord]) -> ReplyRecord
     )
 
 
-def _attempt_row(record: AttemptRecord, run: int) -> dict[str, object]:
-    usage, breaker = record.usage, record.breaker
-    return dict(zip(_PLAIN, _plain(record), strict=True)) | {
-        "run": run,
-        "role": record.role,
-        "outcome": record.outcome,
-        "phase": record.phase,
-        "next": record.next,
-        "skip_reason": record.skip_reason,
-        "error_class": record.error_class,
-        "input_tokens": usage and usage.input_tokens,
-        "output_tokens": usage and usage.output_tokens,
-        "reasoning_tokens": usage and usage.reasoning_tokens,
-        "cache_read_tokens": usage and usage.cache_read_tokens,
-        "cache_write_tokens": usage and usage.cache_write_tokens,
-        "usage_source": usage and usage.source,
-        "reported_cost_usd": usage and usage.cost_usd,
-        "cost_source": record.cost_source,
-        "degraded": msgspec.json.encode(record.degraded).decode(),
-        "breaker_scope": breaker and breaker.scope,
-        "breaker_before": breaker and breaker.before,
-        "breaker_after": breaker and breaker.after,
-        "breaker_hold_s": breaker and breaker.hold_s,
-    }
+_CONVERTED = (
+    "run",
+    "role",
+    "outcome",
+    "phase",
+    "next",
+    "skip_reason",
+    "error_class",
+    "input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "usage_source",
+    "reported_cost_usd",
+    "cost_source",
+    "degraded",
+    "breaker_scope",
+    "breaker_before",
+    "breaker_after",
+    "breaker_hold_s",
+)
+_ATTEMPT_COLUMNS = (*_PLAIN, *_CONVERTED)
+_usage_figures = operator.attrgetter(
+    "input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "source",
+    "cost_usd",
+)
+_change = operator.attrgetter("scope", "before", "after", "hold_s")
+
+
+def _attempt_row(record: AttemptRecord, run: int) -> tuple[object, ...]:
+    """The values of `_ATTEMPT_COLUMNS`."""
+    usage, breaker, degraded = record.usage, record.breaker, record.degraded
+    return (
+        *_plain(record),
+        run,
+        record.role,
+        record.outcome,
+        record.phase,
+        record.next,
+        record.skip_reason,
+        record.error_class,
+        *((None,) * 7 if usage is None else _usage_figures(usage)),
+        record.cost_source,
+        msgspec.json.encode(degraded).decode() if degraded else "[]",
+        *((None,) * 4 if breaker is None else _change(breaker)),
+    )
 
 
 def _attempt(row: RowMapping) -> AttemptRecord:
