@@ -74,7 +74,7 @@ class ConfigEditor:
 
     async def _locked(self, path: Path) -> str:
         target = await asyncio.to_thread(path.resolve)
-        if not os.access(target, os.W_OK) or not os.access(target.parent, os.W_OK):
+        if not await asyncio.to_thread(_is_writable, target):
             return "The file or its folder is read-only."
         others = await self._bot.other_instances()
         if others:
@@ -129,3 +129,9 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text.") from None
+
+
+def _is_writable(file: Path) -> bool:
+    """For this process, and not marked read-only, which alone would not stop root."""
+    may = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+    return may and bool(file.stat().st_mode & 0o222)
