@@ -97,11 +97,7 @@ class ImageIntake:
         )
 
     async def _normalised(self, source: ImageSource) -> ImagePart:
-        if (source.size or 0) > self._limits.max_bytes:
-            raise ImageRefused(
-                ImageRefusal.TOO_MANY_BYTES,
-                f"it is larger than {self._limits.max_bytes / 1e6:g} MB",
-            )
+        self._limits.check_bytes(source.size or 0)
         data = source.data
         if data is None:
             data = await self._fetcher.fetch(source.url or "", from_text=source.only_if_image)

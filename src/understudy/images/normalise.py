@@ -31,10 +31,7 @@ def normalise(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
 
     The header's number of pixels is checked before anything is decoded.
     """
-    if len(data) > limits.max_bytes:
-        raise ImageRefused(
-            ImageRefusal.TOO_MANY_BYTES, f"it is larger than {limits.max_bytes / 1e6:g} MB"
-        )
+    limits.check_bytes(len(data))
     with warnings.catch_warnings():
         # Pillow warns about damaged metadata, and about sizes that `max_pixels` limits anyway.
         warnings.simplefilter("ignore")
@@ -81,11 +78,7 @@ def _formats(data: bytes) -> tuple[str, ...]:
 def _decoded(data: bytes, name: str, limits: ImageLimits) -> ImagePart:
     with Image.open(io.BytesIO(data), formats=_formats(data)) as source:
         width, height = source.size
-        if width * height > limits.max_pixels:
-            raise ImageRefused(
-                ImageRefusal.TOO_MANY_PIXELS,
-                f"it has {width}×{height} pixels, more than can be taken",
-            )
+        limits.check_pixels(width, height)
         edge = limits.long_edge
         if source.format == "JPEG":
             if data.count(_SCAN) > _MAX_SCANS:
