@@ -17,7 +17,7 @@ from understudy.app.workers import Worker
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.gateway.app import Gateway, Source
-from understudy.gateway.rate_limits import KeyLimits
+from understudy.gateway.key_limits import KeyLimits
 from understudy.http_server.auth_throttle import AuthFailures
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer

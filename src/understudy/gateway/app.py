@@ -26,7 +26,7 @@ from understudy.gateway.client_connection import (
     lifespan,
 )
 from understudy.gateway.error_responses import error_body, refusal_of
-from understudy.gateway.rate_limits import KeyLimits
+from understudy.gateway.key_limits import KeyLimits
 from understudy.gateway.requests import ClientRequest, ModelNames, read_ask, read_completion
 from understudy.gateway.responses import Form, model_entry, model_list
 from understudy.gateway.streaming import AnswerSink, StreamSink

@@ -9,17 +9,11 @@ from understudy.llm.messages import UsageSource
 from understudy.llm.openai_wire import without_lengths
 from understudy.routing.attempt import Attempt
 from understudy.routing.environment import RouterEnvironment, RouterRules
-from understudy.routing.failure_policy import (
-    DROPPABLE,
-    STOPS,
-    RetryPlan,
-    Rule,
-    retry_plan_for,
-    rule_for,
-)
+from understudy.routing.failure_policy import STOPS, Rule, rule_for
 from understudy.routing.prompt_fitting import learn_ratio
 from understudy.routing.records import AttemptRole, BreakerChange
 from understudy.routing.request import ReplyRequest, SinkKind
+from understudy.routing.retries import DROPPABLE, RetryPlan, retry_plan_for
 from understudy.routing.router_state import RouterState
 
 _log = structlog.get_logger()

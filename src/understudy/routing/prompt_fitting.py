@@ -10,8 +10,8 @@ from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, CapabilityBook, Mo
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
 from understudy.llm.openai_wire import without_lengths
 from understudy.routing.candidates import Candidate
-from understudy.routing.failure_policy import RetryPlan
 from understudy.routing.request import Fit, Prompt, ReplyRequest, reserved_reply
+from understudy.routing.retries import RetryPlan
 
 MESSAGE_TOKENS = 6
 """What a chat template puts around one message, estimated high."""

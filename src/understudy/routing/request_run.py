@@ -12,7 +12,7 @@ from understudy.routing.candidate_queue import CandidateQueue
 from understudy.routing.candidates import Candidate
 from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.evaluation import Evaluation, Progress, evaluate, succeeded
-from understudy.routing.failure_policy import RetryPlan, backoff_s, offline_reason
+from understudy.routing.failure_policy import offline_reason
 from understudy.routing.recorder import Offline, Recorder, Skip
 from understudy.routing.records import (
     AttemptRecord,
@@ -24,6 +24,7 @@ from understudy.routing.records import (
     SkipReason,
 )
 from understudy.routing.request import Answering, ReplyEnded, ReplyRequest, ReplySink, SinkKind
+from understudy.routing.retries import RetryPlan, backoff_s
 from understudy.routing.router_state import RouterState
 from understudy.routing.selection import Selection
 

@@ -9,12 +9,12 @@ from understudy.routing.attempt import AttemptPlan
 from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import Availability, Cooldown
 from understudy.routing.environment import RouterEnvironment
-from understudy.routing.failure_policy import RetryPlan
 from understudy.routing.ledger import start_of_next_day
 from understudy.routing.prompt_fitting import Overflow, build_fitting_prompt
 from understudy.routing.recorder import Skip
 from understudy.routing.records import AttemptRole, SkipReason
 from understudy.routing.request import ReplyRequest
+from understudy.routing.retries import RetryPlan
 from understudy.routing.router_state import RouterState
 from understudy.routing.timeouts import budget
 

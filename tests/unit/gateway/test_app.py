@@ -15,7 +15,7 @@ from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.errors import ErrorClass
 from understudy.gateway.app import Gateway, Source
-from understudy.gateway.rate_limits import KeyLimits
+from understudy.gateway.key_limits import KeyLimits
 from understudy.llm.frames import CHUNK
 from understudy.llm.messages import ReasoningDelta, ReplyIdentity, TextDelta, ToolCallDelta
 from understudy.routing.records import OfflineReason, ReplyOutcome, SkipReason

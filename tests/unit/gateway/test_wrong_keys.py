@@ -7,7 +7,7 @@ from sample_records import NOON
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.gateway.app import Gateway, Source
-from understudy.gateway.rate_limits import KeyLimits
+from understudy.gateway.key_limits import KeyLimits
 from understudy.http_server.auth_throttle import FAILURES, WINDOW_S, AuthFailures
 from understudy.routing.request import ReplyEnded, ReplyRequest, ReplySink
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from understudy.errors import ErrorClass, HoldScope, leaf_of
 from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown import CooldownBoard, State
-from understudy.routing.failure_policy import RULES, STOPS, Rule, backoff_s, rule_for
+from understudy.routing.failure_policy import RULES, STOPS, Rule, rule_for
+from understudy.routing.retries import backoff_s
 
 E, K, M = HoldScope.ENDPOINT, HoldScope.KEY, HoldScope.MODEL
 C = ErrorClass
@@ -103,22 +104,6 @@ def test_what_will_not_pass_in_a_moment_is_neither_forced_nor_retried() -> None:
 
 def test_nobody_else_is_asked_after_a_refusal_or_a_cancel_alone() -> None:
     assert {C.REFUSAL, C.CANCELLED} == STOPS
-
-
-@given(
-    st.sampled_from(C),
-    st.none() | st.floats(-10, 4000, allow_nan=False),
-    st.floats(0, 1),
-    st.floats(0, 200),
-)
-def test_a_second_try_never_waits_past_what_is_left_or_five_seconds(
-    error_class: ErrorClass, retry_after_s: float | None, dice: float, remaining_s: float
-) -> None:
-    error = leaf_of(error_class)(error_class, retry_after_s=retry_after_s)
-
-    wait = backoff_s(error, dice=dice, remaining_s=remaining_s)
-
-    assert wait is None or 0 <= wait <= min(5.0, remaining_s)
 
 
 @pytest.mark.slow

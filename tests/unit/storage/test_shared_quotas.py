@@ -11,7 +11,7 @@ from sqlalchemy import select
 from postgres_server import KINDS, database_location
 from sample_records import NOON, answered, reply
 from understudy.config.settings import GatewayKey, Limits, UserLimits
-from understudy.gateway.rate_limits import KeyLimits
+from understudy.gateway.key_limits import KeyLimits
 from understudy.llm.messages import Usage
 from understudy.routing.quotas import QuotaGuard, Unit
 from understudy.routing.records import Origin, ReplyOutcome

@@ -1,6 +1,6 @@
 from sample_records import NOON, answered, reply
 from understudy.config.settings import GatewayKey
-from understudy.gateway.rate_limits import KeyLimits
+from understudy.gateway.key_limits import KeyLimits
 from understudy.routing.records import Origin
 
 DAY_START = NOON // 86_400 * 86_400
