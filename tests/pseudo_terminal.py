@@ -2,7 +2,7 @@
 
 import os
 import pty
-import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -22,19 +22,29 @@ def converse(
     Each answer is a part of a question and what is typed after it. A program that still runs after
     the limit is killed.
     """
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(folder)
-        os.execve(sys.executable, [sys.executable, "-m", "understudy", *words], dict(env))
-    killer = threading.Timer(limit_s, os.kill, (child, signal.SIGKILL))
+    terminal, inner = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", _TAKE_TERMINAL, sys.executable, "-m", "understudy", *words],
+        cwd=folder, env=dict(env), stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
+    )  # fmt: skip
+    os.close(inner)
+    killer = threading.Timer(limit_s, child.kill)
     killer.start()
     try:
         shown = _talk(terminal, list(answers))
-        _, status = os.waitpid(child, 0)
+        code = child.wait()
     finally:
         killer.cancel()
         os.close(terminal)
-    return shown, os.waitstatus_to_exitcode(status)
+    return shown, code
+
+
+# Not `pty.fork`: a fork of a process with threads is an error from Python 3.12 on.
+_TAKE_TERMINAL = """\
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def _talk(terminal: int, answers: list[tuple[str, str]]) -> str:
