@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.async_api import BrowserContext, Locator, Page, expect
+from playwright.async_api import BrowserContext, FilePayload, Locator, Page, expect
 
 from command import plain_environment
 from llama_server import llama_server
+from pdf_files import pdf_of
 from scripted_memory import FactModel
 from tiny_model import make_tiny_model
 from tiny_projector import make_tiny_projector
@@ -348,3 +349,30 @@ async def test_a_new_conversation_gets_a_title_from_a_model(
             await expect(page.locator(".chat-row a")).to_have_text("Cats of the house")
             await page.reload()
             await expect(page.locator("#title")).to_have_text("Cats of the house")
+
+
+async def test_a_pdf_file_from_the_page_reaches_the_model_as_text(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    async with RehearsalServer("say:A kettle") as server:
+        servers = {"a": _openai(server)}
+        configure(
+            tmp_path,
+            {"provider_order": ["a"], "servers": servers},
+            web={"port": 0, "titles": False},
+        )
+        async with started("run", folder=tmp_path) as program:
+            page = await opened(profile, program.url)
+            file = FilePayload(
+                name="page.pdf",
+                mimeType="application/pdf",
+                buffer=pdf_of("The second word is kettle"),
+            )
+            await page.set_input_files("#picker", file)
+            await expect(page.locator("#pictures button")).to_have_text(["page.pdf"])
+            await say(page, "Which word is it?")
+            await expect(page.locator(".reply[data-state=done]")).to_be_visible()
+            await page.reload()
+
+            await expect(page.locator(".files li")).to_have_text(["page.pdf"])
+            assert "The second word is kettle" in str(server.last_body["messages"])
