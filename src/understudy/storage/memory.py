@@ -65,6 +65,27 @@ _NOTES = Statement(
 _out = select(opt_outs.c.platform, opt_outs.c.author_id)
 _opted_out = tuple_(messages.c.platform, messages.c.author_id).in_(_out)
 
+# Built once: SQLAlchemy takes longer to build a statement than SQLite takes to run it.
+_LINES = (
+    select(messages)
+    .where(
+        messages.c.seq.in_(bindparam("seqs", expanding=True)),
+        messages.c.position
+        > func.coalesce(
+            select(channels.c.reset_seq)
+            .where(
+                channels.c.platform == bindparam("platform"),
+                channels.c.channel_id == bindparam("channel_id"),
+            )
+            .scalar_subquery(),
+            0,
+        ),
+        ~_opted_out,
+        messages.c.text.is_not(None),
+    )
+    .order_by(messages.c.seq.desc())
+)
+
 
 class SqlMemory:
     """The MemoryStore of one process; `owner` is unique among the running processes."""
@@ -229,12 +250,8 @@ class SqlMemory:
         return deleted == 1
 
     async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
-        usable = and_(
-            messages.c.seq.in_(seqs),
-            messages.c.position > _reset_at(channel),
-            ~_opted_out,
-        )
-        rows = await self._db.read(lambda on: _lines(on, usable))
+        wanted = {"platform": channel.platform, "channel_id": channel.id, "seqs": list(seqs)}
+        rows = await self._db.read(lambda on: on.execute(_LINES, wanted).mappings().all())
         return tuple(map(_line, rows))
 
     async def search(self, where: Channel | Family, query: str, limit: int) -> tuple[Hit, ...]:

@@ -142,7 +142,8 @@ def newest_of_each(
         values: dict[str, object] = {"until": until, "limit": COMMON}
         for number, word in enumerate(words):
             values[_parameter(number)] = _query(dialect, [place, word], "")
-        for row in _newest(dialect, len(words)).run(connection, values):
+        # All at once: each row by itself would give up the interpreter lock.
+        for row in _newest(dialect, len(words)).run(connection, values).all():
             found[words[row.number]].append(row.rowid)
     return found
 
