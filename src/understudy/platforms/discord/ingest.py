@@ -62,18 +62,27 @@ class Ingest:
         """Per message: an edit must not overtake the message itself."""
         self._authors = SerialQueue()
         """Per author: a question must not overtake the image it is about."""
+        self._arrivals = SerialQueue()
+        """Per channel, for new messages: one that comes when a gap has just been filled must not
+        overtake those that still wake up from waiting for it."""
         self._channels = SerialQueue()
         """Per channel: a message that is stored at a second try must not follow the next one."""
 
     async def new(self, message: discord.Message) -> None:
         author = (message.channel.id, message.author.id)
         async with self._messages.of(message.id), self._authors.of(author):
-            if inbound := await self._read_in_order(message):
-                await self.store(inbound, message)
+            inbound = await self._read(message)
+            if inbound is None:
+                return
+            inbound = await self._moved(inbound, message)
+            async with self._arrivals.of(message.channel.id):
+                await self._gaps.wait(shard_of(message.guild), message.channel.id)
+                await self._store(inbound, message)
 
     async def edited(self, message: discord.Message) -> None:
         async with self._messages.of(message.id):
-            if inbound := await self._read_in_order(message):
+            if inbound := await self._read(message):
+                await self._gaps.wait(shard_of(message.guild), message.channel.id)
                 await retry_storage(partial(self._router.edited, inbound), self._patience_s())
 
     async def deleted(self, guild: discord.Guild | None, channel_id: int, message_id: int) -> None:
@@ -85,8 +94,15 @@ class Ingest:
     async def store(self, inbound: Inbound, message: discord.Message | None = None) -> bool:
         """Whether the message was new. With `message`, its channel is read back before, or a thread
         is made for it."""
-        if self._threads is not None and message is not None:
-            inbound = await self._threads.moved(message, inbound)
+        if message is not None:
+            inbound = await self._moved(inbound, message)
+        return await self._store(inbound, message)
+
+    async def _moved(self, inbound: Inbound, message: discord.Message) -> Inbound:
+        """The message in the thread that is made for it, where one is wanted."""
+        return inbound if self._threads is None else await self._threads.moved(message, inbound)
+
+    async def _store(self, inbound: Inbound, message: discord.Message | None) -> bool:
         async with self._channels.of(inbound.place.channel_id):
             if self._read_back is not None and message is not None:
                 older = partial(self._read_back.before, message, inbound)
@@ -95,13 +111,6 @@ class Ingest:
                 partial(self._router.receive, inbound), self._patience_s()
             )
         return decision is not None
-
-    async def _read_in_order(self, message: discord.Message) -> Inbound | None:
-        """The message, once earlier messages of its channel have been caught up."""
-        inbound = await self._read(message)
-        if inbound is not None:
-            await self._gaps.wait(shard_of(message.guild), message.channel.id)
-        return inbound
 
 
 def shard_of(guild: discord.Guild | None) -> int:

@@ -1,6 +1,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
 
 import discord
 import pytest
@@ -12,7 +14,7 @@ from understudy.conversation.inbox import Channel
 from understudy.conversation.message_router import MessageRouter
 from understudy.conversation.messages import Inbound
 from understudy.errors import StorageError
-from understudy.platforms.discord.backfill import GapTracker
+from understudy.platforms.discord.backfill import Gap, GapTracker
 from understudy.platforms.discord.ingest import Ingest
 
 
@@ -55,3 +57,47 @@ def test_a_message_is_kept_until_the_database_has_room_again(runner: asyncio.Run
 def test_a_message_is_given_up_when_the_database_stays_full(runner: asyncio.Runner) -> None:
     with pytest.raises(StorageError, match="locked"):
         runner.run(_take(BusyInbox(add=1000), "kept"))
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """What the ingest asks of a message of Discord."""
+
+    id: int
+    author: discord.Object
+    channel: discord.Object
+    guild: None = None
+
+
+def test_a_message_that_comes_when_a_gap_is_filled_follows_those_that_waited(
+    runner: asyncio.Runner,
+) -> None:
+    store = BusyInbox()
+    runner.run(_arrive_around_the_end_of_a_gap(store))
+
+    lines = runner.run(store.transcript(Channel.of(LOUNGE), 10))
+    assert [line.message_id for line in lines] == ["1", "2", "3", "4"]
+
+
+async def _arrive_around_the_end_of_a_gap(store: BusyInbox) -> None:
+    channel = discord.Object(7)
+    gap = Gap(cast("discord.PartialMessageable", channel), after=0)
+    tracker = GapTracker()
+    tracker.found(0, [gap])
+
+    async def read(arriving: discord.Message) -> Inbound:
+        return message(str(arriving.id), place=LOUNGE)
+
+    async def arrives(number: int) -> None:
+        made = Arriving(number, discord.Object(100 + number), channel)
+        await ingest.new(cast("discord.Message", made))
+
+    router = MessageRouter(dependencies(Models(), store))
+    ingest = Ingest(router, read, tracker, patience_s=lambda: 600)
+    waiting = [asyncio.create_task(arrives(number)) for number in (1, 2, 3)]
+    await asyncio.sleep(1)
+    tracker.closed(gap)
+    # At once, before those that waited are resumed.
+    await arrives(4)
+    await asyncio.gather(*waiting)
+    await router.aclose()
