@@ -28,7 +28,16 @@ async def pool() -> AsyncIterator[WorkerPool]:
 
 
 def _children() -> list[psutil.Process]:
-    return [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+    """Workers alone: other tests of this process may have children of their own."""
+    return [child for child in psutil.Process().children() if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        running = process.status() != psutil.STATUS_ZOMBIE
+        return running and "understudy.workers.process" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def _until(holds: Callable[[], bool]) -> None:
