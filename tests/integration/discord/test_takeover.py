@@ -91,9 +91,10 @@ async def test_a_frozen_owner_loses_the_role_and_stays_silent_afterwards(
 
         frozen = instances.processes["one"]
         frozen.send_signal(signal.SIGSTOP)
-        await double.until(lambda: instances.owns("two"), TAKEOVER_S)
+        # The role is free 10 s after the last sign of life, by design; the rest is the machine.
+        await double.until(lambda: instances.owns("two"), 60)
         frozen.send_signal(signal.SIGCONT)
-        await double.until(lambda: "role.lost" in instances.log("one"), 10)
+        await double.until(lambda: "role.lost" in instances.log("one"), 30)
         asked = await double.say(room, ann, double.mention("who is there?"))
         await double.until(lambda: answered(double, asked), 30)
 
