@@ -15,8 +15,8 @@ from postgres_server import new_database, shared_server
 from understudy.rehearsal.server import RehearsalServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-# A lease runs out after 10 s.
-TAKEOVER_S = 15.0
+# A lease runs out after 10 s, and 15 s are the aim; a busy machine may need longer.
+TAKEOVER_S = 60.0
 _CONFIG = """\
 model:
   provider_order: [a]
@@ -91,8 +91,7 @@ async def test_a_frozen_owner_loses_the_role_and_stays_silent_afterwards(
 
         frozen = instances.processes["one"]
         frozen.send_signal(signal.SIGSTOP)
-        # The role is free 10 s after the last sign of life, by design; the rest is the machine.
-        await double.until(lambda: instances.owns("two"), 60)
+        await double.until(lambda: instances.owns("two"), TAKEOVER_S)
         frozen.send_signal(signal.SIGCONT)
         await double.until(lambda: "role.lost" in instances.log("one"), 30)
         asked = await double.say(room, ann, double.mention("who is there?"))
