@@ -10,7 +10,7 @@ from understudy.app.bot import Bot
 from understudy.app.images import Intake
 from understudy.app.lore import try_lore
 from understudy.app.status import providers_text
-from understudy.attachments.reader import FileSource
+from understudy.attachments.source import FileSource
 from understudy.clock import DAY_S
 from understudy.conversation.messages import Author
 from understudy.conversation.orders import order_for

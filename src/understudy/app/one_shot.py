@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from understudy.app.bot import Bot, answering, open_bot_without_history
-from understudy.attachments.reader import FileSource
+from understudy.attachments.source import FileSource
 from understudy.config.load import Config
 from understudy.config.settings import Settings
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from understudy.app.bot import Bot
-from understudy.attachments.reader import FileSource
+from understudy.attachments.source import FileSource
 from understudy.conversation.inbox import Channel
 from understudy.conversation.messages import AttachedText, ImageRef, Inbound
 from understudy.images.intake import ImageSource

@@ -15,7 +15,7 @@ from understudy.app.persona_choice import persona_choice, server_choice
 from understudy.app.personas import persona_actions
 from understudy.app.status import any_usable, candidate_views, check_server, gauges
 from understudy.app.web_memory import memory_actions
-from understudy.attachments.reader import FileSource
+from understudy.attachments.source import FileSource
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import GatewayKey, Settings
 from understudy.gateway.auth import key_user

@@ -6,32 +6,21 @@ from dataclasses import dataclass
 
 import structlog
 
+from understudy.attachments.source import FileSource, bytes_of
 from understudy.config.settings import Attachments
 from understudy.conversation.messages import AttachedText
-from understudy.errors import ImageRefusal, ImageRefused, WorkerKilled, WorkFailed
+from understudy.errors import ImageRefused, WorkerKilled, WorkFailed
 from understudy.images.address_guard import Resolve, system_resolve
 from understudy.workers.pool import WorkerLimits, WorkerPool
 
 _log = structlog.get_logger()
 _EXTRACT = "understudy.attachments.extract:extract"
 _LIMITS = WorkerLimits(workers=1, deadline_s=10.0, memory_mb=256)
-_FETCH_S = 10.0
 _REFUSALS: dict[str, str] = {
     "encrypted": "it is encrypted. Send it without a password.",
     "empty": "it contains no text (a scan, perhaps). Send it as images.",
     "damaged": "it is damaged.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """A file as a platform found it: its bytes, or a link to them."""
-
-    name: str
-    data: bytes | None = None
-    url: str | None = None
-    size: int | None = None
-    """In bytes, as the platform claims; an oversized file is refused before it is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +68,7 @@ class AttachmentReader:
 
     async def _read_one(self, source: FileSource, settings: Attachments) -> ReadFiles:
         try:
-            data = await self._bytes(source, settings.max_bytes)
+            data = await bytes_of(source, settings.max_bytes, self._allowed_hosts(), self._resolve)
             kind, text, chars = await self._readers.run(
                 _EXTRACT, data, settings.max_chars, kind=tuple[str, str, int]
             )
@@ -98,30 +87,6 @@ class AttachmentReader:
                 f"{source.name} is long: {left_out:,} characters of its middle were left out.",
             )
         return ReadFiles((AttachedText(source.name, text),), notes)
-
-    async def _bytes(self, source: FileSource, max_bytes: int) -> bytes:
-        """Raises ImageRefused, which the fetcher uses for files of every kind."""
-        size = len(source.data) if source.data is not None else source.size or 0
-        if size > max_bytes:
-            raise ImageRefused(
-                ImageRefusal.TOO_MANY_BYTES, f"it is larger than {max_bytes / 1e6:g} MB"
-            )
-        if source.data is not None:
-            return source.data
-        # It imports aiohttp, which takes long.
-        from understudy.images.fetch import ImageFetcher
-
-        fetcher = ImageFetcher(
-            timeout_s=_FETCH_S,
-            max_bytes=max_bytes,
-            allowed_hosts=self._allowed_hosts(),
-            resolve=self._resolve,
-            accept="*/*",
-        )
-        try:
-            return await fetcher.fetch(source.url or "")
-        finally:
-            await fetcher.aclose()
 
 
 def _refused(name: str, why: str) -> ReadFiles:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from understudy.attachments.reader import FileSource, ReadFiles
+from understudy.attachments.reader import ReadFiles
+from understudy.attachments.source import FileSource, bytes_of
 from understudy.config.providers import Server
 from understudy.config.settings import Speech
 from understudy.conversation.messages import AttachedText
-from understudy.errors import ImageRefusal, ImageRefused, NotTranscribed
+from understudy.errors import ImageRefused, NotTranscribed
 
 if TYPE_CHECKING:
     import aiohttp
 
 _log = structlog.get_logger()
-_FETCH_S = 10.0
 _COOLDOWN_S = 60.0
 """How long a server that failed is left out while another one is there."""
 
@@ -69,7 +69,9 @@ class VoiceReader:
 
     async def _read_one(self, source: FileSource) -> ReadFiles:
         try:
-            text = await self._words(await self._bytes(source), source.name)
+            most = self._settings().max_bytes
+            data = await bytes_of(source, most, self._allowed_hosts())
+            text = await self._words(data, source.name)
         except (ImageRefused, NotTranscribed) as error:
             note = f"I couldn't listen to the voice message: {error}."
             return ReadFiles(notes=(note,), others=(source.name,))
@@ -108,23 +110,6 @@ class VoiceReader:
         async with asyncio.timeout(settings.timeout_seconds):
             server = self._servers()[entry]
             return await transcribe(self._session(), server, settings.model, name, data)
-
-    async def _bytes(self, source: FileSource) -> bytes:
-        from understudy.images.fetch import ImageFetcher
-
-        most = self._settings().max_bytes
-        size = len(source.data) if source.data is not None else source.size or 0
-        if size > most:
-            raise ImageRefused(ImageRefusal.TOO_MANY_BYTES, f"it is larger than {most / 1e6:g} MB")
-        if source.data is not None:
-            return source.data
-        fetcher = ImageFetcher(
-            timeout_s=_FETCH_S, max_bytes=most, allowed_hosts=self._allowed_hosts(), accept="*/*"
-        )
-        try:
-            return await fetcher.fetch(source.url or "")
-        finally:
-            await fetcher.aclose()
 
     def _session(self) -> "aiohttp.ClientSession":
         import aiohttp

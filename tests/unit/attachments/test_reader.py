@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pdf_files import compressed, encrypted, pdf_of
-from understudy.attachments.reader import AttachmentReader, FileSource, open_attachments
+from understudy.attachments.reader import AttachmentReader, open_attachments
+from understudy.attachments.source import FileSource
 from understudy.config.settings import Attachments
 from understudy.conversation.messages import AttachedText
 

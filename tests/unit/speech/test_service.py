@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from understudy.attachments.reader import FileSource, ReadFiles
+from understudy.attachments.reader import ReadFiles
+from understudy.attachments.source import FileSource
 from understudy.config.providers import NamedServer, Server
 from understudy.config.settings import Speech
 from understudy.conversation.messages import AttachedText
