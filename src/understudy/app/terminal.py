@@ -21,6 +21,9 @@ _CHANNEL = Channel(PLATFORM, CHANNEL)
 _MAX_FILE = 20_000_000
 _NEWEST = 2**62
 
+_AttachData = Callable[[str, bytes], Awaitable[str]]
+"""(name, bytes) of a file that was read → the text to show"""
+
 
 class TerminalCommands:
     def __init__(self, bot: Bot) -> None:
@@ -94,30 +97,37 @@ class TerminalCommands:
         return f"The order is now {rest}."
 
     async def image(self, rest: str) -> str:
-        if not rest:
-            return "Usage: /image FILE"
-        path = _path(rest)
-        try:
-            data = await asyncio.to_thread(_read, path)
-        except OSError as error:
-            return f"{path}: {error.strerror or error}"
-        refs, notes = await self._bot.images.take([ImageSource(path.name, data=data)], "")
-        self._images += refs
-        attached = f"{path.name} goes with the next message." if refs else ""
-        return " ".join([attached, *notes]).strip() or f"{path.name} is not an image."
+        return await self._attach(rest, "/image", self._attach_image)
 
     async def file(self, rest: str) -> str:
+        return await self._attach(rest, "/file", self._attach_file)
+
+    async def _attach(self, rest: str, command: str, attach: _AttachData) -> str:
+        """Read the named file and attach it; returns the text to show."""
         if not rest:
-            return "Usage: /file FILE"
+            return f"Usage: {command} FILE"
         path = _path(rest)
         try:
             data = await asyncio.to_thread(_read, path)
         except OSError as error:
             return f"{path}: {error.strerror or error}"
-        read = await self._bot.attachments.read([FileSource(path.name, data=data)])
+        return await attach(path.name, data)
+
+    async def _attach_image(self, name: str, data: bytes) -> str:
+        refs, notes = await self._bot.images.take([ImageSource(name, data=data)], "")
+        self._images += refs
+        return _attached(name, notes, done=bool(refs)) or f"{name} is not an image."
+
+    async def _attach_file(self, name: str, data: bytes) -> str:
+        read = await self._bot.attachments.read([FileSource(name, data=data)])
         self._files += read.files
-        attached = f"{path.name} goes with the next message." if read.files else ""
-        return " ".join([attached, *read.notes]).strip() or f"{path.name} is no text or PDF file."
+        return (
+            _attached(name, read.notes, done=bool(read.files)) or f"{name} is no text or PDF file."
+        )
+
+
+def _attached(name: str, notes: tuple[str, ...], *, done: bool) -> str:
+    return " ".join([*([f"{name} goes with the next message."] if done else []), *notes]).strip()
 
 
 def _path(rest: str) -> Path:
