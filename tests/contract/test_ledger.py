@@ -122,6 +122,16 @@ async def test_a_reply_stored_twice_counts_once_also_when_the_other_record_has_m
     assert [row.attempts for row in await all_usage(ledger, Grouping.DAY)] == [2]
 
 
+async def test_a_reply_keeps_the_name_of_the_order_that_was_chosen_for_it(ledger: Ledger) -> None:
+    chosen = reply(answered(), order_name="fast (chosen here)")
+    usual = reply(answered(request_id="r2"), request_id="r2")
+
+    await ledger.add((chosen, usual))
+
+    names = [run.order_name for name in ("r1", "r2") for run in await ledger.reply(name)]
+    assert names == ["fast (chosen here)", ""]
+
+
 async def test_a_late_answer_is_a_second_run_of_the_same_reply(ledger: Ledger) -> None:
     offline = reply(failed("openrouter", ErrorClass.RATE_LIMITED))
     late = reply(answered(ts=NOON + 60), ts=NOON + 60)

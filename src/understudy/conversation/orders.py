@@ -20,6 +20,9 @@ class ChosenOrder:
     why: str
     """As a participle for people: `chosen here`."""
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.why})"
+
 
 @dataclass(frozen=True, slots=True)
 class OrderBook:

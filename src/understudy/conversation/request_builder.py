@@ -13,7 +13,7 @@ from understudy.conversation.inbox import Batch, Channel, Line, MessageState, St
 from understudy.conversation.lore.effects import StoredEffects
 from understudy.conversation.lore.scene import Spoken, Why
 from understudy.conversation.messages import Author, ImageRef, Inbound, Place
-from understudy.conversation.orders import order_for
+from understudy.conversation.orders import ChosenOrder, order_for
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.memory_sections import notes_text
@@ -111,13 +111,15 @@ class RequestBuilder:
             selected=partial(self._selected, stored),
             start=self.start,
         )
+        order = self._order()
         return ReplyRequest(
             id=self.batch.reply_id,
             sink=self.place.platform,
             build=partial(build_prompt, source),
             images=len(images_of_prompt.parts),
             origin=self.origin,
-            order=self._order(),
+            order=None if order is None else order.entries,
+            order_name="" if order is None else str(order),
             queue_key=self.place.channel_id,
             may_spend=self.dependencies.may_spend,
             last_user_text=self.trigger.text,
@@ -132,17 +134,16 @@ class RequestBuilder:
         line = await store.reply_line(reply_id) if reply_id else None
         return kept_start(line.text) if line else ""
 
-    def _order(self) -> tuple[str, ...] | None:
-        """The entries of the order for this conversation; None: as configured."""
+    def _order(self) -> ChosenOrder | None:
+        """The order for this reply; None: as configured."""
         parts = self.dependencies
-        found = order_for(
+        return order_for(
             self.place,
             self.trigger.author,
             parts.settings(),
             parts.preferences.now,
             parts.orders(),
         )
-        return None if found is None else found.entries
 
     async def reload(self) -> None:
         """Reload messages that were edited or deleted since the batch was claimed."""

@@ -70,6 +70,8 @@ def _run(run: ReplyRecord, number: int) -> Iterator[str]:
     later = f" (try {number + 1})" if number else ""
     yield f"Reply {run.request_id}{later}, {run.sink}, {began:%Y-%m-%d %H:%M:%S} UTC"
     yield _ending(run)
+    if run.order_name:
+        yield f"Order: {run.order_name}."
     for attempt in run.attempts:
         yield f"  {_clock(attempt.ts)}  {_what(attempt)}"
         for more in _consequences(attempt):

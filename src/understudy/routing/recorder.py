@@ -122,6 +122,7 @@ class Recorder:
             usage=sum_usage(attempts),
             origin=self.request.origin,
             purpose=self.request.purpose,
+            order_name=self.request.order_name,
         )
         for observer in self.env.observers:
             observer.reply_ended(record)

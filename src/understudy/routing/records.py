@@ -192,6 +192,8 @@ class ReplyRecord(msgspec.Struct, frozen=True):
     origin: Origin = NOBODY
     purpose: str = REPLY
     """What it was for: `reply`, or work of the bot itself such as `summary`."""
+    order_name: str = ""
+    """The order that was chosen for it, and by whom, for people; empty for the usual one."""
 
     @property
     def cost_usd(self) -> float | None:

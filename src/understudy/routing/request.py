@@ -92,6 +92,8 @@ class ReplyRequest(msgspec.Struct, frozen=True):
     """Continue a text: only for models that do, and their text is not filtered."""
     order: tuple[str, ...] | None = None
     """Provider names or `provider/model` to walk instead of the configured order."""
+    order_name: str = ""
+    """Copied into the ReplyRecord: what people call `order`, and who chose it."""
     queue_key: str = ""
     """Requests of one key wait in one line of a provider's queue: the channel."""
     may_spend: Callable[[Origin], bool] = _solvent

@@ -289,6 +289,7 @@ def _reply_row(record: ReplyRecord) -> dict[str, object]:
         "channel": record.origin.channel,
         "user": record.origin.user,
         "purpose": record.purpose,
+        "order_name": record.order_name or None,
     }
 
 
@@ -308,6 +309,7 @@ def _reply(row: RowMapping, attempts_of: Sequence[AttemptRecord]) -> ReplyRecord
         usage=sum_usage(attempts_of),
         origin=Origin(row["channel"], row["user"]),
         purpose=row["purpose"],
+        order_name=row["order_name"] or "",
     )
 
 

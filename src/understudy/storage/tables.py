@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration."""
 
 metadata = MetaData()
@@ -168,6 +168,8 @@ replies = Table(
     Column("user", Text, nullable=False),
     # What it was for: a reply to people or clients, or work of the bot such as a summary.
     Column("purpose", Text, nullable=False, server_default="reply"),
+    # The order that was chosen for it, and by whom; NULL for the usual one.
+    Column("order_name", Text),
     UniqueConstraint("request_id", "ts", name="replies_once"),
     Index("replies_by_time", "ts"),
     Index("replies_by_user", "user", "ts"),

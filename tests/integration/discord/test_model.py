@@ -28,7 +28,7 @@ async def said(double: DiscordDouble, channel: Json, person: Json, *command: obj
     return exchange.text
 
 
-async def test_a_channel_uses_the_order_that_was_chosen_and_why_says_so(
+async def test_a_channel_uses_the_order_that_was_chosen_and_why_names_that_of_the_reply(
     double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
 ) -> None:
     async with RehearsalServer("say:first") as first, RehearsalServer("say:second") as second:
@@ -51,11 +51,16 @@ async def test_a_channel_uses_the_order_that_was_chosen_and_why_says_so(
             while "no record" in (why := await said(double, channel, ann, "why")):
                 pass
             cleared = await said(double, channel, ann, "model", option("clear"))
+            older = await said(double, channel, ann, "why")
             again = await double.say(channel, ann, double.mention("hello again"))
             await double.until(lambda: double.answers_to(again), timeout_s=60)
+            while (newer := await said(double, channel, ann, "why")) == older:
+                pass
 
     assert unknown == "There is no order of that name. Available: fast, one, two."
     assert done == "Replies in this channel now come from fast."
-    assert "Order here: fast (chosen here)." in why
+    assert "Order: fast (chosen here)." in why
+    assert older == why
+    assert "Order" not in newer
     assert cleared == "Done. Order here: the usual one."
     assert (first.calls, second.calls) == (1, 1)

@@ -63,6 +63,13 @@ def test_a_failed_over_reply_lists_every_attempt() -> None:
     )
 
 
+def test_an_order_that_was_chosen_for_the_reply_is_named() -> None:
+    report = format_runs((reply(answered(), order_name="fast (chosen here)"),))
+
+    assert report.splitlines()[2] == "Order: fast (chosen here)."
+    assert "Order" not in format_runs((reply(answered()),))
+
+
 def test_an_offline_reply_names_the_reason_and_its_late_answer_follows() -> None:
     offline = reply(
         failed("openrouter", ErrorClass.AUTH, http_status=401),

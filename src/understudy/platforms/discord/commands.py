@@ -24,7 +24,7 @@ from understudy.platforms.discord.command_context import (
 )
 from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.memory_commands import add_memory, channel_of
-from understudy.platforms.discord.model_commands import add_model, order_line
+from understudy.platforms.discord.model_commands import add_model
 from understudy.platforms.discord.persona_commands import add_persona
 
 _log = structlog.get_logger()
@@ -111,9 +111,7 @@ def _outline(command: object) -> tuple[object, ...]:
 def _add_why(tree: Tree, context: CommandContext) -> None:
     async def explain(interaction: Interaction, reply_id: str | None) -> None:
         text = await context.why(reply_id) if reply_id else None
-        await respond(
-            interaction, f"{text}{order_line(context, interaction)}" if text else _NOT_MINE
-        )
+        await respond(interaction, text or _NOT_MINE)
 
     async def explain_message(interaction: Interaction, message_id: str) -> None:
         reply_id = await context.store.reply_at(PLATFORM, message_id)

@@ -4,7 +4,6 @@ import discord
 from discord import app_commands
 
 from understudy.conversation.inbox import Channel
-from understudy.conversation.orders import ChosenOrder
 from understudy.platforms.discord.command_context import (
     CommandContext,
     Interaction,
@@ -25,21 +24,11 @@ def add_model(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
     tree.add_command(_ModelCommands(context, is_admin))
 
 
-def order_line(context: CommandContext, interaction: Interaction) -> str:
-    """A further line for `/why` where another order than the usual one holds."""
-    found = _order(context, interaction)
-    return "" if found is None else f"\nOrder here: {found.name} ({found.why})."
-
-
-def _order(context: CommandContext, interaction: Interaction) -> ChosenOrder | None:
+def _order_text(context: CommandContext, interaction: Interaction) -> str:
     place = place_in(interaction.channel, interaction.channel_id, interaction.guild_id)
     roles = getattr(interaction.user, "roles", ())
-    return context.order_at(place, frozenset(str(role.id) for role in roles))
-
-
-def _order_text(context: CommandContext, interaction: Interaction) -> str:
-    found = _order(context, interaction)
-    return "the usual one" if found is None else f"{found.name} ({found.why})"
+    found = context.order_at(place, frozenset(str(role.id) for role in roles))
+    return "the usual one" if found is None else str(found)
 
 
 class _ModelCommands(app_commands.Group):

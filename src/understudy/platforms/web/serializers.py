@@ -165,4 +165,5 @@ def reply_row(reply: ReplyRecord) -> Json:
         "input_tokens": reply.usage.input_tokens if reply.usage else None,
         "output_tokens": reply.usage.output_tokens if reply.usage else None,
         "cost_usd": reply.cost_usd,
+        "order": reply.order_name,
     }

@@ -49,6 +49,6 @@ export function trace(run) {
   const cost = run.cost_usd === null ? "" : `, ${money(run.cost_usd)}`;
   const head = make("p", {},
     make("b", { textContent: OUTCOME[run.outcome] ?? run.outcome }),
-    ` on ${run.sink}, ${new Date(run.ts * 1000).toLocaleString()}, ${seconds(run.total_ms)} in total${visible}${cost}`);
+    ` on ${run.sink}, ${new Date(run.ts * 1000).toLocaleString()}, ${seconds(run.total_ms)} in total${visible}${cost}${run.order ? `, order ${run.order}` : ""}`);
   return make("div", { className: "run" }, head, ...run.attempts.map((row) => attempt(row, run, totalMs)));
 }
