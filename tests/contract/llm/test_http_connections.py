@@ -2,8 +2,6 @@
 
 import asyncio
 import gc
-import socket
-import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 
@@ -735,75 +733,3 @@ async def test_a_slow_reader_gets_every_byte_of_an_upload(sessions: HttpSessions
         got = await exchange_with(endpoint(sessions, server), body)
 
     assert (got.body, bytes(taken) == body) == (b"hello", True)
-
-
-@pytest.mark.parametrize("attempt", range(20))
-async def test_an_answer_to_half_a_request_is_heard(attempt: int, sessions: HttpSessions) -> None:
-    answer = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig"
-
-    async def serve(peer: Peer) -> None:
-        await peer.head()
-        await peer.reader.read(attempt * 10_000 + 1)
-        await peer.send(answer)
-
-    async with raw_server(serve) as server:
-        got = await exchange_with(endpoint(sessions, server), bytes(MANY))
-
-    assert (got.status, got.body, got.ended) == (413, b"big", True)
-
-
-async def test_an_answer_is_heard_whenever_its_server_hangs_up(sessions: HttpSessions) -> None:
-    answer = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig"
-    reports: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, report: reports.append(report))
-
-    def serve(listening: socket.socket) -> None:
-        # In a thread, so that the reset can arrive at any step of an upload.
-        for turn in range(60):
-            accepted, _ = listening.accept()
-            with accepted:
-                left = 1 + turn * 40_000
-                while left > 0:
-                    left -= len(accepted.recv(65536))
-                accepted.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        serving = threading.Thread(target=serve, args=(listening,))
-        serving.start()
-        there = endpoint(sessions, RawServer(listening.getsockname()[1]))
-        got = [await exchange_with(there, bytes(8_000_000)) for _ in range(60)]
-        serving.join()
-
-    assert {(one.status, one.body, one.ended) for one in got} == {(413, b"big", True)}
-    assert reports == []
-
-
-async def test_half_a_request_is_never_followed_by_another(sessions: HttpSessions) -> None:
-    answer = b"HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\n\r\n"
-
-    async def serve(peer: Peer) -> None:
-        await peer.head()
-        await peer.send(answer)
-        await peer.gone()
-
-    async with raw_server(serve) as server:
-        there = endpoint(sessions, server)
-        await exchange_with(there, bytes(MANY))
-        second = await exchange_with(there)
-
-        assert (second.exchange.reused_connection, server.accepted) == (False, 2)
-
-
-async def test_a_stream_may_begin_before_the_request_is_all_sent(sessions: HttpSessions) -> None:
-    sizes: list[int] = []
-
-    async def serve(peer: Peer) -> None:
-        await peer.head()
-        await peer.send(CHUNKED + b"5\r\nhello\r\n")
-        sizes.append(len(await peer.reader.readexactly(MANY)))
-        await peer.send(b"0\r\n\r\n")
-
-    async with raw_server(serve) as server:
-        got = await exchange_with(endpoint(sessions, server), bytes(MANY))
-
-    assert (got.body, got.ended, sizes) == (b"hello", True, [MANY])

@@ -1,13 +1,12 @@
 """TLS with a test authority, and HTTP proxies from the environment."""
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trustme
 
+from certificates import proxies, served_by, trusting
 from raw_http import (
     HELLO,
     OK,
@@ -29,7 +28,6 @@ from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
 NAME = "models.example.test"
 """Resolved by the proxy alone."""
 LARGE = 32 * 1024 * 1024
-VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +36,15 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+def trusted(authority: trustme.CA) -> Iterator[None]:
+    with trusting(authority):
+        yield
 
 
 @pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def no_proxies() -> Iterator[None]:
+    with proxies():
+        yield
 
 
 @pytest.fixture
@@ -55,12 +52,6 @@ async def sessions() -> AsyncIterator[HttpSessions]:
     opened = HttpSessions()
     yield opened
     await opened.aclose()
-
-
-def served_by(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
-    return context
 
 
 def endpoint(sessions: HttpSessions, url: str, *, connect_s: float = 5.0) -> Endpoint:

@@ -1,21 +1,20 @@
 """One HTTP/1.1 connection: sends requests and hands responses on, by plain method calls."""
 
 import asyncio
-import contextlib
 import select
 import ssl
 import sys
-from asyncio.trsock import TransportSocket
 from typing import Protocol, cast
 
 from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
 from understudy.llm.http.call import Call
 from understudy.llm.http.encoding import BodyDecoder, DroppedBody, decoder_for
 from understudy.llm.http.parser import Headers, ResponseParser
+from understudy.llm.http.unread import UnreadBytes
 
 _UPLOAD_STEP_BYTES = 64 * 1024
-_REST_BYTES = 64 * 1024
-_REST_READS = 16
+_SMALL_BODY_BYTES = 16 * 1024
+"""What the kernel takes at once, whatever the connection's speed so far."""
 _MAX_DEFERRALS = 8
 """In a row: bytes may wait to be read for as long as reading is paused."""
 
@@ -58,6 +57,8 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         self._upload_due = False
         self._deferrals = 0
+        self._unread: UnreadBytes | None = None
+        """While a write of the request may fail."""
 
     @property
     def call(self) -> Call | None:
@@ -80,6 +81,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the socket at once, without a word to the call that it carries."""
         self._call = None
+        self._release_unread()
         if self._transport is not None:
             self._transport.abort()
 
@@ -138,8 +140,11 @@ class Connection(asyncio.Protocol):
         transport, self._transport = self._transport, None
         self._unsent = None
         self._owner.gone(self)
-        if transport is not None and isinstance(exc, OSError):
-            self._read_rest(transport)
+        unread, self._unread = self._unread, None
+        if unread is not None:
+            if transport is not None and isinstance(exc, OSError):
+                self._read_rest(unread)
+            unread.close()
         self._ended(exc)
         self._parser.release()
 
@@ -160,6 +165,8 @@ class Connection(asyncio.Protocol):
         if call.paused:
             self._transport.pause_reading()
         body = call.body
+        if len(body) > _SMALL_BODY_BYTES:
+            self._unread = UnreadBytes(self._transport)
         if len(body) <= _UPLOAD_STEP_BYTES:
             self._transport.write(call.head + body)
         else:
@@ -218,6 +225,8 @@ class Connection(asyncio.Protocol):
         call.answered(status)
         if status >= 300:  # an error that came early: the rest of the request is of no use
             self._stop_upload()
+        elif self._unsent is None:
+            self._release_unread()
         coding = self._parser.headers.get(b"content-encoding")
         if coding is not None:
             try:
@@ -262,6 +271,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, call: Call) -> None:
         self._call = None
+        self._release_unread()
         receiver = call.receiver
         sent = self._unsent is None and not self._incomplete
         if self._parser.keep_alive and sent and self.usable:
@@ -281,23 +291,19 @@ class Connection(asyncio.Protocol):
         self.abort()
         receiver.failed(error)
 
-    def _read_rest(self, transport: asyncio.Transport) -> None:
-        """Read the answer of a server that closed while it was still being written to.
+    def _read_rest(self, unread: UnreadBytes) -> None:
+        """Deliver the answer of a server that closed while it was still being written to."""
+        for data in unread:
+            call = self._call
+            if call is None:
+                return
+            self._parser.feed(data)
+            self._deliver(call)
 
-        The failed write closed the transport, but the kernel keeps what had arrived, and asyncio
-        closes the socket after `connection_lost`. Other event loops have closed it by now.
-        """
-        sock = transport.get_extra_info("socket")
-        if transport.get_extra_info("sslcontext") is not None or type(sock) is not TransportSocket:
-            return
-        with contextlib.suppress(OSError), sock.dup() as rest:
-            for _ in range(_REST_READS):
-                call = self._call
-                data = rest.recv(_REST_BYTES)
-                if call is None or not data:
-                    return
-                self._parser.feed(data)
-                self._deliver(call)
+    def _release_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.close()
+            self._unread = None
 
     def _ended(self, exc: Exception | None) -> None:
         """The connection ended, in order where `exc` is `None`."""

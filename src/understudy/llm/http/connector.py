@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -12,6 +13,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 
 from understudy.errors import ConfigError, ErrorClass, ProviderError, Unreachable
 from understudy.llm.http.proxy import Proxy, Tunnel
+from understudy.llm.http.unread import TLSContext
 
 _HAPPY_EYEBALLS_DELAY_S = 0.25
 _DEFAULT_PORT = {"http": 80, "https": 443}
@@ -192,7 +194,11 @@ def _tls_detail(error: ssl.SSLError) -> str:
 
 
 def _tls_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    """Return what `ssl.create_default_context` does, of the class that can be read on."""
+    context = TLSContext(ssl.PROTOCOL_TLS_CLIENT)
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    context.load_default_certs()
     context.set_alpn_protocols(["http/1.1"])
     return context
 
