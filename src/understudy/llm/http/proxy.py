@@ -6,6 +6,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
@@ -29,18 +30,50 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
     """Return the proxy that the environment names for this server, `None` for none.
 
     Reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, lower case first; on Windows and macOS
-    the settings of the system too. Raises `ConfigError` for an address that cannot be used: to
-    connect past a proxy could show what it is there to hide.
+    the settings of the system too. NO_PROXY lists domains (with their subdomains) and addresses,
+    each with a port or for every port, networks (`10.0.0.0/8`), or `*`. Raises `ConfigError` for
+    an address that cannot be used: to connect past a proxy could show what it is there to hide.
     """
     if not _may_have_proxies():
         return None
-    from urllib.request import getproxies, proxy_bypass  # takes 20 ms to import
+    # Takes 20 ms to import.
+    from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
     proxies = getproxies()
     address = proxies.get(scheme) or proxies.get("all")
-    if not address or proxy_bypass(f"{host}:{port}"):
+    if not address:
+        return None
+    if not getproxies_environment():
+        return None if proxy_bypass(f"{host}:{port}") else read_proxy(address)
+    entries = (entry.strip().lower() for entry in proxies.get("no", "").split(","))
+    if any(_excludes(entry, host.lower(), port) for entry in entries if entry):
         return None
     return read_proxy(address)
+
+
+def _excludes(entry: str, host: str, port: int) -> bool:
+    """Whether an entry of NO_PROXY names this server."""
+    if entry == "*":
+        return True
+    if "/" in entry:
+        return _is_in_network(host, entry)
+    name, colon, end = entry.rpartition(":")
+    if colon and end.isdecimal() and (":" not in name or name.endswith("]")):
+        if int(end) != port:
+            return False
+        entry = name
+    entry = entry.strip("[]").removeprefix("*").lstrip(".")
+    if _is_in_network(host, host):
+        return _is_in_network(host, entry)
+    return host == entry or host.endswith(f".{entry}")
+
+
+def _is_in_network(host: str, network: str) -> bool:
+    """Whether both are addresses, and the one is in the other; a single address is a network."""
+    try:
+        return ip_address(host) in ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def read_proxy(address: str) -> Proxy:
