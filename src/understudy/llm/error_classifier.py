@@ -74,6 +74,8 @@ _STATUSES: dict[int, ErrorClass] = {
     402: ErrorClass.QUOTA,
     403: ErrorClass.AUTH,
     404: ErrorClass.MODEL_GONE,
+    # Only proxies send this one; where a tunnel is refused the class is the same.
+    407: ErrorClass.CONNECT_REFUSED,
     408: ErrorClass.SERVER_ERROR,
     413: ErrorClass.PAYLOAD_TOO_LARGE,
     415: ErrorClass.UNSUPPORTED_INPUT,

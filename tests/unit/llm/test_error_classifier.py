@@ -41,6 +41,7 @@ def error(
     [
         (400, ErrorClass.BAD_REQUEST),
         (401, ErrorClass.AUTH),
+        (407, ErrorClass.CONNECT_REFUSED),
         (402, ErrorClass.QUOTA),
         (403, ErrorClass.AUTH),
         (404, ErrorClass.MODEL_GONE),
