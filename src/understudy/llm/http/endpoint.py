@@ -31,8 +31,8 @@ class HttpSessions:
     redirects. Used from one event loop at a time.
     """
 
-    def __init__(self) -> None:
-        self._network = Network()
+    def __init__(self, network: Network | None = None) -> None:
+        self._network = network or Network()
         self._pools: dict[tuple[Origin, Proxy | None, float], ConnectionPool] = {}
 
     def pool(self, origin: Origin, proxy: Proxy | None, keepalive_s: float) -> ConnectionPool:
