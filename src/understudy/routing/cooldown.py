@@ -61,8 +61,8 @@ class CooldownSharing(Protocol):
         """Scopes that were open are closed here."""
         ...
 
-    def probing(self, keys: Iterable[ScopeKey]) -> None:
-        """A request has begun to probe."""
+    def probing(self, keys: Iterable[ScopeKey], until: float) -> None:
+        """A request has begun to probe; it may take until then."""
         ...
 
     def released(self, keys: Iterable[ScopeKey]) -> None:
@@ -163,7 +163,7 @@ class CooldownBoard:
         for key in keys:
             self._breakers[key].leased_until = until
         if self.sharing is not None:
-            self.sharing.probing(keys)
+            self.sharing.probing(keys, until)
 
     def release(self, keys: Iterable[ScopeKey]) -> None:
         """Release the lease of a probe that had no result."""

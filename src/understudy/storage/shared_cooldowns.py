@@ -2,12 +2,12 @@
 
 Failures are counted in each process; a cooldown that one opens is written to the table
 `cooldowns`, and the others read what changed with each refresh. A half-open scope is probed by the
-process that leases it with one UPDATE.
+process that leases it with one statement.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -59,36 +59,43 @@ class SharedCooldowns:
         self._asked: set[ScopeKey] = set()
         self._granted: dict[ScopeKey, float] = {}
         self._probing: set[ScopeKey] = set()
+        self._renewed: dict[ScopeKey, float] = {}
         self._changed = asyncio.Event()
         self._publishing = asyncio.Lock()
         self._started_at = coordinator.clock.now()
         self._read_until = 0.0
+        self._read_for: frozenset[ScopeKey] = frozenset()
         self._applied: dict[str, float] = {}
+        self._touched: set[ScopeKey] = set()
+        """Changed here since the last refresh began, or not published by then."""
 
     def opened(self, cooldown: Cooldown) -> None:
+        self._end_probe(cooldown.key)
+        self._touched.add(cooldown.key)
         self._closed.discard(cooldown.key)
-        self._granted.pop(cooldown.key, None)
-        self._probing.discard(cooldown.key)
         self._opened[cooldown.key] = cooldown
         self._changed.set()
 
     def closed(self, keys: Iterable[ScopeKey]) -> None:
         for key in keys:
+            self._end_probe(key)
+            self._touched.add(key)
             self._opened.pop(key, None)
-            self._granted.pop(key, None)
-            self._probing.discard(key)
             self._closed.add(key)
         self._changed.set()
 
     def released(self, keys: Iterable[ScopeKey]) -> None:
         for key in keys:
-            self._probing.discard(key)
-            if self._granted.pop(key, None) is not None:
+            if self._end_probe(key):
                 self._released.add(key)
                 self._changed.set()
 
-    def probing(self, keys: Iterable[ScopeKey]) -> None:
-        self._probing |= set(keys) & self._granted.keys()
+    def probing(self, keys: Iterable[ScopeKey], until: float) -> None:
+        for key in set(keys) & self._granted.keys():
+            self._probing.add(key)
+            if until > self._granted[key]:
+                self._granted[key] = self._renewed[key] = until
+                self._changed.set()
 
     def may_probe(self, key: ScopeKey) -> bool:
         if self._granted.get(key, 0.0) > self._monotonic():
@@ -99,25 +106,40 @@ class SharedCooldowns:
 
     async def refresh(self) -> None:
         """Apply what other processes published. Raises StorageError."""
-        since = self._read_until - _OVERLAP_S
+        keys = frozenset(self._keys())
+        self._touched = self._opened.keys() | self._closed
+        # A scope that a new configuration has added may be in a cooldown for long already.
+        since = 0.0 if keys - self._read_for else self._read_until - _OVERLAP_S
         query = select(cooldowns).where(
             cooldowns.c.changed_at > since, cooldowns.c.owner != self._coordinator.id
         )
         rows = await self._database.read(lambda on: on.execute(query).mappings().all())
-        known = {scope_digest(key): key for key in self._keys()} if rows else {}
-        now, clock = self._coordinator.clock.now(), self._monotonic()
+        known = {scope_digest(key): key for key in keys} if rows else {}
+        now = self._coordinator.clock.now()
         for row in rows:
             key, changed_at = known.get(row["scope"]), float(row["changed_at"])
-            if key is None or self._applied.get(row["scope"]) == changed_at:
+            # What this process publishes replaces the row; if not, the next refresh reads it.
+            if key is None or key in self._touched or self._applied.get(row["scope"]) == changed_at:
                 continue
             self._applied[row["scope"]] = changed_at
-            if row["until"] == 0.0:
-                self._board.close(key)
-                continue
-            cause, until = ErrorClass(row["cause"]), row["until"] - now + clock
-            if until > clock and (changed_at >= self._started_at or not RULES[cause].alerts):
-                self._board.restore(Cooldown(key, until, cause))
-        self._read_until = now
+            self._apply(key, row["until"], ErrorClass(row["cause"]), changed_at)
+        self._read_until, self._read_for = now, keys
+
+    def _apply(self, key: ScopeKey, until: float, cause: ErrorClass, changed_at: float) -> None:
+        """`until` and `changed_at` by the database's clock."""
+        self._end_probe(key)
+        if until == 0.0:
+            self._board.close(key)
+        elif changed_at >= self._started_at or not RULES[cause].alerts:
+            # Also one that has run out: until a probe succeeds, it is half-open everywhere.
+            here = until - self._coordinator.clock.now() + self._monotonic()
+            self._board.restore(Cooldown(key, here, cause))
+
+    def _end_probe(self, key: ScopeKey) -> bool:
+        """Whether this process had the probe of this scope."""
+        self._probing.discard(key)
+        self._renewed.pop(key, None)
+        return self._granted.pop(key, None) is not None
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -139,8 +161,9 @@ class SharedCooldowns:
     async def _publish_changes(self) -> None:
         opened, closed = dict(self._opened), frozenset(self._closed)
         released, asked = frozenset(self._released), tuple(self._asked)
+        renewed, began = dict(self._renewed), self._monotonic()
         granted = await self._database.write(
-            lambda on: self._publish(on, opened.values(), closed, released, asked)
+            lambda on: self._publish(on, opened.values(), closed, released, renewed, asked)
         )
         for key, cooldown in opened.items():
             if self._opened.get(key) is cooldown:
@@ -148,8 +171,13 @@ class SharedCooldowns:
         self._closed -= closed
         self._released -= released
         self._asked.difference_update(asked)
-        until = self._monotonic() + _PROBE_S
-        self._granted |= dict.fromkeys(granted, until)
+        for key, renewed_until in renewed.items():
+            if self._renewed.get(key) == renewed_until:
+                del self._renewed[key]
+        # What changed during the transaction will end the lease.
+        granted = [k for k in granted if k not in self._opened and k not in self._closed]
+        # From before the transaction, so that it ends here no later than in the table.
+        self._granted |= dict.fromkeys(granted, began + _PROBE_S)
         if granted:
             asyncio.get_running_loop().call_later(_UNUSED_S, self._give_back, granted)
         if opened or closed:
@@ -165,6 +193,7 @@ class SharedCooldowns:
         opened: Iterable[Cooldown],
         closed: Iterable[ScopeKey],
         released: Iterable[ScopeKey],
+        renewed: Mapping[ScopeKey, float],
         asked: Sequence[ScopeKey],
     ) -> list[ScopeKey]:
         now = self._coordinator.clock.now()
@@ -177,10 +206,9 @@ class SharedCooldowns:
                 update(cooldowns).where(row).values(owner=self._coordinator.id, **ended)
             )
         for key in sorted(released):
-            mine = and_(
-                cooldowns.c.scope == scope_digest(key), cooldowns.c.owner == self._coordinator.id
-            )
-            connection.execute(update(cooldowns).where(mine).values(leased_until=0.0))
+            self._set_lease(connection, key, 0.0)
+        for key, until in sorted(renewed.items()):
+            self._set_lease(connection, key, until - self._monotonic() + now)
         return [key for key in sorted(asked) if self._lease(connection, key, now)]
 
     def _write_opened(self, connection: Connection, cooldown: Cooldown, now: float) -> None:
@@ -204,20 +232,34 @@ class SharedCooldowns:
         }
         connection.execute(statement.on_conflict_do_update(index_elements=["scope"], set_=changes))
 
-    def _lease(self, connection: Connection, key: ScopeKey, now: float) -> bool:
-        """Whether this process may probe; also where no row knows of the cooldown."""
-        digest = scope_digest(key)
-        free = or_(cooldowns.c.leased_until <= now, cooldowns.c.owner == self._coordinator.id)
-        leased = connection.execute(
-            update(cooldowns)
-            .where(cooldowns.c.scope == digest, cooldowns.c.until <= now, free)
-            .values(owner=self._coordinator.id, leased_until=now + _PROBE_S)
-            .returning(cooldowns.c.scope)
+    def _set_lease(self, connection: Connection, key: ScopeKey, until: float) -> None:
+        """Change the lease of a probe that this process has."""
+        mine = and_(
+            cooldowns.c.scope == scope_digest(key), cooldowns.c.owner == self._coordinator.id
         )
-        if leased.first() is not None:
-            return True
-        known = select(cooldowns.c.scope).where(cooldowns.c.scope == digest)
-        return connection.execute(known).first() is None
+        connection.execute(update(cooldowns).where(mine).values(leased_until=until))
+
+    def _lease(self, connection: Connection, key: ScopeKey, now: float) -> bool:
+        """Whether this process may probe. A cooldown without a row, such as one of a file or one
+        that was pruned, gets a row."""
+        row = {
+            "scope": scope_digest(key),
+            "until": now,
+            "cause": ErrorClass.INTERNAL.value,
+            "owner": self._coordinator.id,
+            "leased_until": now + _PROBE_S,
+            "changed_at": now,
+        }
+        free = or_(cooldowns.c.leased_until <= now, cooldowns.c.owner == self._coordinator.id)
+        statement = insert(cooldowns).values(row)
+        leased = connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["scope"],
+                set_={"owner": self._coordinator.id, "leased_until": now + _PROBE_S},
+                where=and_(cooldowns.c.until <= now, free),
+            ).returning(cooldowns.c.scope)
+        )
+        return leased.first() is not None
 
     async def prune(self) -> None:
         """Delete rows that ended long ago. Raises StorageError."""
