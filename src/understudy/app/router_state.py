@@ -45,7 +45,7 @@ async def _persistent_cooldowns(bot: "Bot", file: Path) -> AsyncGenerator[None]:
 async def shared_state(bot: "Bot", storage: "Stores") -> AsyncGenerator[None]:
     """Share cooldowns and quotas with the other processes of this database."""
     from understudy.storage.roles import Role, holding
-    from understudy.storage.shared_cooldowns import share_cooldowns
+    from understudy.storage.shared_cooldowns import poll_rights, share_cooldowns
     from understudy.storage.shared_quotas import open_quotas
 
     def keys() -> set[ScopeKey]:
@@ -62,6 +62,8 @@ async def shared_state(bot: "Bot", storage: "Stores") -> AsyncGenerator[None]:
     ):
         await quotas.seed(bot.guard.used_today())
         bot.guard.shared = quotas
+        health = bot.models.router.memory.health
+        health.rights = poll_rights(storage.database, storage.coordinator)
         yield
 
 

@@ -6,8 +6,9 @@ is down.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -182,12 +183,23 @@ _SLOWING = 1.5
 _PROBE_LIMIT_S = 5.0
 
 
+class PollRight(Protocol):
+    """The right of one process of all to poll a server; another gets it when that ends."""
+
+    @property
+    def held(self) -> bool: ...
+
+
+PollRights = Callable[[ScopeKey], AbstractAsyncContextManager[PollRight]]
+"""Acquires the right where it is free, and releases it on exit."""
+
+
 class HealthMonitor:
     """Polls the health page of each local server whose endpoint is left out.
 
-    It closes only cooldowns of the whole server: an engine whose health page answers may still
-    hang on a prompt, so a model's own cooldown ends by time alone. Where there is no
-    health page, the next request finds out.
+    Of several processes, one polls each server. Only cooldowns of the whole server are closed: an
+    engine whose health page answers may still hang on a prompt, so a model's own cooldown ends by
+    time alone. Where there is no health page, the next request finds out.
     """
 
     def __init__(
@@ -196,6 +208,8 @@ class HealthMonitor:
         self._board = board
         self._book = book
         self._clock = clock
+        self.rights: PollRights | None = None
+        """Set where other processes use the same servers."""
         self._watches: dict[ScopeKey, asyncio.Task[None]] = {}
 
     def watch(self, candidate: Candidate) -> None:
@@ -228,11 +242,22 @@ class HealthMonitor:
         await asyncio.gather(*watches, return_exceptions=True)
 
     async def _watch(self, candidate: Candidate, key: ScopeKey) -> None:
+        if self.rights is None:
+            await self._poll(candidate, key, lambda: True)
+            return
+        async with self.rights(key) as right:
+            await self._poll(candidate, key, lambda: right.held)
+
+    async def _poll(
+        self, candidate: Candidate, key: ScopeKey, may_poll: Callable[[], bool]
+    ) -> None:
         wait_s = _FIRST_LOOK_S
-        while self._board.state(key, self._clock()) is not State.CLOSED:
+        while may_poll() and self._board.state(key, self._clock()) is not State.CLOSED:
             # Held until the next poll is over, so that no user request has to be the probe.
             self._board.extend(key, self._clock() + wait_s + _PROBE_LIMIT_S)
             await asyncio.sleep(wait_s)
+            if not may_poll():
+                return
             report = await self.discover(candidate)
             if report.state is ProbeState.READY and report.health_endpoint:
                 self._board.succeed((key,), self._clock())

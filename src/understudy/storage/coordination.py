@@ -115,7 +115,7 @@ class Coordinator:
         await self._run_refreshers()
 
     async def _run_refreshers(self) -> None:
-        for refresher in self.refreshers:
+        for refresher in tuple(self.refreshers):
             await refresher()
 
     def _make_liveness(self) -> Liveness:

@@ -18,8 +18,10 @@ from understudy.errors import ErrorClass, StorageError
 from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown import Cooldown, CooldownBoard
 from understudy.routing.failure_policy import RULES
+from understudy.routing.monitoring import PollRights
 from understudy.storage.coordination import Coordinator
 from understudy.storage.database import Database
+from understudy.storage.roles import Role, holding
 from understudy.storage.tables import cooldowns
 
 _log = structlog.get_logger()
@@ -290,6 +292,18 @@ async def share_cooldowns(
         board.sharing = None
         task.cancel()
         await asyncio.wait({task})
+
+
+def poll_rights(database: Database, coordinator: Coordinator) -> PollRights:
+    """A role for each server, so that one process of all polls it while it is down."""
+
+    @asynccontextmanager
+    async def right(key: ScopeKey) -> AsyncGenerator[Role]:
+        role = Role(f"polling-{scope_digest(key)}", database, coordinator)
+        async with holding(role, coordinator):
+            yield role
+
+    return right
 
 
 def scope_digest(key: ScopeKey) -> str:
