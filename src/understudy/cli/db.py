@@ -53,7 +53,7 @@ async def _check_server(url: str) -> "Health":
 @app.command()
 def migrate(config: ConfigFile = None) -> None:
     """Bring the schema up to date, as every start of the bot does; creates a missing one."""
-    from understudy.storage.tables import HEAD
+    from understudy.storage.schema import HEAD
 
     url = load(config).settings.storage.url
     typer.echo(f"{asyncio.run(_migrate(url))} has version {HEAD}.")

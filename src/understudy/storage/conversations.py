@@ -10,7 +10,8 @@ from understudy.conversation.inbox import Channel, Line, Overview
 from understudy.conversation.messages import Place
 from understudy.storage import inbox_rows, search_index
 from understudy.storage.database import channel_key
-from understudy.storage.history import SqlHistory, within, within_channels
+from understudy.storage.erasure import SqlErasure
+from understudy.storage.history import within, within_channels
 from understudy.storage.sql_functions import new_seq_in
 from understudy.storage.tables import batches, channels, messages, sent
 from understudy.storage.versions import choose_version
@@ -22,7 +23,7 @@ _ADD_BATCH = insert(batches)
 _ADD_SENT = insert(sent)
 
 
-class SqlConversations(SqlHistory):
+class SqlConversations(SqlErasure):
     async def overviews(self, platform: str, parent_id: str) -> tuple[Overview, ...]:
         chosen = (
             select(

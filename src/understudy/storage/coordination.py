@@ -19,8 +19,9 @@ from understudy.conversation.inbox import BatchState
 from understudy.errors import StorageError
 from understudy.storage.database import Database
 from understudy.storage.liveness import CHANNEL, FileLiveness, Liveness, PostgresLiveness
+from understudy.storage.shared_tables import instances, roles
 from understudy.storage.sqlite_database import SqliteDatabase
-from understudy.storage.tables import batches, instances, roles
+from understudy.storage.tables import batches
 
 Refresher = Callable[[], Awaitable[None]]
 """Reads what other instances may have changed. May raise StorageError."""

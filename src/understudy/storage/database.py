@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from understudy.conversation.inbox import Channel
 from understudy.errors import StorageError
-from understudy.storage.tables import HEAD, metadata
+from understudy.storage.schema import HEAD, metadata
 
 R = TypeVar("R")
 _EXAMPLES = "sqlite:///understudy.db or postgresql+psycopg://user@host/database"

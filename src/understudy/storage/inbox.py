@@ -39,11 +39,12 @@ from understudy.storage import inbox_statements as st
 from understudy.storage.conversations import SqlConversations
 from understudy.storage.coordination import DatabaseClock
 from understudy.storage.database import Database, channel_key
-from understudy.storage.history import carried_by, parts_of
+from understudy.storage.erasure import carried_by
+from understudy.storage.history import parts_of
 from understudy.storage.ledger_rows import insert_replies
 from understudy.storage.summaries import drop_covering
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages
-from understudy.storage.volatile_text import MessageText, VolatileTexts, text_within
+from understudy.storage.volatile_text import MessageText, VolatileTexts, text_within, with_text
 
 V = TypeVar("V")
 
@@ -373,15 +374,7 @@ class SqlInbox(SqlConversations):
             text = self._volatile[row["platform"], row["message_id"]]
             if text is not None:
                 message = inbox_rows.stored(row)
-                author = replace(message.inbound.author, name=text.name)
-                inbound = replace(
-                    message.inbound,
-                    author=author,
-                    text=text.text,
-                    images=text.images,
-                    files=text.files,
-                    notes=text.notes,
-                )
+                inbound = with_text(message.inbound, text)
                 found_messages.append(replace(message, inbound=inbound))
         return tuple(found_messages)
 

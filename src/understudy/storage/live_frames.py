@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from understudy.errors import StorageError
 from understudy.storage.coordination import Coordinator
 from understudy.storage.database import Database
-from understudy.storage.tables import frames
+from understudy.storage.shared_tables import frames
 
 _WRITE_EVERY_S = 0.5
 _OVERLAP_S = 2.0

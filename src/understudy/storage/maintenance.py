@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from understudy.errors import StorageError
-from understudy.storage.tables import HEAD, metadata
+from understudy.storage.schema import HEAD, metadata
 
 
 @dataclass(frozen=True, slots=True)

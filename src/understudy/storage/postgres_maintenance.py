@@ -4,7 +4,7 @@ from sqlalchemy import Connection, inspect, text
 
 from understudy.storage.database import Database, schema_version
 from understudy.storage.maintenance import Health, version_problem
-from understudy.storage.tables import metadata
+from understudy.storage.schema import metadata
 
 _SIZE = text("SELECT pg_database_size(current_database())")
 _INVALID = text(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, select
 from understudy.errors import StorageError
 from understudy.storage.database import NEEDS_PACKAGES, sqlite_path, storage_url
 from understudy.storage.maintenance import opened_read_only
-from understudy.storage.tables import instances
+from understudy.storage.shared_tables import instances
 
 _ALIVE_S = 30.0
 """An instance that was not seen for this long, compared with the newest one, has ended."""

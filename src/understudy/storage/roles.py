@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from understudy.errors import StorageError
 from understudy.storage.coordination import Coordinator
 from understudy.storage.database import Database
-from understudy.storage.tables import roles
+from understudy.storage.shared_tables import roles
 
 LEASE_S = 10.0
 _CHECK_S = 0.5

@@ -22,7 +22,7 @@ from understudy.routing.monitoring import PollRights
 from understudy.storage.coordination import Coordinator
 from understudy.storage.database import Database
 from understudy.storage.roles import Role, holding
-from understudy.storage.tables import cooldowns
+from understudy.storage.shared_tables import cooldowns
 
 _log = structlog.get_logger()
 _PROBE_S = 20.0

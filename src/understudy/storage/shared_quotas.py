@@ -12,7 +12,7 @@ from understudy.errors import StorageError
 from understudy.routing.quotas import Charge
 from understudy.storage.coordination import Coordinator
 from understudy.storage.database import Database
-from understudy.storage.tables import quotas
+from understudy.storage.shared_tables import quotas
 
 _log = structlog.get_logger()
 _RETRY_S = 1.0

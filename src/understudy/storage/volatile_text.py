@@ -1,7 +1,7 @@
 """Message text in memory only, for `conversation.persist: false`."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from understudy.conversation.inbox import Thoughts
 from understudy.conversation.messages import AttachedText, ImageRef, Inbound
@@ -24,6 +24,18 @@ class MessageText:
 def text_within(inbound: Inbound) -> MessageText:
     return MessageText(
         inbound.author.name, inbound.text, inbound.images, inbound.files, inbound.notes
+    )
+
+
+def with_text(inbound: Inbound, text: MessageText) -> Inbound:
+    """The message with its text from memory."""
+    return replace(
+        inbound,
+        author=replace(inbound.author, name=text.name),
+        text=text.text,
+        images=text.images,
+        files=text.files,
+        notes=text.notes,
     )
 
 

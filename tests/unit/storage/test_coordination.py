@@ -19,8 +19,8 @@ from understudy.storage.coordination import Coordinator, DatabaseClock
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.roles import Role
+from understudy.storage.shared_tables import roles
 from understudy.storage.stores import Stores, open_storage
-from understudy.storage.tables import roles
 
 ANSWER = Decision(answer=True, reason="dm", directed=True)
 HERE = Channel.of(LOUNGE)

@@ -19,7 +19,8 @@ from understudy.storage.database import Database, sqlite_path
 from understudy.storage.ledger_rows import insert_replies, read_replies
 from understudy.storage.memory import SqlMemory
 from understudy.storage.migrate import configuration, newest, upgrade
-from understudy.storage.tables import HEAD, metadata, replies
+from understudy.storage.schema import HEAD, SHARED, metadata
+from understudy.storage.tables import COPIED, replies
 
 
 def insert_opt_out(author_id: str) -> Callable[[Connection], object]:
@@ -223,3 +224,8 @@ async def test_records_come_back_as_they_were_stored_and_only_once(tmp_path: Pat
     await database.aclose()
 
     assert found == (stored,)
+
+
+def test_every_table_is_copied_or_filled_again_by_the_processes_that_run() -> None:
+    assert {*COPIED, *SHARED} == set(metadata.tables.values())
+    assert not {*COPIED} & {*SHARED}

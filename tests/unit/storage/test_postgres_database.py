@@ -22,7 +22,8 @@ from understudy.storage.inbox_statements import ADD, prefixed
 from understudy.storage.migrate import upgrade
 from understudy.storage.postgres_database import PostgresDatabase
 from understudy.storage.postgres_maintenance import check
-from understudy.storage.tables import messages, metadata
+from understudy.storage.schema import metadata
+from understudy.storage.tables import messages
 
 pytestmark = pytest.mark.slow
 ANSWER = Decision(answer=True, reason="dm", directed=True)

@@ -16,8 +16,8 @@ from understudy.routing.candidates import ScopeKey
 from understudy.routing.cooldown import Cooldown, CooldownBoard, State
 from understudy.routing.failure_policy import RULES
 from understudy.storage.shared_cooldowns import SharedCooldowns, share_cooldowns
+from understudy.storage.shared_tables import cooldowns
 from understudy.storage.stores import Stores, open_storage
-from understudy.storage.tables import cooldowns
 
 KEY = ScopeKey(HoldScope.ENDPOINT, "local", "http://127.0.0.1:5001")
 REFUSED = ErrorClass.CONNECT_REFUSED

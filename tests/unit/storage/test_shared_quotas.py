@@ -16,8 +16,8 @@ from understudy.llm.messages import Usage
 from understudy.routing.quotas import QuotaGuard, Unit
 from understudy.routing.records import Origin, ReplyOutcome
 from understudy.storage.shared_quotas import SharedQuotas, open_quotas
+from understudy.storage.shared_tables import quotas
 from understudy.storage.stores import open_storage
-from understudy.storage.tables import quotas
 
 ANN, BOB = Origin("web:c1", "web:ann"), Origin("web:c2", "web:bob")
 MIDNIGHT = NOON - NOON % 86_400 + 86_400

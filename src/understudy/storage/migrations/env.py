@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from understudy.storage.tables import metadata
+from understudy.storage.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
