@@ -16,11 +16,12 @@ def converse(
     folder: Path,
     env: Mapping[str, str],
     limit_s: float = 50,
+    enter: str = "\n",
 ) -> tuple[str, int]:
     """Run `understudy` with `words`; returns all that the terminal showed, and the exit code.
 
-    Each answer is a part of a question and what is typed after it. A program that still runs after
-    the limit is killed.
+    Each answer is a part of a question and what is typed after it, before the key `enter`. A
+    program that still runs after the limit is killed.
     """
     terminal, inner = pty.openpty()
     child = subprocess.Popen(
@@ -31,7 +32,7 @@ def converse(
     killer = threading.Timer(limit_s, child.kill)
     killer.start()
     try:
-        shown = _talk(terminal, list(answers))
+        shown = _talk(terminal, [(part, answer + enter) for part, answer in answers])
         code = child.wait()
     finally:
         killer.cancel()
@@ -60,4 +61,4 @@ def _talk(terminal: int, answers: list[tuple[str, str]]) -> str:
         shown += new
         if answers and answers[0][0].encode() in shown[seen:]:
             seen = len(shown)
-            os.write(terminal, f"{answers.pop(0)[1]}\n".encode())
+            os.write(terminal, answers.pop(0)[1].encode())

@@ -23,6 +23,10 @@ class FactModel:
     """The texts of all prompts of replies."""
     summaries: list[str] = field(default_factory=list)
     """The texts of all prompts of summaries."""
+    proposals: list[str] = field(default_factory=list)
+    """The texts of all prompts for a note."""
+    note: str = "NONE"
+    """What is proposed as a note."""
 
     @property
     def behaviour(self) -> Behaviour:
@@ -37,6 +41,10 @@ class FactModel:
             self.summaries.append(prompt)
             facts = [f"{name}'s pet is {pet}." for name, pet in known.items()]
             await stage.say(" ".join(facts) or "Nothing happened.")
+            return
+        if "If there is nothing to note" in prompt:
+            self.proposals.append(prompt)
+            await stage.say(self.note)
             return
         self.prompts.append(prompt)
         asked = _ASKED.search(prompt)

@@ -23,9 +23,12 @@ from understudy.conversation.messages import Author, Place
 from understudy.conversation.speakers import quoting
 from understudy.memory.store import (
     COMMON,
+    MAX_NOTES_CHARS,
     Family,
     MemoryStore,
     NoteScope,
+    Proposal,
+    Source,
     Summary,
     SummaryClaim,
     Wanted,
@@ -440,3 +443,81 @@ async def test_pruned_lines_are_not_found(opened: Opened) -> None:
     await opened.inbox.prune(102.0)
 
     assert await opened.found("apple") == ["apple again"]
+
+
+def proposed(text: str = "I like tea", proposal_id: str = "p1", made_at: float = 200.0) -> Proposal:
+    return Proposal(proposal_id, ANNS, text, made_at, made_at + 100.0)
+
+
+async def propose(opened: Opened, proposal: Proposal | None = None) -> bool:
+    """Propose a note about Ann, made of her second message."""
+    await opened.say(1, "hello")
+    await opened.say(2, "I like tea")
+    return await opened.memory.add_proposal(proposal or proposed(), [Source(2, "I like tea")])
+
+
+async def test_a_proposal_is_taken_once_and_by_its_person_alone(opened: Opened) -> None:
+    assert await propose(opened)
+
+    by_bob = await opened.memory.take_proposal("discord", BOB.id, "p1", 201.0)
+    other = await opened.memory.take_proposal("discord", ANN.id, "p2", 201.0)
+    waiting = await opened.other.proposal(ANNS, 201.0)
+    taken = await opened.memory.take_proposal("discord", ANN.id, "p1", 201.0)
+    again = await opened.memory.take_proposal("discord", ANN.id, "p1", 201.0)
+
+    assert (by_bob, other, again) == (None, None, None)
+    assert waiting == taken == proposed()
+    assert await opened.memory.notes([ANNS]) == {}
+
+
+async def test_a_later_proposal_replaces_an_earlier_one_of_its_scope(opened: Opened) -> None:
+    await propose(opened)
+    later = proposed("I like coffee", "p2")
+    assert await opened.memory.add_proposal(later, [Source(2, "I like tea")])
+
+    assert await opened.memory.take_proposal("discord", ANN.id, "p1", 201.0) is None
+    assert await opened.memory.proposal(ANNS, 201.0) == later
+
+
+async def test_a_proposal_expires(opened: Opened) -> None:
+    await propose(opened)
+    late = await opened.memory.proposal(ANNS, 300.0)
+    taken = await opened.memory.take_proposal("discord", ANN.id, "p1", 300.0)
+    gone = await opened.memory.proposal(ANNS, 201.0)
+    await opened.memory.add_proposal(proposed(), [Source(2, "I like tea")])
+    await opened.memory.drop_expired_proposals(300.0)
+
+    assert (late, taken, gone) == (None, None, None)
+    assert await opened.memory.proposal(ANNS, 201.0) is None
+
+
+PROPOSAL_CHANGES: dict[str, Change] = {
+    "edit": lambda opened: opened.inbox.edit(message("m2", "I like coffee", ANN, LOUNGE)),
+    "delete": lambda opened: opened.inbox.delete("discord", "m2"),
+    "forget": CHANGES["forget"],
+    "opt out": CHANGES["opt out"],
+    "delete conversation": CHANGES["delete conversation"],
+}
+
+
+@pytest.mark.parametrize("change", PROPOSAL_CHANGES.values(), ids=PROPOSAL_CHANGES)
+async def test_a_proposal_goes_with_the_message_that_it_is_made_of(
+    opened: Opened, change: Change
+) -> None:
+    await propose(opened)
+    await opened.inbox.delete("discord", "m1")
+    await opened.say(3, "mine", BOB)
+    await opened.inbox.delete("discord", "m3")
+    assert await opened.memory.proposal(ANNS, 201.0) == proposed()
+
+    await change(opened)
+
+    assert await opened.memory.proposal(ANNS, 201.0) is None
+    assert not await opened.memory.add_proposal(proposed(), [Source(2, "I like tea")])
+
+
+async def test_a_proposal_that_the_notes_have_no_room_for_is_not_stored(opened: Opened) -> None:
+    await opened.memory.add_note(ANNS, "x" * (MAX_NOTES_CHARS - 5), 1.0)
+
+    assert not await propose(opened)
+    assert await opened.memory.proposal(ANNS, 201.0) is None

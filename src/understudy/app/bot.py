@@ -362,7 +362,7 @@ def _conversation(
             select_images=bot.images.selector.select,
             caption_images=bot.images.saw,
             memory=bot.memory.memory,
-            after_reply=bot.titles.after_reply,
+            follow_ups=(bot.titles.follow_up, *bot.memory.follow_ups),
             orders=bot.orders,
             may_spend=bot.guard.may_spend,
             reserve=bot.guard.reserve,

@@ -75,9 +75,11 @@ async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[
 async def _connected(bot: Bot, platform: DiscordBot) -> None:
     bot.messages.register(PLATFORM, platform.open, platform.context)
     bot.alerts.listeners.append(platform.notify_admins)
+    bot.memory.show_proposals(PLATFORM, platform.propose)
     try:
         await platform.run()
     finally:
+        bot.memory.show_proposals(PLATFORM, None)
         bot.alerts.listeners.remove(platform.notify_admins)
         await bot.messages.unregister(PLATFORM)
 

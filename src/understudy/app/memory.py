@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from understudy.conversation.dependencies import new_id
+from understudy.conversation.follow_ups import FollowUp
 from understudy.conversation.remembered import Memory, NoMemory
+from understudy.memory.background import BackgroundModels, ModelRules
 from understudy.memory.commands import MemoryCommands
 from understudy.memory.conversation_memory import ConversationMemory
+from understudy.memory.proposals import NoteProposer, ProposalRules, ShowProposal
 from understudy.memory.store import MemoryStore
 from understudy.memory.summarizer import Summarizer, SummaryRules
 from understudy.routing.candidates import Candidate
@@ -25,6 +28,19 @@ class MemorySupport:
     commands: MemoryCommands
     store: MemoryStore | None = None
     summarizer: Summarizer | None = None
+    proposer: NoteProposer | None = None
+
+    def show_proposals(self, platform: str, show: ShowProposal | None) -> None:
+        """How a platform shows proposed notes; without one, none are made there."""
+        if self.proposer is None:
+            return
+        self.proposer.show.pop(platform, None)
+        if show is not None:
+            self.proposer.show[platform] = show
+
+    @property
+    def follow_ups(self) -> tuple[FollowUp, ...]:
+        return () if self.proposer is None else (self.proposer.follow_up,)
 
 
 WITHOUT_MEMORY = MemorySupport(NoMemory(), MemoryCommands(None, None))
@@ -32,31 +48,45 @@ WITHOUT_MEMORY = MemorySupport(NoMemory(), MemoryCommands(None, None))
 
 @asynccontextmanager
 async def open_memory(bot: "Bot", store: MemoryStore | None) -> AsyncGenerator[MemorySupport]:
-    """While it is open, summaries are made in the background."""
+    """While it is open, summaries and proposals of notes are made in the background."""
     if store is None:
         yield WITHOUT_MEMORY
         return
-    summarizer = Summarizer(store, bot.prompts.reply, lambda: _rules(bot), new_id, bot.clocks.wall)
-    memory = ConversationMemory(store, summarizer, lambda: bot.settings().memory)
+    models, now = BackgroundModels(bot.prompts.reply, new_id), bot.clocks.wall
+    summarizer = Summarizer(store, models, lambda: _summary_rules(bot), now)
+    proposer = NoteProposer(store, models, lambda: _proposal_rules(bot), new_id, now)
+    memory = ConversationMemory(store, summarizer, models, lambda: bot.settings().memory)
+    commands = MemoryCommands(store, summarizer, now)
     try:
-        yield MemorySupport(
-            memory, MemoryCommands(store, summarizer, bot.clocks.wall), store, summarizer
-        )
+        yield MemorySupport(memory, commands, store, summarizer, proposer)
     finally:
+        await proposer.aclose()
         await summarizer.aclose()
 
 
-def _rules(bot: "Bot") -> SummaryRules:
+def _summary_rules(bot: "Bot") -> SummaryRules:
     settings = bot.settings()
-    order = _order(bot)
-    used = [c for c in bot.models.router.candidates if c.off is None]
     return SummaryRules(
         enabled=settings.memory.summary.enabled,
-        order=order,
+        models=_model_rules(bot),
         max_tokens=settings.memory.summary.max_tokens,
+        bot_name=settings.persona.name,
+    )
+
+
+def _proposal_rules(bot: "Bot") -> ProposalRules:
+    if not bot.settings().memory.propose:
+        return ProposalRules()
+    return ProposalRules(enabled=True, models=_model_rules(bot))
+
+
+def _model_rules(bot: "Bot") -> ModelRules:
+    order = _order(bot)
+    used = [c for c in bot.models.router.candidates if c.off is None]
+    return ModelRules(
+        order=order,
         gives_way=any(c.local for c in used if any(map(c.answers_to, order))),
         may_spend=bot.guard.may_spend,
-        bot_name=settings.persona.name,
     )
 
 

@@ -13,6 +13,7 @@ from understudy.conversation.inbox import Channel
 from understudy.conversation.messages import AttachedText, ImageRef, Inbound
 from understudy.images.intake import ImageSource
 from understudy.memory import command_line
+from understudy.memory.command_line import Person
 from understudy.memory.store import NoteScope
 from understudy.observability.reply_report import format_runs
 from understudy.platforms.terminal import CHANNEL, PLATFORM, message
@@ -82,8 +83,9 @@ class TerminalCommands:
     async def memory(self, name: str, rest: str) -> str:
         place = message("", "").place
         scope = NoteScope.of(place, message("", "").author.id)
+        person = Person(scope, lambda: self._bot.messages.forget(PLATFORM, scope.author_id))
         commands = self._bot.memory.commands
-        return await command_line.run(commands, f"{name} {rest}", _CHANNEL, scope)
+        return await command_line.run(commands, f"{name} {rest}", _CHANNEL, person)
 
     async def model(self, rest: str) -> str:
         preferences, book = self._bot.messages.preferences, self._bot.orders()

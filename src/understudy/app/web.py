@@ -49,9 +49,10 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
     bot.observers.extend((platform.live, platform.feed, metrics))
     bot.messages.register(PLATFORM, platform.live.open_delivery)
     bot.titles.on_title = lambda channel: platform.live.title_changed(channel.id)
+    bot.memory.show_proposals(PLATFORM, platform.show_proposal)
     async with (
         _shared_text(bot, platform.live),
-        platform.open(_dependencies(bot, token_file, metrics)),
+        platform.open(_dependencies(bot, token_file, metrics, platform.live)),
     ):
         yield WebPage(platform.url, platform.new_login_link())
 
@@ -83,7 +84,9 @@ async def _shared_text(bot: Bot, live: LiveConversations) -> AsyncGenerator[None
             live.on_change = None
 
 
-def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependencies:
+def _dependencies(
+    bot: Bot, token_file: Path, metrics: Metrics, live: LiveConversations
+) -> WebDependencies:
     editor = ConfigEditor(bot, bot.clocks.wall)
     return WebDependencies(
         web=bot.settings().web,
@@ -108,7 +111,7 @@ def _dependencies(bot: Bot, token_file: Path, metrics: Metrics) -> WebDependenci
         persona_choice=persona_choice(bot),
         server_choice=server_choice(bot),
         read_files=_read_files(bot),
-        memory=memory_actions(bot),
+        memory=memory_actions(bot, live),
         config=_config_actions(editor),
         gateway_keys=_gateway_key_actions(bot),
         read_log=lambda after: (bot.logs.tail.count, bot.logs.tail.since(after)),

@@ -55,6 +55,7 @@ async def _chat(config: "Config", logs: "Logs") -> None:
                 commands=commands.table(),
                 attach=commands.attach,
             )
+            bot.memory.show_proposals(PLATFORM, dialogue.propose)
             with (
                 editing_mode(0, sys.stdout) as editing,
                 listening(dialogue, editing=editing),

@@ -98,6 +98,7 @@ class SummarySettings(Section):
 
 class Memory(Section):
     summary: SummarySettings = SummarySettings()
+    propose: bool = False
     recall: bool = False
     recall_tokens: Annotated[int, Field(ge=50, le=8000)] = 400
 

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from understudy.config.settings import Settings
+from understudy.conversation.follow_ups import FollowUp
 from understudy.conversation.images import PromptImages
 from understudy.conversation.inbox import InboxStore, Line, StoredMessage
 from understudy.conversation.lore.effects import EffectStore, InMemoryEffects
 from understudy.conversation.lore.patterns import Patterns
-from understudy.conversation.messages import ImageRef, Place
+from understudy.conversation.messages import ImageRef
 from understudy.conversation.orders import OrderBook
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences
@@ -51,10 +52,6 @@ def _no_captions(_images: Sequence[ImageRef], _platform: str) -> None:
     """Without a captioner."""
 
 
-def _no_follow_up(_place: Place, _user: str, _question: str, _answer: str) -> None:
-    """Without anything that follows a reply."""
-
-
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     store: InboxStore
@@ -74,9 +71,8 @@ class Dependencies:
     caption_images: Callable[[Sequence[ImageRef], str], None] = _no_captions
     """Called with the images of a delivered reply and its platform, to caption them."""
     memory: Memory = field(default_factory=NoMemory)
-    after_reply: Callable[[Place, str, str, str], None] = _no_follow_up
-    """Called with (place, user, the person's text, the reply) once a reply is delivered and stored;
-    returns at once."""
+    follow_ups: Sequence[FollowUp] = ()
+    """Called once a reply is delivered and stored."""
     orders: Callable[[], OrderBook] = lambda: OrderBook({}, ())
     may_spend: Callable[[Origin], bool] = _always
     """False once the daily spending limit is reached."""

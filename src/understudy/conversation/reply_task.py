@@ -271,9 +271,10 @@ class ReplyTask:
         with suppress(StorageError):
             await self.builder.save_effects()
         self._dependencies.caption_images(self.builder.images, self.builder.place.platform)
-        trigger = self.builder.trigger
-        self._dependencies.after_reply(trigger.place, self.builder.user, trigger.text, reply.text)
-        author_id = trigger.author.id
+        answered = self.builder.answered(reply.text)
+        for follow_up in self._dependencies.follow_ups:
+            follow_up(answered)
+        author_id = answered.author.id
         self._activity.record_reply(
             self.channel, author_id, self._dependencies.now(), directed=self.batch.directed
         )

@@ -9,6 +9,7 @@ import structlog
 
 from understudy.conversation.continuation import joined, kept_start
 from understudy.conversation.dependencies import Dependencies
+from understudy.conversation.follow_ups import Answered
 from understudy.conversation.inbox import Batch, Channel, Line, MessageState, StoredMessage
 from understudy.conversation.lore.effects import StoredEffects
 from understudy.conversation.lore.scene import Spoken, Why
@@ -168,6 +169,16 @@ class RequestBuilder:
         if marked and winner is not None and winner.attempt > 1:
             notes.append(f"answered by {winner.label}")
         return tuple(dict.fromkeys(notes))
+
+    def answered(self, text: str) -> Answered:
+        """The reply of this text, with what it answers."""
+        me = self.trigger.author.id
+        return Answered(
+            self.batch.messages,
+            text,
+            frozenset(name for author_id, name in self.names.items() if author_id != me),
+            again=bool(self.batch.replaces),
+        )
 
     async def save_effects(self) -> None:
         """Save the timed lore effects of a delivered reply."""

@@ -8,8 +8,8 @@ from functools import partial
 
 import structlog
 
+from understudy.conversation.follow_ups import Answered
 from understudy.conversation.inbox import Channel, InboxStore
-from understudy.conversation.messages import Place
 from understudy.conversation.tokens import text_tokens
 from understudy.errors import StorageError
 from understudy.llm.messages import ChatRequest, Message, TextPart
@@ -57,12 +57,14 @@ class TitleMaker:
         self.on_title: Callable[[Channel], None] = lambda _: None
         """Called after a title was stored."""
 
-    def after_reply(self, place: Place, user: str, question: str, answer: str) -> None:
+    def follow_up(self, answered: Answered) -> None:
         """Schedule a title for the conversation if it needs one; returns at once."""
+        place = answered.place
         channel = Channel.of(place)
         if place.platform != _PLATFORM or channel in self._tasks or not self._models.enabled():
             return
-        task = asyncio.create_task(self._give(channel, user, question, answer))
+        question = answered.messages[-1].inbound.text
+        task = asyncio.create_task(self._give(channel, answered.user, question, answered.text))
         self._tasks[channel] = task
         task.add_done_callback(lambda _: self._tasks.pop(channel, None))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from understudy.conversation.inbox import Channel
-from understudy.memory.store import MAX_NOTES_CHARS, Hit, MemoryStore, NoteScope
+from understudy.memory.store import MAX_NOTES_CHARS, Hit, MemoryStore, NoteScope, Proposal
 from understudy.memory.summarizer import Summarizer
 
 _NONE = "I store no texts, so I have no memory (`conversation.persist`)."
@@ -17,6 +17,21 @@ _FULL = (
     f"There is no room for that: your notes here may have {MAX_NOTES_CHARS:,} characters together. "
     "Delete one first."
 )
+
+
+YES, NO = "yes", "no"
+"""After `/remember`: the answers to a proposal."""
+_NO_PROPOSAL = "There is no note to confirm: it was answered, has expired, or its message is gone."
+
+
+def forgotten_text(messages: int) -> str:
+    """For a person whose stored texts were deleted."""
+    return f"Done. I deleted the text of {messages} of your messages, your notes, and your name."
+
+
+def proposal_line(proposal: Proposal) -> str:
+    """The proposal for its person, with how to answer it by a command."""
+    return f"May I remember this? “{proposal.text}” /remember {YES} or /remember {NO}"
 
 
 class MemoryCommands:
@@ -38,6 +53,28 @@ class MemoryCommands:
         note = " ".join(text.split())
         if not note:
             return "There is nothing to remember: write the note after the command."
+        if note.casefold() in (YES, NO):
+            proposal = await self._store.proposal(scope, self._now())
+            return await self.answer(scope, proposal.id if proposal else "", yes=note == YES)
+        return await self._add(scope, note)
+
+    async def proposal(self, scope: NoteScope) -> Proposal | None:
+        """The note that a model proposes and this person has not confirmed."""
+        return None if self._store is None else await self._store.proposal(scope, self._now())
+
+    async def answer(self, person: NoteScope, proposal_id: str, *, yes: bool) -> str:
+        """Store or drop a proposal, which only its person can do; a server's is stored there."""
+        if self._store is None:
+            return _NONE
+        taken = await self._store.take_proposal(
+            person.platform, person.author_id, proposal_id, self._now()
+        )
+        if taken is None:
+            return _NO_PROPOSAL
+        return await self._add(taken.scope, taken.text) if yes else "I do not remember it."
+
+    async def _add(self, scope: NoteScope, note: str) -> str:
+        assert self._store is not None
         stored = await self._store.add_note(scope, note, self._now())
         return _FULL if stored is None else f"I remember that as note {stored.number}."
 
@@ -46,9 +83,11 @@ class MemoryCommands:
             return _NONE
         notes = (await self._store.notes([scope])).get(scope, ())
         where = "on this server" if scope.server else "in our private chats"
-        if not notes:
-            return f"I have no notes of yours {where}."
-        lines = [f"Your notes {where}:", *(f"{note.number}. {note.text}" for note in notes)]
+        lines = [f"I have no notes of yours {where}."]
+        if notes:
+            lines = [f"Your notes {where}:", *(f"{note.number}. {note.text}" for note in notes)]
+        if (proposal := await self.proposal(scope)) is not None:
+            lines.append(proposal_line(proposal))
         return "\n".join(lines)
 
     async def forget_note(self, scope: NoteScope, number: int) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from understudy.config.settings import Memory as MemorySettings
 from understudy.conversation.inbox import Channel, Line, StoredMessage
 from understudy.conversation.remembered import KeptHistory, Remembered
+from understudy.memory.background import BackgroundModels
 from understudy.memory.recall import best_lines, words_to_find
 from understudy.memory.store import Found, MemoryStore, NoteScope, Wanted
 from understudy.memory.summarizer import Summarizer
@@ -17,10 +18,12 @@ class ConversationMemory:
         self,
         store: MemoryStore,
         summarizer: Summarizer,
+        models: BackgroundModels,
         settings: Callable[[], MemorySettings],
     ) -> None:
         self._store = store
         self._summarizer = summarizer
+        self._models = models
         self._settings = settings
 
     async def remember(self, batch: Sequence[StoredMessage]) -> Remembered:
@@ -48,10 +51,10 @@ class ConversationMemory:
         )
 
     def reply_started(self) -> None:
-        self._summarizer.reply_started()
+        self._models.reply_started()
 
     def reply_ended(self, kept: KeptHistory | None) -> None:
-        self._summarizer.reply_ended()
+        self._models.reply_ended()
         if kept is not None:
             self._summarizer.schedule(kept)
 

@@ -59,6 +59,25 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposal:
+    """A note that a model proposes and its person has not confirmed."""
+
+    id: str
+    scope: NoteScope
+    text: str
+    made_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A message that a proposal is made of."""
+
+    seq: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The newest lines with one word."""
 
@@ -106,9 +125,9 @@ class Hit:
 class MemoryStore(Protocol):
     """Stores summaries and notes, and searches the stored messages.
 
-    Summaries, notes and the search index never hold text of messages that are deleted, forgotten
-    or opted out: the store removes it in the transaction that removes the message. All calls raise
-    StorageError when the database cannot be used.
+    Summaries, proposals, notes and the search index never hold text of messages that are deleted,
+    forgotten or opted out: the store removes it in the transaction that removes the message. All
+    calls raise StorageError when the database cannot be used.
     """
 
     async def summary(self, channel: Channel) -> Summary: ...
@@ -162,6 +181,24 @@ class MemoryStore(Protocol):
     async def delete_note(self, scope: NoteScope, number: int) -> bool:
         """False when there is no such note."""
         ...
+
+    async def add_proposal(self, proposal: Proposal, sources: Sequence[Source]) -> bool:
+        """Store a proposal instead of an earlier one in its scope. False, and nothing is stored,
+        where a source has changed or is deleted, its person has opted out, or the notes of the
+        scope would exceed MAX_NOTES_CHARS. It goes with its sources when they change."""
+        ...
+
+    async def proposal(self, scope: NoteScope, now: float) -> Proposal | None:
+        """The one of this scope that has not expired."""
+        ...
+
+    async def take_proposal(
+        self, platform: str, author_id: str, proposal_id: str, now: float
+    ) -> Proposal | None:
+        """Delete a person's proposal and return it; None where it is gone or has expired."""
+        ...
+
+    async def drop_expired_proposals(self, now: float) -> None: ...
 
     async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
         """These lines of the channel, newest first and without the quotations in front of them;

@@ -9,17 +9,17 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from understudy.conversation.inbox import Channel, Line
 from understudy.conversation.remembered import KeptHistory
 from understudy.errors import StorageError
+from understudy.memory.background import BackgroundModels, GaveWay, ModelRules
 from understudy.memory.store import MemoryStore, Summary, SummaryClaim
 from understudy.memory.summary_request import SummaryRequest, author_ids
-from understudy.routing.records import Origin, ReplyOutcome
-from understudy.routing.request import HeldSink, Reply, ReplyEnded, ReplyRequest
+from understudy.routing.records import ReplyOutcome
 
 PURPOSE = "summary"
 _LEASE_S = 240.0
@@ -38,13 +38,8 @@ class SummaryRules:
     """The settings of one moment."""
 
     enabled: bool = True
-    order: tuple[str, ...] | None = None
-    """As in `ReplyRequest.order`."""
+    models: ModelRules = field(default_factory=ModelRules)
     max_tokens: int = 400
-    gives_way: bool = False
-    """Whether an engine of the operator's own may be used."""
-    may_spend: Callable[[Origin], bool] = lambda _: True
-    """As in `ReplyRequest.may_spend`."""
     bot_name: str = "Bot"
 
 
@@ -58,49 +53,26 @@ class Outcome:
     """Whether it covers all that it should."""
 
 
-class _GaveWay(Exception):
-    """A reply began."""
-
-
 class Summarizer:
     """Owns the background task; closed with `aclose`."""
 
     def __init__(
         self,
         store: MemoryStore,
-        reply: Reply,
+        models: BackgroundModels,
         rules: Callable[[], SummaryRules],
-        new_id: Callable[[], str],
         now: Callable[[], float],
-        *,
-        quiet_s: float = 2.0,
     ) -> None:
         self._store = store
-        self._reply = reply
+        self._models = models
         self._rules = rules
-        self._new_id = new_id
         self._now = now
-        self._quiet_s = quiet_s
         self._waiting: OrderedDict[Channel, KeptHistory] = OrderedDict()
         self._work_there = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._replies = 0
-        self._no_replies = asyncio.Event()
-        self._no_replies.set()
-        self._reply_began = asyncio.Event()
         self._failed_at: dict[Channel, float] = {}
         self._task: asyncio.Task[None] | None = None
-
-    def reply_started(self) -> None:
-        self._replies += 1
-        self._no_replies.clear()
-        self._reply_began.set()
-
-    def reply_ended(self) -> None:
-        self._replies -= 1
-        if not self._replies:
-            self._no_replies.set()
 
     def schedule(self, kept: KeptHistory) -> None:
         """Summarize what the prompt of a reply left out; returns at once."""
@@ -135,12 +107,12 @@ class Summarizer:
     async def _work(self) -> None:
         while True:
             await self._work_there.wait()
-            if self._rules().gives_way:
-                await self._until_quiet()
+            if self._rules().models.gives_way:
+                await self._models.until_quiet()
             channel, kept = self._waiting.popitem(last=False)
             try:
                 await self._catch_up(kept)
-            except _GaveWay:
+            except GaveWay:
                 self._waiting.setdefault(channel, kept)
             except Exception as error:  # noqa: BLE001 - the root of this task
                 self._failed(channel)
@@ -148,16 +120,6 @@ class Summarizer:
             if not self._waiting:
                 self._work_there.clear()
                 self._idle.set()
-
-    async def _until_quiet(self) -> None:
-        """Wait until no reply was being made for a while."""
-        while True:
-            await self._no_replies.wait()
-            self._reply_began.clear()
-            try:
-                await asyncio.wait_for(self._reply_began.wait(), self._quiet_s)
-            except TimeoutError:
-                return
 
     async def _catch_up(self, kept: KeptHistory) -> None:
         summary = await self._store.summary(kept.channel)
@@ -194,7 +156,9 @@ class Summarizer:
             return await self._add_nothing(claim, compact=compact)
         rules = self._rules()
         request = SummaryRequest(claim.summary, lines, rules.bot_name, rules.max_tokens)
-        ended = await self._generate(claim.channel, request, rules, yields=not compact)
+        ended = await self._models.generate(
+            claim.channel, PURPOSE, request.build, rules.models, yields=not compact
+        )
         made = None
         if ended.record.outcome is ReplyOutcome.DELIVERED:
             made = request.result(ended.text, self._now(), compact=compact)
@@ -221,35 +185,6 @@ class Summarizer:
         else:
             await self._store.release_summary(claim)
         return 0
-
-    async def _generate(
-        self, channel: Channel, request: SummaryRequest, rules: SummaryRules, *, yields: bool
-    ) -> ReplyEnded:
-        wanted = ReplyRequest(
-            id=self._new_id(),
-            sink=channel.platform,
-            build=request.build,
-            origin=Origin(f"{channel.platform}:{channel.id}", ""),
-            purpose=PURPOSE,
-            order=rules.order,
-            queue_key="summaries",
-            may_spend=rules.may_spend,
-        )
-        generation = asyncio.ensure_future(self._reply(wanted, HeldSink()))
-        began = asyncio.create_task(self._reply_began.wait())
-        yields = yields and rules.gives_way
-        try:
-            await asyncio.wait(
-                {generation, began} if yields else {generation},
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not generation.done():
-                raise _GaveWay
-            return generation.result()
-        finally:
-            began.cancel()
-            generation.cancel()
-            await asyncio.wait({generation, began})
 
     def _failed(self, channel: Channel) -> None:
         """Leave this conversation alone for a while; prompts are as without a summary."""

@@ -1,6 +1,5 @@
 """The request that makes a summary: which lines it covers, and its prompt for one candidate."""
 
-import re
 from collections.abc import Sequence
 
 from understudy.conversation.inbox import Line
@@ -8,6 +7,7 @@ from understudy.conversation.messages import Author
 from understudy.conversation.speakers import speaker_names, spoken
 from understudy.conversation.tokens import prompt_budget, text_tokens
 from understudy.llm.messages import ChatRequest, Message, TextPart
+from understudy.memory.background import without_thoughts
 from understudy.memory.store import Summary
 from understudy.routing.prompt_fitting import MESSAGE_TOKENS
 from understudy.routing.request import Fit, Prompt
@@ -24,7 +24,6 @@ _LINE_CHARS = 2000
 _MOST_TOKENS = 12_000
 """Models become careless about longer material."""
 _LEAST_CHARS = 3
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 class SummaryRequest:
@@ -71,7 +70,7 @@ class SummaryRequest:
 
     def result(self, text: str, now: float, *, compact: bool) -> Summary | None:
         """The summary that the model has written; None where it is of no use."""
-        written = _THOUGHTS.sub("", text).strip()[: self._max_tokens * 6]
+        written = without_thoughts(text).strip()[: self._max_tokens * 6]
         if len(written) < _LEAST_CHARS or not self.covered:
             return None
         through = self.covered[-1].position

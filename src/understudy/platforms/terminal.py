@@ -9,9 +9,12 @@ from typing import Protocol, TextIO
 
 from understudy.control_characters import visible
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
+from understudy.conversation.follow_ups import Answered
 from understudy.conversation.inbox import Decision
 from understudy.conversation.messages import Addressed, Author, Inbound, Place
 from understudy.memory import command_line
+from understudy.memory.commands import proposal_line
+from understudy.memory.store import Proposal
 from understudy.routing.records import ReplyRecord, describe_route
 
 PLATFORM = "terminal"
@@ -197,6 +200,12 @@ class TerminalChat:
             self._interrupted = True
             self._screen.aside("\n(Ctrl-C again, Ctrl-D or /quit leaves)")
             self._screen.put(self._prompt)
+
+    async def propose(self, proposal: Proposal, _answered: Answered) -> None:
+        """Ask whether a proposed note may be stored, below what the person may be typing."""
+        self._screen.put("\n")
+        self._screen.aside(f"({proposal_line(proposal)})")
+        self._screen.put(self._prompt)
 
     async def run(self) -> None:
         """Run until the input ends or the person leaves."""

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from understudy.conversation.inbox import Channel, MessageState
 from understudy.conversation.speakers import QUOTE, QUOTE_END, unquoted
-from understudy.storage import inbox_rows, search_index
+from understudy.storage import inbox_rows, note_rows, search_index
 from understudy.storage.history import SqlHistory, within
 from understudy.storage.sql_functions import text_position
 from understudy.storage.summaries import (
@@ -30,7 +30,7 @@ from understudy.storage.summaries import (
     drop_of_author,
     drop_of_channel,
 )
-from understudy.storage.tables import FREE, SETTLED, batches, channels, messages, notes, sent
+from understudy.storage.tables import FREE, SETTLED, batches, channels, messages, sent
 
 _OPEN = (MessageState.PENDING, MessageState.CLAIMED)
 
@@ -83,12 +83,10 @@ class SqlErasure(SqlHistory):
         )
         ids = select(messages.c.message_id).where(by_author)
         quoting = and_(messages.c.platform == platform, messages.c.reply_to.in_(ids))
-        own_notes = delete(notes).where(
-            notes.c.platform == platform, notes.c.author_id == author_id
-        )
 
         def remembered(connection: Connection) -> None:
-            connection.execute(own_notes)
+            note_rows.delete_notes_of_author(connection, platform, author_id)
+            note_rows.drop_proposals_of_author(connection, platform, author_id)
             drop_of_author(connection, platform, author_id)
 
         await self._drop_titles(by_author)
@@ -113,6 +111,7 @@ class SqlErasure(SqlHistory):
         def work(connection: Connection) -> int:
             search_index.remove(connection, old)
             drop_before(connection, before)
+            note_rows.drop_expired_proposals(connection, before)
             connection.execute(delete(sent).where(sent.c.reply_id.in_(gone)))
             removed = connection.execute(delete(messages).where(old))
             connection.execute(_DROP_TITLES_OF_NOTHING)
@@ -170,6 +169,7 @@ class SqlErasure(SqlHistory):
                 self._unquote(connection, quoting)
             also(connection)
             drop_covering(connection, where)
+            note_rows.drop_proposals_from(connection, where)
             search_index.remove(connection, or_(where, replies_to_them))
             erased = self._drop_volatile(connection, where, replies_to_them)
             connection.execute(

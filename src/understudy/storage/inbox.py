@@ -34,7 +34,7 @@ from understudy.conversation.inbox import (
     StoredMessage,
 )
 from understudy.conversation.messages import Inbound
-from understudy.storage import inbox_rows, search_index
+from understudy.storage import inbox_rows, note_rows, search_index
 from understudy.storage import inbox_statements as st
 from understudy.storage.conversations import SqlConversations
 from understudy.storage.coordination import DatabaseClock
@@ -262,6 +262,7 @@ class SqlInbox(SqlConversations):
         def work(connection: Connection) -> str | None:
             changes = and_(_message(platform, inbound.message_id), messages.c.text != inbound.text)
             drop_covering(connection, changes)
+            note_rows.drop_proposals_from(connection, changes)
             edited = connection.execute(
                 update(messages)
                 .where(_message(platform, inbound.message_id), messages.c.text.is_not(None))

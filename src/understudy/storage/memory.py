@@ -10,7 +10,6 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    delete,
     func,
     select,
     tuple_,
@@ -22,18 +21,19 @@ from understudy.conversation.inbox import Channel, Line
 from understudy.conversation.speakers import unquoted
 from understudy.conversation.words import search_words as words_of
 from understudy.memory.store import (
-    MAX_NOTES_CHARS,
     Family,
     Found,
     Hit,
     Note,
     NoteScope,
+    Proposal,
     Recollection,
+    Source,
     Summary,
     SummaryClaim,
     Wanted,
 )
-from understudy.storage import inbox_rows, search_index
+from understudy.storage import inbox_rows, note_rows, search_index
 from understudy.storage.coordination import DatabaseClock
 from understudy.storage.database import Database
 from understudy.storage.statements import Statement
@@ -41,7 +41,6 @@ from understudy.storage.summaries import drop_of_channel, is_of
 from understudy.storage.tables import (
     channels,
     messages,
-    notes,
     opt_outs,
     summaries,
     summary_authors,
@@ -52,15 +51,6 @@ _SUMMARY = Statement(
         summaries.c.platform == bindparam("platform"),
         summaries.c.channel_id == bindparam("channel_id"),
     )
-)
-_NOTES = Statement(
-    select(notes)
-    .where(
-        notes.c.platform == bindparam("platform"),
-        notes.c.scope == bindparam("server"),
-        notes.c.author_id == bindparam("author_id"),
-    )
-    .order_by(notes.c.number)
 )
 _out = select(opt_outs.c.platform, opt_outs.c.author_id)
 _opted_out = tuple_(messages.c.platform, messages.c.author_id).in_(_out)
@@ -105,7 +95,7 @@ class SqlMemory:
             found = search_index.newest_of_each(connection, place, wanted.words, wanted.until)
             return Recollection(
                 _read_summary(connection, wanted.channel),
-                _read_notes(connection, wanted.scopes),
+                note_rows.read_notes(connection, wanted.scopes),
                 tuple(Found(word, tuple(seqs)) for word, seqs in found.items()),
             )
 
@@ -215,39 +205,38 @@ class SqlMemory:
         return dropped
 
     async def notes(self, scopes: Sequence[NoteScope]) -> dict[NoteScope, tuple[Note, ...]]:
-        return await self._db.read(lambda on: _read_notes(on, scopes))
+        return await self._db.read(lambda on: note_rows.read_notes(on, scopes))
 
     async def add_note(self, scope: NoteScope, text: str, now: float) -> Note | None:
-        size = select(
-            func.coalesce(func.sum(func.length(notes.c.text)), 0),
-            func.coalesce(func.max(notes.c.number), 0),
-        ).where(_within(scope))
-
         def work(connection: Connection) -> Note | None:
             # Two processes that add at the same time would not see each other's note.
             self._db.lock_channel(connection, Channel(scope.platform, f"notes {scope.author_id}"))
-            used, highest = connection.execute(size).one()
-            if used + len(text) > MAX_NOTES_CHARS:
-                return None
-            note = Note(highest + 1, text, now)
-            row = {
-                "platform": scope.platform,
-                "scope": scope.server,
-                "author_id": scope.author_id,
-                "number": note.number,
-                "text": text,
-                "made_at": now,
-            }
-            connection.execute(insert(notes).values(row))
-            return note
+            return note_rows.add_note(connection, scope, text, now)
 
         return await self._db.write(work)
 
     async def delete_note(self, scope: NoteScope, number: int) -> bool:
-        gone = delete(notes).where(_within(scope), notes.c.number == number)
-        deleted = await self._db.write(lambda on: on.execute(gone).rowcount)
+        deleted = await self._db.write(lambda on: note_rows.delete_note(on, scope, number))
         await self._db.scrub()
-        return deleted == 1
+        return deleted
+
+    async def add_proposal(self, proposal: Proposal, sources: Sequence[Source]) -> bool:
+        return await self._db.write(lambda on: note_rows.add_proposal(on, proposal, sources))
+
+    async def proposal(self, scope: NoteScope, now: float) -> Proposal | None:
+        return await self._db.read(lambda on: note_rows.read_proposal(on, scope, now))
+
+    async def take_proposal(
+        self, platform: str, author_id: str, proposal_id: str, now: float
+    ) -> Proposal | None:
+        taken = await self._db.write(
+            lambda on: note_rows.take_proposal(on, platform, author_id, proposal_id, now)
+        )
+        await self._db.scrub()
+        return taken
+
+    async def drop_expired_proposals(self, now: float) -> None:
+        await self._db.write(lambda on: note_rows.drop_expired_proposals(on, now))
 
     async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
         wanted = {"platform": channel.platform, "channel_id": channel.id, "seqs": list(seqs)}
@@ -289,22 +278,6 @@ def _read_summary(connection: Connection, channel: Channel) -> Summary:
     return Summary() if row is None else _summary(row)
 
 
-def _read_notes(
-    connection: Connection, scopes: Sequence[NoteScope]
-) -> dict[NoteScope, tuple[Note, ...]]:
-    found: dict[NoteScope, tuple[Note, ...]] = {}
-    for scope in scopes:
-        wanted = {
-            "platform": scope.platform,
-            "server": scope.server,
-            "author_id": scope.author_id,
-        }
-        rows = _NOTES.run(connection, wanted).mappings().all()
-        if rows:
-            found[scope] = tuple(Note(r["number"], r["text"], r["made_at"]) for r in rows)
-    return found
-
-
 def _parse_query(query: str) -> tuple[str, list[str]]:
     """The beginning of the last word, and the words before it."""
     *before, last = query.split() or [""]
@@ -321,14 +294,6 @@ def _reset_at(channel: Channel) -> ColumnElement[int]:
         channels.c.platform == channel.platform, channels.c.channel_id == channel.id
     )
     return func.coalesce(start.scalar_subquery(), 0)
-
-
-def _within(scope: NoteScope) -> ColumnElement[bool]:
-    return and_(
-        notes.c.platform == scope.platform,
-        notes.c.scope == scope.server,
-        notes.c.author_id == scope.author_id,
-    )
 
 
 def _lines(connection: Connection, where: ColumnElement[bool]) -> Sequence[RowMapping]:

@@ -5,7 +5,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from understudy.conversation.inbox import Channel
 from understudy.conversation.preferences import ChannelPreferences, PreferenceSnapshot
-from understudy.storage import search_index
+from understudy.storage import note_rows, search_index
 from understudy.storage.database import Database
 from understudy.storage.summaries import drop_of_author
 from understudy.storage.tables import channels, messages, opt_outs
@@ -63,6 +63,7 @@ class SqlPreferences:
             connection.execute(statement)
             if out:
                 drop_of_author(connection, platform, author_id)
+                note_rows.drop_proposals_of_author(connection, platform, author_id)
                 by_author = and_(messages.c.platform == platform, messages.c.author_id == author_id)
                 search_index.remove(connection, by_author)
 

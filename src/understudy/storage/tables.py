@@ -282,6 +282,22 @@ notes = Table(
 )
 """What people asked the bot to remember."""
 
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("platform", Text, primary_key=True),
+    # As in `notes`.
+    Column("scope", Text, primary_key=True),
+    Column("author_id", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    # The `seq` of the first message that it is made of.
+    Column("since_seq", _RowNumber, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+"""Notes that a model proposes; they are in no prompt before their person confirms them."""
+
 # Outside `metadata`: on SQLite it is a virtual table, whose own tables SQLite creates.
 search_words = Table(
     "search_words",
@@ -335,6 +351,7 @@ COPIED = (
     summaries,
     summary_authors,
     notes,
+    proposals,
     gateway_keys,
 )
 """What `db copy` copies, referenced tables first. The search index is made again."""

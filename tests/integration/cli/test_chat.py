@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from command import understudy
+from command import plain_environment, understudy
 from llama_server import llama_server
+from pseudo_terminal import converse
 from scripted_memory import FactModel
 from tiny_model import make_tiny_model
 from understudy.rehearsal.server import RehearsalServer
@@ -71,7 +72,7 @@ async def test_a_chat_remembers_searches_and_forgets(tmp_path: Path) -> None:
         lines = (
             "my pet is rex", "one", "two", "three", "/remember I like tea", "/memories",
             "/compact", "/memory", "/search pet", "what is my pet?", "/forget note 1",
-            "/memory forget", "/forget everything", "/help",
+            "/memory forget", "/forget everything", "/help", "/forget me", "/search pet",
         )  # fmt: skip
 
         done = await asyncio.to_thread(
@@ -90,7 +91,35 @@ async def test_a_chat_remembers_searches_and_forgets(tmp_path: Path) -> None:
         "I forgot my summary",
         "The commands are:",
         "/search WORDS    find earlier messages",
+        "Done. I deleted the text of 5 of your messages",
+        "I found nothing.",
     ):
         assert text in done.stdout, text
     assert "- You: I like tea" in model.prompts[-1]
     assert "my pet is rex" not in model.prompts[-1]
+
+
+async def test_a_proposed_note_is_confirmed_in_the_terminal(tmp_path: Path) -> None:
+    model = FactModel(note="I am allergic to peanuts.")
+    async with RehearsalServer(model.behaviour) as server:
+        (tmp_path / "config.yaml").write_text(
+            f"model: {{provider_order: [a], servers: {{a: {{base_url: '{server.base_url}'}}}}}}\n"
+            "memory: {propose: true}\n"
+        )
+        shown, code = await asyncio.to_thread(
+            converse,
+            ["chat"],
+            [
+                ("you › ", "I am allergic to peanuts, so?"),
+                ("/remember yes or /remember no)", "/remember yes"),
+                ("I remember that as note 1.", "/memories"),
+                ("1. I am allergic to peanuts.", "/quit"),
+            ],
+            folder=tmp_path,
+            env=plain_environment({}),
+            # As the key sends it: while lines are edited, "\n" is Ctrl-J.
+            enter="\r",
+        )
+
+    assert code == 0, shown
+    assert "(May I remember this? “I am allergic to peanuts.” /remember yes or" in shown

@@ -183,6 +183,93 @@ async def test_notes_stay_on_their_server_and_reach_only_their_authors_prompts(
     assert (forgotten, again) == ("I forgot note 1.", "You have no note 1 here.")
 
 
+async def test_a_proposed_note_is_seen_and_stored_by_its_person_alone(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    bob = double.state.add_user("bob")
+    async with staged(double, channel, tmp_path, "propose: true") as stage:
+        stage.model.note = "I am allergic to peanuts."
+        asked = await double.say(channel, ann, double.mention("I am allergic to peanuts, so?"))
+        question = await question_below(double, asked)
+        refused = await double.press(question, bob, "What?")
+        await double.until(lambda: refused.answers)
+        shown = await double.press(question, ann, "What?")
+        await double.until(lambda: shown.answers)
+        await double.until(lambda: question_of(double, asked) is None)
+        before = await stage.command(ann, "memories")
+        stranger = await double.press(shown.answers[0], bob, "Remember")
+        await double.until(lambda: stranger.answers)
+        done = await double.press(shown.answers[0], ann, "Remember")
+        await double.until(lambda: done.answers)
+        again = await double.press(shown.answers[0], ann, "Remember")
+        await double.until(lambda: again.answers)
+        stored = await stage.command(ann, "memories")
+        await stage.ask(ann, "what can I eat?")
+        prompt = stage.model.prompts[-1]
+    with sqlite3.connect(tmp_path / "bot.db") as database:
+        purposes = dict(
+            database.execute("SELECT purpose, count(*) FROM replies GROUP BY purpose").fetchall()
+        )
+
+    assert question["content"] == "-# I could remember something about you."
+    assert refused.text == stranger.text == "Only the person I asked can answer that."
+    assert shown.ephemeral
+    assert shown.text == "May I remember this about you? “I am allergic to peanuts.”"
+    assert before.startswith("I have no notes of yours on this server.\nMay I remember this?")
+    assert done.text == "I remember that as note 1."
+    assert again.text.startswith("There is no note to confirm")
+    assert stored == "Your notes on this server:\n1. I am allergic to peanuts."
+    assert "- Ann: I am allergic to peanuts." in prompt
+    assert purposes == {"reply": 2, "note": 1}
+
+
+async def test_a_proposal_survives_a_restart_and_ends_with_no_or_with_its_message(
+    double: DiscordDouble, ann: Json, tmp_path: Path
+) -> None:
+    private = double.state.dm_with(ann)
+    async with staged(double, private, tmp_path, "propose: true") as stage:
+        stage.model.note = "I am allergic to peanuts."
+        asked = await double.say(private, ann, "I am allergic to peanuts, so?")
+        question = await question_below(double, asked)
+    async with staged(double, private, tmp_path, "propose: true") as stage:
+        stage.model.note = "I like green tea."
+        declined = await double.press(question, ann, "No")
+        await double.until(lambda: declined.answers)
+        other = await double.say(private, ann, "I like green tea, what else?")
+        question = await question_below(double, other)
+        await double.delete(other)
+        while "May I" in (notes := await stage.command(ann, "memories")):
+            pass
+        late = await double.press(question, ann, "Remember")
+        await double.until(lambda: late.answers)
+
+    assert question["content"] == "May I remember this about you? “I like green tea.”"
+    assert declined.text == "I do not remember it."
+    assert late.text.startswith("There is no note to confirm")
+    assert notes == "I have no notes of yours in our private chats."
+
+
+async def question_below(double: DiscordDouble, asked: Json) -> Json:
+    found = await double.until(lambda: question_of(double, asked), 30)
+    assert found is not None
+    return found
+
+
+def question_of(double: DiscordDouble, asked: Json) -> Json | None:
+    """The question whether a note may be stored, below a message."""
+    labels = ("What?", "Remember")
+    return next(
+        (
+            message
+            for message in double.answers_to(asked)
+            for row in message["components"]
+            for button in row.get("components", [])
+            if button["label"] in labels
+        ),
+        None,
+    )
+
+
 async def test_compacting_replaces_earlier_messages_by_a_summary(
     double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
 ) -> None:

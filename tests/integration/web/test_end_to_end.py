@@ -333,8 +333,44 @@ async def test_memory_is_kept_shown_searched_and_deleted_by_commands_on_the_page
             await page.fill("#search", "elephant")
             await expect(page.locator("#chats")).to_have_text("Nothing found")
 
+            await say(page, "/forget me")
+            await expect(answers.last).to_have_text(re.compile("^Done. I deleted the text of 4 "))
+            await expect(page.locator(".reply, .bubble")).to_have_count(0)
+            await page.reload()
+            await expect(page.locator("#chats a")).to_have_count(0)
+
     assert len(model.prompts) == 4
     assert len(model.summaries) == 1
+
+
+async def test_a_proposed_note_waits_on_the_page_for_its_persons_choice(
+    profile: BrowserContext, tmp_path: Path
+) -> None:
+    model = FactModel(note="I am allergic to peanuts.")
+    async with RehearsalServer(model.behaviour) as server:
+        configure(
+            tmp_path,
+            {"provider_order": ["a"], "servers": {"a": {"base_url": server.base_url}}},
+            web={"port": 0, "titles": False},
+            memory={"propose": True},
+        )
+        async with started("run", folder=tmp_path) as program:
+            page = await opened(profile, program.url)
+            await say(page, "I am allergic to peanuts, so what can I eat?")
+            proposal = page.locator(".command[data-proposal]")
+            await expect(proposal).to_contain_text("“I am allergic to peanuts.”")
+            await page.reload()
+            await expect(proposal).to_contain_text("“I am allergic to peanuts.”")
+            await proposal.get_by_role("button", name="Remember").click()
+            await expect(proposal).to_contain_text("I remember that as note 1.")
+            await expect(proposal.get_by_role("button", name="Remember")).to_have_count(0)
+            await page.reload()
+            await say(page, "What is for lunch?")
+            await expect(page.locator(".reply[data-state=done]")).to_have_count(2)
+            await expect(proposal).to_have_count(0)
+
+    assert "- You: I am allergic to peanuts." in model.prompts[-1]
+    assert len(model.proposals) == 1
 
 
 async def test_a_new_conversation_gets_a_title_from_a_model(

@@ -1,17 +1,22 @@
 """Titles of conversations."""
 
-from dataclasses import replace
-
 import pytest
 
 from conversation_driver import LOUNGE, WEB, Models, message, offline_record
-from understudy.conversation.inbox import Channel, Decision
+from understudy.conversation.follow_ups import Answered
+from understudy.conversation.inbox import Channel, Decision, StoredMessage
+from understudy.conversation.messages import Place
 from understudy.conversation.titles import PURPOSE, TitleMaker, TitleModels, title_text
 from understudy.routing.records import OfflineReason
 from understudy.storage.in_memory_inbox import MemoryInbox
 
 HERE = Channel.of(WEB)
 ANSWER = Decision(answer=True, reason="dm", directed=True)
+
+
+def answered(place: Place, question: str, answer: str) -> Answered:
+    stored = StoredMessage(1, message("m1", question, place=place), 100.0, directed=True)
+    return Answered((stored,), answer)
 
 
 def maker(models: Models, store: MemoryInbox, *, enabled: bool = True) -> TitleMaker:
@@ -33,7 +38,7 @@ async def test_a_conversation_gets_a_title_from_free_candidates_first() -> None:
     titled: list[Channel] = []
     titles.on_title = titled.append
 
-    titles.after_reply(WEB, "web:1", "Tell me about my cats", "They are fine.")
+    titles.follow_up(answered(WEB, "Tell me about my cats", "They are fine."))
     await titles.idle()
 
     assert await store.title(HERE) == "Cats of the house"
@@ -48,7 +53,7 @@ async def test_a_given_title_is_kept() -> None:
     await store.set_title(HERE, "Mine", replace=True)
     titles = maker(models, store)
 
-    titles.after_reply(WEB, "web:1", "a", "b")
+    titles.follow_up(answered(WEB, "a", "b"))
     await titles.idle()
 
     assert await store.title(HERE) == "Mine"
@@ -60,10 +65,10 @@ async def test_no_title_is_made_elsewhere_when_switched_off_or_late() -> None:
     for number in range(3):
         await store.add(message(f"m{number}"), ANSWER, 100.0)
 
-    maker(models, store).after_reply(LOUNGE, "discord:1", "a", "b")
-    maker(models, store, enabled=False).after_reply(WEB, "web:1", "a", "b")
+    maker(models, store).follow_up(answered(LOUNGE, "a", "b"))
+    maker(models, store, enabled=False).follow_up(answered(WEB, "a", "b"))
     late = maker(models, store)
-    late.after_reply(WEB, "web:1", "a", "b")
+    late.follow_up(answered(WEB, "a", "b"))
     await late.idle()
 
     assert models.requests == []
@@ -73,7 +78,7 @@ async def test_a_failed_title_leaves_the_conversation_without() -> None:
     store, models = MemoryInbox(), Models(script=[offline_record(OfflineReason.ALL_DOWN)])
     titles = maker(models, store)
 
-    titles.after_reply(replace(WEB), "web:1", "a", "b")
+    titles.follow_up(answered(WEB, "a", "b"))
     await titles.idle()
 
     assert await store.title(HERE) is None

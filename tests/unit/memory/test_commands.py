@@ -1,15 +1,19 @@
 """What people are shown when they use the memory's commands."""
 
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
+import understudy.platforms
 from conversation_driver import ANN, WEB, message
 from understudy.conversation.inbox import Channel, Decision
 from understudy.memory import command_line
+from understudy.memory.command_line import Person
 from understudy.memory.commands import MemoryCommands
 from understudy.memory.store import NoteScope, Summary
+from understudy.platforms import terminal
 from understudy.storage.database import Database
 from understudy.storage.inbox import SqlInbox
 from understudy.storage.memory import SqlMemory
@@ -17,6 +21,14 @@ from understudy.storage.memory import SqlMemory
 HERE = Channel.of(WEB)
 MINE = NoteScope("web", "", "1")
 STORED = Decision(answer=False, reason="dm")
+PLATFORMS = Path(understudy.platforms.__file__).parent
+
+
+async def _forget() -> int:
+    return 3
+
+
+PERSON = Person(MINE, _forget)
 
 
 @pytest.fixture
@@ -42,20 +54,36 @@ UNCLEAR = ("/forget", "/forget note x", "/memory all", "/search", "/compact 3")
 async def test_without_stored_texts_every_command_says_so(line: str) -> None:
     commands = MemoryCommands(None, None)
 
-    assert "persist" in await command_line.run(commands, line, HERE, MINE)
+    assert "persist" in await command_line.run(commands, line, HERE, PERSON)
 
 
-@pytest.mark.parametrize(
-    "line", ["/forget", "/forget note x", "/memory all", "/search", "/compact 3"]
-)
+@pytest.mark.parametrize("line", UNCLEAR)
 async def test_a_command_that_is_not_understood_lists_the_commands(
     line: str, database: Database
 ) -> None:
     commands = MemoryCommands(SqlMemory(database, "one"), None)
 
-    answer = await command_line.run(commands, line, HERE, MINE)
+    answer = await command_line.run(commands, line, HERE, PERSON)
 
     assert answer == f"The commands are:\n{command_line.HELP}"
+
+
+async def test_a_person_is_forgotten_where_nothing_is_stored_too() -> None:
+    answer = await command_line.run(MemoryCommands(None, None), "/forget me", HERE, PERSON)
+
+    assert answer.startswith("Done. I deleted the text of 3 of your messages")
+
+
+def test_the_page_the_terminal_and_discord_have_the_same_commands() -> None:
+    script = (PLATFORMS / "web/assets/commands.js").read_text(encoding="utf-8")
+    on_page = re.search(r"COMMAND = /\^\\/\(([a-z|]+)\)", script)
+    on_discord = (PLATFORMS / "discord/memory_commands.py").read_text(encoding="utf-8")
+
+    assert on_page is not None
+    assert {f"/{name}" for name in on_page[1].split("|")} == command_line.NAMES
+    for name in command_line.NAMES:
+        assert f'name="{name[1:]}"' in on_discord
+        assert f"\n{name} " in f"\n{terminal.COMMANDS}"
 
 
 async def test_notes_are_one_line_and_have_room_for_1500_characters(database: Database) -> None:

@@ -13,6 +13,7 @@ from sample_records import answered, reply
 from understudy.conversation.inbox import Channel, Decision
 from understudy.conversation.remembered import KeptHistory
 from understudy.llm.messages import TextPart
+from understudy.memory.background import BackgroundModels, ModelRules
 from understudy.memory.store import Summary
 from understudy.memory.summarizer import Summarizer, SummaryRules
 from understudy.routing.records import OfflineReason
@@ -64,6 +65,7 @@ class Stage:
     inbox: SqlInbox
     memory: SqlMemory
     model: Model
+    models: BackgroundModels
     summarizer: Summarizer
     rules: list[SummaryRules]
     now: list[float]
@@ -83,15 +85,9 @@ async def stage(tmp_path: Path) -> AsyncGenerator[Stage]:
     database = await Database.open(tmp_path / "bot.db")
     model, rules, now, ids = Model(), [SummaryRules()], [1000.0], count()
     memory = SqlMemory(database, "one")
-    summarizer = Summarizer(
-        memory,
-        model.reply,
-        lambda: rules[0],
-        lambda: f"s{next(ids)}",
-        lambda: now[0],
-        quiet_s=0.0,
-    )
-    yield Stage(SqlInbox(database, "one"), memory, model, summarizer, rules, now)
+    models = BackgroundModels(model.reply, lambda: f"s{next(ids)}", quiet_s=0.0)
+    summarizer = Summarizer(memory, models, lambda: rules[0], lambda: now[0])
+    yield Stage(SqlInbox(database, "one"), memory, model, models, summarizer, rules, now)
     await summarizer.aclose()
     await database.aclose()
 
@@ -176,17 +172,17 @@ async def test_on_an_engine_at_home_it_is_cancelled_by_a_reply_and_made_after_it
     stage: Stage,
 ) -> None:
     await stage.say(range(1, 11))
-    stage.rules[0] = SummaryRules(gives_way=True)
+    stage.rules[0] = SummaryRules(models=ModelRules(gives_way=True))
     stage.model.gate.clear()
     stage.summarizer.schedule(left_out(4, 7))
     await stage.model.asked.wait()
 
     stage.model.asked.clear()
-    stage.summarizer.reply_started()
+    stage.models.reply_started()
     await stage.model.was_cancelled.wait()
     assert not stage.model.asked.is_set()
     stage.model.gate.set()
-    stage.summarizer.reply_ended()
+    stage.models.reply_ended()
     await stage.summarizer.idle()
 
     assert (await stage.summary()).through == 7
@@ -199,7 +195,7 @@ async def test_on_hosted_servers_a_reply_does_not_cancel_it(stage: Stage) -> Non
     stage.summarizer.schedule(left_out(4, 7))
     await stage.model.asked.wait()
 
-    stage.summarizer.reply_started()
+    stage.models.reply_started()
     stage.model.gate.set()
     await stage.summarizer.idle()
 

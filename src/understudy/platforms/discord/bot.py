@@ -11,7 +11,10 @@ import structlog
 
 from understudy.config.settings import Discord
 from understudy.conversation.delivery import OpenDelivery
+from understudy.conversation.follow_ups import Answered
 from understudy.errors import ConfigError
+from understudy.memory.store import Proposal
+from understudy.platforms.discord import proposals
 from understudy.platforms.discord.admin_alerts import AdminAlerts
 from understudy.platforms.discord.client import DiscordClient, Parts
 from understudy.platforms.discord.context import DiscordContext
@@ -67,6 +70,10 @@ class DiscordBot:
     def notify_admins(self, text: str) -> None:
         """Send a text to each of `discord.admins`, once the bot is online."""
         self._admins.enqueue(text)
+
+    async def propose(self, proposal: Proposal, answered: Answered) -> None:
+        """Ask the person whether a proposed note may be stored."""
+        await proposals.ask(self.connected, proposal, answered)
 
     async def connected(self) -> discord.Client:
         """The client, once it is logged in; raises TimeoutError."""

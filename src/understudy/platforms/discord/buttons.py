@@ -14,7 +14,7 @@ from understudy.platforms.discord.rendering import Controls
 
 _PREFIX = "understudy"
 _HISTORY_LIMIT = 30
-_ACKNOWLEDGED = 40060
+ACKNOWLEDGED = 40060
 """Discord's code where another process was first."""
 
 
@@ -112,7 +112,7 @@ class ReplyButtons:
         try:
             await interaction.response.defer()
         except discord.HTTPException as error:
-            if error.code != _ACKNOWLEDGED:
+            if error.code != ACKNOWLEDGED:
                 raise
             return True
         await self._perform(button, interaction.message, interaction)

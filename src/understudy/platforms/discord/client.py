@@ -41,6 +41,7 @@ from understudy.platforms.discord.ingest import Ingest
 from understudy.platforms.discord.invite import invite_link
 from understudy.platforms.discord.message_cache import MessageCache
 from understudy.platforms.discord.presence import Presence
+from understudy.platforms.discord.proposals import ProposalButtons
 from understudy.platforms.discord.read_back import ReadBack
 from understudy.platforms.discord.reconnect import reset_delay
 from understudy.platforms.discord.sender import retry_discord
@@ -121,6 +122,7 @@ class DiscordClient(discord.AutoShardedClient):
                 Channel(PLATFORM, channel_id), reply_id
             ),
         )
+        self._proposals = ProposalButtons(context.memory)
         self._marks: dict[int, Sequence[Watermark]] = {}
         self._starting: set[int] = set()
         """Shards whose new session has not connected yet."""
@@ -258,7 +260,11 @@ class DiscordClient(discord.AutoShardedClient):
         self._parts.router.typing(place, str(payload.user_id))
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
-        await self._run_handler(self._buttons.pressed(interaction))
+        await self._run_handler(self._pressed(interaction))
+
+    async def _pressed(self, interaction: discord.Interaction) -> None:
+        if not await self._buttons.pressed(interaction):
+            await self._proposals.pressed(interaction)
 
     async def on_error(self, event_method: str, /, *_: object, **__: object) -> None:
         _log.exception("discord.event_failed", event_name=event_method)

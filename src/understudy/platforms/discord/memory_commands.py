@@ -5,6 +5,7 @@ from functools import partial
 from discord import app_commands
 
 from understudy.conversation.inbox import Channel
+from understudy.memory.commands import forgotten_text
 from understudy.memory.store import Hit, NoteScope
 from understudy.platforms.discord.command_context import (
     CommandContext,
@@ -47,10 +48,7 @@ def _forget(context: CommandContext) -> app_commands.Group:
     async def forget_me(interaction: Interaction) -> None:
         await defer(interaction)
         number = await context.forget(PLATFORM, str(interaction.user.id))
-        await respond(
-            interaction,
-            f"Done. I deleted the text of {number} of your messages, your notes, and your name.",
-        )
+        await respond(interaction, forgotten_text(number))
 
     @forget.command(name="note", description="Delete one of your notes")
     @app_commands.describe(number="Its number in /memories")

@@ -39,6 +39,7 @@ class PageState:
         self._messages = 0
         self._removed = 0
         self._titled = conversation.titled
+        self._proposed = conversation.proposed
         self._cleared = conversation.cleared
         self._outdated = -1
         self._replies: dict[str, tuple[int, tuple[str, ...]]] = {}
@@ -83,6 +84,9 @@ class PageState:
         if live.titled != self._titled:
             self._titled = live.titled
             events.append(event("title", {}))
+        if live.proposed != self._proposed:
+            self._proposed = live.proposed
+            events.append(event("proposal", {}))
         for reply in list(live.replies.values()):
             if self._replies.get(reply.id, (-1,))[0] != reply.revision:
                 events.append(event("entry", self._update(reply)))

@@ -130,6 +130,12 @@ class LiveConversations:
             conversation.titled += 1
             conversation.notify()
 
+    def note_proposed(self, channel_id: str) -> None:
+        """Let the pages that show this conversation ask for the proposed note."""
+        if conversation := self._conversations.get(channel_id):
+            conversation.proposed += 1
+            conversation.notify()
+
     def read_again(self, channel_id: str) -> None:
         """Let every page read the stored conversation again: it changed there."""
         if conversation := self._conversations.get(channel_id):
@@ -146,6 +152,11 @@ class LiveConversations:
             conversation.replies.clear()
             conversation.outdated += 1
             conversation.notify()
+
+    def reset_of(self, browser: str) -> None:
+        """The same for all conversations of one browser."""
+        for channel_id in [one for one in self._conversations if one.startswith(f"{browser}/")]:
+            self.reset(channel_id)
 
     def open_delivery(self, task: ReplyContext) -> WebDelivery:
         """The page's `OpenDelivery`."""

@@ -93,6 +93,8 @@ class LiveConversation:
     """How often the pages had to read the stored conversation again."""
     titled: int = 0
     """How often the conversation got a title while it was live."""
+    proposed: int = 0
+    """How often a note was proposed while it was live."""
     tick: int = 0
 
     def mark_changed(self, reply: LiveReply) -> None:

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from understudy.conversation.inbox import Channel
+from understudy.memory.store import Proposal
 from understudy.platforms.web.api import ApiError, read_json, with_json_errors
 from understudy.platforms.web.chat import MAX_TEXT, browser_of, channel_of
 
@@ -23,6 +24,10 @@ class MemoryActions:
     """(line, conversation, browser) → the text to show. Raises StorageError."""
     search: Search | None = None
     """None where no text is stored."""
+    proposal: Callable[[str], Awaitable[Proposal | None]] | None = None
+    """browser → the note that waits for its person's confirmation. Raises StorageError."""
+    answer: Callable[[str, str, bool], Awaitable[str]] | None = None
+    """(browser, id of the proposal, whether to store it) → the text to show."""
 
 
 class MemoryApi:
@@ -30,8 +35,11 @@ class MemoryApi:
         self._actions = actions
 
     def routes(self) -> list[Route]:
-        path = "/api/chats/{chat}/command"
-        return [Route(path, with_json_errors(self.command), methods=["POST"])]
+        routes = [_route("/api/chats/{chat}/command", self.command, "POST")]
+        if self._actions.proposal is not None and self._actions.answer is not None:
+            routes.append(_route("/api/proposal", self.proposal, "GET"))
+            routes.append(_route("/api/proposal", self.answer, "POST"))
+        return routes
 
     async def command(self, request: Request) -> Response:
         line = str((await read_json(request)).get("text", "")).strip()
@@ -39,3 +47,20 @@ class MemoryApi:
             raise ApiError(404, "There is no such command.")
         text = await self._actions.run(line, channel_of(request), browser_of(request))
         return JSONResponse({"text": text})
+
+    async def proposal(self, request: Request) -> Response:
+        """The note that waits for a confirmation; without one, an empty object."""
+        assert self._actions.proposal is not None
+        found = await self._actions.proposal(browser_of(request))
+        return JSONResponse({} if found is None else {"id": found.id, "text": found.text})
+
+    async def answer(self, request: Request) -> Response:
+        assert self._actions.answer is not None
+        fields = await read_json(request)
+        proposal_id, yes = str(fields.get("id", "")), fields.get("yes") is True
+        text = await self._actions.answer(browser_of(request), proposal_id, yes)
+        return JSONResponse({"text": text})
+
+
+def _route(path: str, call: Callable[[Request], Awaitable[Response]], method: str) -> Route:
+    return Route(path, with_json_errors(call), methods=[method])

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import Send
 
 from understudy.config.settings import Web
+from understudy.conversation.follow_ups import Answered
 from understudy.conversation.inbox import Channel, InboxStore
 from understudy.http_server.auth_throttle import AuthThrottle
 from understudy.http_server.body_budget import BodyBudget
@@ -19,6 +20,7 @@ from understudy.http_server.connection import ClientLimits
 from understudy.http_server.refusal import refuse
 from understudy.http_server.server import WebServer
 from understudy.http_server.stream_limits import LimitedStreams, StreamLimits
+from understudy.memory.store import Proposal
 from understudy.network import is_loopback
 from understudy.platforms.web.attempt_feed import AttemptFeed
 from understudy.platforms.web.auth import Access, check_host, load_operator_token
@@ -120,6 +122,10 @@ class WebPlatform:
         """A link that logs one browser in as operator, once, within the hour."""
         assert self._access is not None, "the site is not open"
         return f"{self.url}/login?code={self._access.new_link_code()}"
+
+    async def show_proposal(self, _proposal: Proposal, answered: Answered) -> None:
+        """Tell the pages of the conversation that a note was proposed."""
+        self.live.note_proposed(answered.place.channel_id)
 
     @asynccontextmanager
     async def open(self, deps: WebDependencies) -> AsyncGenerator[None]:

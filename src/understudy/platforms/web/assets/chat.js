@@ -2,7 +2,7 @@
 import { call, newId, Stream } from "./api.js";
 import { themeButton } from "./appearance.js";
 import { Chats } from "./chats.js";
-import { isCommand, runCommand } from "./commands.js";
+import { isCommand, runCommand, showProposal } from "./commands.js";
 import { Composer } from "./composer.js";
 import { byId, make } from "./dom.js";
 import { Entries } from "./entries.js";
@@ -71,6 +71,7 @@ const handlers = {
     document.body.dataset.ready = chat;
     refreshPage();
     scrollToEnd(isFirst);
+    handlers.proposal();
   },
   entry(entry) {
     if (entry.kind === "gone") return;
@@ -86,6 +87,9 @@ const handlers = {
   title() {
     refreshList();
     otherTabs.postMessage({});
+  },
+  proposal() {
+    showProposal(byId("log")).then(() => scrollToEnd()).catch(() => {});
   },
   trouble({ error }) {
     showStatus(error, "bad");
@@ -131,7 +135,7 @@ const encoded = (list) => list.map(({ name: file, url }) => ({ name: file, data:
 
 function send({ text, pictures, files }) {
   if (isCommand(text) && !pictures.length && !files.length) {
-    runCommand(chat, text, byId("log")).then(() => scrollToEnd());
+    runCommand(chat, text, byId("log")).then(refreshList).then(() => scrollToEnd());
     scrollToEnd(true);
     byId("empty").hidden = true;
     return;

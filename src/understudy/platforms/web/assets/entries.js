@@ -29,8 +29,10 @@ export class Entries {
     const replies = [...this.log.querySelectorAll(".reply")];
     const focused = replies.findIndex((reply) => reply.contains(document.activeElement));
     const label = focused < 0 ? "" : document.activeElement.getAttribute("aria-label");
+    const commands = this.log.querySelectorAll(".command");
     this.clear();
     for (const entry of entries) this.show(entry, false);
+    this.log.append(...commands);
     if (label) this.log.querySelectorAll(".reply")[focused]?.querySelector(`[aria-label="${label}"]`)?.focus();
   }
 
