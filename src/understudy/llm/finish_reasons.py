@@ -52,10 +52,12 @@ def read_finish_reason(word: str | None) -> FinishReason | None:
     An unknown word ends it as `stop`. Raises `truncated_stream` for a word by which the server
     says that it gave up in the middle.
     """
-    known = (word or "").strip().lower()
-    if known in _NO_WORD:
-        return None
-    meaning = _MEANINGS.get(known)
+    meaning, known = _MEANINGS.get(word or ""), word or ""
+    if meaning is None:
+        known = known.strip().lower()
+        if known in _NO_WORD:
+            return None
+        meaning = _MEANINGS.get(known)
     if meaning == "broken_off":
         raise BadReply(ErrorClass.TRUNCATED_STREAM, detail=f"the server ended with {known!r}")
     if meaning is None:

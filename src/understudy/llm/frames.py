@@ -4,7 +4,6 @@ A frame is in the form of a chat chunk (`delta`) or of a text completion (`text`
 keep the members that they do not know.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
@@ -58,8 +57,8 @@ _IDENTITY = ("id", "object", "created", "model")
 _REASONING = ("reasoning", "reasoning_content", "reasoning_details")
 _MEDIA = ("images", "audio")
 _CALL_MEMBERS = ("index", "id", "type", "function", "custom")
-_TEXT_MEMBER = re.compile(rb'"(?:content|text)"\s*:\s*"((?:[^"\\]|\\.)*)"')
-_EMPTY: tuple[object, ...] = (None, "", [], {})
+EMPTY: tuple[object, ...] = (None, "", [], {})
+"""Values of members that hold nothing."""
 
 
 def read_frame(payload: bytes) -> Json:
@@ -106,29 +105,6 @@ def _has_value(value: object) -> bool:
     if isinstance(value, list):
         return any(map(_has_value, value))
     return value not in (None, "", 0)
-
-
-def text_borders(payload: bytes, text: str) -> tuple[bytes, bytes] | None:
-    """Return what surrounds the text of a frame that holds `text` and nothing else.
-
-    A later frame with the same borders differs in its text alone. `None` where another member of
-    the delta or of the choice has a value, or where the text cannot be located for sure.
-    """
-    match = _TEXT_MEMBER.search(payload)
-    if match is None or _TEXT_MEMBER.search(payload, match.end()) is not None:
-        return None
-    if not (is_plain(payload) or _has_only_text(payload)):
-        return None
-    if msgspec.json.decode(b'"%b"' % match.group(1)) != text:
-        return None
-    return payload[: match.start(1)], payload[match.end(1) :]
-
-
-def _has_only_text(payload: bytes) -> bool:
-    choice = first_choice(read_frame(payload))
-    extra = [v for k, v in delta_of(choice).items() if k not in ("content", "role")]
-    extra += [v for k, v in choice.items() if k not in ("index", "delta", "text")]
-    return all(value in _EMPTY for value in extra)
 
 
 def with_identity(payload: bytes, identity: ReplyIdentity) -> bytes:
@@ -200,7 +176,7 @@ def without_text(payload: bytes) -> bytes | None:
     rest = [v for k, v in frame.items() if k not in (*_IDENTITY, "choices")]
     rest += [v for k, v in choice.items() if k not in ("index", "delta", "text")]
     rest += [v for k, v in delta.items() if k not in ("content", "role")]
-    if all(value in _EMPTY for value in rest):
+    if all(value in EMPTY for value in rest):
         return None
     _drop_copy(choice)
     if "delta" in choice:
@@ -323,7 +299,7 @@ def _own_members(output: Output, members: tuple[Json, Json], calls: Iterator[obj
     reasoning, text = members
     match output:
         case TextDelta():
-            return {"content": output.text} if text.get("content") not in _EMPTY else text
+            return {"content": output.text} if text.get("content") not in EMPTY else text
         case ReasoningDelta():
             return reasoning or {"reasoning_content": output.text}
         case ToolCallDelta():

@@ -22,7 +22,7 @@ from understudy.llm.dialect import Dialect
 from understudy.llm.error_classifier import classify
 from understudy.llm.http.endpoint import MAX_IN_FLIGHT, Endpoint, HttpSessions, Pool
 from understudy.llm.http.reader import Answer
-from understudy.llm.messages import ChatEvent, ChatRequest, Message, Usage
+from understudy.llm.messages import ChatRequest, Message, Output, Usage
 from understudy.llm.model_list import ModelList, model_report, read_models, report_failure
 from understudy.llm.openai_wire import (
     DECODE_CHUNK,
@@ -232,7 +232,7 @@ class OpenAIClient:
     def repair_usage(self, usage: Usage, chunk: Chunk) -> Usage | None:  # noqa: ARG002
         return usage
 
-    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[ChatEvent]:
+    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[Output]:
         """Read a 200 that is not a stream. Raises `bad_body` for what is no reply at all."""
         text = body.strip()
         if text[:5] == b"data:":  # a stream under the wrong content type
@@ -244,7 +244,7 @@ class OpenAIClient:
         if text[:1] != b"{":
             raise BadReply(ErrorClass.BAD_BODY, http_status=200)
         events = parser.read_whole(text)
-        if not events and not parser.finished:
+        if not events and parser.finish is None:
             raise BadReply(ErrorClass.EMPTY_REPLY, http_status=200)
         return events
 

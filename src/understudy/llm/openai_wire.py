@@ -16,6 +16,7 @@ _SAID_OTHERWISE = _LENGTHS | {"stop"}
 
 ABSENT = msgspec.Raw()
 _NULL = b"null"
+_MOST_TOKENS = 1_000_000_000
 _NOTHING = frozenset((b"", b"null", b"false", b'""', b"{}", b"[]"))
 
 
@@ -261,20 +262,30 @@ def usage_of(raw: msgspec.Raw) -> Usage | None:
     piece = _usage_piece(raw)
     if piece is None:
         return None
-    given = _tokens(piece.prompt_tokens, piece.input_tokens)
-    made = _tokens(piece.completion_tokens, piece.output_tokens)
-    if given is None and made is None:
-        return None
-    incoming = piece.prompt_tokens_details or TokenDetails()
-    outgoing = piece.completion_tokens_details or TokenDetails()
+    given, made = piece.prompt_tokens, piece.completion_tokens
+    if not (type(given) is int and type(made) is int and 0 <= given < _MOST_TOKENS > made >= 0):
+        given = _tokens(given, piece.input_tokens)
+        made = _tokens(made, piece.output_tokens)
+        if given is None and made is None:
+            return None
+    incoming, outgoing = piece.prompt_tokens_details, piece.completion_tokens_details
+    thought, read, written = (
+        piece.reasoning_tokens,
+        piece.cache_read_input_tokens,
+        piece.cache_creation_input_tokens,
+    )
+    if incoming is not None:
+        read = _tokens(incoming.cached_tokens, read)
+        written = _tokens(incoming.cache_write_tokens, written)
+    if outgoing is not None:
+        thought = _tokens(outgoing.reasoning_tokens, thought)
     return Usage(
-        input_tokens=given or 0,
-        output_tokens=made or 0,
-        reasoning_tokens=_tokens(outgoing.reasoning_tokens, piece.reasoning_tokens) or 0,
-        cache_read_tokens=_tokens(incoming.cached_tokens, piece.cache_read_input_tokens) or 0,
-        cache_write_tokens=_tokens(incoming.cache_write_tokens, piece.cache_creation_input_tokens)
-        or 0,
-        cost_usd=money(piece.cost),
+        given or 0,
+        made or 0,
+        _tokens(thought) or 0 if thought else 0,
+        _tokens(read) or 0 if read else 0,
+        _tokens(written) or 0 if written else 0,
+        cost_usd=None if piece.cost is None else money(piece.cost),
     )
 
 
@@ -317,14 +328,15 @@ def money(value: float | str | None) -> float | None:
 
 
 def is_only_text(delta: Delta) -> bool:
-    """Whether a delta holds only text, as nearly all do."""
-    return type(delta.content) is str and not (
+    """Whether a delta holds only text, or nothing, as nearly all do."""
+    return not (
         delta.reasoning
         or delta.reasoning_content
         or delta.reasoning_details
         or delta.refusal
         or delta.tool_calls
-        or delta.function_call
+        or delta.function_call is not None
+        or type(delta.content) is list
     )
 
 
@@ -358,13 +370,7 @@ def _encode_part(part: TextPart | ImagePart) -> dict[str, object]:
     return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{data}"}}
 
 
-_MOST_TOKENS = 1_000_000_000
-
-
 def _tokens(*values: float | None) -> int | None:
-    first = values[0]
-    if type(first) is int and 0 <= first < _MOST_TOKENS:
-        return first
     for value in values:
         if value is not None and math.isfinite(value) and 0 <= value < _MOST_TOKENS:
             return int(value)

@@ -9,7 +9,7 @@ from understudy.llm.client import EventReceiver, Phase
 from understudy.llm.dialect import Dialect
 from understudy.llm.http.call import Call
 from understudy.llm.http.parser import Headers
-from understudy.llm.messages import ChatEvent, Finished, Output
+from understudy.llm.messages import Finished, Output
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import StreamParser
 
@@ -24,7 +24,7 @@ class ReplyDialect(Protocol):
     @property
     def dialect(self) -> Dialect: ...
 
-    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[ChatEvent]:
+    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[Output]:
         """Read a 200 that is not a stream. Raises what it reports instead of a reply."""
         ...
 
@@ -136,10 +136,9 @@ class ReplyResponse:
         elif len(self._whole) > _MAX_WHOLE_BYTES:
             self._fail(BadReply(ErrorClass.RESPONSE_TOO_LARGE))
 
-    def _deliver(self, events: Sequence[ChatEvent]) -> None:
-        """Pass events on, then end the reply where the parser says so."""
+    def _deliver(self, outputs: Sequence[Output]) -> None:
+        """Pass outputs on, then end the reply where the parser says so."""
         parser = self._parser
-        outputs = [event for event in events if not isinstance(event, Finished)]
         if outputs:
             self._receiver.output(outputs)
         if self._over:  # closed by the receiver
@@ -148,7 +147,7 @@ class ReplyResponse:
             self._fail(parser.failure)
         elif parser.closed:
             self._finish()
-        elif parser.finished:
+        elif parser.finish is not None:
             self._start_grace()
 
     def _end_whole(self) -> None:

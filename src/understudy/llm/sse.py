@@ -45,11 +45,31 @@ class SseReader:
         """
         if not self._begun or self._cr:
             data = self._normalised(data)
-        lines = (self._rest + data if self._rest else data).split(b"\n")
-        self._rest = lines.pop()
+        if self._rest:
+            data = self._rest + data
+        payloads = [] if self._data or self._is_error else self._usual_frames(data)
+        if not payloads:
+            *lines, self._rest = data.split(b"\n")
+            self._read_lines(lines, payloads)
         if len(self._rest) > _MAX_LINE_BYTES:
             raise BadReply(ErrorClass.RESPONSE_TOO_LARGE, detail="one line of over 4 MiB")
-        payloads: list[bytes] = []
+        return payloads
+
+    def _usual_frames(self, data: bytes) -> list[bytes]:
+        """Split data that begins with a frame and has no line but one of data in each frame.
+
+        Returns nothing, and leaves the data alone, where it is otherwise.
+        """
+        end = data.rfind(b"\n\n")
+        if end < 0 or data[:6] != b"data: ":
+            return []
+        frames = data[6:end].split(b"\n\ndata: ")
+        if data.count(b"\n") != 2 * len(frames):
+            return []
+        self._rest = data[end + 2 :]
+        return list(filter(None, map(bytes.strip, frames)))
+
+    def _read_lines(self, lines: list[bytes], payloads: list[bytes]) -> None:
         for line in lines:
             if line[:6] == b"data: " and not self._data:
                 self._data = line[6:]
@@ -57,7 +77,6 @@ class SseReader:
                 self._flush(payloads)
             else:
                 self._odd_line(line, payloads)
-        return payloads
 
     def finish(self) -> list[bytes]:
         """Return what the end of the stream completes: some servers end without a newline."""
@@ -73,7 +92,7 @@ class SseReader:
                 return data
             self._begun, self._rest = b"\n" in start or bool(_LONE_CR.search(start)), b""
             data = start.removeprefix(_BYTE_ORDER_MARK)
-            self._cr = bool(_LONE_CR.search(data))
+            self._cr = b"\r" in data and bool(_LONE_CR.search(data))
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if self._cr else data
 
     @property

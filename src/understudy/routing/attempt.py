@@ -3,9 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Protocol
 
-import msgspec
 import structlog
 
 from understudy.errors import BadReply, ErrorClass, ProviderError, Rejected, Unreachable
@@ -19,53 +17,16 @@ from understudy.llm.messages import (
     TextDelta,
     ToolCallDelta,
 )
-from understudy.routing.candidates import Candidate, ScopeKey
 from understudy.routing.failure_policy import ECHO
-from understudy.routing.fair_queue import FairQueue
 from understudy.routing.output_buffer import OutputBuffer
 from understudy.routing.output_filter import OutputFilter, whole_sentences
-from understudy.routing.records import AttemptRole
-from understudy.routing.request import Prompt, ReplyRequest, ReplySink, SinkKind
-from understudy.routing.timeouts import AttemptTimer, Budget
+from understudy.routing.request import ReplyRequest, ReplySink, SinkKind
+from understudy.routing.selection import AttemptOwner, AttemptPlan
+from understudy.routing.timeouts import AttemptTimer
 
 _log = structlog.get_logger()
 _MOST_UNSENT = 64 * 1024
 """Bytes of output that may wait while the sink sends, before reading from the server stops."""
-
-
-class AttemptPlan(msgspec.Struct, frozen=True):
-    """What one attempt is to do."""
-
-    candidate: Candidate
-    role: AttemptRole
-    prompt: Prompt
-    budget: Budget
-    queue: FairQueue | None = None
-    """The queue of a server that works on only so many requests at once."""
-    queue_key: str = ""
-    queue_s: float = 0.0
-    """How long to wait in it."""
-    is_last: bool = False
-    """No usable candidate comes after it, so that it may wait for a model to be loaded."""
-    probes: tuple[ScopeKey, ...] = ()
-    """Cooldowns that this attempt has the lease to probe."""
-    echoes: tuple[str, ...] = ()
-    """Texts that are no reply when they come back unchanged."""
-    in_thought: bool = False
-    """The chat template opens a thought, so that only its end comes."""
-
-
-class AttemptOwner(Protocol):
-    """The request that an attempt belongs to."""
-
-    @property
-    def committed(self) -> bool:
-        """Whether text of this reply is visible that another attempt would contradict."""
-        ...
-
-    def begin_output(self, attempt: "Attempt") -> None:
-        """Called before an attempt's first output goes to the sink."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +57,8 @@ class Attempt:
     queued_s: float = 0.0
     first_output: float | None = None
     first_visible: float | None = None
+    last_useful: float = field(init=False)
+    """When output came last; at first when it was sent."""
     max_gap_s: float = 0.0
     reasoning_chars: int = 0
     call_chars: int = 0
@@ -108,7 +71,6 @@ class Attempt:
     _texts: list[str] = field(default_factory=list)
     _media: bool = False
     _reasoned: bool = False
-    _last_useful: float = field(init=False)
     _over: bool = False
     _written: bool = False
     """Whether the sink has something to send."""
@@ -119,7 +81,7 @@ class Attempt:
 
     def __post_init__(self, request: ReplyRequest) -> None:
         self.exchange = Exchange(phase=Phase.QUEUE, may_wait=self.plan.is_last)
-        self.started = self._last_useful = self.clock()
+        self.started = self.last_useful = self.clock()
         self._buffer = OutputBuffer(self.sink.kind, self.plan.echoes)
         self._filter = OutputFilter(
             for_people=request.may_trim_prompt,
@@ -135,12 +97,6 @@ class Attempt:
     @property
     def error_class(self) -> ErrorClass | None:
         return None if self.failure is None else self.failure.error_class
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the server ended the reply as it should, without any text."""
-        empty = (ErrorClass.EMPTY_REPLY, ErrorClass.REASONING_EXHAUSTED)
-        return self.finish_reason is not None and self.error_class in empty
 
     @property
     def template_opens_thought(self) -> bool | None:
@@ -170,10 +126,11 @@ class Attempt:
         queue, acquired = self.plan.queue, False
         try:
             if queue is not None:
-                await queue.acquire(self.plan.queue_key, self.plan.queue_s)
+                if not queue.try_acquire():
+                    await queue.acquire(self.plan.queue_key, self.plan.queue_s)
+                    now = self.clock()
+                    self.queued_s, self.started, self.last_useful = now - self.started, now, now
                 acquired = True
-                now = self.clock()
-                self.queued_s, self.started, self._last_useful = now - self.started, now, now
             self._send()
             await self._wait()
         except ProviderError as error:
@@ -205,17 +162,18 @@ class Attempt:
                     break
         except ProviderError as error:
             self._end(error)
-        if self._written and not self._sending:
-            self._flush_or_notify()
+        self._send_written()
 
     def finished(self, finished: Finished) -> None:
         if self._over:
             return
+        self._generation = None
         self.finish_reason, self.last_frames = finished.reason, finished.frames
         try:
             self._conclude(self.clock())
         except ProviderError as error:
             self._end(error)
+        self._send_written()
 
     def failed(self, error: ProviderError) -> None:
         if self._over:
@@ -234,9 +192,10 @@ class Attempt:
         """Raises `ProviderError` for a request that cannot be sent."""
         self.exchange.phase = Phase.CONNECT
         candidate = self.plan.candidate
-        timer = AttemptTimer(
-            self.plan.budget.after(self.queued_s), self.clock, self.started, self._expired
-        )
+        budget = self.plan.budget
+        if self.queued_s:
+            budget = budget.after(self.queued_s)
+        timer = AttemptTimer(budget, self.clock, self.started, self, self._expired)
         timer.start()
         self._timer = timer
         try:
@@ -275,7 +234,10 @@ class Attempt:
             self._paused = False
             self._generation.resume_reading()
 
-    def _flush_or_notify(self) -> None:
+    def _send_written(self) -> None:
+        """Let the sink send at once what was written to it, or else wake who waits for it."""
+        if not self._written or self._sending:
+            return
         if self.sink.try_flush():
             self._written = False
         else:
@@ -304,16 +266,24 @@ class Attempt:
         self._notify()
 
     def _take_text(self, event: TextDelta, now: float) -> None:
-        if len(event.frames) > 1 and not self._filter.passes(event.text):
+        checks = self._filter
+        if checks.accept(event.text):
+            if checks.worthless is None:
+                self._pass(event, now)
+            else:
+                self._pass_filtered(event, (event,), now)
+        elif len(event.frames) > 1:
             for frame in event.frames:
-                self._filter_text(TextDelta(frames.text_in(frame), (frame,)), now)
+                piece = TextDelta(frames.text_in(frame), (frame,))
+                self._pass_filtered(piece, checks.push(piece), now)
                 if self.finish_reason is not None:
                     return
         else:
-            self._filter_text(event, now)
+            self._pass_filtered(event, checks.push(event), now)
 
-    def _filter_text(self, event: TextDelta, now: float) -> None:
-        pieces = self._filter.push(event)
+    def _pass_filtered(
+        self, event: TextDelta, pieces: Sequence[TextDelta | ReasoningDelta], now: float
+    ) -> None:
         if self._filter.worthless is not None:
             owner = self.owner
             seen = self.yielded and owner is not None and owner.committed
@@ -348,49 +318,50 @@ class Attempt:
             self._written = True
 
     def _pass(self, output: Output, now: float) -> None:
-        visible = self._note(output)
-        if visible is not None:
-            if self._timer is not None:
-                self._timer.useful(now, visible=visible)
-            self._mark(now, visible=visible)
-        elif not isinstance(output, OtherDelta):
-            return
-        for released in self._buffer.push(output):
-            self._write(released)
-
-    def _note(self, output: Output) -> bool | None:
-        """Whether the output is visible; `None` where it is not useful."""
         if isinstance(output, TextDelta):
             if not output.text:
-                return None
+                return
             self._texts.append(output.text)
-            return self.first_visible is not None or not output.text.isspace()
-        if isinstance(output, ReasoningDelta):
-            if not output.text:
-                return None
-            self._reasoned = True
-            self.reasoning_chars += len(output.text)
-            return False
-        if isinstance(output, ToolCallDelta):
-            self.call_chars += len(output.arguments) + len(output.name or "")
-            self.tool_calls = True
-            return True
-        self._media = self._media or output.media
-        return True if output.media else None
+            if self.first_visible is None and not output.text.isspace():
+                self.first_visible = now
+            self._useful_at(now)
+        elif not self._note(output, now):
+            return
+        if self._buffer.is_open:
+            self._write(output)
+        else:
+            for released in self._buffer.push(output):
+                self._write(released)
 
-    def _mark(self, now: float, *, visible: bool) -> None:
+    def _useful_at(self, now: float) -> None:
         if self.first_output is None:
             self.first_output = now
-        if visible and self.first_visible is None:
-            self.first_visible = now
-        self.max_gap_s = max(self.max_gap_s, now - self._last_useful)
-        self._last_useful = now
+        self.max_gap_s = max(self.max_gap_s, now - self.last_useful)
+        self.last_useful = now
+
+    def _note(self, output: Output, now: float) -> bool:
+        """Note an output without text; whether it goes on."""
+        if isinstance(output, ReasoningDelta):
+            self._reasoned = self._reasoned or bool(output.text)
+            self.reasoning_chars += len(output.text)
+            useful, visible = bool(output.text), False
+        elif isinstance(output, ToolCallDelta):
+            self.call_chars += len(output.arguments) + len(output.name or "")
+            self.tool_calls = useful = visible = True
+        else:
+            useful = visible = isinstance(output, OtherDelta) and output.media
+            self._media = self._media or visible
+        if useful:
+            if visible and self.first_visible is None:
+                self.first_visible = now
+            self._useful_at(now)
+        return useful or isinstance(output, OtherDelta)
 
     def _write(self, output: Output) -> None:
         if not self.yielded:
             self.yielded = True
             assert self.owner is not None
-            self.owner.begin_output(self)
+            self.owner.begin_output(self.plan.candidate, self.exchange.identity)
         self.sink.write(output)
         self._written = True
         if self._sending:
@@ -401,11 +372,8 @@ class Attempt:
 
     def _conclude(self, now: float) -> None:
         """End a reply whose stream is complete; raises where what came is no reply."""
-        unclosed = self._filter.is_unclosed and self.finish_reason == "stop"
-        for piece in self._filter.rest():
-            self._pass(piece, now)
-        if unclosed and not self._texts:
-            self._texts.append(self._buffer.turn_into_text())
+        if self._filter.is_busy:
+            self._conclude_filter(now)
         whole = self.tool_calls or self._media
         if not whole and not any(map(str.strip, self._texts)):
             exhausted = self._reasoned and self.finish_reason == "length"
@@ -418,3 +386,10 @@ class Attempt:
         for output in self._buffer.release():
             self._write(output)
         self._end(None)
+
+    def _conclude_filter(self, now: float) -> None:
+        unclosed = self._filter.is_unclosed and self.finish_reason == "stop"
+        for piece in self._filter.rest():
+            self._pass(piece, now)
+        if unclosed and not self._texts:
+            self._texts.append(self._buffer.turn_into_text())

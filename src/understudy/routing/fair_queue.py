@@ -23,20 +23,26 @@ class FairQueue:
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
+    def try_acquire(self) -> bool:
+        """Acquire a slot where one is free and no request waits for it."""
+        if self.inside < self.size and not self._waiting:
+            self.inside += 1
+            return True
+        return False
+
     async def acquire(self, queue_key: str, limit_s: float) -> None:
-        """Acquire a slot; release it with `release`.
+        """Acquire a slot, after a wait where none is free; release it with `release`.
 
         Raises `Unreachable` (`queue_timeout`) when none is free within `limit_s`, and at once
         when the queue is full.
         """
-        if self.inside < self.size and not self._waiting:
-            self.inside += 1
-        else:
+        if not self.try_acquire():
             await self._wait(queue_key, limit_s)
 
     def release(self) -> None:
         self.inside -= 1
-        self._admit()
+        if self._waiting:
+            self._admit()
 
     async def _wait(self, queue_key: str, limit_s: float) -> None:
         if self.waiting >= self.length:

@@ -1,5 +1,7 @@
 """Buffers output until the first visible text commits the attempt."""
 
+from collections.abc import Sequence
+
 from understudy.llm import frames
 from understudy.llm.messages import OtherDelta, Output, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.request import SinkKind
@@ -17,17 +19,21 @@ class OutputBuffer:
     is replaced unseen. For a sink that shows nothing before the end, everything is held.
     """
 
-    __slots__ = ("_chars", "_echoes", "_held", "_others", "_text", "_to_the_end")
+    __slots__ = ("_chars", "_echoes", "_held", "_others", "_text", "_to_the_end", "is_open")
 
     def __init__(self, kind: SinkKind, echoes: tuple[str, ...] = ()) -> None:
         self._to_the_end = kind is SinkKind.HELD
         self._held: list[Output] | None = []
+        self.is_open = False
+        """Whether all output goes on to the sink at once."""
         self._chars = 0
         self._others = 0
-        self._echoes = [text for echo in echoes if len(text := echo.strip()) >= _SHORTEST_ECHO]
+        self._echoes: Sequence[str] = ()
+        if any(echoes):
+            self._echoes = [t for echo in echoes if len(t := echo.strip()) >= _SHORTEST_ECHO]
         self._text = ""
 
-    def push(self, output: Output) -> tuple[Output, ...] | list[Output]:
+    def push(self, output: Output) -> Sequence[Output]:
         """Return what goes on to the sink now."""
         held = self._held
         if held is None:
@@ -39,19 +45,20 @@ class OutputBuffer:
             return ()
         held.append(output)
         if self._to_the_end:
-            self._may_echo(output)
+            if self._echoes:
+                self._may_echo(output)
             return ()
         if isinstance(output, TextDelta | ReasoningDelta):
             self._chars += len(output.text)
         if (_commits(output) and not self._may_echo(output)) or self._chars > _MOST_HELD_CHARS:
-            self._held = None
+            self._held, self.is_open = None, True
             return held
         return ()
 
     @property
     def is_echo(self) -> bool:
         """Whether the whole text equals one that it was to answer."""
-        return self._text.strip() in self._echoes
+        return bool(self._echoes) and self._text.strip() in self._echoes
 
     def turn_into_reasoning(self) -> bool:
         """Turn held text into reasoning; False where output has gone on already."""
@@ -69,11 +76,11 @@ class OutputBuffer:
 
     def release(self) -> list[Output]:
         """Return everything still held: the reply is complete and good."""
-        held, self._held = self._held or [], None
+        held, self._held, self.is_open = self._held or [], None, True
         return held
 
     def _may_echo(self, output: Output) -> bool:
-        if not self._echoes or not isinstance(output, TextDelta):
+        if not (self._echoes and isinstance(output, TextDelta)):
             return False
         self._text += output.text
         text = self._text.lstrip()

@@ -19,8 +19,7 @@ class MarkerFinder:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._texts = sorted(texts, key=len, reverse=True)
-        starts = "".join(sorted({text[0] for text in self._texts}))
-        self._start = re.compile(f"[{re.escape(starts)}]" if starts else r"(?!)")
+        self._starts = tuple(sorted({text[0] for text in self._texts}))
 
     @cached_property
     def _any(self) -> re.Pattern[str]:
@@ -34,7 +33,11 @@ class MarkerFinder:
 
     def may_concern(self, text: str) -> bool:
         """A quick check: False when no marker can begin in `text`."""
-        return self._start.search(text) is not None
+        # Faster than a pattern, and than `any`.
+        for start in self._starts:  # noqa: SIM110
+            if start in text:
+                return True
+        return False
 
     def find(self, text: str) -> re.Match[str] | None:
         return self._any.search(text)
@@ -55,6 +58,8 @@ _REPLACEMENT_SHARE = 0.2
 _SENTENCE_END = re.compile(r"([.!?…][\"”’»)*_]*(?=\s|$)|[。！？][”」』）]*|(?<=\S)(?=\n))")
 _FIRST_CHECK = 40
 _CHECK_EVERY = 64
+_COMPRESS_EVERY = 500
+"""A quarter of the text that is compressed."""
 
 
 def loop_start(text: str) -> int | None:
@@ -96,6 +101,7 @@ class LoopDetector:
     def __init__(self) -> None:
         self._text = ""
         self._next_check = _FIRST_CHECK
+        self._next_compression = _TAIL
         self._parts: list[str] = []
         self._length = 0
 
@@ -115,8 +121,10 @@ class LoopDetector:
         if is_undecodable(self._text):
             return dropped
         start = loop_start(self._text)
-        if start is None and is_repetitive(self._text):
-            start = len(self._text) - _TAIL
+        if start is None and self._length >= self._next_compression:
+            self._next_compression = self._length + _COMPRESS_EVERY
+            if is_repetitive(self._text):
+                start = len(self._text) - _TAIL
         return None if start is None else dropped + start
 
 
@@ -227,23 +235,33 @@ class OutputFilter:
         """Whether the thought that the template should have opened has no end yet."""
         return self._thinking and self._assumed
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether `rest` may return anything, or a thought has no end."""
+        return bool(self._held) or self._page is not None or self._thinking
+
     def expect_text(self) -> None:
         """The server sends reasoning apart: the text is no thought."""
         if self.is_unclosed:
             self._thinking = self._assumed = False
 
-    def passes(self, text: str) -> bool:
-        """Whether `push` will return this text unchanged."""
-        if self._held or self._thinking or self._page is not None:
+    def accept(self, text: str) -> bool:
+        """Take a text that needs no change; False, and nothing is taken, where `push` must."""
+        if (
+            self._held
+            or self._thinking
+            or self._page is not None
+            or not (self._visible or not self._thought)
+            or self._markers.may_concern(text)
+        ):
             return False
-        plain = not self._markers.may_concern(text)
-        return plain and (self._visible or not self._thought)
+        self._see(text)
+        return True
 
     def push(self, event: TextDelta) -> tuple[TextDelta] | list[Clean]:
         """Raises `BadReply` when the text turns out to be no reply."""
         self.discard = False
-        if self.passes(event.text):
-            self._see(event.text)
+        if self.accept(event.text):
             return (event,)
         text, self._held = self._held + event.text, ""
         clean = self._scan(text)

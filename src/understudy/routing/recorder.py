@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.errors import ErrorClass, ProviderError
+from understudy.errors import ProviderError
 from understudy.llm.client import Phase
 from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.openai_wire import most_tokens
 from understudy.llm.pricing import UNBILLED_ENGINES, Price, PriceBook
 from understudy.routing.attempt import Attempt
+from understudy.routing.attempt_outcome import Evaluation
 from understudy.routing.candidates import Candidate
 from understudy.routing.environment import RouterEnvironment
-from understudy.routing.evaluation import Evaluation
 from understudy.routing.records import (
     REPETITION,
     AttemptRecord,
@@ -26,23 +26,13 @@ from understudy.routing.records import (
     Outcome,
     ReplyOutcome,
     ReplyRecord,
-    SkipReason,
 )
 from understudy.routing.request import ReplyRequest
+from understudy.routing.selection import Skip
 
 _CHARS_PER_TOKEN = 3.3
 _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
 Scrub = Callable[[str], str]
-
-
-class Skip(msgspec.Struct, frozen=True):
-    """Why a candidate was skipped."""
-
-    reason: SkipReason
-    error_class: ErrorClass | None = None
-    """The cause of its cooldown."""
-    held_until: float | None = None
-    """Wall clock."""
 
 
 class Offline(msgspec.Struct, frozen=True):

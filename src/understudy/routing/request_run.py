@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from understudy.errors import ErrorClass
-from understudy.routing.attempt import Attempt, AttemptPlan
+from understudy.llm.messages import ReplyIdentity
+from understudy.routing.attempt import Attempt
+from understudy.routing.attempt_outcome import Evaluation, Progress, evaluate, is_empty, succeeded
 from understudy.routing.candidate_queue import CandidateQueue
 from understudy.routing.candidates import Candidate
 from understudy.routing.environment import RouterEnvironment, RouterRules
-from understudy.routing.evaluation import Evaluation, Progress, evaluate, succeeded
 from understudy.routing.failure_policy import offline_reason
-from understudy.routing.recorder import Offline, Recorder, Skip
+from understudy.routing.recorder import Offline, Recorder
 from understudy.routing.records import (
     AttemptRecord,
     AttemptRole,
@@ -26,7 +27,7 @@ from understudy.routing.records import (
 from understudy.routing.request import Answering, ReplyEnded, ReplyRequest, ReplySink, SinkKind
 from understudy.routing.retries import RetryPlan, backoff_s
 from understudy.routing.router_state import RouterState
-from understudy.routing.selection import Selection
+from understudy.routing.selection import AttemptPlan, Selection, Skip
 
 _MOST_RETRIES = 2
 """Per request; one per candidate."""
@@ -92,11 +93,10 @@ class RequestRun:
             return False
         return self.sink.kind is SinkKind.APPEND_ONLY or self.sink.is_visible()
 
-    def begin_output(self, attempt: Attempt) -> None:
+    def begin_output(self, candidate: Candidate, identity: ReplyIdentity) -> None:
         if self._has_output:
             self.sink.restart()
         self._has_output = True
-        candidate = attempt.plan.candidate
         self.sink.start(
             Answering(
                 candidate.provider,
@@ -104,7 +104,7 @@ class RequestRun:
                 candidate.model,
                 len(self._records) + 1,
                 self._tries,
-                attempt.exchange.identity,
+                identity,
             )
         )
 
@@ -237,7 +237,7 @@ class RequestRun:
             attempt, evaluation, self._step(), len(self._records) + 1, committed=committed
         )
         self._add(record)
-        if attempt.is_empty and self._empty is None:
+        if is_empty(attempt) and self._empty is None:
             self._empty = attempt, record
 
     def _note_end(self, attempt: Attempt) -> None:
@@ -294,7 +294,7 @@ class RequestRun:
             return
         attempt, _ = self._empty
         self._winner = attempt
-        self.begin_output(attempt)
+        self.begin_output(attempt.plan.candidate, attempt.exchange.identity)
         for output in attempt.unreleased():
             self.sink.write(output)
         await self.sink.flush()

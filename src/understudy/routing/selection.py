@@ -5,20 +5,66 @@ from typing import Protocol
 
 import msgspec
 
-from understudy.routing.attempt import AttemptPlan
-from understudy.routing.candidates import Candidate
+from understudy.errors import ErrorClass
+from understudy.llm.messages import ReplyIdentity
+from understudy.routing.candidates import Candidate, ScopeKey
 from understudy.routing.cooldown import Availability, Cooldown
 from understudy.routing.environment import RouterEnvironment
+from understudy.routing.fair_queue import FairQueue
 from understudy.routing.ledger import start_of_next_day
 from understudy.routing.prompt_fitting import Overflow, build_fitting_prompt
-from understudy.routing.recorder import Skip
 from understudy.routing.records import AttemptRole, SkipReason
-from understudy.routing.request import ReplyRequest
+from understudy.routing.request import Prompt, ReplyRequest
 from understudy.routing.retries import RetryPlan
 from understudy.routing.router_state import RouterState
-from understudy.routing.timeouts import budget
+from understudy.routing.timeouts import Budget, budget
 
 _LEASE_MARGIN_S = 5.0
+
+
+class Skip(msgspec.Struct, frozen=True):
+    """Why a candidate was skipped."""
+
+    reason: SkipReason
+    error_class: ErrorClass | None = None
+    """The cause of its cooldown."""
+    held_until: float | None = None
+    """Wall clock."""
+
+
+class AttemptPlan(msgspec.Struct, frozen=True):
+    """What one attempt is to do."""
+
+    candidate: Candidate
+    role: AttemptRole
+    prompt: Prompt
+    budget: Budget
+    queue: FairQueue | None = None
+    """The queue of a server that works on only so many requests at once."""
+    queue_key: str = ""
+    queue_s: float = 0.0
+    """How long to wait in it."""
+    is_last: bool = False
+    """No usable candidate comes after it, so that it may wait for a model to be loaded."""
+    probes: tuple[ScopeKey, ...] = ()
+    """Cooldowns that this attempt has the lease to probe."""
+    echoes: tuple[str, ...] = ()
+    """Texts that are no reply when they come back unchanged."""
+    in_thought: bool = False
+    """The chat template opens a thought, so that only its end comes."""
+
+
+class AttemptOwner(Protocol):
+    """The request that an attempt belongs to."""
+
+    @property
+    def committed(self) -> bool:
+        """Whether text of this reply is visible that another attempt would contradict."""
+        ...
+
+    def begin_output(self, candidate: Candidate, identity: ReplyIdentity) -> None:
+        """Called before an attempt's first output goes to the sink."""
+        ...
 
 
 class TimeLeft(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -78,6 +79,19 @@ def budget(
     )
 
 
+class OutputTimes(Protocol):
+    """When an attempt had output."""
+
+    @property
+    def first_output(self) -> float | None: ...
+
+    @property
+    def first_visible(self) -> float | None: ...
+
+    @property
+    def last_useful(self) -> float: ...
+
+
 class AttemptTimer:
     """Calls `expire` once an attempt exceeds one of its limits. One timer, moved lazily.
 
@@ -85,7 +99,7 @@ class AttemptTimer:
     works, nothing expires.
     """
 
-    __slots__ = ("_budget", "_clock", "_expire", "_handle", "_started", "_useful_at", "_visible",
+    __slots__ = ("_budget", "_clock", "_expire", "_handle", "_resumed", "_started", "_times",
                  "_waiting")  # fmt: skip
 
     def __init__(
@@ -93,14 +107,16 @@ class AttemptTimer:
         budget: Budget,
         clock: Callable[[], float],
         started: float,
+        times: OutputTimes,
         expire: Callable[[ErrorClass], None],
     ) -> None:
+        """`times` is asked when the timer fires, so output that comes does not move it."""
         self._budget = budget
         self._clock = clock
         self._started = started
         self._expire = expire
-        self._useful_at: float | None = None
-        self._visible = False
+        self._times = times
+        self._resumed = started
         self._waiting = True
         self._handle: asyncio.TimerHandle | None = None
 
@@ -115,30 +131,26 @@ class AttemptTimer:
             self._handle.cancel()
             self._handle = None
 
-    def useful(self, now: float, *, visible: bool) -> None:
-        """Useful output came; the scheduled call finds out how far the limit has moved."""
-        self._useful_at = now
-        self._visible = self._visible or visible
-
     def pause(self) -> None:
         self._waiting = False
 
     def resume(self) -> None:
         """Wait for the model again; a limit that passed meanwhile expires now."""
         self._waiting = True
-        now = self._clock()
-        if self._useful_at is not None:
-            self._useful_at = now
+        now = self._resumed = self._clock()
         if self._handle is None and not self._schedule(now):
             self._expire(self._next_limit()[1])
 
     def _next_limit(self) -> tuple[float, ErrorClass]:
-        budget, start = self._budget, self._started
-        whole_s = budget.total_s if self._visible else min(budget.total_s, budget.visible_s)
-        if self._useful_at is None:
+        budget, start, times = self._budget, self._started, self._times
+        whole_s = budget.total_s
+        if times.first_visible is None and budget.visible_s < whole_s:
+            whole_s = budget.visible_s
+        if times.first_output is None:
             due, limit = start + budget.first_token_s, ErrorClass.FIRST_TOKEN_TIMEOUT
         else:
-            due, limit = self._useful_at + budget.idle_s, ErrorClass.IDLE_TIMEOUT
+            useful_at = max(times.last_useful, self._resumed)
+            due, limit = useful_at + budget.idle_s, ErrorClass.IDLE_TIMEOUT
         # Of two that end together the more precise one is named.
         if due <= start + whole_s:
             return due, limit

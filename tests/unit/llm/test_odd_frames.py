@@ -9,7 +9,7 @@ from understudy.llm.client import Exchange
 from understudy.llm.dialect import Dialect
 from understudy.llm.error_classifier import classify
 from understudy.llm.frames import CHUNK, as_reasoning, with_indexes, with_text, without_text
-from understudy.llm.messages import ChatEvent, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from understudy.llm.messages import Output, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import StreamParser
 from vendor_replies import CALLS, ERRORS, of
@@ -25,7 +25,7 @@ def parser() -> StreamParser:
     return StreamParser(Exchange(), classified)
 
 
-def read(data: bytes) -> tuple[StreamParser, list[ChatEvent]]:
+def read(data: bytes) -> tuple[StreamParser, list[Output]]:
     """Read a stream byte by byte and in one piece, which must be the same."""
     whole, cut = SseReader(), SseReader()
     payloads = [*whole.feed(data), *whole.finish()]
@@ -35,7 +35,7 @@ def read(data: bytes) -> tuple[StreamParser, list[ChatEvent]]:
     return reader, reader.read_all(payloads)
 
 
-def text_of(events: list[ChatEvent]) -> str:
+def text_of(events: list[Output]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
@@ -117,7 +117,7 @@ def test_figures_are_read_wherever_and_however_they_are(rest: str, usage: Usage)
 def calls_of(*deltas: dict[str, object], finish: str = "stop") -> list[tuple[object, ...]]:
     """Put the pieces together as the SDKs do: by index."""
     reader = parser()
-    events: list[ChatEvent] = []
+    events: list[Output] = []
     for delta in deltas:
         events += reader.read(json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode())
     last = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
@@ -166,7 +166,7 @@ def test_frames_of_nothing_but_noise_are_still_a_failure() -> None:
 EMPTY_CALL: dict[str, object] = {"arguments": "", "name": ""}
 
 
-def events_of(*choices: dict[str, object], **members: object) -> list[ChatEvent]:
+def events_of(*choices: dict[str, object], **members: object) -> list[Output]:
     reader = parser()
     read = reader.read_whole if "message" in choices[0] else reader.read
     return [

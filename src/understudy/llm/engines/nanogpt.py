@@ -15,7 +15,7 @@ from understudy.llm.addresses import server_root
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.dialect import Dialect
 from understudy.llm.http.endpoint import HttpSessions
-from understudy.llm.messages import ChatEvent, ChatRequest, TextDelta
+from understudy.llm.messages import ChatRequest, Output, TextDelta
 from understudy.llm.model_list import report_failure
 from understudy.llm.openai_client import OpenAIClient, ServerFacts
 from understudy.llm.openai_wire import encode_body, take_stops
@@ -72,7 +72,7 @@ class NanoGptClient(OpenAIClient):
         members |= {"prompt": prompt, "stop": stops, "stream": True}
         return encode_body(members | ({"model": model} if model else {}))
 
-    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[ChatEvent]:
+    def read_whole_reply(self, body: bytes, parser: StreamParser) -> list[Output]:
         if self.facts.mode != "plain_generate":
             return super().read_whole_reply(body, parser)
         try:

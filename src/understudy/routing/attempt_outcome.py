@@ -18,6 +18,7 @@ from understudy.routing.router_state import RouterState
 
 _log = structlog.get_logger()
 
+_EMPTY = (ErrorClass.EMPTY_REPLY, ErrorClass.REASONING_EXHAUSTED)
 _RESTART_NEEDS_S = 10.0
 _SENTENCE_ENDS = (".", "!", "?", "…", '."', '!"', '?"', ".)", "。", "！", "？")
 _SHRINK = 0.85
@@ -99,6 +100,11 @@ def succeeded(attempt: Attempt, state: RouterState, env: RouterEnvironment) -> E
     if usage is not None and usage.source is UsageSource.REPORTED and not prompt.images:
         learn_ratio(state.book, candidate.key, prompt, usage.input_tokens)
     return _USUAL if breaker is None else Evaluation(breaker=breaker)
+
+
+def is_empty(attempt: Attempt) -> bool:
+    """Whether the server ended the reply as it should, without any text."""
+    return attempt.finish_reason is not None and attempt.error_class in _EMPTY
 
 
 def _learn_template(attempt: Attempt, state: RouterState) -> None:

@@ -1,0 +1,121 @@
+"""Reads frames of one reply that differ from an earlier one in their text alone."""
+
+import re
+
+import msgspec
+
+from understudy.errors import NOT_JSON
+from understudy.llm.frames import EMPTY, delta_of, first_choice, is_plain, read_frame
+from understudy.llm.messages import TextDelta
+
+_MOST_LEARNED = 8
+"""How often the constant part of text frames is determined: it may change in every frame."""
+_WORTH_JOINING = 3
+
+_TEXT_MEMBER = re.compile(rb'"(?:content|text)"\s*:\s*"((?:[^"\\]|\\.)*)"')
+
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+class TextRuns:
+    """What surrounds the text in the plain frames of one reply, and the texts between it.
+
+    Nearly all frames of a reply are such frames. Those that one read brings are decoded together.
+    """
+
+    __slots__ = ("_begun", "_head", "_left", "_tail", "known")
+
+    def __init__(self) -> None:
+        self.known = False
+        """Whether `read` knows what to look for."""
+        self._head = self._tail = b""
+        """What surrounds the text, its quotes excluded."""
+        self._left = _MOST_LEARNED
+        self._begun = False
+
+    def learn(self, payload: bytes, text: str) -> None:
+        """Note a frame of nothing but text, from the second one on: many a reply has only one."""
+        if not self._begun:
+            self._begun = True
+        elif self._left:
+            self._left -= 1
+            borders = _borders(payload, text)
+            if borders is not None:
+                self._head, self._tail = borders
+            self.known = borders is not None
+
+    def read(self, payloads: list[bytes], start: int) -> TextDelta | None:
+        """Return the text of the plain frames from `start` on, `None` where that frame is none."""
+        if not payloads[start].startswith(self._head):
+            return None
+        end = len(payloads)
+        while end > start and not payloads[end - 1].endswith(self._tail):
+            end -= 1
+        run = payloads[start:end]
+        text = self._joined(run) if len(run) >= _WORTH_JOINING else None
+        if text is None:
+            texts: list[str] = []
+            for payload in run:
+                if not (text := self._text_of(payload)):
+                    break
+                texts.append(text)
+            run, text = run[: len(texts)], "".join(texts)
+        return TextDelta(text, tuple(run), plain=True) if text else None
+
+    def _joined(self, run: list[bytes]) -> str | None:
+        """Return the text of frames that are all plain, `None` where one may be otherwise.
+
+        Half a character in one frame, or an escape that reaches over the end of one, would become
+        valid only by joining them.
+        """
+        head, tail = self._head, self._tail
+        begin, end = len(head), -len(tail)
+        texts = [f[begin:end] for f in run if f.startswith(head) and f.endswith(tail)]
+        if len(texts) != len(run) or b"" in texts:
+            return None
+        joined = b"".join(texts)
+        if b"\\" in joined and (b"\\ud" in joined.lower() or any(map(_ends_escaped, texts))):
+            return None
+        try:
+            return _decode_text(b'"%b"' % joined)
+        except NOT_JSON:
+            return None
+
+    def _text_of(self, payload: bytes) -> str:
+        """Return the text of a plain frame, which is not empty; else nothing."""
+        head, tail = self._head, self._tail
+        if not (payload.startswith(head) and payload.endswith(tail)):
+            return ""
+        if len(payload) <= len(head) + len(tail):
+            return ""
+        try:
+            return _decode_text(memoryview(payload)[len(head) - 1 : len(payload) - len(tail) + 1])
+        except NOT_JSON:
+            return ""
+
+
+def _ends_escaped(text: bytes) -> bool:
+    return text.endswith(b"\\")
+
+
+def _borders(payload: bytes, text: str) -> tuple[bytes, bytes] | None:
+    """Return what surrounds the text of a frame that holds `text` and nothing else.
+
+    A later frame with the same borders differs in its text alone. `None` where another member of
+    the delta or of the choice has a value, or where the text cannot be located for sure.
+    """
+    match = _TEXT_MEMBER.search(payload)
+    if match is None or _TEXT_MEMBER.search(payload, match.end()) is not None:
+        return None
+    if not (is_plain(payload) or _has_only_text(payload)):
+        return None
+    if msgspec.json.decode(b'"%b"' % match.group(1)) != text:
+        return None
+    return payload[: match.start(1)], payload[match.end(1) :]
+
+
+def _has_only_text(payload: bytes) -> bool:
+    choice = first_choice(read_frame(payload))
+    extra = [v for k, v in delta_of(choice).items() if k not in ("content", "role")]
+    extra += [v for k, v in choice.items() if k not in ("index", "delta", "text")]
+    return all(value in EMPTY for value in extra)
