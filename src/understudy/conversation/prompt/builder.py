@@ -114,15 +114,22 @@ class _Recalled:
     notes: tuple[_Turn, ...] = ()
     excerpts: tuple[_Turn, ...] = ()
     summary: tuple[_Turn, ...] = ()
+    shared: bool = False
 
     @property
     def tokens(self) -> int:
         return _total((*self.notes, *self.excerpts, *self.summary))
 
     @property
-    def opens(self) -> bool:
-        """Whether a section precedes the history."""
-        return bool(self.notes or self.summary)
+    def first(self) -> tuple[_Turn, ...]:
+        """What precedes the history, because it seldom changes: servers reuse what they have read
+        of a prompt up to the first change. Notes of a channel change with the person who asks."""
+        return self.summary if self.shared else (*self.summary, *self.notes)
+
+    @property
+    def late(self) -> tuple[_Turn, ...]:
+        """What follows the history."""
+        return (*self.notes, *self.excerpts) if self.shared else self.excerpts
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +156,16 @@ def build_prompt(source: PromptSource, fit: Fit) -> Prompt:
     recalled = _recalled(source, fit, turns, _Room(room, recent))
     least = 0 if recalled.tokens else _CURRENT_LEAST_TOKENS
     spare = max(room - recalled.tokens, least)
-    history = _history(source, fit, turns, spare, opened=recalled.opens)
+    history = _history(source, fit, turns, spare, opened=bool(recalled.first))
     system, examples = _with_examples(
         system, staging.examples, fit, room - recalled.tokens - _total(history.turns)
     )
-    begins = history.turns[0].role == "assistant" and not recalled.opens
+    begins = history.turns[0].role == "assistant" and not recalled.first
     opening = [_said("user", _BEGINS, fit)] if begins else []
     now_at = len(history.turns) - history.current_from
-    inserts += [(now_at, turn) for turn in recalled.excerpts]
+    inserts += [(now_at, turn) for turn in recalled.late]
     conversation = _among(history.turns, inserts)
-    said = [system, *recalled.summary, *recalled.notes, *opening, *conversation, *last]
+    said = [system, *recalled.first, *opening, *conversation, *last]
     source.selected(history.seqs)
     return Prompt(
         request=ChatRequest(messages=tuple(_merged(said))),
@@ -215,15 +222,16 @@ def _recalled(source: PromptSource, fit: Fit, turns: Mapping[int, _Turn], room: 
 
     notes = section(notes_section(remembered, spare, cost))
     room_left = room.tokens - _total(notes)
-    kept = _history(source, fit, turns, room_left, opened=bool(notes)).seqs
+    opened = bool(notes) and not source.shared
+    kept = _history(source, fit, turns, room_left, opened=opened).seqs
     spare -= _total(notes) + room.recent
     fresh = [line for line in remembered.excerpts if line.seq not in kept]
     most = min(spare, remembered.excerpt_tokens)
     excerpts = section(excerpts_section(fresh, most, cost))
     if _whole(source, kept):
-        return _Recalled(notes, excerpts)
+        return _Recalled(notes, excerpts, shared=source.shared)
     summary = section(summary_section(remembered, spare - _total(excerpts), cost))
-    return _Recalled(notes, excerpts, summary)
+    return _Recalled(notes, excerpts, summary, shared=source.shared)
 
 
 def _cost(fit: Fit) -> Callable[[str], int]:

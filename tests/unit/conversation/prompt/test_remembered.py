@@ -65,10 +65,18 @@ def text_for(n_ctx: int, given_source: PromptSource | None = None) -> str:
     return "\n".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-def test_everything_is_there_where_there_is_room_and_some_history_was_left_out() -> None:
-    text = text_for(4096)
+PLACES = (
+    (True, ("guard", "lorefact", "summarized", "history50", "note-tea", "recalled3", "my cat")),
+    (False, ("guard", "lorefact", "summarized", "note-tea", "history50", "recalled3", "my cat")),
+)
 
-    marks = ("guard", "lorefact", "summarized", "note-tea", "history50", "recalled3", "my cat")
+
+@pytest.mark.parametrize(("shared", "marks"), PLACES, ids=["in a channel", "in private"])
+def test_everything_is_there_where_there_is_room_and_some_history_was_left_out(
+    marks: tuple[str, ...], *, shared: bool
+) -> None:
+    text = text_for(4096, source(shared=shared))
+
     assert [mark for mark in marks if mark not in text] == []
     assert [text.index(mark) for mark in marks] == sorted(text.index(mark) for mark in marks)
 

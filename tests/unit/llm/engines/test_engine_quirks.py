@@ -247,6 +247,20 @@ async def test_openrouter_marks_the_system_text_for_models_that_cache_on_request
     ]
 
 
+@pytest.mark.parametrize("engine", ["openai", "nanogpt", "chutes", "llama.cpp"])
+async def test_no_other_engine_is_sent_marks_for_caching(
+    sessions: HttpSessions, engine: str
+) -> None:
+    request = ChatRequest(turns(("system", "Rules."), ("user", "Hi")))
+    async with playing(answering(CHAT)) as playback:
+        await heard(
+            client_of(playback, sessions, engine=engine), request, "anthropic/claude-sonnet-4.5"
+        )
+        asked = playback.asked[-1].members
+
+    assert "cache_control" not in str(asked)
+
+
 async def test_openrouter_shows_the_key_and_knows_its_own_routers(sessions: HttpSessions) -> None:
     models = saying("GET /v1/models", 200, {"data": [{"id": "a/b", "context_length": 4096}]})
     refused = models | saying("GET /v1/key", 401, {"error": {"code": 401, "message": "no"}})
