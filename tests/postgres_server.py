@@ -75,6 +75,11 @@ class PrivateServer:
         return self._server.get_uri(driver="psycopg")
 
     @property
+    def data(self) -> Path:
+        """The cluster's folder."""
+        return self._folder / "data"
+
+    @property
     def pid(self) -> int:
         pid = self._server.get_pid()
         assert pid is not None

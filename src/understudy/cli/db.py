@@ -1,4 +1,4 @@
-"""`understudy db`: check, migrate, back up and copy the database."""
+"""`understudy db`: check, migrate, back up, copy and vacuum the database."""
 
 import asyncio
 from pathlib import Path
@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def db() -> None:
-    """Check, migrate, back up and copy the database."""
+    """Check, migrate, back up, copy and vacuum the database."""
 
 
 @app.command()
@@ -46,6 +46,38 @@ async def _check_server(url: str) -> "Health":
     database = PostgresDatabase.connect(storage_url(url))
     try:
         return await check_server(database)
+    finally:
+        await database.aclose()
+
+
+@app.command()
+def vacuum(config: ConfigFile = None) -> None:
+    """Remove erased texts from the files of a PostgreSQL server; replies wait meanwhile.
+
+    Exit code 1 when the role of storage.url is not allowed to do all of it.
+    """
+    from understudy.errors import StorageError
+    from understudy.storage.database import sqlite_path
+
+    url = load(config).settings.storage.url
+    if sqlite_path(url) is not None:
+        raise StorageError("a SQLite file has no erased texts: they are overwritten at once")
+    warnings = asyncio.run(_rewrite(url))
+    for warning in warnings:
+        typer.echo(f"problem: {warning}", err=True)
+    if warnings:
+        raise typer.Exit(1)
+    typer.echo("The tables were written to new files, without erased texts.")
+
+
+async def _rewrite(url: str) -> tuple[str, ...]:
+    from understudy.storage.database import storage_url
+    from understudy.storage.postgres_database import PostgresDatabase
+    from understudy.storage.postgres_maintenance import rewrite
+
+    database = PostgresDatabase.connect(storage_url(url))
+    try:
+        return await rewrite(database)
     finally:
         await database.aclose()
 

@@ -66,3 +66,10 @@ def test_a_database_is_not_copied_onto_itself_or_from_nowhere(tmp_path: Path) ->
     assert itself.returncode != 0
     assert "no database at a.db" in itself.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sqlite_file_needs_no_vacuum(tmp_path: Path) -> None:
+    done = understudy("db", "vacuum", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "overwritten at once" in done.stderr
