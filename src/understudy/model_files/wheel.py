@@ -109,9 +109,11 @@ class _Pip:
     def _show(self) -> None:
         """The size of pip's files: its own figures come only with versions since 24.1."""
         size = 0
-        for file in self._folder.rglob("*"):
-            with contextlib.suppress(OSError):  # it moves them about
-                size += file.stat().st_size if file.is_file() else 0
+        # pip moves and removes them meanwhile; `walk` passes over folders that are gone.
+        for folder, _, names in os.walk(self._folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    size += Path(folder, name).stat().st_size
         size = min(size, self._wheel.size)
         if size > self._done:
             self._progress.advance(size - self._done)
