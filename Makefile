@@ -28,6 +28,9 @@ install:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --only-binary=:all: .
 	@echo "Installed. Start it with $(BIN)/understudy demo"
 
+# Modules compiled for one process serve all others, and the next run.
+unexport PYTHONDONTWRITEBYTECODE
+
 # One process per core, since most tests wait for servers and child processes.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import shutil
+from typing import TYPE_CHECKING
 
 import aiohttp
 import openai
 import pytest
-from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionToolParam, ChatCompletionUserMessageParam
 from pydantic import SecretStr
@@ -15,6 +15,9 @@ from pydantic import SecretStr
 from gateway_setup import world
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
 
 KEYED = GatewaySettings(keys=(GatewayKey(name="sdk", key=SecretStr("sk-mine")),))
 LINE = "say:The lamp is lit tonight."
@@ -29,7 +32,9 @@ def sdk(url: str, key: str = "sk-mine") -> AsyncOpenAI:
     return AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
 
 
-def langchain(url: str) -> ChatOpenAI:
+def langchain(url: str) -> "ChatOpenAI":
+    from langchain_openai import ChatOpenAI  # takes a second
+
     return ChatOpenAI(base_url=url, api_key=SecretStr("sk-mine"), model="understudy")
 
 

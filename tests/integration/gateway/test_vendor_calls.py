@@ -1,8 +1,6 @@
 """Tool calls of every shape, as programs read them from the gateway with their usual libraries."""
 
 import pytest
-from langchain_core.messages import AIMessageChunk
-from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionUserMessageParam
 from pydantic import SecretStr
@@ -80,6 +78,9 @@ async def test_the_openai_sdk_reads_everything_at_once() -> None:
 
 
 async def test_langchain_reads_everything_at_once() -> None:
+    from langchain_core.messages import AIMessageChunk  # takes a second
+    from langchain_openai import ChatOpenAI
+
     async with gateway_before(RICH) as url:
         chat = ChatOpenAI(base_url=url, api_key=SecretStr("x"), model="m", stream_usage=True)
         whole = await chat.ainvoke("Say it, please.")
