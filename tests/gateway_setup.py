@@ -82,9 +82,14 @@ async def gateway_over(
     """The gateway's base URL."""
     limits = KeyLimits()
     router = ModelRouter(candidates, instruments=RouterEnvironment(observers=(limits,)))
-    source = Source(router.reply, tuple(c.name for c in candidates), lambda _origin: True)
-    gateway = Gateway(
-        settings or GatewaySettings(), source, limits, new_id=lambda: uuid.uuid4().hex
-    )
-    async with WebServer(gateway, "127.0.0.1", 0) as served:
+    async with WebServer(gateway_app(router, limits, settings), "127.0.0.1", 0) as served:
         yield f"{served.url}/v1"
+
+
+def gateway_app(
+    router: ModelRouter, limits: KeyLimits, settings: GatewaySettings | None = None
+) -> Gateway:
+    """A gateway over a router that `limits` observes, not yet served."""
+    names = tuple(c.name for c in router.candidates)
+    source = Source(router.reply, names, lambda _origin: True)
+    return Gateway(settings or GatewaySettings(), source, limits, new_id=lambda: uuid.uuid4().hex)

@@ -8,11 +8,12 @@ import sys
 import structlog
 
 from conformance.figures import figures
-from conformance.subject import Sink
-from conformance.table import FALLBACK, FULL, ROWS, Measured, measure, warm_up
+from conformance.gateway_subject import WAYS, GatewayHost, way_of
+from conformance.rows import ROWS
+from conformance.table import FALLBACK, FULL, Measured, measure, warm_up
 from conformance.understudy_subject import UnderstudyRouter
 
-_HEAD = f"{'fault':<10} {'sink':<12} {'calls':>6} {'visible':>9} {'total':>9}  {'text':<9} record"
+_HEAD = f"{'fault':<36} {'way':<12} {'calls':>6} {'visible':>9} {'total':>9}  {'text':<9} record"
 
 
 def line(seen: Measured) -> str:
@@ -24,24 +25,34 @@ def line(seen: Measured) -> str:
     calls = f"{seen.primary_calls}/{seen.fallback_calls}"
     story = " → ".join(outcome.record)
     verdict = "".join(f"  !! {complaint}" for complaint in seen.complaints)
-    return f"{seen.row.fault:<10} {seen.sink:<12} {calls:>6} {figures}  {text:<9} {story}{verdict}"
+    named = f"{seen.row.fault:<36} {seen.way.name:<12}"
+    return f"{named} {calls:>6} {figures}  {text:<9} {story}{verdict}"
 
 
 async def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     await warm_up(UnderstudyRouter)
+    async with GatewayHost() as host:
+        await warm_up(way_of("streamed", host).make)
+        failed = await table(host)
+        async for figure in figures(UnderstudyRouter, host):
+            failed += not figure.holds
+            print(figure.line(), flush=True)  # noqa: T201
+    return 1 if failed else 0
+
+
+async def table(host: GatewayHost) -> int:
+    """Print each row for each way to a reply, and return how many failed."""
     print(_HEAD)  # noqa: T201
     failed = 0
     for row in ROWS:
-        for sink in Sink:
-            seen = await measure(UnderstudyRouter, row, sink, FULL)
+        for way in WAYS:
+            seen = await measure(way_of(way, host), row, FULL)
             failed += bool(seen.complaints)
             print(line(seen), flush=True)  # noqa: T201
-    print(f"{len(ROWS) * len(Sink) - failed} of {len(ROWS) * len(Sink)} rows pass\n")  # noqa: T201
-    async for figure in figures(UnderstudyRouter):
-        failed += not figure.holds
-        print(figure.line(), flush=True)  # noqa: T201
-    return 1 if failed else 0
+    rows = len(ROWS) * len(WAYS)
+    print(f"{rows - failed} of {rows} rows pass\n")  # noqa: T201
+    return failed
 
 
 if __name__ == "__main__":

@@ -5,14 +5,12 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-import aiohttp
-
+from conformance.gateway_subject import WAYS, GatewayHost, way_of
 from conformance.subject import Outcome, Sink, Wish
-from conformance.table import FALLBACK, FULL, MakeSubject, Pace, stage
-from gateway_setup import world
+from conformance.table import FALLBACK, FULL, MakeSubject, Pace, Way, stage
 from understudy.rehearsal.server import RehearsalServer
 
-SHOWN, APPENDED, HELD = Wish(Sink.EDITABLE), Wish(Sink.APPEND_ONLY), Wish(Sink.HELD)
+SHOWN, APPENDED = Wish(Sink.EDITABLE), Wish(Sink.APPEND_ONLY)
 _READ_S = 0.05
 DEAD = ("e500", "reset", "e503", "html", "silent", "e401")
 PHASES = {
@@ -83,28 +81,13 @@ async def comments_only(make: MakeSubject, budget_s: float) -> tuple[Outcome, fl
         return outcome, on.primary.disconnects[0].at - started
 
 
-async def seen_leaving(make: MakeSubject, fault: str, wish: Wish) -> float:
+async def seen_leaving(way: Way, fault: str) -> float:
     """Seconds from the caller's leaving to the server's noticing it."""
-    async with stage(make, fault, _PATIENT) as on:
-        left = await on.subject.abandon(wish, _stalled(on.primary))
+    async with stage(way.make, fault, _PATIENT) as on:
+        left = await on.subject.abandon(Wish(way.sink), _stalled(on.primary))
         await on.primary.until(lambda seen: bool(seen.disconnects))
         assert on.fallback.calls == 0
         return on.primary.disconnects[0].at - left
-
-
-async def seen_leaving_the_gateway(fault: str, *, streams: bool) -> float:
-    """The same of a client of the gateway that hangs up."""
-    body = {"model": "x", "messages": [{"role": "user", "content": "hi"}], "stream": streams}
-    async with world(fault) as here, aiohttp.ClientSession() as http:
-        server = here.servers[0]
-        url = f"{here.url}/chat/completions"
-        asking = asyncio.create_task(_read_to_the_end(http, url, body))
-        await _stalled(server)
-        left = time.monotonic()
-        asking.cancel()
-        await asyncio.wait([asking])
-        await server.until(lambda seen: bool(seen.disconnects))
-        return server.disconnects[0].at - left
 
 
 async def _stalled(server: RehearsalServer) -> None:
@@ -113,12 +96,7 @@ async def _stalled(server: RehearsalServer) -> None:
     await asyncio.sleep(_READ_S)
 
 
-async def _read_to_the_end(http: aiohttp.ClientSession, url: str, body: object) -> bytes:
-    async with http.post(url, json=body) as response:
-        return await response.read()
-
-
-async def figures(make: MakeSubject) -> AsyncGenerator[Figure, None]:
+async def figures(make: MakeSubject, host: GatewayHost) -> AsyncGenerator[Figure, None]:
     """Every figure with the limits at their full length; takes about a minute."""
     for fault in DEAD:
         calls, outcomes = await ten_requests(make, fault, FULL)
@@ -149,10 +127,6 @@ async def figures(make: MakeSubject) -> AsyncGenerator[Figure, None]:
     )
     yield Figure("  and the primary is let to", let_s, 8, 8.3, "s")
     for phase, fault in PHASES.items():
-        for wish in (SHOWN, APPENDED, HELD):
-            seconds = await seen_leaving(make, fault, wish)
-            yield Figure(f"a caller's leaving is seen {phase} ({wish.sink})", seconds, 0, 0.3, "s")
-        for streams in (True, False):
-            seconds = await seen_leaving_the_gateway(fault, streams=streams)
-            name = f"the same through the gateway ({'streamed' if streams else 'in one piece'})"
-            yield Figure(name, seconds, 0, 0.3, "s")
+        for way in WAYS:
+            seconds = await seen_leaving(way_of(way, host), fault)
+            yield Figure(f"a caller's leaving is seen {phase} ({way})", seconds, 0, 0.3, "s")

@@ -22,6 +22,7 @@ class Site:
     primary_url: str
     fallback_url: str | None
     first_token_s: float
+    connect_s: float = 20.0
     commit_s: float = 45.0
     total_s: float = 180.0
     api_key: str = "sk-conformance-canary"
@@ -34,6 +35,8 @@ class Wish:
     sink: Sink
     image: bool = False
     may_trim_prompt: bool = True
+    large: bool = False
+    """A prompt of several megabytes."""
 
 
 @dataclass(frozen=True, slots=True)

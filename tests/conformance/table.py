@@ -1,9 +1,10 @@
-"""Fault by sink: what a router must make of it, and the means to measure what it does."""
+"""Fault by way to a reply: what a router must make of it, and the means to measure what it does."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from conformance.row import Primary, Row
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
 from understudy.rehearsal.server import RehearsalServer
 
@@ -12,69 +13,14 @@ MakeSubject = Callable[[Site], Subject]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    fault: str
-    error_class: str
-    waits: bool = False
-    """Found out only when the limit has passed."""
-    image: bool = False
-    may_trim_prompt: bool = True
-    part_seen: bool = False
-    """Breaks off after text: an append-only sink keeps the part and hears of the error."""
-    whole: bool = False
-    """Odd, but the primary's answer is whole."""
+class Way:
+    """How a reply is asked for: of whom, and for which sink."""
 
-    def wish(self, sink: Sink) -> Wish:
-        return Wish(sink, image=self.image, may_trim_prompt=self.may_trim_prompt)
-
-
-ROWS = (
-    Row("e500", "server_error"),
-    Row("e503", "overloaded"),
-    Row("e401", "auth"),
-    Row("e402", "quota"),
-    Row("e404img", "unsupported_input", image=True),
-    Row("ctx", "context_overflow", may_trim_prompt=False),
-    Row("html", "bad_body"),
-    Row("err200", "rate_limited"),
-    Row("empty", "empty_reply"),
-    Row("nochoices", "empty_reply"),
-    Row("firsterr", "server_error"),
-    Row("roleerr", "server_error"),
-    Row("e429:4", "rate_limited"),
-    Row("e429long", "rate_limited"),
-    Row("e429bare", "rate_limited"),
-    Row("e429decimal", "rate_limited"),
-    Row("e429date", "rate_limited"),
-    Row("e400", "bad_request"),
-    Row("e403", "auth"),
-    Row("e404", "model_gone"),
-    Row("e408", "server_error"),
-    Row("e413", "payload_too_large"),
-    Row("e422", "bad_request"),
-    Row("e502", "server_error"),
-    Row("e520", "server_error"),
-    Row("e529", "overloaded"),
-    Row("loading", "loading"),
-    Row("redirect", "bad_body"),
-    Row("reset", "truncated_stream"),
-    Row("thinkonly", "empty_reply"),
-    Row("leak", "garbage"),
-    Row("silent", "first_token_timeout", waits=True),
-    Row("hdrstall", "first_token_timeout", waits=True),
-    Row("rolestall", "first_token_timeout", waits=True),
-    Row("comments", "first_token_timeout", waits=True),
-    Row("cut", "truncated_stream", part_seen=True),
-    Row("cleancut", "truncated_stream", part_seen=True),
-    Row("miderr", "server_error", part_seen=True),
-    Row("halfframe", "truncated_stream", part_seen=True),
-    Row("bareerr", "server_error", part_seen=True),
-    Row("garbage", "garbage", part_seen=True),
-    Row("replaced", "garbage", part_seen=True),
-    Row("midstall", "idle_timeout", waits=True, part_seen=True),
-    Row("badjson", "", whole=True),
-    Row("slow", "", whole=True),
-)
+    name: str
+    make: MakeSubject
+    sink: Sink
+    is_program: bool = False
+    """Whether it is asked for by a program, and not for people to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +33,37 @@ class Pace:
     """What "at once" may take."""
     late_s: float
     """How late a limit may fire."""
+    connect_s: float = 20.0
 
 
-_WAITED_FOR = frozenset(row.fault for row in ROWS if row.waits)
-FULL = Pace(first_token_s=3.0, word_s=0.7, at_once_s=0.2, late_s=0.2)
+FULL = Pace(first_token_s=3.0, word_s=0.7, at_once_s=0.2, late_s=0.2, connect_s=1.0)
 PATIENT = Pace(first_token_s=20.0, word_s=0.03, at_once_s=20.0, late_s=20.0)
 """For test runs: order, calls and text are exact; the limits suit any machine."""
 SHORT = Pace(first_token_s=0.6, word_s=0.03, at_once_s=20.0, late_s=20.0)
 """The same for faults that are found out by waiting for a limit."""
+SHORT_CONNECT = Pace(first_token_s=20.0, word_s=0.03, at_once_s=20.0, late_s=20.0, connect_s=0.4)
 
 
-def scaled(fault: str) -> Pace:
-    """The pace of a fault in test runs: a limit is short only where it is meant to pass."""
-    return SHORT if fault in _WAITED_FOR else PATIENT
+def scaled(row: Row) -> Pace:
+    """The pace of a row in test runs: a limit is short only where it is meant to pass."""
+    if row.connects:
+        return SHORT_CONNECT
+    return SHORT if row.waits else PATIENT
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     row: Row
-    sink: Sink
+    way: Way
     primary_calls: int
     fallback_calls: int
     outcome: Outcome
     complaints: tuple[str, ...] = field(default=())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the primary's answer is a reply."""
+        return self.row.whole or (self.row.for_people and self.way.is_program)
 
 
 @dataclass(slots=True)
@@ -127,11 +81,20 @@ async def stage(
 ) -> AsyncGenerator[Stage, None]:
     async with AsyncExitStack() as stack:
         primary = await stack.enter_async_context(RehearsalServer(fault))
-        fallback = await stack.enter_async_context(RehearsalServer(f"say:{FALLBACK}"))
-        second = None if alone else fallback.base_url
-        site = Site(primary.base_url, second, pace.first_token_s, commit_s)
-        subject = await stack.enter_async_context(make(site))
-        yield Stage(primary, fallback, subject)
+        fallback = await stack.enter_async_context(_fallback())
+        subject = make(_site(primary, None if alone else fallback, pace, commit_s))
+        yield Stage(primary, fallback, await stack.enter_async_context(subject))
+
+
+def _fallback() -> RehearsalServer:
+    return RehearsalServer(f"say:{FALLBACK}")
+
+
+def _site(
+    primary: Primary, fallback: RehearsalServer | None, pace: Pace, commit_s: float = 45.0
+) -> Site:
+    second = None if fallback is None else fallback.base_url
+    return Site(primary.base_url, second, pace.first_token_s, pace.connect_s, commit_s)
 
 
 async def warm_up(make: MakeSubject) -> None:
@@ -140,26 +103,23 @@ async def warm_up(make: MakeSubject) -> None:
         await on.subject.ask(Wish(Sink.HELD))
 
 
-async def measure(make: MakeSubject, row: Row, sink: Sink, pace: Pace) -> Measured:
+async def measure(way: Way, row: Row, pace: Pace) -> Measured:
     fault = f"slow:{pace.word_s}" if row.fault == "slow" else row.fault
-    async with stage(make, fault, pace) as on:
-        outcome = await on.subject.ask(row.wish(sink))
-        measured = Measured(row, sink, on.primary.calls, on.fallback.calls, outcome)
-    return Measured(
-        row,
-        sink,
-        measured.primary_calls,
-        measured.fallback_calls,
-        outcome,
-        tuple(_complaints(measured, pace)),
-    )
+    async with AsyncExitStack() as stack:
+        opened = RehearsalServer(fault) if row.opens is None else row.opens()
+        primary: Primary = await stack.enter_async_context(opened)
+        fallback = await stack.enter_async_context(_fallback())
+        subject = await stack.enter_async_context(way.make(_site(primary, fallback, pace)))
+        outcome = await subject.ask(row.wish(way.sink))
+        seen = Measured(row, way, primary.calls, fallback.calls, outcome)
+    return replace(seen, complaints=tuple(_complaints(seen, pace)))
 
 
 def _complaints(seen: Measured, pace: Pace) -> list[str]:
-    row, outcome = seen.row, seen.outcome
-    kept_part = row.part_seen and seen.sink is Sink.APPEND_ONLY
-    whole = row.whole
-    wanted_calls = (1, 0) if kept_part or whole else (1, 1)
+    row, outcome, sink = seen.row, seen.outcome, seen.way.sink
+    kept_part = row.part_seen and sink is Sink.APPEND_ONLY
+    whole = seen.is_whole
+    wanted_calls = (int(row.reached), 0 if kept_part or whole else 1)
     checks = {
         f"calls are not {wanted_calls}": (seen.primary_calls, seen.fallback_calls) != wanted_calls,
         "the text is not the fallback's": not (kept_part or whole) and outcome.text != FALLBACK,
@@ -167,16 +127,17 @@ def _complaints(seen: Measured, pace: Pace) -> list[str]:
         "the part is gone or mixed": kept_part and (not outcome.text or FALLBACK in outcome.text),
         "the sink hears no error": kept_part and outcome.failed != row.error_class,
         "the sink hears an error": not kept_part and outcome.failed != "",
-        "the record is wrong": outcome.record not in ((), _record(row, kept_part=kept_part)),
+        "the record is wrong": outcome.record not in ((), _record(seen, kept_part=kept_part)),
         "bad frames are not counted": row.fault == "badjson" and outcome.bad_frames != 1,
-        "it took too long": _time(row, outcome, seen.sink) > _limit(row, pace),
-        "it gave up early": row.waits and outcome.took_s < pace.first_token_s,
+        "it took too long": _time(row, outcome, sink) > _limit(row, pace),
+        "it gave up early": outcome.took_s < _least(row, pace),
     }
     return [complaint for complaint, holds in checks.items() if holds]
 
 
-def _record(row: Row, *, kept_part: bool) -> tuple[str, ...]:
-    if row.whole:
+def _record(seen: Measured, *, kept_part: bool) -> tuple[str, ...]:
+    row = seen.row
+    if seen.is_whole:
         return ("ok",)
     return (row.error_class,) if kept_part else (row.error_class, "ok")
 
@@ -190,7 +151,14 @@ def _time(row: Row, outcome: Outcome, sink: Sink) -> float:
     return outcome.first_visible_s
 
 
+def _least(row: Row, pace: Pace) -> float:
+    if row.connects:
+        return pace.connect_s
+    return pace.first_token_s if row.waits else 0.0
+
+
 def _limit(row: Row, pace: Pace) -> float:
     if row.fault == "slow":
         return pace.word_s + pace.at_once_s
-    return pace.first_token_s + pace.late_s if row.waits else pace.at_once_s
+    waited = _least(row, pace)
+    return waited + (pace.late_s if waited else pace.at_once_s)

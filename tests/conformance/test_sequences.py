@@ -6,20 +6,18 @@ import pytest
 import structlog
 
 from conformance.figures import (
-    APPENDED,
     DEAD,
-    HELD,
     PHASES,
     SHOWN,
     both_rate_limited,
     comments_only,
     fifty_at_half_open,
     seen_leaving,
-    seen_leaving_the_gateway,
     ten_requests,
     while_held,
 )
-from conformance.subject import Wish
+from conformance.gateway_subject import WAYS, GatewayHost, way_of
+from conformance.server_rows import BY_FAULT
 from conformance.table import FALLBACK, PATIENT, SHORT, scaled, stage
 from conformance.understudy_subject import UnderstudyRouter
 
@@ -29,7 +27,7 @@ SOON_S = 15.0
 
 @pytest.mark.parametrize("fault", DEAD)
 async def test_ten_requests_cost_a_dead_primary_three_calls_at_most(fault: str) -> None:
-    calls, outcomes = await ten_requests(UnderstudyRouter, fault, scaled(fault))
+    calls, outcomes = await ten_requests(UnderstudyRouter, fault, scaled(BY_FAULT[fault]))
 
     assert [outcome.text for outcome in outcomes] == [FALLBACK] * 10
     assert 1 <= calls <= 3
@@ -96,18 +94,11 @@ async def test_the_only_candidate_has_all_the_time_there_is() -> None:
         assert outcome.failed == "deadline"
 
 
-@pytest.mark.parametrize("wish", [SHOWN, APPENDED, HELD], ids=lambda wish: wish.sink)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", PHASES.values(), ids=PHASES)
-async def test_a_server_sees_at_once_that_the_caller_has_left(fault: str, wish: Wish) -> None:
-    assert await seen_leaving(UnderstudyRouter, fault, wish) < SOON_S
-
-
-@pytest.mark.parametrize("streams", [True, False])
-@pytest.mark.parametrize("fault", PHASES.values(), ids=PHASES)
-async def test_a_server_sees_at_once_that_a_client_of_the_gateway_has_left(
-    fault: str, streams: bool
-) -> None:
-    assert await seen_leaving_the_gateway(fault, streams=streams) < SOON_S
+async def test_a_server_sees_at_once_that_the_caller_has_left(fault: str, way: str) -> None:
+    async with GatewayHost() as host:
+        assert await seen_leaving(way_of(way, host), fault) < SOON_S
 
 
 async def test_no_key_is_ever_logged(
@@ -116,7 +107,7 @@ async def test_no_key_is_ever_logged(
     caplog.set_level(logging.DEBUG)
     with structlog.testing.capture_logs() as entries:
         for fault in ("e401", "e400", "html", "cut", "silent"):
-            async with stage(UnderstudyRouter, fault, PATIENT) as on:
+            async with stage(UnderstudyRouter, fault, scaled(BY_FAULT[fault])) as on:
                 await on.subject.ask(SHOWN)
 
     everything = repr(entries) + caplog.text + "".join(capfd.readouterr())

@@ -1,37 +1,49 @@
-"""Our own router as the suite sees it: real clients over real HTTP."""
+"""Our router as the suite sees it: real clients over real HTTP."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from types import TracebackType
 
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
 from reply_events import Restarted, RouterEvent, reply_events
 from understudy.config.providers import NamedServer
+from understudy.llm.http.connector import Addresses, Network
 from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart
 from understudy.llm.registry import build_client
 from understudy.routing.candidates import Candidate
 from understudy.routing.environment import RouterEnvironment, RouterRules
+from understudy.routing.records import AttemptObserver, ReplyRecord
 from understudy.routing.records import Outcome as AttemptOutcome
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
 from understudy.routing.router import ModelRouter
 from understudy.routing.timeouts import Deadline, Limits
 
-_PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
+PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
+
+
+LARGE = "A long story. " * 300_000
+
+
+class _Loopback(Network):
+    """Finds every server on this machine, whatever its name or address."""
+
+    async def addresses(self, host: str, port: int) -> Addresses:
+        return await super().addresses("127.0.0.1", port)
 
 
 class UnderstudyRouter(Subject):
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, observers: Sequence[AttemptObserver] = ()) -> None:
         super().__init__(site)
         self._skipped_s = 0.0
-        self._sessions = HttpSessions()
+        self._sessions = HttpSessions(_Loopback())
         urls = [("primary", site.primary_url), ("fallback", site.fallback_url)]
         self.router = ModelRouter(
             [self._candidate(name, url) for name, url in urls if url is not None],
             RouterRules(deadline=Deadline(site.commit_s, site.total_s)),
-            instruments=RouterEnvironment(clock=self._clock, wall=self._clock),
+            instruments=RouterEnvironment(clock=self._clock, wall=self._clock, observers=observers),
         )
 
     async def ask(self, wish: Wish) -> Outcome:
@@ -81,9 +93,10 @@ class UnderstudyRouter(Subject):
 
     def _reply(self, wish: Wish) -> AsyncGenerator[RouterEvent, None]:
         def build(fit: Fit) -> Prompt:
-            image = (_PIXEL,) if wish.image and fit.vision else ()
+            image = (PIXEL,) if wish.image and fit.vision else ()
             message = Message("user", (TextPart("Tell me a story."), *image))
-            return Prompt(ChatRequest((message,)), input_tokens=10, images=len(image))
+            earlier = (Message("system", (TextPart(LARGE),)),) if wish.large else ()
+            return Prompt(ChatRequest((*earlier, message)), input_tokens=10, images=len(image))
 
         request = ReplyRequest(
             id="conformance",
@@ -103,19 +116,16 @@ class UnderstudyRouter(Subject):
             took_s=took_s,
             failed="" if failed is None else failed.value,
             retry_in_s=None if record.retry_at is None else record.retry_at - self._clock(),
-            record=tuple(
-                "ok"
-                if a.outcome is AttemptOutcome.OK
-                else (a.skip_reason or a.error_class or a.outcome).value
-                for a in record.attempts
-            ),
+            record=words_of(record),
             bad_frames=sum(a.bad_frames for a in record.attempts),
         )
 
     def _candidate(self, name: str, url: str) -> Candidate:
-        # The servers run in this process: connecting takes as long as the machine lets it.
         server = NamedServer(
-            engine="openai", base_url=url, name="rehearsal/eliza", connect_timeout_seconds=20
+            engine="openai",
+            base_url=url,
+            name="rehearsal/eliza",
+            connect_timeout_seconds=self.site.connect_s,
         )
         client = build_client(name, server, sessions=self._sessions, key=self.site.api_key)
         limit = self.site.first_token_s
@@ -130,3 +140,13 @@ class UnderstudyRouter(Subject):
             endpoint_host="127.0.0.1",
             key_ref="CONFORMANCE_KEY",
         )
+
+
+def words_of(record: ReplyRecord) -> tuple[str, ...]:
+    """One word per attempt: `ok`, why it was skipped, or its error class."""
+    return tuple(
+        "ok"
+        if a.outcome is AttemptOutcome.OK
+        else (a.skip_reason or a.error_class or a.outcome).value
+        for a in record.attempts
+    )
