@@ -54,6 +54,7 @@ from understudy.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from understudy.storage.roles import Role
+    from understudy.storage.shared_stops import SharedStops
     from understudy.storage.stores import Stores
 
 _log = structlog.get_logger()
@@ -96,6 +97,8 @@ class Bot:
     """The state of the files that `personas` were read from."""
     instance: str = ""
     """The name of this process in the database; empty without one."""
+    stops: "SharedStops | None" = None
+    """Stops replies of other processes, where several use one database."""
     other_instances: Callable[[], Awaitable[int]] = _no_others
     """How many other processes use the database now. Raises StorageError."""
     discord_state: Callable[[], str] = lambda: "not used: it is disabled, or there is no token"
@@ -132,6 +135,13 @@ class Bot:
 
     def does_upkeep(self) -> bool:
         return self.upkeep is None or self.upkeep.held
+
+    async def stop_elsewhere(self, reply_id: str) -> bool:
+        """Ask the process that writes this reply to stop it. Raises StorageError."""
+        if self.stops is None:
+            return False
+        await self.stops.ask(reply_id)
+        return True
 
     async def reload(self) -> str:
         """Load the configuration again and apply it as a whole; returns the result in a sentence.
@@ -366,6 +376,7 @@ def _conversation(
             orders=bot.orders,
             may_spend=bot.guard.may_spend,
             reserve=bot.guard.reserve,
+            stop_elsewhere=bot.stop_elsewhere,
             does_upkeep=bot.does_upkeep,
             now=bot.clocks.wall,
         )

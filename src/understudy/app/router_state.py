@@ -43,10 +43,11 @@ async def _persistent_cooldowns(bot: "Bot", file: Path) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def shared_state(bot: "Bot", storage: "Stores") -> AsyncGenerator[None]:
-    """Share cooldowns and quotas with the other processes of this database."""
+    """Share cooldowns, quotas and the Stop button with the other processes of this database."""
     from understudy.storage.roles import Role, holding
     from understudy.storage.shared_cooldowns import poll_rights, share_cooldowns
     from understudy.storage.shared_quotas import open_quotas
+    from understudy.storage.shared_stops import open_stops
 
     def keys() -> set[ScopeKey]:
         return {key for c in bot.models.router.candidates for key in c.scope_keys}
@@ -59,6 +60,12 @@ async def shared_state(bot: "Bot", storage: "Stores") -> AsyncGenerator[None]:
         holding(bot.upkeep, storage.coordinator),
         share_cooldowns(storage.database, storage.coordinator, board, keys, clock),
         open_quotas(storage.database, storage.coordinator) as quotas,
+        open_stops(
+            storage.database,
+            storage.coordinator,
+            lambda: bot.messages.running,
+            bot.messages.stop,
+        ) as bot.stops,
     ):
         await quotas.seed(bot.guard.used_today())
         bot.guard.shared = quotas

@@ -63,10 +63,12 @@ async def _shared_text(bot: Bot, live: LiveConversations) -> AsyncGenerator[None
     if bot.storage is None:
         yield
         return
-    from understudy.storage.live_frames import Frame, open_frames
+    from understudy.storage.live_frames import CHANGED, TITLED, Frame, open_frames
 
     def show(frame: Frame) -> None:
-        if frame.ended:
+        if frame.after_id in (CHANGED, TITLED):
+            live.change_remotely(frame.channel_id, titled=frame.after_id == TITLED)
+        elif frame.ended:
             live.end_remote(frame.channel_id, frame.reply_id)
         else:
             live.show_remote(frame.channel_id, frame.reply_id, frame.after_id, frame.text)
@@ -77,11 +79,15 @@ async def _shared_text(bot: Bot, live: LiveConversations) -> AsyncGenerator[None
         def pass_on(channel_id: str, reply: LiveReply, *, ended: bool) -> None:
             frames.put(Frame(reply.id, channel_id, reply.after, reply.text, ended=ended))
 
-        live.on_change = pass_on
+        def pass_on_change(channel_id: str, *, titled: bool) -> None:
+            kind = TITLED if titled else CHANGED
+            frames.put(Frame(f"{kind}{channel_id}", channel_id, kind, "", ended=True))
+
+        live.on_change, live.on_stored = pass_on, pass_on_change
         try:
             yield
         finally:
-            live.on_change = None
+            live.on_change = live.on_stored = None
 
 
 def _dependencies(

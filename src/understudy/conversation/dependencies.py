@@ -32,6 +32,10 @@ async def _unlimited(_reply_id: str, _origin: Origin) -> float | None:
     return None
 
 
+async def _no_others(_reply_id: str) -> bool:
+    return False
+
+
 def _always(_: Origin) -> bool:
     return True
 
@@ -78,6 +82,8 @@ class Dependencies:
     """False once the daily spending limit is reached."""
     reserve: Callable[[str, Origin], Awaitable[float | None]] = _unlimited
     """Reserve the reply of this id in its user's quota; when that is available again, or None."""
+    stop_elsewhere: Callable[[str], Awaitable[bool]] = _no_others
+    """Ask the other processes to stop the reply of this id; False where there are none."""
     does_upkeep: Callable[[], bool] = _does_upkeep
     """Whether this process deletes old messages: of several on one database, one does."""
     now: Callable[[], float] = time.time

@@ -165,17 +165,42 @@ class MessageRouter:
         self._replies[reply_id].interrupt(Interruption.STOPPED)
         return True
 
-    async def runs_elsewhere(self, channel: Channel, reply_id: str) -> bool:
-        """Whether another process writes that reply now."""
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Ids of the replies that this process writes."""
+        return tuple(self._replies)
+
+    async def stop_anywhere(self, channel: Channel, reply_id: str) -> bool:
+        """Stop a reply of this channel, also where another process writes it: that one stops it
+        soon. False when it does not run, or cannot be reached. Raises StorageError."""
         if reply_id in self._replies:
+            return self._replies[reply_id].channel == channel and self.stop(reply_id)
+        if reply_id not in await self._written_elsewhere(channel):
             return False
+        return await self.stop_elsewhere(reply_id)
+
+    async def stop_elsewhere(self, reply_id: str) -> bool:
+        """Ask other processes to stop a reply; False where there are none. Raises StorageError."""
+        return await self._dependencies.stop_elsewhere(reply_id)
+
+    async def stop_others(self, channel: Channel) -> None:
+        """Stop the replies in this channel that other processes write. Raises StorageError."""
+        for reply_id in await self._written_elsewhere(channel):
+            await self.stop_elsewhere(reply_id)
+
+    async def _written_elsewhere(self, channel: Channel) -> tuple[str, ...]:
         now, work = self._dependencies.now(), await self._dependencies.store.work(channel)
-        return any(
-            batch.reply_id == reply_id
+        return tuple(
+            batch.reply_id
+            for batch in work.batches
+            if batch.reply_id not in self._replies
             and batch.state is BatchState.CLAIMED
             and batch.lease_until > now
-            for batch in work.batches
         )
+
+    async def runs_elsewhere(self, channel: Channel, reply_id: str) -> bool:
+        """Whether another process writes that reply now."""
+        return reply_id in await self._written_elsewhere(channel)
 
     async def regenerate(self, reply_id: str, *, continues: bool = False) -> str | None:
         """Replace a reply by a new one to the same messages; returns the new reply's id, or None
@@ -211,6 +236,7 @@ class MessageRouter:
         for answer in self._replies.values():
             if answer.channel == channel:
                 answer.interrupt(Interruption.DELETED)
+        await self.stop_others(channel)
         await self._dependencies.store.delete_channel(channel)
 
     async def aclose(self, grace_s: float = 0.0) -> None:

@@ -14,6 +14,8 @@ from understudy.storage.database import Database
 from understudy.storage.shared_tables import frames
 
 _WRITE_EVERY_S = 0.5
+CHANGED, TITLED = "changed:", "titled:"
+"""Instead of a message: the stored conversation changed, or got another title."""
 _OVERLAP_S = 2.0
 _KEPT_S = 60.0
 
@@ -23,7 +25,7 @@ class Frame:
     reply_id: str
     channel_id: str
     after_id: str
-    """The message it answers, as the page names it."""
+    """The message it answers, as the page names it; or one of the words above."""
     text: str
     ended: bool = False
     """Stored, withdrawn or given up: the inbox says which."""

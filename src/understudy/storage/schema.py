@@ -5,7 +5,7 @@ A changed table needs a migration and a new `HEAD`; a test compares the two ways
 
 from understudy.storage import shared_tables, tables
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration."""
 
 metadata = tables.metadata
@@ -15,5 +15,6 @@ SHARED = (
     shared_tables.cooldowns,
     shared_tables.quotas,
     shared_tables.frames,
+    shared_tables.stops,
 )
 """Filled again by the processes that run; the other tables are kept and copied."""

@@ -72,3 +72,11 @@ event.listen(
     "after_create",
     DDL("ALTER TABLE frames SET UNLOGGED").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
 )
+
+stops = Table(
+    "stops",
+    metadata,
+    Column("reply_id", Text, primary_key=True),
+    Column("asked_at", Float, nullable=False),
+)
+"""Replies that an instance is to stop, asked for at another one."""

@@ -1,7 +1,9 @@
 """A page of one instance shows the replies that another one makes."""
 
-from collections.abc import AsyncGenerator, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -62,23 +64,128 @@ async def until_done(events: Events) -> tuple[list[str], str]:
                 return seen, str(entry["text"])
 
 
-async def test_a_page_shows_the_growing_and_the_final_text_of_another_instance(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    async with AsyncExitStack() as stack:
-        model = await stack.enter_async_context(RehearsalServer("slow:0.5"))
-        (tmp_path / "config.yaml").write_text(CONFIG.format(model=model.base_url, url=url))
-        one = await stack.enter_async_context(instance(tmp_path))
-        other = await stack.enter_async_context(instance(tmp_path))
+@dataclass(frozen=True, slots=True)
+class Two:
+    """Two instances, and a browser that may use both."""
+
+    one: str
+    other: str
+    http: aiohttp.ClientSession
+    stack: AsyncExitStack
+
+    async def watch(self, instance: str) -> Events:
+        answer = await self.stack.enter_async_context(
+            self.http.get(f"{instance}/api/chats/{CHAT}/events")
+        )
+        return Events(answer)
+
+    async def call(self, url: str, body: Mapping[str, object]) -> None:
+        (await self.http.post(f"{url}", json=body)).raise_for_status()
+
+    async def send(self, instance: str, text: str = "hello") -> None:
+        await self.call(f"{instance}/api/chats/{CHAT}/messages", {"id": "message-1", "text": text})
+
+
+@asynccontextmanager
+async def two_instances(url: str, folder: Path, behaviour: str) -> AsyncGenerator[Two]:
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+        model = await stack.enter_async_context(RehearsalServer(behaviour))
+        (folder / "config.yaml").write_text(CONFIG.format(model=model.base_url, url=url))
+        one = await stack.enter_async_context(instance(folder))
+        other = await stack.enter_async_context(instance(folder))
         jar = aiohttp.CookieJar(unsafe=True)
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
         await (await http.get(one)).read()
-        body = {"id": "message-1", "text": "hello"}
+        yield Two(one, other, http, stack)
 
-        watching = await stack.enter_async_context(http.get(f"{other}/api/chats/{CHAT}/events"))
-        (await http.post(f"{one}/api/chats/{CHAT}/messages", json=body)).raise_for_status()
-        growing, final = await until_done(Events(watching))
+
+async def entry_with(events: Events, **members: str) -> Mapping[str, object]:
+    """The first entry with these members that the page gets."""
+    while True:
+        name, data = await events.next()
+        entries = data["entries"] if name == "conversation" else [data]
+        assert isinstance(entries, list)
+        for entry in entries:
+            if members.items() <= entry.items():
+                return dict(entry)
+
+
+async def test_a_page_shows_the_growing_and_the_final_text_of_another_instance(
+    url: str, tmp_path: Path
+) -> None:
+    async with two_instances(url, tmp_path, "slow:0.5") as both:
+        watching = await both.watch(both.other)
+        await both.send(both.one)
+        growing, final = await until_done(watching)
 
     assert len(growing) >= 2
     assert len(final) > 10
+
+
+async def test_a_message_shows_on_the_page_of_another_instance_before_its_reply(
+    url: str, tmp_path: Path
+) -> None:
+    async with two_instances(url, tmp_path, "silent") as both:
+        watching = await both.watch(both.other)
+        await both.send(both.one)
+
+        entry = await entry_with(watching, kind="user", text="hello")
+
+    assert entry["id"] == f"{CHAT}.message-1"
+
+
+async def test_stop_works_at_an_instance_that_does_not_write_the_reply(
+    url: str, tmp_path: Path
+) -> None:
+    async with two_instances(url, tmp_path, "slow:3") as both:
+        watching = await both.watch(both.other)
+        await both.send(both.one)
+        reply = await entry_with(watching, kind="reply", state="writing")
+        await both.call(f"{both.other}/api/chats/{CHAT}/stop", {"reply": reply["id"]})
+
+        stopped = await entry_with(await both.watch(both.one), id=str(reply["id"]), state="stopped")
+
+    assert stopped["unfinished"]
+
+
+async def test_a_browser_cannot_stop_the_reply_of_another_browser(url: str, tmp_path: Path) -> None:
+    async with two_instances(url, tmp_path, "slow:0.2") as both, AsyncExitStack() as stack:
+        watching = await both.watch(both.other)
+        await both.send(both.one)
+        reply = await entry_with(watching, kind="reply", state="writing")
+        jar = aiohttp.CookieJar(unsafe=True)
+        stranger = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
+        await (await stranger.get(both.other)).read()
+        for each in (both.one, both.other):
+            stop = {"reply": reply["id"]}
+            (await stranger.post(f"{each}/api/chats/{CHAT}/stop", json=stop)).raise_for_status()
+
+        ended = await entry_with(watching, id=str(reply["id"]), state="done")
+
+    assert ended["state"] == "done"
+
+
+async def test_a_conversation_deleted_at_one_instance_disappears_at_the_other(
+    url: str, tmp_path: Path
+) -> None:
+    async with two_instances(url, tmp_path, "say:good day") as both:
+        watching = await both.watch(both.other)
+        await both.send(both.one)
+        await until_done(watching)
+
+        (await both.http.delete(f"{both.one}/api/chats/{CHAT}")).raise_for_status()
+        while (await watching.next()) != ("conversation", {"entries": []}):
+            pass
+
+
+async def test_a_new_name_of_a_conversation_reaches_the_page_of_another_instance(
+    url: str, tmp_path: Path
+) -> None:
+    async with two_instances(url, tmp_path, "say:good day") as both:
+        watching = await both.watch(both.other)
+        await both.send(both.one)
+        await until_done(watching)
+
+        await both.call(f"{both.one}/api/chats/{CHAT}/title", {"title": "Greetings"})
+        while (await watching.next())[0] != "title":
+            pass

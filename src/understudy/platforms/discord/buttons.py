@@ -78,6 +78,10 @@ async def _never(_channel_id: str, _reply_id: str) -> bool:
     return False
 
 
+async def _unreachable(_reply_id: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyButtons:
     """Handles presses."""
@@ -91,12 +95,15 @@ class ReplyButtons:
     is_admin: Callable[[int], bool]
     runs_elsewhere: Callable[[str, str], Awaitable[bool]] = _never
     """(channel id, reply id) → whether another process writes the reply now."""
+    stop_elsewhere: Callable[[str], Awaitable[bool]] = _unreachable
+    """Let that process stop it; False where it has to see the press itself."""
 
     async def pressed(self, interaction: discord.Interaction) -> bool:
         """Handle a press; False when the interaction is not a reply button.
 
-        Every process with this token receives it, and only one can acknowledge it: for Stop that
-        is the one which writes the reply.
+        Every process that is connected with this token receives it, and only one can acknowledge
+        it: for Stop that is the one which writes the reply. Where processes share a database, one
+        is connected, and passes Stop on.
         """
         button = _button_of(interaction)
         if button is None or interaction.message is None:
@@ -106,8 +113,10 @@ class ReplyButtons:
                 "Only the person I answered, or a moderator, can do that.", ephemeral=True
             )
             return True
+        channel_id, reply_id = str(interaction.channel_id), button.reply_id
         stops = button.press is Press.STOP
-        if stops and await self.runs_elsewhere(str(interaction.channel_id), button.reply_id):
+        elsewhere = stops and await self.runs_elsewhere(channel_id, reply_id)
+        if elsewhere and not await self.stop_elsewhere(reply_id):
             return True
         try:
             await interaction.response.defer()
@@ -115,7 +124,8 @@ class ReplyButtons:
             if error.code != ACKNOWLEDGED:
                 raise
             return True
-        await self._perform(button, interaction.message, interaction)
+        if not elsewhere:
+            await self._perform(button, interaction.message, interaction)
         return True
 
     def _may(self, interaction: discord.Interaction, button: ButtonId) -> bool:

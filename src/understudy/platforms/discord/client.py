@@ -121,6 +121,7 @@ class DiscordClient(discord.AutoShardedClient):
             lambda channel_id, reply_id: router.runs_elsewhere(
                 Channel(PLATFORM, channel_id), reply_id
             ),
+            router.stop_elsewhere,
         )
         self._proposals = ProposalButtons(context.memory)
         self._marks: dict[int, Sequence[Watermark]] = {}

@@ -50,7 +50,9 @@ class ReplyControl(Protocol):
 
     async def receive(self, inbound: Inbound, /) -> Decision | None: ...
 
-    def stop(self, reply_id: str, /) -> object: ...
+    async def stop_anywhere(self, channel: Channel, reply_id: str, /) -> object: ...
+
+    async def stop_others(self, channel: Channel, /) -> None: ...
 
     async def regenerate(self, reply_id: str, /, *, continues: bool = False) -> object: ...
 
@@ -265,6 +267,7 @@ class ChatApi:
         images, files = lines[index].images, lines[index].files
         text = _text(fields, [*images, *files])
         inbound = replace(self._inbound(request, fields, text), images=images, files=files)
+        await self._replies.stop_others(channel)
         for line in reversed(lines[index:]):
             await self._erase(line)
         self._live.reset(channel.id)
@@ -317,6 +320,7 @@ class ChatApi:
             decision = await self._replies.receive(inbound)
             if decision is not None and decision.retry_at is not None:
                 raise _too_many_messages(decision.retry_at - self._clock())
+            self._live.message_stored(inbound)
         except ApiError:
             self._live.remove_message(inbound)
             raise
@@ -328,8 +332,7 @@ class ChatApi:
 
     async def stop(self, request: Request) -> Response:
         channel, reply = channel_of(request), str((await read_json(request)).get("reply", ""))
-        if reply in self._live.writing_in(channel.id):
-            self._replies.stop(reply)
+        await self._replies.stop_anywhere(channel, reply)
         return JSONResponse({}, status_code=202)
 
     async def regenerate(self, request: Request) -> Response:

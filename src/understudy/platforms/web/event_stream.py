@@ -69,6 +69,8 @@ class PageState:
         for reply in live.replies.values():
             for replaced in reply.replaces:
                 entries.pop(replaced, None)
+            if reply.is_remote:
+                _drop_reply_after(entries, reply.after)
             entries = _inserted(entries, reply.after, self._update(reply))
         return {"entries": list(entries.values())}
 
@@ -98,6 +100,14 @@ class PageState:
         keep = _common_prefix(sent, blocks)
         self._replies[reply.id] = (revision, blocks)
         return {**reply.entry(), "keep": keep, "blocks": list(blocks[keep:])}
+
+
+def _drop_reply_after(entries: dict[str, Json], message: str) -> None:
+    """Drop the stored reply to a message: another process replaces it."""
+    names = list(entries)
+    place = names.index(message) + 1 if message in entries else len(names)
+    if place < len(names) and entries[names[place]]["kind"] == "reply":
+        del entries[names[place]]
 
 
 def _inserted(entries: dict[str, Json], after: str, entry: Json) -> dict[str, Json]:

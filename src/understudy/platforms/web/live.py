@@ -29,6 +29,12 @@ class OnChange(Protocol):
     def __call__(self, channel_id: str, reply: LiveReply, *, ended: bool) -> None: ...
 
 
+class OnStored(Protocol):
+    """Receives each stored change of a conversation other than by a reply."""
+
+    def __call__(self, channel_id: str, *, titled: bool) -> None: ...
+
+
 class LiveConversations:
     """All live conversations. Also an AttemptObserver: the page shows each attempt as it ends."""
 
@@ -39,6 +45,7 @@ class LiveConversations:
         self._writing: dict[str, tuple[LiveConversation, LiveReply]] = {}
         self.closed = False
         self.on_change: OnChange | None = None
+        self.on_stored: OnStored | None = None
 
     def now(self) -> float:
         return self._clock()
@@ -78,7 +85,8 @@ class LiveConversations:
         conversation = self.conversation(channel_id)
         reply = conversation.replies.get(reply_id)
         if reply is None:
-            reply = conversation.replies[reply_id] = LiveReply(reply_id, after, (), self._clock())
+            reply = LiveReply(reply_id, after, (), self._clock(), is_remote=True)
+            conversation.replies[reply_id] = reply
             # The message that it answers may have been sent to the other process too.
             conversation.outdated += 1
         reply.text = text
@@ -93,6 +101,22 @@ class LiveConversations:
             conversation.notify()
             self.discard_if_idle(channel_id)
 
+    def change_remotely(self, channel_id: str, *, titled: bool) -> None:
+        """Let the pages read again what another process has stored."""
+        conversation = self._conversations.get(channel_id)
+        if conversation is None:
+            return
+        if titled:
+            conversation.titled += 1
+        else:
+            stored = [m for m in conversation.messages if m["id"] not in conversation.unstored]
+            for message in stored:
+                conversation.messages.remove(message)
+            conversation.removed.clear()
+            self._drop_ended(conversation)
+            conversation.outdated += 1
+        conversation.notify()
+
     def changed(self, channel_id: str, reply: LiveReply, *, ended: bool = False) -> None:
         if self.on_change is not None:
             self.on_change(channel_id, reply, ended=ended)
@@ -101,14 +125,23 @@ class LiveConversations:
         """Show a person's message on every page that shows this conversation."""
         conversation = self.conversation(inbound.place.channel_id)
         shown = page_id(inbound.message_id)
+        conversation.unstored.add(shown)
         if all(entry["id"] != shown for entry in conversation.messages):
             conversation.messages.append(message_entry(inbound, self.renderer))
             conversation.notify()
+
+    def message_stored(self, inbound: Inbound) -> None:
+        """A message that is shown is stored."""
+        channel_id = inbound.place.channel_id
+        if conversation := self._conversations.get(channel_id):
+            conversation.unstored.discard(page_id(inbound.message_id))
+        self._stored(channel_id)
 
     def remove_message(self, inbound: Inbound) -> None:
         """Remove a message that could not be stored from every page."""
         conversation = self.conversation(inbound.place.channel_id)
         shown = page_id(inbound.message_id)
+        conversation.unstored.discard(shown)
         for entry in conversation.messages:
             if entry["id"] == shown:
                 entry["id"], entry["kind"] = "", "gone"
@@ -123,12 +156,14 @@ class LiveConversations:
             conversation.replies.clear()
             conversation.cleared += 1
             conversation.notify()
+        self._stored(channel_id)
 
     def title_changed(self, channel_id: str) -> None:
         """Let the pages that show this conversation read the list of conversations again."""
         if conversation := self._conversations.get(channel_id):
             conversation.titled += 1
             conversation.notify()
+        self._stored(channel_id, titled=True)
 
     def note_proposed(self, channel_id: str) -> None:
         """Let the pages that show this conversation ask for the proposed note."""
@@ -139,10 +174,10 @@ class LiveConversations:
     def read_again(self, channel_id: str) -> None:
         """Let every page read the stored conversation again: it changed there."""
         if conversation := self._conversations.get(channel_id):
-            for reply_id in [key for key in conversation.replies if key not in self._writing]:
-                del conversation.replies[reply_id]
+            self._drop_ended(conversation)
             conversation.outdated += 1
             conversation.notify()
+        self._stored(channel_id)
 
     def reset(self, channel_id: str) -> None:
         """Let every page read the stored conversation again: parts of it were erased."""
@@ -152,6 +187,18 @@ class LiveConversations:
             conversation.replies.clear()
             conversation.outdated += 1
             conversation.notify()
+        self._stored(channel_id)
+
+    def _stored(self, channel_id: str, *, titled: bool = False) -> None:
+        if self.on_stored is not None:
+            self.on_stored(channel_id, titled=titled)
+
+    def _drop_ended(self, conversation: LiveConversation) -> None:
+        """Leave replies to the inbox, except those that are being written."""
+        for reply in list(conversation.replies.values()):
+            writes_elsewhere = reply.is_remote and reply.state == "writing"
+            if reply.id not in self._writing and not writes_elsewhere:
+                del conversation.replies[reply.id]
 
     def reset_of(self, browser: str) -> None:
         """The same for all conversations of one browser."""

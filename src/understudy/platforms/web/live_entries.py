@@ -36,6 +36,8 @@ class LiveReply:
     """Who replies: the persona's name."""
     unfinished: bool = False
     """Whether it can be continued."""
+    is_remote: bool = False
+    """Whether another process writes it."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the reply is stored, or given up."""
     revision: int = 0
@@ -83,6 +85,8 @@ class LiveConversation:
 
     messages: list[Json] = field(default_factory=list)
     """Messages of the person since the conversation became live."""
+    unstored: set[str] = field(default_factory=set)
+    """Ids of the messages that are being stored."""
     replies: dict[str, LiveReply] = field(default_factory=dict)
     listeners: set[asyncio.Event] = field(default_factory=set)
     removed: list[str] = field(default_factory=list)
