@@ -18,6 +18,7 @@ from understudy.app.web_memory import memory_actions
 from understudy.attachments.source import FileSource
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import GatewayKey, Settings
+from understudy.conversation.messages import AttachedText
 from understudy.gateway.auth import key_user
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
@@ -198,7 +199,8 @@ def _read_files(bot: Bot) -> ReadFiles:
     async def read(uploads: Sequence[Upload]) -> FileTexts:
         found = await bot.attachments.read([FileSource(u.name, data=u.data) for u in uploads])
         silent = [name for name in found.others if not any(name in note for note in found.notes)]
-        return found.files, (*found.notes, *(f"{name} is no text or PDF file." for name in silent))
+        notes = (*found.notes, *(f"{name} is no text or PDF file." for name in silent))
+        return (*found.files, *(AttachedText(name, "") for name in found.others)), notes
 
     return read
 

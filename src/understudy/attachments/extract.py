@@ -10,15 +10,19 @@ import re
 from typing import Literal
 
 from pypdf import PasswordType, PdfReader
-from pypdf.errors import PyPdfError
+from pypdf.errors import LimitReachedError, PyPdfError
 
-Kind = Literal["text", "pdf", "encrypted", "empty", "damaged", "other"]
+Kind = Literal["text", "pdf", "encrypted", "empty", "damaged", "oversized", "other"]
 
 _PDF = b"%PDF-"
 _PDF_WITHIN = 1024
 """Readers accept the mark of a PDF anywhere in its first kilobyte."""
 _MAX_PAGES = 300
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_LIGATURES = str.maketrans(
+    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+)
+"""TeX and others write them; models read the letters better, and search finds them."""
 _SAMPLE = 4096
 _BOMS = (
     # The mark of UTF-32 begins with that of UTF-16.
@@ -95,6 +99,9 @@ def _pdf_text(data: bytes, max_chars: int) -> tuple[Kind, str]:
         if reader.is_encrypted and reader.decrypt("") is PasswordType.NOT_DECRYPTED:
             return "encrypted", ""
         return "pdf", "\n\n".join(_pages(reader, max_chars))
+    except LimitReachedError:
+        # Of pypdf: 75 MB for what a stream unpacks to, and depths of trees.
+        return "oversized", ""
     except (PyPdfError, ValueError, TypeError, KeyError, IndexError, AttributeError):
         # Which exception pypdf raises depends on where the damage is.
         return "damaged", ""
@@ -112,5 +119,5 @@ def _pages(reader: PdfReader, max_chars: int) -> list[str]:
             break
         text = page.extract_text()
         left -= len(text)
-        texts.append(_CONTROL.sub("", text))
+        texts.append(_CONTROL.sub("", text).translate(_LIGATURES))
     return texts

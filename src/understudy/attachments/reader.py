@@ -20,6 +20,7 @@ _REFUSALS: dict[str, str] = {
     "encrypted": "it is encrypted. Send it without a password.",
     "empty": "it contains no text (a scan, perhaps). Send it as images.",
     "damaged": "it is damaged.",
+    "oversized": "it unpacks to too much, or is nested too deeply.",
 }
 
 

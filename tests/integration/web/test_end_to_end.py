@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import BrowserContext, FilePayload, Locator, Page, expect
 
+from attached_files import HOSTILE
 from command import plain_environment
 from llama_server import llama_server
 from pdf_files import pdf_of
@@ -404,11 +405,24 @@ async def test_a_pdf_file_from_the_page_reaches_the_model_as_text(
                 mimeType="application/pdf",
                 buffer=pdf_of("The second word is kettle"),
             )
-            await page.set_input_files("#picker", file)
-            await expect(page.locator("#pictures button")).to_have_text(["page.pdf"])
+            locked = HOSTILE["a PDF that needs a password"]
+            archive = HOSTILE["a ZIP archive named .pdf"]
+            more = [
+                FilePayload(name=one.name, mimeType="application/pdf", buffer=one.make())
+                for one in (locked, archive)
+            ]
+            await page.set_input_files("#picker", [file, *more])
+            names = ["page.pdf", "locked.pdf", "zip.pdf"]
+            await expect(page.locator("#pictures button")).to_have_text(names)
             await say(page, "Which word is it?")
             await expect(page.locator(".reply[data-state=done]")).to_be_visible()
+            notes = page.locator(".user .note")
+            await expect(notes.first).to_contain_text("locked.pdf: it is encrypted")
+            await expect(notes.last).to_have_text("zip.pdf is no text or PDF file.")
             await page.reload()
 
-            await expect(page.locator(".files li")).to_have_text(["page.pdf"])
-            assert "The second word is kettle" in str(server.last_body["messages"])
+            await expect(page.locator(".files li")).to_have_text(names)
+            asked = str(server.last_body["messages"])
+            assert "The second word is kettle" in asked
+            assert '[file "locked.pdf", which was not read]' in asked
+            assert '[file "zip.pdf", which was not read]' in asked

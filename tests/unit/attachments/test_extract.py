@@ -119,11 +119,17 @@ def test_a_shortened_text_keeps_both_ends(text: str, most: int) -> None:
 def test_whatever_the_bytes_are_something_is_returned(data: bytes) -> None:
     kind, text, chars = extract(data, 500)
 
-    assert kind in ("text", "pdf", "encrypted", "empty", "damaged", "other")
+    assert kind in ("text", "pdf", "encrypted", "empty", "damaged", "oversized", "other")
     assert len(text) <= 600
     assert chars >= 0
 
 
 @given(st.binary(max_size=1000))
 def test_no_bytes_after_the_mark_of_a_pdf_raise(data: bytes) -> None:
-    assert extract(b"%PDF-1.4\n" + data, 500)[0] in ("pdf", "encrypted", "empty", "damaged")
+    assert extract(b"%PDF-1.4\n" + data, 500)[0] in (
+        "pdf",
+        "encrypted",
+        "empty",
+        "damaged",
+        "oversized",
+    )

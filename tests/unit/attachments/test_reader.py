@@ -1,11 +1,13 @@
 """Attached files are read in a child process, with limits."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
-from pdf_files import compressed, encrypted, pdf_of
-from understudy.attachments.reader import AttachmentReader, open_attachments
+from attached_files import HOSTILE, NO_TEXT, ORDINARY, Attached
+from pdf_files import encrypted, pdf_of
+from understudy.attachments.reader import AttachmentReader, ReadFiles, open_attachments
 from understudy.attachments.source import FileSource
 from understudy.config.settings import Attachments
 from understudy.conversation.messages import AttachedText
@@ -63,25 +65,48 @@ async def test_what_cannot_be_read_is_refused_with_a_reason(
     assert read.others == (source.name,)
 
 
-@pytest.mark.parametrize(
-    "bomb",
-    [
-        pytest.param(lambda: compressed(b" " * 300_000_000), id="content of 300 MB"),
-        pytest.param(lambda: compressed(b"(a) Tj " * 3_000_000), id="three million words"),
-        pytest.param(lambda: b"%PDF-1.4\n1 0 obj" + b"[" * 200_000, id="deep nesting"),
-        pytest.param(
-            lambda: b"%PDF-1.4\n" + b"1 0 obj<</Length 9>>stream\n" * 50_000, id="many objects"
-        ),
-    ],
-)
-async def test_a_hostile_pdf_costs_itself_and_the_next_file_is_read(
-    reader: AttachmentReader, bomb: Callable[[], bytes]
-) -> None:
-    refused = await reader.read([FileSource("bomb.pdf", bomb())])
-    after = await reader.read([FileSource("a.txt", b"hello")])
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def usual() -> AsyncIterator[AttachmentReader]:
+    """One for all files: a hostile one must not spoil the next."""
+    async with open_attachments(Attachments, lambda: ()) as opened:
+        yield opened
 
-    assert refused.files == () or len(refused.files[0].text) <= 200
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("kind", ORDINARY)
+async def test_ordinary_files_are_read_as_documented(usual: AttachmentReader, kind: str) -> None:
+    attached = ORDINARY[kind]
+
+    read = await usual.read([FileSource(attached.name, attached.make())])
+
+    assert [file.text for file in read.files] == ([attached.seen] if attached.seen else [])
+    check_notes(read, attached)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_hostile_files_cost_themselves_and_the_next_file_is_read(
+    usual: AttachmentReader, kind: str
+) -> None:
+    attached = HOSTILE[kind]
+
+    read = await usual.read([FileSource(attached.name, attached.make())])
+    after = await usual.read([FileSource("a.txt", b"hello")])
+
     assert after.files == (AttachedText("a.txt", "hello"),)
+    assert [file.text.startswith(attached.seen) for file in read.files] == [True] * bool(
+        attached.seen
+    )
+    assert all(len(file.text) <= 20_100 for file in read.files)
+    check_notes(read, attached)
+
+
+def check_notes(read: ReadFiles, attached: Attached) -> None:
+    if attached.note == NO_TEXT:
+        assert (read.notes, read.others) == ((), (attached.name,))
+    else:
+        assert attached.note in " ".join(read.notes)
+        assert bool(read.notes) == bool(attached.note)
 
 
 async def test_where_reading_is_switched_off_files_are_named() -> None:

@@ -11,6 +11,8 @@ def shown_file(file: AttachedText, current: bool) -> str:  # noqa: FBT001 - as t
     if file.spoken and (current or len(file.text) <= _EXCERPT_CHARS):
         return f"[voice message, transcribed by a program: {file.text or 'nothing is said'}]"
     name = "voice message" if file.spoken else safe_name(file.name)
+    if not file.text:
+        return f'[file "{name}", which was not read]'
     if current:
         return f'[file "{name}"]\n{file.text}\n[end of file "{name}"]'
     excerpt = " ".join(file.text[: 2 * _EXCERPT_CHARS].split())
