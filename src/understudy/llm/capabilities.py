@@ -11,7 +11,7 @@ USUAL_TOKENS_PER_CHAR = 1 / 3.3
 MOST_TOKENS_PER_BYTE = 1.3
 """What the dearest tokenizer needs: one token for each byte, and some for word beginnings."""
 _LEAST_TOKENS_PER_BYTE = 0.1
-_LEAST_CHARS = 200
+LEAST_CHARS = 200
 """Below this the chat template's own tokens would dominate what is learned."""
 _FALL = 0.25
 """How far one reply lowers an estimate; it is raised at once, because too low a one is refused."""
@@ -105,7 +105,7 @@ class CapabilityBook:
 
     def learn_tokens(self, key: ModelKey, *, tokens: int, chars: int) -> None:
         """Draw the estimate towards what a server reported for a prompt of `chars` bytes."""
-        if chars < _LEAST_CHARS or tokens <= 0:
+        if chars < LEAST_CHARS or tokens <= 0:
             return
         seen = tokens / chars
         known = self._tokens_per_char.get(key)

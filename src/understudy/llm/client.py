@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from understudy.errors import ProviderError
 from understudy.llm.messages import ChatEvent, ChatRequest, Finished, Output, ReplyIdentity, Usage
@@ -22,8 +24,7 @@ class Phase(StrEnum):
     DONE = "done"
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """The state of one attempt's HTTP exchange.
 
     The client writes it while it streams; the router reads it after the attempt. Times are seconds
@@ -49,7 +50,7 @@ class Exchange:
     """Members of frames that were dropped because nothing could be made of them."""
     usage: Usage | None = None
     """The last usage received, so that an interrupted attempt still counts its tokens."""
-    identity: ReplyIdentity = field(default_factory=ReplyIdentity)
+    identity: ReplyIdentity = msgspec.field(default_factory=ReplyIdentity)
 
 
 class ProbeState(StrEnum):

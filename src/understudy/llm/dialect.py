@@ -52,7 +52,7 @@ class Dialect:
     keepalive_s: float = 15.0
     """Below what the server itself keeps an idle connection open."""
     max_body_bytes: int = 32 * 1024 * 1024
-    id_header: str = "x-request-id"
+    id_header: bytes = b"x-request-id"
     auth: Literal["bearer", "x-api-key", "none"] = "bearer"
     headers: tuple[tuple[str, str], ...] = ()
     wordings: tuple[Wording, ...] = ()

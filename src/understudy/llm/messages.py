@@ -4,7 +4,6 @@ What the gateway passes through unchanged stays encoded: `ChatRequest.extra` on 
 server, the `frames` of an event on the way back. A frame is the JSON of one stream event.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
@@ -122,8 +121,7 @@ Output = TextDelta | ReasoningDelta | ToolCallDelta | OtherDelta
 ChatEvent = Output | Finished
 
 
-@dataclass(slots=True)
-class ReplyIdentity:
+class ReplyIdentity(msgspec.Struct):
     """What all frames of one reply share; `None` where the server sends no such member."""
 
     id: str | int | None = None

@@ -43,6 +43,7 @@ _T = TypeVar("_T")
 
 # A second choice would be billed and discarded; the other members are set here.
 _OURS = frozenset(("n", "model", "stream", "stream_options"))
+_WITH_USAGE = {"include_usage": True}
 _NOT_FOUND = 404
 _HOSTED_CONNECT_S = 5.0
 _LOCAL_CONNECT_S = 1.0
@@ -197,9 +198,11 @@ class OpenAIClient:
             members["messages"] = self.encoded_turns(request.messages, model)
         if model:
             members["model"] = model
-        members |= {"stream": True} | dict(own or {})
+        members["stream"] = True
+        if own:
+            members.update(own)
         if self.dialect.asks_usage and "stream_options" not in request.omit:
-            members["stream_options"] = {"include_usage": True}
+            members["stream_options"] = _WITH_USAGE
         return encode_body(members)
 
     def encoded_turns(self, messages: tuple[Message, ...], model: str) -> list[dict[str, object]]:  # noqa: ARG002
@@ -210,8 +213,9 @@ class OpenAIClient:
         """Return the members that configuration and request set, as this dialect names them."""
         dialect = self.dialect
         asked = request_members(request, dialect.length_field)
-        members = dict(self._configured)
-        members |= {k: v for k, v in asked.items() if k not in self._dropped}
+        if not self._dropped.isdisjoint(asked):
+            asked = {k: v for k, v in asked.items() if k not in self._dropped}
+        members = self._configured | asked
         messages = members.get("messages")
         if dialect.plain_messages and isinstance(messages, msgspec.Raw):
             members["messages"] = plain_messages(messages)

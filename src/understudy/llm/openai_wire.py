@@ -15,7 +15,7 @@ _SAID_OTHERWISE = _LENGTHS | {"stop"}
 
 
 ABSENT = msgspec.Raw()
-_NULL = b"null"
+_NULL = msgspec.Raw(b"null")
 _MOST_TOKENS = 1_000_000_000
 _NOTHING = frozenset((b"", b"null", b"false", b'""', b"{}", b"[]"))
 
@@ -133,6 +133,7 @@ _decode_usage: Callable[[bytes], UsagePiece | None] = msgspec.json.Decoder(
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MESSAGES = msgspec.json.Decoder(list[dict[str, object]])
 _ENCODER = msgspec.json.Encoder()
+_decode_any = msgspec.json.Decoder().decode
 
 
 def present(raw: msgspec.Raw) -> bool:
@@ -180,19 +181,22 @@ def request_members(request: ChatRequest, length_field: str) -> dict[str, object
         members["temperature"] = request.temperature
     if request.top_p is not None:
         members["top_p"] = request.top_p
-    if stops := [text for text in request.stop if text]:
+    if request.stop and (stops := [text for text in request.stop if text]):
         members["stop"] = stops
-    for name, raw in _members_of(request.extra).items():
+    given: dict[str, object] = dict(_members_of(request.extra))
+    if _NULL in given.values():
         # koboldcpp sends an empty reply for a null; textgen-webui reads it as no limit.
-        if memoryview(raw) != _NULL:
-            members[name] = _readable(raw) if name in _SAID_OTHERWISE else raw
-    return with_length_field(members, length_field)
+        given = {name: raw for name, raw in given.items() if raw != _NULL}
+    for name in _SAID_OTHERWISE:
+        if name in given:
+            given[name] = _readable(given[name])
+    return with_length_field(members | given, length_field)
 
 
-def _readable(raw: msgspec.Raw) -> object:
+def _readable(raw: object) -> object:
     """Decode a member that some engines have another form for."""
     try:
-        return msgspec.json.decode(raw)
+        return _decode_any(raw) if isinstance(raw, msgspec.Raw) else raw
     except NOT_JSON:
         return raw
 

@@ -84,7 +84,7 @@ PRESETS: dict[str, Dialect] = {
         base_url="https://api.anthropic.com/v1",
         completions_path=None,
         fields=_COMMON | {"parallel_tool_calls", "thinking"},
-        id_header="request-id",
+        id_header=b"request-id",
         wordings=(Wording("credit balance is too low", ErrorClass.QUOTA, frozenset((400,))),),
     ),
 }

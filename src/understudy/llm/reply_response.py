@@ -83,7 +83,7 @@ class ReplyResponse:
     # As the receiver of the response.
 
     def head(self, status: int, headers: Headers) -> None:
-        self._parser.exchange.upstream_id = headers.get(self._client.dialect.id_header)
+        self._parser.exchange.upstream_id = headers.value(self._client.dialect.id_header)
         self._status = status
         if status >= 300:
             self._headers = headers
@@ -222,7 +222,7 @@ class MissingPage:
         self._receiver.failed(error)
 
 
-def _is_stream(headers: Mapping[str, str]) -> bool:
+def _is_stream(headers: Headers) -> bool:
     """Whether to read frames: some servers stream without saying so, none as JSON or HTML."""
-    kind = headers.get("content-type", "")
+    kind = headers.value(b"content-type") or ""
     return "event-stream" in kind or not ("json" in kind or "html" in kind)

@@ -70,21 +70,16 @@ PLAIN_FIELDS = [name for name in AttemptRecord.__struct_fields__ if name not in 
 read_plain = attrgetter(*PLAIN_FIELDS)
 
 
-_DIGITS = [f"{number:03d}" for number in range(1000)]
-_MILLISECONDS = [f".{digits}Z" for digits in _DIGITS]
-
-
 def iso(wall: float) -> str:
     """Return a wall clock time in UTC, with milliseconds."""
-    seconds = int(wall // 1)
-    return _second(seconds) + _MILLISECONDS[int((wall - seconds) * 1000)]
+    seconds = int(wall)
+    return f"{_second(seconds)}.{int((wall - seconds) * 1000):03d}Z"
 
 
 def iso_precise(wall: float) -> str:
     """Return a wall clock time in UTC, with microseconds."""
-    seconds = int(wall // 1)
-    milli, micro = divmod(int((wall - seconds) * 1_000_000), 1000)
-    return f"{_second(seconds)}.{_DIGITS[milli]}{_DIGITS[micro]}Z"
+    seconds = int(wall)
+    return f"{_second(seconds)}.{int((wall - seconds) * 1_000_000):06d}Z"
 
 
 @lru_cache(maxsize=64)
@@ -133,7 +128,9 @@ REPLY_FIELDS: Final = (
 def reply_values(record: ReplyRecord) -> tuple[Field | None, ...]:
     """Return the values of `REPLY_FIELDS`; those of the usage follow them in a line."""
     winner, attempts = record.winner, record.attempts
-    skipped = len([a for a in attempts if a.outcome is Outcome.SKIPPED])
+    skipped = 0
+    if len(attempts) > 1:
+        skipped = len([a for a in attempts if a.outcome is Outcome.SKIPPED])
     return (
         iso(record.ts),
         record.request_id,
@@ -153,6 +150,8 @@ def reply_values(record: ReplyRecord) -> tuple[Field | None, ...]:
 
 def attempt_level(record: AttemptRecord) -> str:
     """`error` only for our own bugs: failures of servers are expected."""
+    if record.outcome is Outcome.OK:
+        return "info"
     if record.error_class is ErrorClass.INTERNAL:
         return "error"
     if record.outcome is Outcome.SKIPPED:

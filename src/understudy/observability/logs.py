@@ -1,14 +1,16 @@
 """Sets up structlog: lines for people on a terminal, JSON lines otherwise, always to one stream."""
 
+import codecs
 import logging
 import math
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import BinaryIO, Literal, TextIO
 
 import msgspec
 import structlog
@@ -41,7 +43,8 @@ class Logs:
         """With `plain`, a line is one sentence for a person in a dialogue, without fields."""
         self._stream = stream
         self._plain = plain
-        self._held: list[str] | None = None
+        self._bytes: BinaryIO | None = _bytes_below(stream)
+        self._held: list[str | bytes] | None = None
         self._dropped = 0
         """Lines that could not be written since the last one that was."""
         self.tail = LogTail()
@@ -85,12 +88,16 @@ class Logs:
         self.tail.add((line,))
         self._write(line)
 
-    def _write(self, line: str) -> None:
+    def _write(self, lines: str | bytes) -> None:
         if self._held is not None:
-            self._held.append(line)
+            self._held.append(lines)
             return
         try:
-            self._stream.write(line)
+            if isinstance(lines, bytes) and self._bytes is not None:
+                self._stream.flush()
+                self._bytes.write(lines)
+            else:
+                self._stream.write(lines if isinstance(lines, str) else lines.decode())
             self._stream.flush()
         except (OSError, ValueError):
             # The disk is full, or the reader of the pipe is gone: replies go on without a log.
@@ -112,7 +119,7 @@ class Logs:
                 more = _encode(self._fields)[1:]
                 lines = [b"%b,%b" % (line[:-1], more) for line in lines]
             self.tail.add(lines)
-            self._write(b"\n".join(lines).decode() + "\n")
+            self._write(b"\n".join(lines) + b"\n")
 
     def _processors(self) -> list[Processor]:
         return [self._with_fields, *self._format()] if self._fields else self._format()
@@ -136,6 +143,14 @@ class Logs:
             # Loggers that remembered their set-up would miss a change of level.
             cache_logger_on_first_use=False,
         )
+
+
+def _bytes_below(stream: TextIO) -> BinaryIO | None:
+    """Return where a stream writes UTF-8 unchanged, if it does: lines are encoded already."""
+    below: BinaryIO | None = getattr(stream, "buffer", None)
+    if below is None or os.linesep != "\n":
+        return None
+    return below if codecs.lookup(stream.encoding).name == "utf-8" else None
 
 
 class _Line:

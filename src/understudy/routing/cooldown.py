@@ -175,6 +175,8 @@ class CooldownBoard:
     def succeed(self, keys: Iterable[ScopeKey], now: float) -> BreakerChange | None:
         """Close these scopes: a useful reply came through all of them."""
         change = None
+        if not self._breakers:
+            return None
         for key in keys:
             breaker = self._breakers.get(key)
             if breaker is None:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, CapabilityBook, ModelKey
+from understudy.llm.capabilities import (
+    LEAST_CHARS,
+    MOST_TOKENS_PER_BYTE,
+    Capabilities,
+    CapabilityBook,
+    ModelKey,
+)
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart
 from understudy.llm.openai_wire import without_lengths
 from understudy.routing.candidates import Candidate
@@ -37,20 +43,19 @@ async def build_fitting_prompt(
     request: ReplyRequest,
     candidate: Candidate,
     book: CapabilityBook,
+    known: Capabilities,
     *,
     sees: bool,
     retry: RetryPlan | None,
 ) -> Prompt | Overflow:
-    known = book.of(candidate.key, candidate.capabilities)
     fit = Fit(
-        n_ctx=known.n_ctx,
-        reply_tokens=candidate.reply_tokens,
-        vision=sees,
-        tokens_per_char=book.tokens_per_char(candidate.key),
-        shrink=1.0 if retry is None else retry.shrink,
-        model=candidate.model,
+        known.n_ctx,
+        candidate.reply_tokens,
+        sees,
+        book.tokens_per_char(candidate.key),
+        1.0 if retry is None else retry.shrink,
+        candidate.model,
     )
-
     if known.n_ctx is None:
         return _amended(request, request.build(fit), candidate, book, fit, retry)
 
@@ -233,8 +238,10 @@ def measured_ratio(prompt: Prompt, ratio: float, counted: int) -> float | None:
 
 def learn_ratio(book: CapabilityBook, key: ModelKey, prompt: Prompt, tokens: int) -> None:
     """Teach the book what a server reported for a prompt without images."""
-    text = tokens - MESSAGE_TOKENS * len(prompt.request.messages)
-    book.learn_tokens(key, tokens=text, chars=text_bytes(prompt.request))
+    chars = text_bytes(prompt.request)
+    if chars >= LEAST_CHARS:
+        text = tokens - MESSAGE_TOKENS * len(prompt.request.messages)
+        book.learn_tokens(key, tokens=text, chars=chars)
 
 
 def text_bytes(request: ChatRequest) -> int:

@@ -134,8 +134,10 @@ class QuotaGuard:
 
     def may_spend(self, origin: Origin) -> bool:
         """Whether candidates that cost money may be used for `origin`."""
-        self._start_day()
         limits = self._limits()
+        if limits.daily_usd is None and limits.per_user.usd_per_day is None:
+            return True
+        self._start_day()
         if limits.daily_usd is not None and self._used(_ALL, self._usd) >= limits.daily_usd:
             return False
         most = limits.per_user.usd_per_day
@@ -159,7 +161,7 @@ class QuotaGuard:
     def reply_ended(self, record: ReplyRecord) -> None:
         self._start_day()
         user, usage = record.origin.user, record.usage
-        used = self._of(user)
+        used = self._by_user.get(user, _NOTHING)
         usd = record.cost_usd or 0.0
         tokens = usage.input_tokens + usage.output_tokens if usage else 0
         shown = record.outcome in _SHOWN
@@ -167,7 +169,15 @@ class QuotaGuard:
             replies=used.replies + shown, tokens=used.tokens + tokens, usd=used.usd + usd
         )
         self._usd += usd
-        self._settle(record.request_id, {Unit.TOKENS: tokens, Unit.USD: usd}, shown=shown)
+        if shown:
+            self._learn(Unit.TOKENS, tokens)
+            self._learn(Unit.USD, usd)
+        if self._reserved:
+            self._settle(record.request_id, {Unit.TOKENS: tokens, Unit.USD: usd}, shown=shown)
+
+    def _learn(self, unit: Unit, used: float) -> None:
+        mean = self._mean[unit]
+        self._mean[unit] = mean + _LEARNING * (used - mean)
 
     def _user_charges(self, user: str) -> list[Charge]:
         limits = self._limits().per_user
@@ -194,8 +204,6 @@ class QuotaGuard:
 
     def _settle(self, request_id: str, used: Mapping[Unit, float], *, shown: bool) -> None:
         _, charges = self._reserved.pop(request_id, (0.0, ()))
-        for unit in self._mean if shown else ():
-            self._mean[unit] += _LEARNING * (used[unit] - self._mean[unit])
         corrections = []
         for charge in charges:
             actual = charge.amount if shown or not charge.only_if_shown else 0.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from understudy.errors import ProviderError
-from understudy.llm.client import Phase
+from understudy.llm.client import Exchange, Phase
 from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.openai_wire import most_tokens
 from understudy.llm.pricing import UNBILLED_ENGINES, Price, PriceBook
@@ -35,6 +35,9 @@ _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
 Scrub = Callable[[str], str]
 
 
+_Times = tuple[int, int | None, int | None, int | None, int | None, int, int, int]
+
+
 class Offline(msgspec.Struct, frozen=True):
     """Why nothing was delivered, and when a retry may succeed."""
 
@@ -43,7 +46,7 @@ class Offline(msgspec.Struct, frozen=True):
     """Wall clock."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Recorder:
     """Makes the records of one request and passes them to the observers."""
 
@@ -98,21 +101,21 @@ class Recorder:
         if winner is None and outcome is ReplyOutcome.DELIVERED:
             winner = attempts[-1]
         took_s = self.env.clock() - started
+        request = self.request
         record = ReplyRecord(
-            ts=self.env.wall() - took_s,
-            request_id=self.request.id,
-            sink=self.request.sink,
-            outcome=outcome,
-            attempts=attempts,
-            winner=winner,
-            offline_reason=None if offline is None else offline.reason,
-            retry_at=None if offline is None else offline.retry_at,
-            t_first_visible_ms=_since(started, first_visible),
-            t_total_ms=round(took_s * 1000),
-            usage=sum_usage(attempts),
-            origin=self.request.origin,
-            purpose=self.request.purpose,
-            order_name=self.request.order_name,
+            self.env.wall() - took_s,
+            request.id,
+            request.sink,
+            outcome,
+            attempts,
+            winner,
+            None if offline is None else offline.reason,
+            None if offline is None else offline.retry_at,
+            None if first_visible is None else round((first_visible - started) * 1000),
+            round(took_s * 1000),
+            sum_usage(attempts),
+            request.origin,
+            request.purpose,
         )
         for observer in self.env.observers:
             observer.reply_ended(record)
@@ -142,44 +145,48 @@ class Recorder:
             (candidate.model, exchange.model_served or candidate.model),
             usage,
         )
-        prompt = attempt.plan.prompt
+        plan, failure = attempt.plan, attempt.failure
+        prompt = plan.prompt
         record = AttemptRecord(
             self.env.wall() - (ended - started),
             *self._subject(candidate, number),
-            attempt.plan.role,
-            _outcome(attempt),
+            plan.role,
+            Outcome.OK if failure is None else Outcome.ERROR,
             exchange.phase,
             step,
-            model_served=exchange.model_served,
-            upstream_id=exchange.upstream_id,
-            http_status=exchange.http_status,
-            committed=committed,
-            visible_chars=attempt.visible_chars,
-            finish_reason=attempt.finish_reason,
-            t_queue_ms=round(attempt.queued_s * 1000),
-            t_connect_ms=_ms(exchange.connect_s),
-            t_headers_ms=_ms(exchange.headers_s),
-            t_first_output_ms=_since(started, attempt.first_output),
-            t_first_visible_ms=_since(started, attempt.first_visible),
-            t_total_ms=round((ended - started) * 1000),
-            budget_ms=round(attempt.plan.budget.first_token_s * 1000),
-            reused_connection=exchange.reused_connection,
-            keepalives=exchange.keepalives,
-            bad_frames=exchange.bad_frames,
-            bad_members=exchange.bad_members,
-            max_gap_ms=round(attempt.max_gap_s * 1000),
-            usage=usage,
-            cost_usd=cost,
-            cost_source=source,
-            maybe_billed=_maybe_billed(attempt),
-            images=prompt.images,
-            degraded=(*prompt.degraded, REPETITION) if attempt.repeated else prompt.degraded,
-            breaker=evaluation.breaker,
-            held_until=evaluation.held_until,
-            config_rev=self.config_rev,
+            exchange.model_served,
+            exchange.upstream_id,
+            exchange.http_status,
+            committed,
+            attempt.visible_chars,
+            attempt.finish_reason,
+            *_times(attempt, ended),
+            exchange.reused_connection,
+            exchange.keepalives,
+            exchange.bad_frames,
+            exchange.bad_members,
+            usage,
+            cost,
+            source,
+            prompt.images,
+            (*prompt.degraded, REPETITION) if attempt.repeated else prompt.degraded,
+            self.config_rev,
+            evaluation.breaker,
+            evaluation.held_until,
         )
-        return self._observed(
-            record if attempt.failure is None else self._failed(record, attempt.failure)
+        if failure is not None or attempt.cancelled:
+            record = self._unfinished(record, attempt)
+        return self._observed(record)
+
+    def _unfinished(self, record: AttemptRecord, attempt: Attempt) -> AttemptRecord:
+        """Return the record with what only failed and cancelled attempts have."""
+        failure = attempt.failure
+        if failure is not None:
+            record = self._failed(record, failure)
+        return msgspec.structs.replace(
+            record,
+            outcome=Outcome.CANCELLED if attempt.cancelled else record.outcome,
+            maybe_billed=_maybe_billed(attempt.exchange),
         )
 
     def _failed(self, record: AttemptRecord, failure: ProviderError) -> AttemptRecord:
@@ -197,10 +204,21 @@ class Recorder:
         )
 
 
-def _outcome(attempt: Attempt) -> Outcome:
-    if attempt.cancelled:
-        return Outcome.CANCELLED
-    return Outcome.OK if attempt.failure is None else Outcome.ERROR
+def _times(attempt: Attempt, ended: float) -> _Times:
+    """Return the fields from `t_queue_ms` to `max_gap_ms`."""
+    exchange, started = attempt.exchange, attempt.started
+    connect_s, headers_s = exchange.connect_s, exchange.headers_s
+    output, visible = attempt.first_output, attempt.first_visible
+    return (
+        round(attempt.queued_s * 1000),
+        None if connect_s is None else round(connect_s * 1000),
+        None if headers_s is None else round(headers_s * 1000),
+        None if output is None else round((output - started) * 1000),
+        None if visible is None else round((visible - started) * 1000),
+        round((ended - started) * 1000),
+        round(attempt.plan.budget.first_token_s * 1000),
+        round(attempt.max_gap_s * 1000),
+    )
 
 
 def _estimated(attempt: Attempt) -> Usage | None:
@@ -219,24 +237,10 @@ def _estimated(attempt: Attempt) -> Usage | None:
     )
 
 
-def _maybe_billed(attempt: Attempt) -> bool:
-    """Cut off after it was sent; its cost is unknown."""
-    unfinished = attempt.cancelled or attempt.failure is not None
-    answered_by_refusal = (attempt.exchange.http_status or 200) >= 400
-    return (
-        unfinished
-        and not answered_by_refusal
-        and attempt.exchange.phase not in _UNSENT
-        and attempt.exchange.usage is None
-    )
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
-
-
-def _since(start: float, moment: float | None) -> int | None:
-    return None if moment is None else round((moment - start) * 1000)
+def _maybe_billed(exchange: Exchange) -> bool:
+    """Whether a request was cut off after it was sent, so that its cost is unknown."""
+    answered_by_refusal = (exchange.http_status or 200) >= 400
+    return not answered_by_refusal and exchange.phase not in _UNSENT and exchange.usage is None
 
 
 def cost_of(

@@ -131,14 +131,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     next: NextStep
     model_served: str | None = None
     upstream_id: str | None = None
-    skip_reason: SkipReason | None = None
-    error_class: ErrorClass | None = None
     http_status: int | None = None
-    provider_code: str | None = None
-    error_digest: str | None = None
-    error_text: str | None = None
-    """Scrubbed and cut server text; set only with `debug.error_text`."""
-    retry_after_s: float | None = None
     committed: bool = False
     visible_chars: int = 0
     finish_reason: str | None = None
@@ -149,24 +142,31 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     t_first_visible_ms: int | None = None
     t_total_ms: int = 0
     budget_ms: int = 0
+    max_gap_ms: int = 0
     reused_connection: bool = False
     keepalives: int = 0
     bad_frames: int = 0
     bad_members: int = 0
     """Members of frames that were dropped; in the log only."""
-    max_gap_ms: int = 0
     usage: Usage | None = None
     cost_usd: float | None = None
     """Reported, else from the price list; `None` is unknown, never free."""
     cost_source: CostSource = CostSource.UNKNOWN
-    maybe_billed: bool = False
-    """Cut off after the request was sent: the server may still charge for it."""
     images: int = 0
     degraded: tuple[str, ...] = ()
+    config_rev: str = ""
     breaker: BreakerChange | None = None
     held_until: float | None = None
     """Wall clock until which the candidate is in a cooldown, where it is known."""
-    config_rev: str = ""
+    skip_reason: SkipReason | None = None
+    error_class: ErrorClass | None = None
+    provider_code: str | None = None
+    error_digest: str | None = None
+    error_text: str | None = None
+    """Scrubbed and cut server text; set only with `debug.error_text`."""
+    retry_after_s: float | None = None
+    maybe_billed: bool = False
+    """Cut off after the request was sent: the server may still charge for it."""
 
     @property
     def candidate(self) -> str:
@@ -279,10 +279,10 @@ def verdict(record: AttemptRecord) -> str:
 
 
 def _figures(record: AttemptRecord) -> str:
-    seconds = f", {record.t_total_ms / 1000:.1f} s"
-    if record.usage is None:
-        return seconds
-    return f"{seconds}, {record.usage.input_tokens}→{record.usage.output_tokens} tokens"
+    usage, seconds = record.usage, record.t_total_ms / 1000
+    if usage is None:
+        return f", {seconds:.1f} s"
+    return f", {seconds:.1f} s, {usage.input_tokens}→{usage.output_tokens} tokens"
 
 
 def describe_route(attempts: Sequence[AttemptRecord]) -> str:

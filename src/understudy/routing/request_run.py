@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from understudy.errors import ErrorClass
+from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.messages import ReplyIdentity
 from understudy.routing.attempt import Attempt
 from understudy.routing.attempt_outcome import Evaluation, Progress, evaluate, is_empty, succeeded
@@ -27,7 +27,7 @@ from understudy.routing.records import (
 from understudy.routing.request import Answering, ReplyEnded, ReplyRequest, ReplySink, SinkKind
 from understudy.routing.retries import RetryPlan, backoff_s
 from understudy.routing.router_state import RouterState
-from understudy.routing.selection import AttemptPlan, Selection, Skip
+from understudy.routing.selection import AttemptPlan, Skip
 
 _MOST_RETRIES = 2
 """Per request; one per candidate."""
@@ -77,9 +77,10 @@ class RequestRun:
     async def run(self) -> ReplyEnded:
         """Make attempts until one answers or none is left. Cancelling it leaves its records."""
         try:
-            while (plan := await self._next()) is not None:
+            while self._winner is None and (plan := await self._next()) is not None:
                 await self._attempt(plan)
-            await self._deliver_empty()
+            if self._winner is None:
+                await self._deliver_empty()
             return self._end()
         finally:
             if not self._over:
@@ -112,8 +113,10 @@ class RequestRun:
 
     def remaining_s(self, now: float) -> float:
         """Until the next attempt's text must be visible; an interrupted text starts it again."""
-        silent_until = self._silent_since + self.rules.deadline.commit_s
-        return min(silent_until - now, self.total_s(now))
+        deadline = self.rules.deadline
+        until = self._silent_since + deadline.commit_s
+        end = self._started + deadline.total_s
+        return (min(until, end)) - now
 
     def total_s(self, now: float) -> float:
         return self._started + self.rules.deadline.total_s - now
@@ -125,7 +128,7 @@ class RequestRun:
 
     async def _next(self) -> AttemptPlan | None:
         """Return the next attempt to make; skipped candidates are recorded on the way."""
-        while not self._decided and self.remaining_s(self.env.clock()) > 0:
+        while not self._is_decided and self.remaining_s(self.env.clock()) > 0:
             if self._retry is not None:
                 plan = await self._plan_retry(self._retry)
             elif self._queue.waiting:
@@ -139,40 +142,32 @@ class RequestRun:
         return None
 
     @property
-    def _decided(self) -> bool:
-        return (
-            self._stopped
-            or self._winner is not None
-            or len(self._failures) >= self._recorder.of_max
-        )
+    def _is_decided(self) -> bool:
+        return self._stopped or len(self._failures) >= self._recorder.of_max
 
     async def _plan(self, candidate: Candidate) -> AttemptPlan | None:
         selection = self._queue.selection
         choice = selection.choose(candidate, self.env.clock())
-        if isinstance(choice, Skip):
-            self._skip(candidate, choice)
-            return None
-        return await self._plan_attempt(selection, candidate, selection.role(choice), None)
+        if not isinstance(choice, Skip):
+            role = AttemptRole.RESTART if self._restarting else choice
+            plan = await selection.plan(candidate, choice, None, self, self._echoes())
+            if not isinstance(plan, Skip):
+                if role is choice or plan is None:
+                    return plan
+                return msgspec.structs.replace(plan, role=role)
+            choice = plan
+        self._skip(candidate, choice)
+        return None
 
     async def _plan_retry(self, retry: RetryPlan) -> AttemptPlan | None:
         self._retry = None
         await asyncio.sleep(retry.wait_s)
-        return await self._plan_attempt(self._queue.selection, retry.candidate, retry.role, retry)
-
-    async def _plan_attempt(
-        self,
-        selection: Selection,
-        candidate: Candidate,
-        role: AttemptRole,
-        retry: RetryPlan | None,
-    ) -> AttemptPlan | None:
-        plan = await selection.plan(candidate, role, retry, self, self._echoes())
-        if isinstance(plan, Skip):
-            self._skip(candidate, plan)
-            return None
-        if plan is not None and self._restarting and retry is None:
-            return msgspec.structs.replace(plan, role=AttemptRole.RESTART)
-        return plan
+        candidate, selection = retry.candidate, self._queue.selection
+        plan = await selection.plan(candidate, retry.role, retry, self, self._echoes())
+        if not isinstance(plan, Skip):
+            return plan
+        self._skip(candidate, plan)
+        return None
 
     def _echoes(self) -> tuple[str, ...]:
         """Texts that are no reply; an echo is refused once, for some requests ask for one."""
@@ -222,30 +217,36 @@ class RequestRun:
         finally:
             running[key] -= 1
         self._running = None
-        self._note_end(attempt)
-        if attempt.failure is None:
-            evaluation = succeeded(attempt, self.state, self.env)
-            committed = self.committed
-        else:
-            progress = self._progress(attempt)
-            evaluation = evaluate(
-                attempt, attempt.failure, progress, self.state, self.env, self.rules
-            )
-            self._apply(attempt, evaluation)
-            committed = progress.partial
-        record = self._recorder.attempted(
-            attempt, evaluation, self._step(), len(self._records) + 1, committed=committed
-        )
-        self._add(record)
-        if is_empty(attempt) and self._empty is None:
-            self._empty = attempt, record
-
-    def _note_end(self, attempt: Attempt) -> None:
         if self._first_visible is None:
             self._first_visible = attempt.first_visible
         if attempt.failure is None:
-            self._winner = attempt
-            return
+            self._succeed(attempt)
+        else:
+            self._fail(attempt, attempt.failure)
+
+    def _succeed(self, attempt: Attempt) -> None:
+        self._winner = attempt
+        evaluation = succeeded(attempt, self.state, self.env)
+        self._record(attempt, evaluation, NextStep.DELIVER, committed=self.committed)
+
+    def _fail(self, attempt: Attempt, error: ProviderError) -> None:
+        self._note_end(attempt)
+        progress = self._progress(attempt)
+        evaluation = evaluate(attempt, error, progress, self.state, self.env, self.rules)
+        self._apply(attempt, evaluation)
+        record = self._record(attempt, evaluation, self._step(), committed=progress.partial)
+        if self._empty is None and is_empty(attempt):
+            self._empty = attempt, record
+
+    def _record(
+        self, attempt: Attempt, evaluation: Evaluation, step: NextStep, *, committed: bool
+    ) -> AttemptRecord:
+        number = len(self._records) + 1
+        record = self._recorder.attempted(attempt, evaluation, step, number, committed=committed)
+        self._add(record)
+        return record
+
+    def _note_end(self, attempt: Attempt) -> None:
         self._failures.append(attempt)
         if attempt.first_visible is not None and attempt.ended is not None:
             self._silent_since = attempt.ended
@@ -274,8 +275,6 @@ class RequestRun:
             self._schedule(evaluation.retry)
 
     def _step(self) -> NextStep:
-        if self._winner is not None:
-            return NextStep.DELIVER
         if self._stopped:
             return NextStep.STOP
         if self._retry is not None:

@@ -7,7 +7,7 @@ from random import Random
 
 from understudy.clock import MINUTE_S
 from understudy.errors import ErrorClass, HoldScope
-from understudy.llm.capabilities import CapabilityBook, ModelKey
+from understudy.llm.capabilities import Capabilities, CapabilityBook, ModelKey
 from understudy.routing.candidates import Candidate
 from understudy.routing.cooldown import CooldownBoard, State
 from understudy.routing.failure_policy import RULES
@@ -83,15 +83,16 @@ class RouterState:
         """Stop polling servers that are down."""
         await self.health.aclose()
 
-    def queue(self, candidate: Candidate) -> FairQueue | None:
+    def queue(self, candidate: Candidate, known: Capabilities) -> FairQueue | None:
         """The queue of the candidate's server; `None` where its concurrency is unlimited."""
-        known = self.book.of(candidate.key, candidate.capabilities)
         size = candidate.max_concurrency or known.slots or (1 if candidate.local else None)
         if size is None:
             return None
         length = candidate.queue_length or size * _WAITING_PER_PLACE
         place = (candidate.provider, candidate.endpoint)
-        queue = self.queues.setdefault(place, FairQueue(size, length))
+        queue = self.queues.get(place)
+        if queue is None:
+            queue = self.queues[place] = FairQueue(size, length)
         queue.size, queue.length = size, length
         return queue
 

@@ -6,9 +6,10 @@ from typing import Protocol
 import msgspec
 
 from understudy.errors import ErrorClass
+from understudy.llm.capabilities import Capabilities
 from understudy.llm.messages import ReplyIdentity
 from understudy.routing.candidates import Candidate, ScopeKey
-from understudy.routing.cooldown import Availability, Cooldown
+from understudy.routing.cooldown import Cooldown
 from understudy.routing.environment import RouterEnvironment
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.ledger import start_of_next_day
@@ -107,36 +108,36 @@ class Selection(msgspec.Struct, frozen=True):
         """Return why a candidate cannot take this request, cooldowns apart."""
         if candidate.off is not None:
             return Skip(candidate.off)
-        free = self.env.prices.is_free(candidate.provider, candidate.engine, candidate.model)
-        if not free and not self.request.may_spend(self.request.origin):
+        request = self.request
+        if not request.may_spend(request.origin) and not self.env.prices.is_free(
+            candidate.provider, candidate.engine, candidate.model
+        ):
             until = start_of_next_day(self.env.wall())
             return Skip(SkipReason.BUDGET, held_until=until)
-        if not self._capable(candidate):
+        special = request.tools or request.raw_completion or request.images
+        if special and not self._capable(candidate):
             return Skip(SkipReason.CAPABILITY)
         return None
 
-    def choose(self, candidate: Candidate, now: float) -> Skip | Availability:
-        """Decide whether a candidate is tried now."""
+    def choose(self, candidate: Candidate, now: float) -> Skip | AttemptRole:
+        """Decide whether a candidate is tried now, and as what."""
         skip = self.unfit(candidate)
         if skip is not None:
             return skip
         availability = self.state.board.availability(candidate.scope_keys, now)
-        if availability.hold is not None and not self.forcing:
-            return self.cooldown_skip(availability.hold, now)
-        return availability
+        if availability.hold is not None:
+            if not self.forcing:
+                return self.cooldown_skip(availability.hold, now)
+            return AttemptRole.FORCED
+        return AttemptRole.PROBE if availability.probes else AttemptRole.NORMAL
 
     def cooldown_skip(self, hold: Cooldown, now: float) -> Skip:
         until = self.env.wall() + hold.until - now
         return Skip(SkipReason.COOLDOWN, hold.cause, until)
 
-    def role(self, availability: Availability) -> AttemptRole:
-        if self.forcing and availability.hold is not None:
-            return AttemptRole.FORCED
-        return AttemptRole.PROBE if availability.probes else AttemptRole.NORMAL
-
-    def sees(self, candidate: Candidate) -> bool:
+    def _sees(self, candidate: Candidate, known: Capabilities) -> bool:
         """Whether images may be sent to it."""
-        vision = self.state.book.of(candidate.key, candidate.capabilities).vision
+        vision = known.vision
         return not candidate.silently_drops_images if vision is None else vision
 
     def usable(self, candidates: Iterable[Candidate], now: float) -> int:
@@ -155,9 +156,11 @@ class Selection(msgspec.Struct, frozen=True):
         echoes: tuple[str, ...],
     ) -> AttemptPlan | Skip | None:
         """Plan one attempt; `None` where the time is over. Leases the cooldowns it probes."""
-        sees = self.sees(candidate) and not self.degrading
+        state = self.state
+        known = state.book.of(candidate.key, candidate.capabilities)
+        sees = not self.degrading and self._sees(candidate, known)
         prompt = await build_fitting_prompt(
-            self.request, candidate, self.state.book, sees=sees, retry=retry
+            self.request, candidate, state.book, known, sees=sees, retry=retry
         )
         if isinstance(prompt, Overflow):
             return Skip(SkipReason.CONTEXT)
@@ -166,7 +169,7 @@ class Selection(msgspec.Struct, frozen=True):
         if remaining_s <= 0:
             return None
         # Another request may have become the probe while the prompt was counted.
-        availability = self.state.board.availability(candidate.scope_keys, now)
+        availability = state.board.availability(candidate.scope_keys, now)
         probe = role is AttemptRole.PROBE
         if availability.hold is not None and probe:
             return self.cooldown_skip(availability.hold, now)
@@ -178,8 +181,9 @@ class Selection(msgspec.Struct, frozen=True):
             later=later,
             probe=probe,
         )
-        lease_until = now + spend.first_token_s + _LEASE_MARGIN_S
-        self.state.board.lease(availability.probes, lease_until)
+        if availability.probes:
+            lease_until = now + spend.first_token_s + _LEASE_MARGIN_S
+            state.board.lease(availability.probes, lease_until)
         # The last candidate may as well wait in its queue: there is no other.
         alone = later == 0 and not candidate.limits.strict
         return AttemptPlan(
@@ -187,19 +191,17 @@ class Selection(msgspec.Struct, frozen=True):
             role,
             prompt,
             spend,
-            queue=self.state.queue(candidate),
-            queue_key=self.request.queue_key,
-            queue_s=spend.visible_s if alone else candidate.limits.queue_s,
-            probes=availability.probes,
-            is_last=alone,
-            echoes=echoes,
-            in_thought=self.state.book.of(candidate.key).opens_thought is True,
+            state.queue(candidate, known),
+            self.request.queue_key,
+            spend.visible_s if alone else candidate.limits.queue_s,
+            alone,
+            availability.probes,
+            echoes,
+            known.opens_thought is True,
         )
 
     def _capable(self, candidate: Candidate) -> bool:
         request = self.request
-        if not (request.tools or request.raw_completion or request.images):
-            return True
         known = self.state.book.of(candidate.key, candidate.capabilities)
         if request.tools and known.tools is False:
             return False
@@ -207,4 +209,4 @@ class Selection(msgspec.Struct, frozen=True):
             candidate.client.supports_completions and known.supports_completions is not False
         ):
             return False
-        return not request.images or self.degrading or self.sees(candidate)
+        return not request.images or self.degrading or self._sees(candidate, known)

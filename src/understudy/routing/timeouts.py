@@ -68,15 +68,13 @@ def budget(
     `remaining_s` is left until visible text must have come, `total_s` until the request must have
     ended, and `later` usable candidates come after this one.
     """
-    kept = max(remaining_s - MIN_SHARE_S * later, min(_FLOOR_S, remaining_s))
+    kept = remaining_s
+    if later:
+        kept = max(remaining_s - MIN_SHARE_S * later, min(_FLOOR_S, remaining_s))
     own = min(limits.first_token_s, _PROBE_S) if probe else limits.first_token_s
-    alone = later == 0 and not limits.strict
-    return Budget(
-        first_token_s=kept if alone else min(own, kept),
-        visible_s=kept,
-        idle_s=limits.idle_s,
-        total_s=min(limits.total_s, total_s),
-    )
+    if later == 0 and not limits.strict:
+        own = kept
+    return Budget(min(own, kept), kept, limits.idle_s, min(limits.total_s, total_s))
 
 
 class OutputTimes(Protocol):

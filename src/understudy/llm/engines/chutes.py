@@ -10,7 +10,7 @@ from understudy.llm.openai_client import OpenAIClient
 DIALECT = Dialect(
     engine="chutes",
     base_url="https://llm.chutes.ai/v1",
-    id_header="x-chutes-invocationid",
+    id_header=b"x-chutes-invocationid",
     wordings=(
         # Full instances say nothing of the key: other models of it go on.
         Wording("maximum capacity", ErrorClass.RATE_LIMITED, scope=HoldScope.MODEL),

@@ -24,7 +24,7 @@ def _scope_of(facts: ErrorFacts, error_class: ErrorClass) -> HoldScope | None:
 DIALECT = Dialect(
     engine="openrouter",
     base_url="https://openrouter.ai/api/v1",
-    id_header="x-generation-id",
+    id_header=b"x-generation-id",
     asks_usage=False,  # always reported; the request for it is a deprecated no-op
     withheld=frozenset(("models", "route", "provider", "plugins")),
     headers=(

@@ -164,7 +164,9 @@ class Call:
     def hold(self, holder: Holder) -> None:
         self._holder = holder
 
-    def connected(self, *, reused: bool) -> None:
+    def connected(self, connection: Holder, *, reused: bool) -> None:
+        """The call has a connection, which sends it now."""
+        self._holder = connection
         exchange = self.exchange
         exchange.connect_s = self._clock() - self._started
         exchange.reused_connection = reused
@@ -183,7 +185,10 @@ class Call:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._free_slot()
+        release = self.release_slot
+        if release is not None:
+            self.release_slot = None
+            release()
 
     def fail(self, error: ProviderError) -> None:
         """End the call from outside its holder."""

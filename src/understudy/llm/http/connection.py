@@ -160,8 +160,7 @@ class Connection(asyncio.Protocol):
 
     def _start(self, call: Call) -> None:
         assert self._transport is not None
-        call.hold(self)
-        call.connected(reused=self._reused)
+        call.connected(self, reused=self._reused)
         if call.paused:
             self._transport.pause_reading()
         body = call.body
@@ -274,10 +273,15 @@ class Connection(asyncio.Protocol):
         self._release_unread()
         receiver = call.receiver
         sent = self._unsent is None and not self._incomplete
-        if self._parser.keep_alive and sent and self.usable:
-            assert self._transport is not None
+        transport = self._transport
+        if (
+            self._parser.keep_alive
+            and sent
+            and transport is not None
+            and not transport.is_closing()
+        ):
             if call.paused:
-                self._transport.resume_reading()
+                transport.resume_reading()
             self._owner.idle(self)
         else:
             self.abort()

@@ -90,6 +90,8 @@ class Endpoint:
         self._clock = clock
         self._slots = _Slots(pool.in_flight, pool.connect_timeout_s)
         self._targets: dict[tuple[str, str], _Target] = {}
+        self._pages: dict[str, _Target] = {}
+        """Those that are posted to, by path."""
         self._target("POST", "")  # a wrong address is found now
 
     def send(self, path: str, body: bytes, exchange: Exchange, receiver: ResponseReceiver) -> Call:
@@ -100,7 +102,9 @@ class Endpoint:
         one (`pool_timeout`). Whatever fails reaches `receiver.failed`, never the caller, and
         never before this has returned. `path` follows `base_url`, or is a whole address.
         """
-        target = self._target("POST", path)
+        target = self._pages.get(path)
+        if target is None:
+            target = self._pages[path] = self._target("POST", path)
         head = b"%bContent-Length: %d\r\n\r\n" % (target.head, len(body))
         call = Call(receiver, exchange, head, body, self._clock)
         self._slots.start(call, target.pool)
@@ -176,7 +180,8 @@ class _Slots:
     def start(self, call: Call, pool: ConnectionPool) -> None:
         if self._free:
             self._free -= 1
-            self._admit(call, pool)
+            call.release_slot = self._release
+            pool.start(call, self._connect_timeout_s)
         else:
             call.hold(self)
             timer = asyncio.get_running_loop().call_later(POOL_TIMEOUT_S, self._expire, call)

@@ -8,7 +8,8 @@ from understudy.errors import BadReply, ErrorClass, ProviderError
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of the head of one response, its informational responses and its trailers together; also the
-most that may arrive in a row without one byte of body, as in an endless chunk extension."""
+most that may arrive in a row without one byte of body, as in an endless chunk extension. Within
+one read a repeated header counts once."""
 MAX_INFORMATIONAL = 32
 """1xx responses before the final one."""
 _TLS_ALERT = b"\x15\x03"
@@ -27,6 +28,11 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._raw[name.lower().encode("latin-1")].decode("latin-1")
+
+    def value(self, name: bytes) -> str | None:
+        """Return one header by its name in lower case, `None` where there is none."""
+        value = self._raw.get(name)
+        return None if value is None else value.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._raw)
@@ -48,6 +54,7 @@ class ResponseParser:
     __slots__ = (
         "_head_bytes",
         "_informational",
+        "_named",
         "_parser",
         "_quiet_bytes",
         "complete",
@@ -55,6 +62,7 @@ class ResponseParser:
         "headers",
         "keep_alive",
         "on_body",
+        "on_header",
         "parts",
         "started",
         "status",
@@ -64,8 +72,11 @@ class ResponseParser:
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         """Body bytes of the latest `feed`; their reader clears the list."""
-        # httptools looks its callbacks up by name; this one never enters Python code.
+        self._named: dict[bytes, bytes] = {}
+        """Of a head or of trailers that are being read, as they were sent."""
+        # httptools looks its callbacks up by name; these two never enter Python code.
         self.on_body = self.parts.append
+        self.on_header = self._named.__setitem__
         self._parser = httptools.HttpResponseParser(self)
         # What browsers and aiohttp accept of servers: bare LF, folded lines, "5 \r\n".
         self._parser.set_dangerous_leniencies(
@@ -88,6 +99,7 @@ class ResponseParser:
         self.until_close = False
         """Whether the body ends with the connection."""
         self.fault: ProviderError | None = None
+        self._named.clear()
         self._head_bytes = 0
         self._quiet_bytes = 0
         self._informational = 0
@@ -129,32 +141,39 @@ class ResponseParser:
         if self.complete:
             raise _bad("bytes after the end of the response")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse("headers of over 64 KiB")
-        if self.status is None:  # else it is a trailer
-            self.headers[name.lower()] = value
-
     def on_headers_complete(self) -> None:
+        headers = self._take_named()
         status = self._parser.get_status_code()
         if status < 200:
             self._count_informational(status)
             return
-        coding = self.headers.get(b"transfer-encoding")
-        if coding is not None and coding.lower() not in (b"chunked", b"identity"):
-            self._refuse("unknown transfer coding")
-        self.until_close = b"content-length" not in self.headers and (
-            coding is None or coding.lower() == b"identity"
-        )
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None:
+            coding = coding.lower()
+            if coding not in (b"chunked", b"identity"):
+                self._refuse("unknown transfer coding")
+        self.until_close = coding != b"chunked" and b"content-length" not in headers
+        self.headers = headers
         self.status = status
 
     def on_message_complete(self) -> None:
         if self.status is None:  # an informational response
-            self.headers.clear()
             return
+        if self._named:
+            self._take_named()
         self.complete = True
         self.keep_alive = self._parser.should_keep_alive()
+
+    def _take_named(self) -> dict[bytes, bytes]:
+        """Return the headers that were read last, their names in lower case."""
+        headers: dict[bytes, bytes] = {}
+        for name, value in self._named.items():
+            self._head_bytes += len(name) + len(value) + 4
+            headers[name.lower()] = value
+        self._named.clear()
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse("headers of over 64 KiB")
+        return headers
 
     def _count_informational(self, status: int) -> None:
         self._informational += 1

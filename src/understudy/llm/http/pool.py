@@ -40,9 +40,10 @@ class ConnectionPool:
             loop.call_soon(call.fail, _closed())
             return
         idle = self._idle
+        now = loop.time() if idle else 0.0
         while idle:
             connection = idle.pop()
-            if self._is_trusted(connection, loop.time()):
+            if self._is_trusted(connection, now):
                 connection.send(call)
                 return
             connection.abort()
