@@ -63,10 +63,10 @@ class SseReader:
         end = data.rfind(b"\n\n")
         if end < 0 or data[:6] != b"data: ":
             return []
-        frames = data[6:end].split(b"\n\ndata: ")
-        if data.count(b"\n") != 2 * len(frames):
+        frames, rest = data[6:end].split(b"\n\ndata: "), data[end + 2 :]
+        if b"\n" in rest or b"\n" in b"".join(frames):
             return []
-        self._rest = data[end + 2 :]
+        self._rest = rest
         return list(filter(None, map(bytes.strip, frames)))
 
     def _read_lines(self, lines: list[bytes], payloads: list[bytes]) -> None:

@@ -88,7 +88,9 @@ def is_repetitive(text: str) -> bool:
     if len(text) < _TAIL:
         return False
     tail = text[-_TAIL:].encode()
-    return len(zlib.compress(tail, 1)) / len(tail) < _DENSEST
+    # Small tables: to clear those of the usual size takes longer than to compress.
+    small = zlib.compressobj(1, zlib.DEFLATED, wbits=13, memLevel=5)
+    return len(small.compress(tail) + small.flush()) / len(tail) < _DENSEST
 
 
 def is_undecodable(text: str) -> bool:
