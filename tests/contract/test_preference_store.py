@@ -63,3 +63,16 @@ async def test_changing_one_preference_leaves_the_others(store: PreferenceStore)
     await preferences.mute(HERE, 0)
     await preferences.opt_out("discord", ANN.id, out=False)
     assert preferences.now.author_status(message("m1", place=LOUNGE)) == AuthorStatus()
+
+
+async def test_a_choice_of_another_process_is_read_for_one_channel(store: PreferenceStore) -> None:
+    one, other = Preferences(store), Preferences(store)
+    await one.refresh()
+    await other.choose_persona(HERE, "cat")
+    await other.choose_candidate(HERE, "home")
+
+    before = one.now.channel(HERE)
+    await one.refresh_channel(HERE)
+
+    assert before == ChannelPreferences()
+    assert one.now.channel(HERE) == ChannelPreferences(persona="cat", candidate="home")

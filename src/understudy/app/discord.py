@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 from understudy.app.bot import Bot
@@ -15,6 +15,7 @@ from understudy.clock import DAY_S
 from understudy.conversation.messages import Author
 from understudy.conversation.orders import order_for
 from understudy.conversation.prompt.preview import describe
+from understudy.errors import StorageError
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.reply_report import format_runs
@@ -73,6 +74,9 @@ async def discord_platform(bot: Bot, token: str) -> AsyncGenerator[asyncio.Task[
 
 
 async def _connected(bot: Bot, platform: DiscordBot) -> None:
+    with suppress(StorageError):
+        # Mutes and opt-outs of the owner before.
+        await bot.messages.preferences.refresh()
     bot.messages.register(PLATFORM, platform.open, platform.context)
     bot.alerts.listeners.append(platform.notify_admins)
     bot.memory.show_proposals(PLATFORM, platform.propose)

@@ -18,7 +18,7 @@ from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.gateway.app import Gateway, Source
 from understudy.gateway.key_limits import KeyLimits
-from understudy.http_server.auth_throttle import AuthFailures
+from understudy.http_server.auth_throttle import AuthFailures, failures_of_one
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.routing.quotas import Unit
@@ -35,7 +35,7 @@ class _ReloadableGateway:
         self._bot = bot
         self._worker = worker
         self._limits = KeyLimits()
-        self._failures = AuthFailures()
+        self._failures = AuthFailures(failures=failures_of_one(worker.count))
         self._current: tuple[Config, Gateway] | None = None
         self._revision = 0
         """Of the stored keys in `_current`."""

@@ -41,7 +41,7 @@ async def running(
 ) -> AsyncGenerator[Running]:
     """Start everything; stop it in reverse order. Raises ConfigError, StorageError.
 
-    Of several workers, the first one serves the page, and each serves the gateway.
+    Each of several workers serves the page and the gateway.
     """
     settings = config.settings
     files = storage_files(settings.storage, config_folder(config))
@@ -50,11 +50,11 @@ async def running(
             open_bot(config, logs, clocks, shared=worker.shares_ports)
         )
         page = served = None
-        if settings.web.enabled and worker.is_first:
+        if settings.web.enabled:
             from understudy.app.web import web_page
 
             token_file = files.beside("web-token")
-            page = await stack.enter_async_context(web_page(bot, token_file))
+            page = await stack.enter_async_context(web_page(bot, token_file, worker))
         if settings.gateway.enabled:
             served = await stack.enter_async_context(gateway(bot, worker))
         discord = None

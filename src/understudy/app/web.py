@@ -1,8 +1,9 @@
 """Serves the web pages of a bot."""
 
+import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,7 @@ from understudy.app.persona_choice import persona_choice, server_choice
 from understudy.app.personas import persona_actions
 from understudy.app.status import any_usable, candidate_views, check_server, gauges
 from understudy.app.web_memory import memory_actions
+from understudy.app.workers import ALONE, Worker
 from understudy.attachments.source import FileSource
 from understudy.config.masking import as_yaml, masked
 from understudy.config.settings import GatewayKey, Settings
@@ -23,16 +25,18 @@ from understudy.gateway.auth import key_user
 from understudy.images.intake import ImageSource
 from understudy.observability.logs import Level
 from understudy.observability.metrics import Metrics
+from understudy.platforms.web.auth import UseOnce
 from understudy.platforms.web.chat import PLATFORM, FileTexts, ImageActions, ReadFiles, Upload
 from understudy.platforms.web.config_page import ConfigActions, ConfigText
 from understudy.platforms.web.gateway_keys import GatewayKeyActions, GatewayView, KeyView
-from understudy.platforms.web.live import LiveConversations
+from understudy.platforms.web.live import Change, LiveConversations
 from understudy.platforms.web.live_entries import LiveReply
 from understudy.platforms.web.operator import OperatorActions
 from understudy.platforms.web.operator_reports import ProgramFacts
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
 from understudy.routing.client_keys import KeyLimitValues
+from understudy.routing.quotas import Charge, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class WebPage:
 
 
 @asynccontextmanager
-async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
+async def web_page(bot: Bot, token_file: Path, worker: Worker = ALONE) -> AsyncGenerator[WebPage]:
     """Serve the pages. Raises ConfigError where the address is in use or not safe."""
     platform = WebPlatform(LiveConversations(bot.clocks.wall))
     metrics = Metrics(lambda: gauges(bot.models, bot.clocks))
@@ -51,10 +55,13 @@ async def web_page(bot: Bot, token_file: Path) -> AsyncGenerator[WebPage]:
     bot.messages.register(PLATFORM, platform.live.open_delivery)
     bot.titles.on_title = lambda channel: platform.live.title_changed(channel.id)
     bot.memory.show_proposals(PLATFORM, platform.show_proposal)
-    async with (
-        _shared_text(bot, platform.live),
-        platform.open(_dependencies(bot, token_file, metrics, platform.live)),
-    ):
+    deps = replace(
+        _dependencies(bot, token_file, metrics, platform.live),
+        processes=worker.count,
+        refresh_choices=None if bot.storage is None else bot.messages.preferences.refresh_channel,
+        use_once=_use_once(bot),
+    )
+    async with _shared_text(bot, platform.live), platform.open(deps):
         yield WebPage(platform.url, platform.new_login_link())
 
 
@@ -64,11 +71,11 @@ async def _shared_text(bot: Bot, live: LiveConversations) -> AsyncGenerator[None
     if bot.storage is None:
         yield
         return
-    from understudy.storage.live_frames import CHANGED, TITLED, Frame, open_frames
+    from understudy.storage.live_frames import Frame, open_frames
 
     def show(frame: Frame) -> None:
-        if frame.after_id in (CHANGED, TITLED):
-            live.change_remotely(frame.channel_id, titled=frame.after_id == TITLED)
+        if frame.change:
+            live.change_remotely(frame.channel_id, Change(frame.change))
         elif frame.ended:
             live.end_remote(frame.channel_id, frame.reply_id)
         else:
@@ -80,9 +87,8 @@ async def _shared_text(bot: Bot, live: LiveConversations) -> AsyncGenerator[None
         def pass_on(channel_id: str, reply: LiveReply, *, ended: bool) -> None:
             frames.put(Frame(reply.id, channel_id, reply.after, reply.text, ended=ended))
 
-        def pass_on_change(channel_id: str, *, titled: bool) -> None:
-            kind = TITLED if titled else CHANGED
-            frames.put(Frame(f"{kind}{channel_id}", channel_id, kind, "", ended=True))
+        def pass_on_change(channel_id: str, change: Change) -> None:
+            frames.put(Frame.of_change(channel_id, change))
 
         live.on_change, live.on_stored = pass_on, pass_on_change
         try:
@@ -126,6 +132,20 @@ def _dependencies(
         max_connections=divide_files(open_file_limit()).visitors,
         clock=bot.clocks.wall,
     )
+
+
+def _use_once(bot: Bot) -> UseOnce | None:
+    """Records in the database which login links were used, where processes share one."""
+    quotas = bot.guard.shared
+    if quotas is None:
+        return None
+
+    async def use_once(name: str, until: float) -> bool:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        use = Charge(f"link:{digest}", "once", until, Unit.REQUESTS, 1.0, limit=1.0)
+        return not isinstance(await quotas.reserve([use]), Charge)
+
+    return use_once
 
 
 def _facts(bot: Bot, started_at: float) -> Callable[[], ProgramFacts]:

@@ -1,4 +1,4 @@
-"""`run --workers N`: processes that share the gateway's port, and their supervisor."""
+"""`run --workers N`: processes that share the ports of gateway and page, and their supervisor."""
 
 import asyncio
 import os

@@ -64,6 +64,8 @@ class PreferenceStore(Protocol):
 
     async def load(self) -> PreferenceSnapshot: ...
 
+    async def load_channel(self, channel: Channel) -> ChannelPreferences: ...
+
     async def set_channel(self, channel: Channel, preferences: ChannelPreferences) -> None: ...
 
     async def set_opt_out(self, platform: str, author_id: str, *, out: bool) -> None: ...
@@ -78,6 +80,9 @@ class MemoryPreferences:
 
     async def load(self) -> PreferenceSnapshot:
         return PreferenceSnapshot(dict(self._channels), frozenset(self._out))
+
+    async def load_channel(self, channel: Channel) -> ChannelPreferences:
+        return self._channels.get(channel, _NONE)
 
     async def set_channel(self, channel: Channel, preferences: ChannelPreferences) -> None:
         self._channels[channel] = preferences
@@ -96,6 +101,12 @@ class Preferences:
 
     async def refresh(self) -> None:
         self.now = await self._store.load()
+
+    async def refresh_channel(self, channel: Channel) -> None:
+        """Load what another process may have changed in one channel. Raises StorageError."""
+        found = await self._store.load_channel(channel)
+        if found != self.now.channel(channel):
+            self.now = replace(self.now, channels={**self.now.channels, channel: found})
 
     async def mute(self, channel: Channel, until: float) -> None:
         """Send no replies in this channel until then; 0 ends it."""

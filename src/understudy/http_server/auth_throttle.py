@@ -14,6 +14,12 @@ WINDOW_S = 60.0
 _MAX_ADDRESSES = 10_000
 _CREDENTIALS = frozenset((b"authorization", b"x-api-key"))
 
+
+def failures_of_one(processes: int) -> int:
+    """How many wrong credentials one of several processes accepts that share a port."""
+    return max(1, FAILURES // processes)
+
+
 Refuse = Callable[[Send, int], Awaitable[None]]
 """Sends 429; the second argument is Retry-After in seconds."""
 
@@ -21,8 +27,11 @@ Refuse = Callable[[Send, int], Awaitable[None]]
 class AuthFailures:
     """Counts wrong credentials by address."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, failures: int = FAILURES
+    ) -> None:
         self._clock = clock
+        self._most = failures
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait_s(self, peer: str) -> float:
@@ -30,13 +39,13 @@ class AuthFailures:
         if not self._times:
             return 0.0
         times = self._times.get(_network(peer))
-        if times is None or len(times) < FAILURES:
+        if times is None or len(times) < self._most:
             return 0.0
         return max(times[0] + WINDOW_S - self._clock(), 0.0)
 
     def add(self, peer: str) -> None:
         address = _network(peer)
-        times = self._times.pop(address, None) or deque(maxlen=FAILURES)
+        times = self._times.pop(address, None) or deque(maxlen=self._most)
         times.append(self._clock())
         self._times[address] = times
         if len(self._times) > _MAX_ADDRESSES:
@@ -44,7 +53,7 @@ class AuthFailures:
 
 
 class AuthThrottle:
-    """Refuses requests with credentials from an address after `FAILURES` wrong ones in
+    """Refuses requests with credentials from an address after `failures` wrong ones in
     `WINDOW_S`, the right ones too: else a guess would still be tried.
 
     `failed` are the statuses that show a wrong credential. Other addresses, and sessions that
@@ -59,12 +68,13 @@ class AuthThrottle:
         failed: Container[int] = (401,),
         login_path: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        failures: int = FAILURES,
     ) -> None:
         self._app = app
         self._refuse = refuse
         self._failed = failed
         self._login_path = login_path
-        self._failures = AuthFailures(clock)
+        self._failures = AuthFailures(clock, failures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self._has_credentials(scope):

@@ -14,8 +14,8 @@ from understudy.storage.database import Database
 from understudy.storage.shared_tables import frames
 
 _WRITE_EVERY_S = 0.5
-CHANGED, TITLED = "changed:", "titled:"
-"""Instead of a message: the stored conversation changed, or got another title."""
+_CHANGE = "change:"
+"""Begins the id of a frame that is no reply's."""
 _OVERLAP_S = 2.0
 _KEPT_S = 60.0
 
@@ -25,10 +25,20 @@ class Frame:
     reply_id: str
     channel_id: str
     after_id: str
-    """The message it answers, as the page names it; or one of the words above."""
+    """The message it answers, as the page names it."""
     text: str
     ended: bool = False
     """Stored, withdrawn or given up: the inbox says which."""
+
+    @staticmethod
+    def of_change(channel_id: str, change: str) -> "Frame":
+        """Says what was stored of a conversation, other than a reply."""
+        return Frame(f"{_CHANGE}{change}:{channel_id}", channel_id, "", "", ended=True)
+
+    @property
+    def change(self) -> str:
+        """As given to `of_change`; empty for a reply."""
+        return self.reply_id.split(":", 2)[1] if self.reply_id.startswith(_CHANGE) else ""
 
 
 class LiveFrames:

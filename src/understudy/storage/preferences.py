@@ -37,6 +37,13 @@ class SqlPreferences:
 
         return await self._db.read(work)
 
+    async def load_channel(self, channel: Channel) -> ChannelPreferences:
+        chosen = select(channels.c.muted_until, channels.c.persona, channels.c.candidate).where(
+            channels.c.platform == channel.platform, channels.c.channel_id == channel.id
+        )
+        row = await self._db.read(lambda on: on.execute(chosen).one_or_none())
+        return ChannelPreferences() if row is None else ChannelPreferences(*row)
+
     async def set_channel(self, channel: Channel, preferences: ChannelPreferences) -> None:
         values = {
             "muted_until": preferences.muted_until,

@@ -24,7 +24,7 @@ model:
   provider_order: [a]
   servers:
     a: {{engine: openai, base_url: "{model}"}}
-web: {{port: 0}}
+web: {{port: 0, choose_order: true}}
 storage: {{url: "{url}"}}
 """
 CHAT = "conversation-1"
@@ -189,3 +189,15 @@ async def test_a_new_name_of_a_conversation_reaches_the_page_of_another_instance
         await both.call(f"{both.one}/api/chats/{CHAT}/title", {"title": "Greetings"})
         while (await watching.next())[0] != "title":
             pass
+
+
+async def test_a_server_chosen_at_one_instance_counts_at_the_other_at_once(
+    url: str, tmp_path: Path
+) -> None:
+    async with two_instances(url, tmp_path, "say:good day") as both:
+        await both.call(f"{both.one}/api/chats/{CHAT}/server", {"server": "a"})
+
+        async with both.http.get(f"{both.other}/api/chats/{CHAT}/server") as answer:
+            found = await answer.json()
+
+    assert found == {"server": "a", "servers": ["a"]}

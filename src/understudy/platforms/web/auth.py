@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
 
@@ -25,8 +25,16 @@ class Level(IntEnum):
     OPERATOR = 2
 
 
+UseOnce = Callable[[str, float], Awaitable[bool]]
+"""(name, wall clock until which it matters) → whether this is its first use."""
+
+
 class Access:
-    """Checks tokens, sessions and login codes. `clock` is the wall clock."""
+    """Checks tokens, sessions and login codes. `clock` is the wall clock.
+
+    With `use_once`, login codes of other processes with the same token are good here too; without
+    it, they end with this process.
+    """
 
     def __init__(
         self,
@@ -35,25 +43,37 @@ class Access:
         chat_token: str | None,
         free_chat: bool,
         clock: Callable[[], float],
-        new_secret: Callable[[], str] = secrets.token_urlsafe,
+        use_once: UseOnce | None = None,
     ) -> None:
         self._tokens = {Level.OPERATOR: operator_token}
         if chat_token:
             self._tokens[Level.CHAT] = chat_token
         self._free_chat = free_chat and not chat_token
         self._clock = clock
-        self._new_secret = new_secret
-        self._links: dict[str, float] = {}
+        self._start = "" if use_once else secrets.token_hex(16)
+        self._use_once = use_once or _OwnUses().use_once
 
     def new_link_code(self) -> str:
         """A code that logs one browser in as operator, once, within `LINK_S`."""
-        code = self._new_secret()
-        self._links[code] = self._clock() + LINK_S
-        return code
+        name, until = secrets.token_urlsafe(24), int(self._clock()) + LINK_S
+        return f"{name}.{until}.{self._link_signature(name, until)}"
 
-    def redeem(self, code: str) -> Level:
-        until = self._links.pop(code, 0.0)
-        return Level.OPERATOR if until > self._clock() else Level.ANONYMOUS
+    async def redeem(self, code: str) -> Level:
+        """Raises StorageError where uses are stored and cannot be."""
+        try:
+            name, end, signature = code.split(".")
+            until = int(end)
+        except ValueError:
+            return Level.ANONYMOUS
+        good = hmac.compare_digest(signature.encode(), self._link_signature(name, until).encode())
+        if not good or until <= self._clock() or not await self._use_once(name, until):
+            return Level.ANONYMOUS
+        return Level.OPERATOR
+
+    def _link_signature(self, name: str, until: int) -> str:
+        key = self._tokens[Level.OPERATOR].encode()
+        text = f"link {self._start} {name} {until}".encode()
+        return hmac.new(key, text, hashlib.sha256).hexdigest()
 
     def check_token(self, token: str) -> Level:
         """The access level of a typed or bearer token."""
@@ -99,6 +119,18 @@ class Access:
         return hmac.new(key, f"session {level.value} {until}".encode(), hashlib.sha256).hexdigest()
 
 
+class _OwnUses:
+    """What was used in this process. Its names are signed, so it grows with real links alone."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    async def use_once(self, name: str, _until: float) -> bool:
+        is_first = name not in self._names
+        self._names.add(name)
+        return is_first
+
+
 def check_host(web: Web) -> None:
     """Raises ConfigError where other machines could reach the page without a token."""
     if not is_loopback(web.host) and web.token is None:
@@ -127,8 +159,24 @@ def load_operator_token(web: Web, token_file: Path) -> str:
             f"{token_file} cannot be read as a token. Delete it, and a new token is made; "
             "or set web.token."
         ) from None
+    return _new_token(token_file)
+
+
+def _new_token(token_file: Path) -> str:
+    """Write a new token, or read the one that another process has written meanwhile."""
     token = secrets.token_urlsafe(32)
-    handle = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(token + "\n")
+    written = token_file.with_name(f"{token_file.name}-{secrets.token_hex(4)}")
+    handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(token + "\n")
+        # Unlike a rename, this fails where the file exists, and it never shows a part of it.
+        token_file.hardlink_to(written)
+    except FileExistsError:
+        return token_file.read_text("utf-8").strip()
+    except OSError:
+        # A file system without links.
+        written.replace(token_file)
+    finally:
+        written.unlink(missing_ok=True)
     return token

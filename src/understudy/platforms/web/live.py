@@ -9,6 +9,7 @@ grows.
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from typing import Protocol
 
 from understudy.conversation.delivery import ReplyContext
@@ -29,10 +30,13 @@ class OnChange(Protocol):
     def __call__(self, channel_id: str, reply: LiveReply, *, ended: bool) -> None: ...
 
 
-class OnStored(Protocol):
-    """Receives each stored change of a conversation other than by a reply."""
+class Change(StrEnum):
+    """What was stored of a conversation, other than a reply."""
 
-    def __call__(self, channel_id: str, *, titled: bool) -> None: ...
+    LINES = "lines"
+    TITLE = "title"
+    PROPOSED = "proposed"
+    """A note was proposed."""
 
 
 class LiveConversations:
@@ -45,7 +49,8 @@ class LiveConversations:
         self._writing: dict[str, tuple[LiveConversation, LiveReply]] = {}
         self.closed = False
         self.on_change: OnChange | None = None
-        self.on_stored: OnStored | None = None
+        self.on_stored: Callable[[str, Change], None] | None = None
+        """Receives (channel id, change) for each change that this process stores."""
 
     def now(self) -> float:
         return self._clock()
@@ -101,13 +106,15 @@ class LiveConversations:
             conversation.notify()
             self.discard_if_idle(channel_id)
 
-    def change_remotely(self, channel_id: str, *, titled: bool) -> None:
+    def change_remotely(self, channel_id: str, change: Change) -> None:
         """Let the pages read again what another process has stored."""
         conversation = self._conversations.get(channel_id)
         if conversation is None:
             return
-        if titled:
+        if change is Change.TITLE:
             conversation.titled += 1
+        elif change is Change.PROPOSED:
+            conversation.proposed += 1
         else:
             stored = [m for m in conversation.messages if m["id"] not in conversation.unstored]
             for message in stored:
@@ -163,13 +170,14 @@ class LiveConversations:
         if conversation := self._conversations.get(channel_id):
             conversation.titled += 1
             conversation.notify()
-        self._stored(channel_id, titled=True)
+        self._stored(channel_id, Change.TITLE)
 
     def note_proposed(self, channel_id: str) -> None:
         """Let the pages that show this conversation ask for the proposed note."""
         if conversation := self._conversations.get(channel_id):
             conversation.proposed += 1
             conversation.notify()
+        self._stored(channel_id, Change.PROPOSED)
 
     def read_again(self, channel_id: str) -> None:
         """Let every page read the stored conversation again: it changed there."""
@@ -189,9 +197,9 @@ class LiveConversations:
             conversation.notify()
         self._stored(channel_id)
 
-    def _stored(self, channel_id: str, *, titled: bool = False) -> None:
+    def _stored(self, channel_id: str, change: Change = Change.LINES) -> None:
         if self.on_stored is not None:
-            self.on_stored(channel_id, titled=titled)
+            self.on_stored(channel_id, change)
 
     def _drop_ended(self, conversation: LiveConversation) -> None:
         """Leave replies to the inbox, except those that are being written."""

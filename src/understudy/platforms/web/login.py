@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from understudy.errors import StorageError
 from understudy.platforms.web.api import ApiError, read_body
 from understudy.platforms.web.auth import SESSION_COOKIE, SESSION_S, Access, Level
 from understudy.platforms.web.templates import PageContext, page
@@ -16,6 +17,8 @@ _EXPIRED = (
     "This link has expired. Enter the token: the value of web.token or UNDERSTUDY_WEB_TOKEN, "
     "else the content of understudy.db-web-token."
 )
+
+_NOT_NOW = "The database cannot be used at the moment. Open the link again."
 
 
 def is_https(request: Request) -> bool:
@@ -45,7 +48,10 @@ class Login:
         target = self._target(request.query_params.get("next", ""))
         if code is None:
             return self._form("", target)
-        level = self._access.redeem(code)
+        try:
+            level = await self._access.redeem(code)
+        except StorageError:
+            return self._form(_NOT_NOW, self._operator_page, status=503)
         if level is Level.ANONYMOUS:
             if level_of(self._access, request) is Level.OPERATOR:
                 return RedirectResponse(self._operator_page, status_code=303)

@@ -2,19 +2,21 @@
 
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Send
 
 from understudy.config.settings import Web
 from understudy.conversation.follow_ups import Answered
 from understudy.conversation.inbox import Channel, InboxStore
-from understudy.http_server.auth_throttle import AuthThrottle
+from understudy.http_server.auth_throttle import AuthThrottle, failures_of_one
 from understudy.http_server.body_budget import BodyBudget
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.refusal import refuse
@@ -22,16 +24,19 @@ from understudy.http_server.server import WebServer
 from understudy.http_server.stream_limits import LimitedStreams, StreamLimits
 from understudy.memory.store import Proposal
 from understudy.network import is_loopback
+from understudy.platforms.web.api import with_json_errors
 from understudy.platforms.web.attempt_feed import AttemptFeed
-from understudy.platforms.web.auth import Access, check_host, load_operator_token
+from understudy.platforms.web.auth import Access, UseOnce, check_host, load_operator_token
 from understudy.platforms.web.chat import (
     BROWSER_COOKIE,
+    MAX_UPLOAD,
     ChatApi,
     FindGreeting,
     ImageActions,
     ReadFiles,
     ReplyControl,
     UploadActions,
+    channel_of,
 )
 from understudy.platforms.web.chat_export import ChatExport
 from understudy.platforms.web.config_page import ConfigActions, ConfigPage
@@ -60,7 +65,7 @@ from understudy.platforms.web.persona_choice import (
 )
 from understudy.platforms.web.personas import PersonaActions, PersonaPages
 from understudy.platforms.web.rendering import RENDERER_LIMITS, Renderer
-from understudy.platforms.web.site import ReadPage, SiteParts, build_site
+from understudy.platforms.web.site import Endpoint, ReadPage, SiteParts, build_site
 from understudy.platforms.web.templates import PageContext
 from understudy.routing.ledger import LedgerReader
 from understudy.workers.pool import WorkerPool
@@ -94,6 +99,13 @@ class WebDependencies:
     read_log: ReadLog | None = None
     max_connections: int = 1000
     """Limit of simultaneous connections."""
+    processes: int = 1
+    """How many share the port, and the limits below the connections."""
+    refresh_choices: Callable[[Channel], Awaitable[None]] | None = None
+    """Reads again what was chosen for a conversation, where another process may have changed it.
+    Raises StorageError."""
+    use_once: UseOnce | None = None
+    """Records the use of login links for all processes; None in one alone."""
     clock: Callable[[], float] = time.time
     """Wall clock."""
 
@@ -132,22 +144,26 @@ class WebPlatform:
         """Serve the site. Raises ConfigError for unsafe settings and for a port in use."""
         check_host(deps.web)
         self._access = _access(deps)
+        processes = deps.processes
         limits = ClientLimits(connections=deps.max_connections)
         site = LimitedStreams(
             AuthThrottle(
-                BodyBudget(self._site(deps), _MAX_HELD_BYTES),
+                BodyBudget(self._site(deps), max(_MAX_HELD_BYTES // processes, MAX_UPLOAD)),
                 _refuse_attempts,
                 # 303 leads to the login form.
                 failed=(303, 401, 403),
                 login_path="/login",
+                failures=failures_of_one(processes),
             ),
-            StreamLimits.within(deps.max_connections),
+            StreamLimits.within(deps.max_connections // processes),
             cookie=BROWSER_COOKIE,
             paths=_EVENT_PATHS,
         )
         async with (
             WorkerPool("markdown", RENDERER_LIMITS) as pool,
-            WebServer(site, deps.web.host, deps.web.port, limits=limits) as server,
+            WebServer(
+                site, deps.web.host, deps.web.port, limits=limits, reuse_port=processes > 1
+            ) as server,
         ):
             self.live.renderer = Renderer(pool)
             self.url = server.url
@@ -177,6 +193,8 @@ class WebPlatform:
             chat += PersonaChoiceApi(deps.persona_choice, lambda: self.live.renderer).routes()
         if deps.server_choice is not None:
             chat += ServerChoiceApi(deps.server_choice).routes()
+        if deps.refresh_choices is not None:
+            chat = [_refreshing(route, deps.refresh_choices) for route in chat]
         return build_site(
             SiteParts(
                 access=self._access,
@@ -213,6 +231,20 @@ class WebPlatform:
         return routes
 
 
+def _refreshing(route: Route, refresh: Callable[[Channel], Awaitable[None]]) -> Route:
+    """The route of a conversation, with its choices read first."""
+    inner: Endpoint = route.endpoint
+    if not route.path.startswith("/api/chats/{chat}"):
+        return route
+
+    async def refreshed(request: Request) -> Response:
+        await refresh(channel_of(request))
+        return await inner(request)
+
+    methods = sorted(route.methods or {"GET"})
+    return Route(route.path, with_json_errors(refreshed), methods=methods)
+
+
 def _greeting(choice: PersonaChoice | None) -> FindGreeting:
     def greeting(channel: Channel, number: int) -> tuple[str, str] | None:
         if choice is None:
@@ -231,4 +263,5 @@ def _access(deps: WebDependencies) -> Access:
         chat_token=chat_token.get_secret_value() if chat_token is not None else None,
         free_chat=is_loopback(deps.web.host),
         clock=deps.clock,
+        use_once=deps.use_once,
     )

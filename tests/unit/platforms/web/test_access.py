@@ -1,5 +1,7 @@
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -11,6 +13,7 @@ from understudy.platforms.web.auth import (
     SESSION_S,
     Access,
     Level,
+    UseOnce,
     check_host,
     load_operator_token,
 )
@@ -24,14 +27,18 @@ class Clock:
 
 
 def make_access(
-    *, chat_token: str | None = None, free_chat: bool = True, clock: Clock | None = None
+    *,
+    chat_token: str | None = None,
+    free_chat: bool = True,
+    clock: Clock | None = None,
+    use_once: UseOnce | None = None,
 ) -> Access:
     return Access(
         operator_token="operator-token",
         chat_token=chat_token,
         free_chat=free_chat,
         clock=clock or Clock(),
-        new_secret=lambda: "code",
+        use_once=use_once,
     )
 
 
@@ -69,21 +76,61 @@ def test_a_wrong_bearer_token_has_no_access_even_on_loopback() -> None:
     assert level(make_access(), headers={"authorization": "Bearer "}) is Level.ANONYMOUS
 
 
-def test_a_login_link_works_once() -> None:
+async def test_a_login_link_works_once() -> None:
     access = make_access()
     code = access.new_link_code()
 
-    assert access.redeem(code) is Level.OPERATOR
-    assert access.redeem(code) is Level.ANONYMOUS
+    assert await access.redeem(code) is Level.OPERATOR
+    assert await access.redeem(code) is Level.ANONYMOUS
 
 
-def test_a_login_link_expires() -> None:
+async def test_a_login_link_works_once_at_all_processes_together() -> None:
+    used: set[str] = set()
+
+    async def use_once(name: str, _until: float) -> bool:
+        is_first = name not in used
+        used.add(name)
+        return is_first
+
+    one, other = make_access(use_once=use_once), make_access(use_once=use_once)
+    code = one.new_link_code()
+
+    assert await other.redeem(code) is Level.OPERATOR
+    assert await one.redeem(code) is Level.ANONYMOUS
+
+
+async def test_a_login_link_of_an_earlier_start_is_worth_nothing_in_one_process() -> None:
+    code = make_access().new_link_code()
+
+    assert await make_access().redeem(code) is Level.ANONYMOUS
+
+
+@pytest.mark.parametrize("code", ["", "a.b", "a.b.c", "a.2000000000.", "a.2000000000.ff"])
+async def test_an_invented_login_link_is_worth_nothing(code: str) -> None:
+    assert await make_access().redeem(code) is Level.ANONYMOUS
+
+
+async def test_a_login_link_expires() -> None:
     clock = Clock()
     access = make_access(clock=clock)
     code = access.new_link_code()
     clock.now += LINK_S
 
-    assert access.redeem(code) is Level.ANONYMOUS
+    assert await access.redeem(code) is Level.ANONYMOUS
+
+
+def test_processes_that_start_together_make_one_token(tmp_path: Path) -> None:
+    together = Barrier(4)
+
+    def start(_: int) -> str:
+        together.wait()
+        return load_operator_token(Web(), tmp_path / "token")
+
+    with ThreadPoolExecutor(4) as threads:
+        tokens = set(threads.map(start, range(4)))
+
+    assert len(tokens) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["token"]
 
 
 def test_a_session_lasts_and_ends() -> None:
