@@ -22,7 +22,7 @@ from understudy.conversation.inbox import Channel, Line, MessageState, Watermark
 from understudy.routing.records import ReplyRecord
 from understudy.storage import inbox_rows
 from understudy.storage.database import Database
-from understudy.storage.ledger_rows import read_replies
+from understudy.storage.ledger_statements import read_replies
 from understudy.storage.statements import Statement
 from understudy.storage.tables import (
     batches,

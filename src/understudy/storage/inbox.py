@@ -41,7 +41,7 @@ from understudy.storage.coordination import DatabaseClock
 from understudy.storage.database import Database, channel_key
 from understudy.storage.erasure import carried_by
 from understudy.storage.history import parts_of
-from understudy.storage.ledger_rows import insert_replies
+from understudy.storage.ledger_statements import insert_replies
 from understudy.storage.summaries import drop_covering
 from understudy.storage.tables import FREE, LIVE, SETTLED, batches, messages
 from understudy.storage.volatile_text import MessageText, VolatileTexts, text_within, with_text

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from understudy.routing.ledger import AttemptFilter, Grouping, Spent, UsagePoint, UsageRow
 from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from understudy.storage.database import Database
-from understudy.storage.ledger_rows import insert_replies, read_attempts, read_replies
+from understudy.storage.ledger_statements import insert_replies, read_attempts, read_replies
 from understudy.storage.sql_functions import mean, utc_day, whole
 from understudy.storage.tables import attempts, replies
 

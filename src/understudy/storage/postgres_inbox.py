@@ -37,7 +37,7 @@ from understudy.storage.inbox_statements import (
     parameters,
     prefixed,
 )
-from understudy.storage.ledger_rows import insert_replies
+from understudy.storage.ledger_statements import insert_replies
 from understudy.storage.sql_functions import new_seq
 from understudy.storage.statements import Statement
 from understudy.storage.tables import FREE, batches, messages, search_words, sent

@@ -16,7 +16,7 @@ from understudy.conversation.inbox import Channel
 from understudy.errors import ErrorClass, HoldScope, StorageError
 from understudy.routing.records import BreakerChange, SkipReason
 from understudy.storage.database import Database, sqlite_path
-from understudy.storage.ledger_rows import insert_replies, read_replies
+from understudy.storage.ledger_statements import insert_replies, read_replies
 from understudy.storage.memory import SqlMemory
 from understudy.storage.migrate import configuration, newest, upgrade
 from understudy.storage.schema import HEAD, SHARED, metadata
