@@ -19,7 +19,7 @@ PHASES = {
     "after the role": "rolestall",
     "in mid-stream": "midstall",
 }
-_PATIENT = Pace(first_token_s=30, word_s=0, at_once_s=1, late_s=1)
+_PATIENT = Pace(first_token_s=100, word_s=0, at_once_s=1, late_s=1)
 
 
 @dataclass(frozen=True, slots=True)

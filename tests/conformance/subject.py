@@ -17,11 +17,12 @@ class Sink(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Two servers in order, and the limits they are to be held to."""
+    """Two servers in order, and the limits of the first; the fallback has a minute for each."""
 
     primary_url: str
     fallback_url: str | None
     first_token_s: float
+    idle_s: float
     connect_s: float = 20.0
     commit_s: float = 45.0
     total_s: float = 180.0

@@ -33,22 +33,25 @@ class Pace:
     """What "at once" may take."""
     late_s: float
     """How late a limit may fire."""
-    connect_s: float = 20.0
+    connect_s: float = 100.0
+    idle_s: float = 100.0
 
 
-FULL = Pace(first_token_s=3.0, word_s=0.7, at_once_s=0.2, late_s=0.2, connect_s=1.0)
-PATIENT = Pace(first_token_s=20.0, word_s=0.03, at_once_s=20.0, late_s=20.0)
+FULL = Pace(first_token_s=3.0, word_s=0.7, at_once_s=0.2, late_s=0.2, connect_s=1.0, idle_s=3.0)
+PATIENT = Pace(first_token_s=100.0, word_s=0.03, at_once_s=60.0, late_s=60.0)
 """For test runs: order, calls and text are exact; the limits suit any machine."""
-SHORT = Pace(first_token_s=0.6, word_s=0.03, at_once_s=20.0, late_s=20.0)
-"""The same for faults that are found out by waiting for a limit."""
-SHORT_CONNECT = Pace(first_token_s=20.0, word_s=0.03, at_once_s=20.0, late_s=20.0, connect_s=0.4)
+SHORT = replace(PATIENT, first_token_s=0.6)
+"""The same for faults that are found out by waiting for the first token."""
+SHORT_IDLE, SHORT_CONNECT = replace(PATIENT, idle_s=0.6), replace(PATIENT, connect_s=0.4)
 
 
 def scaled(row: Row) -> Pace:
     """The pace of a row in test runs: a limit is short only where it is meant to pass."""
     if row.connects:
         return SHORT_CONNECT
-    return SHORT if row.waits else PATIENT
+    if row.waits:
+        return SHORT_IDLE if row.part_seen else SHORT
+    return PATIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def _site(
     primary: Primary, fallback: RehearsalServer | None, pace: Pace, commit_s: float = 45.0
 ) -> Site:
     second = None if fallback is None else fallback.base_url
-    return Site(primary.base_url, second, pace.first_token_s, pace.connect_s, commit_s)
+    return Site(primary.base_url, second, pace.first_token_s, pace.idle_s, pace.connect_s, commit_s)
 
 
 async def warm_up(make: MakeSubject) -> None:
@@ -154,7 +157,9 @@ def _time(row: Row, outcome: Outcome, sink: Sink) -> float:
 def _least(row: Row, pace: Pace) -> float:
     if row.connects:
         return pace.connect_s
-    return pace.first_token_s if row.waits else 0.0
+    if not row.waits:
+        return 0.0
+    return pace.idle_s if row.part_seen else pace.first_token_s
 
 
 def _limit(row: Row, pace: Pace) -> float:

@@ -22,8 +22,7 @@ from understudy.routing.router import ModelRouter
 from understudy.routing.timeouts import Deadline, Limits
 
 PIXEL = ImagePart(b"\x89PNG\r\n\x1a\n", "image/png", 1, 1, "dot.png", "digest")
-
-
+_FALLBACK_S = 60.0
 LARGE = "A long story. " * 300_000
 
 
@@ -121,21 +120,23 @@ class UnderstudyRouter(Subject):
         )
 
     def _candidate(self, name: str, url: str) -> Candidate:
+        is_primary = url == self.site.primary_url
         server = NamedServer(
             engine="openai",
             base_url=url,
             name="rehearsal/eliza",
-            connect_timeout_seconds=self.site.connect_s,
+            connect_timeout_seconds=self.site.connect_s if is_primary else _FALLBACK_S,
         )
         client = build_client(name, server, sessions=self._sessions, key=self.site.api_key)
-        limit = self.site.first_token_s
         return Candidate(
             provider=name,
             model="rehearsal/eliza",
             label=name,
             engine="openai",
             client=client,
-            limits=Limits(first_token_s=limit, idle_s=limit),
+            limits=Limits(self.site.first_token_s, self.site.idle_s)
+            if is_primary
+            else Limits(_FALLBACK_S, _FALLBACK_S),
             endpoint=url,
             endpoint_host="127.0.0.1",
             key_ref="CONFORMANCE_KEY",
