@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from command import plain_environment
-
-_PATIENCE_S = 20.0
+from waiting import LIMIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class RunningBot:
 
     def until(self, pattern: str) -> str:
         """Wait until stderr matches, and return the first group (or all)."""
-        ends = time.monotonic() + _PATIENCE_S
+        ends = time.monotonic() + LIMIT_S
         while time.monotonic() < ends and self.process.poll() is None:
             if found := re.search(pattern, self.told.read_text()):
                 return found[found.re.groups and 1]
@@ -59,7 +58,7 @@ def running_bot(folder: Path, *words: str, **env: str) -> Iterator[RunningBot]:
             yield RunningBot(process, told)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(_PATIENCE_S)
+            process.wait(LIMIT_S)
 
 
 def ask_gateway(base_url: str, text: str) -> str:
@@ -70,5 +69,5 @@ def ask_gateway(base_url: str, text: str) -> str:
         data=json.dumps(body).encode(),
         headers={"content-type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=_PATIENCE_S) as response:
+    with urllib.request.urlopen(request, timeout=LIMIT_S) as response:
         return str(json.load(response)["choices"][0]["message"]["content"])

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from waiting import LIMIT_S
+
 
 def understudy(
     *words: str, folder: Path, env: Mapping[str, str] | None = None, stdin: str = ""
@@ -18,7 +20,7 @@ def understudy(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=LIMIT_S,
         check=False,
     )
 

@@ -22,6 +22,7 @@ from understudy.llm.messages import TextDelta
 from understudy.routing.records import OfflineReason, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, ReplySink
 from understudy.storage.in_memory_inbox import MemoryInbox
+from waiting import LIMIT_S
 
 FIT = Fit(n_ctx=8192, reply_tokens=300, vision=False, tokens_per_char=0.3)
 ANN, BOB = Author("1", "Ann"), Author("2", "Bob")
@@ -152,7 +153,7 @@ class Platform:
 
     async def until(self, happened: Callable[[], object]) -> None:
         """Wait until something is true, looking again after each thing shown."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             while not happened():
                 self.changed.clear()
                 await self.changed.wait()

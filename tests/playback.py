@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from waiting import LIMIT_S
+
 RECORDED = Path(__file__).parent / "recorded"
 
 
@@ -72,7 +74,7 @@ class Playback:
 
     async def until_asked(self, line: str) -> Asked:
         """Wait until `line` was asked for, and return the last such request."""
-        async with asyncio.timeout(5), self.changed:
+        async with asyncio.timeout(LIMIT_S), self.changed:
             await self.changed.wait_for(lambda: any(a.line == line for a in self.asked))
         return [asked for asked in self.asked if asked.line == line][-1]
 

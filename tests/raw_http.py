@@ -15,6 +15,7 @@ from understudy.llm.http.call import Call
 from understudy.llm.http.connection import Connection
 from understudy.llm.http.endpoint import Endpoint, HttpSessions
 from understudy.llm.http.parser import Headers
+from waiting import LIMIT_S
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
@@ -191,7 +192,7 @@ class Recorder:
         self._changed.set()
 
     async def until(self, holds: Callable[["Recorder"], bool]) -> "Recorder":
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             while not holds(self):
                 self._changed.clear()
                 await self._changed.wait()

@@ -22,6 +22,7 @@ from understudy.platforms.web.operator_reports import ProgramFacts
 from understudy.platforms.web.persona_choice import PersonaChoice, PersonaView, ServerChoice
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
 from understudy.platforms.web.templates import PageContext
+from waiting import LIMIT_S
 from web_double import Conversations, RecordingInbox, ScriptedReply, open_conversations
 
 CHAT = "conversation-1"
@@ -187,7 +188,7 @@ async def open_client(
 ) -> AsyncIterator[Client]:
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(LIMIT_S),
         open_site(
             *scripts,
             chat_token=chat_token,

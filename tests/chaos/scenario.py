@@ -37,7 +37,7 @@ async def play(size: Size, folder: Path) -> Outcome:
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(ask_all(run))
             group.create_task(injector.last(asking))
-        await injector.wait_for_answers(limit_s=120 if size.is_long else 40)
+        await injector.wait_for_answers(limit_s=120)
         run.wrong += await run.bot.stop()
         await run.check_ledger(killed=False)
         verdict = check(run.evidence())

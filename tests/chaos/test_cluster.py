@@ -50,7 +50,6 @@ def test_a_dead_server_that_is_called_too_often_or_never_is_found(calls: list[fl
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 async def test_three_instances_answer_everything_once_while_they_fail(tmp_path: Path) -> None:
     verdict, _ = await run(60, 4, 3, tmp_path)
 

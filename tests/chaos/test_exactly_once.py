@@ -143,7 +143,6 @@ def _settled(double: DiscordDouble, killings: Killings, asked: list[Json]) -> bo
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 async def test_every_message_has_exactly_one_answer_though_the_bot_is_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

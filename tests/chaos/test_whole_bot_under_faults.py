@@ -10,7 +10,6 @@ from chaos.scenario import play
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_every_message_has_one_whole_answer_whatever_fails(tmp_path: Path) -> None:
     size = Size(messages=30, kills=1, seed=1)
     outcome = await play(size, tmp_path)

@@ -11,6 +11,7 @@ from discord_double.gateway import Gateway
 from discord_double.payloads import Json
 from discord_double.rest import Call, Exchange, Fault, Rest
 from discord_double.state import DiscordState
+from waiting import LIMIT_S
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class DiscordDouble:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def until(self, condition: Callable[[], T], timeout_s: float = 15) -> T:
+    async def until(self, condition: Callable[[], T], timeout_s: float = LIMIT_S) -> T:
         """Wait for `condition` to be true; it is asked after every request the bot makes."""
         async with asyncio.timeout(timeout_s):
             while not (found := condition()):

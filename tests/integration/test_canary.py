@@ -43,6 +43,7 @@ from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, Si
 from understudy.routing.router import ModelRouter
 from understudy.storage.database import Database
 from understudy.storage.ledger import Ledger
+from waiting import LIMIT_S
 
 PROMPT = "canary-prompt amber seven"
 SYSTEM = "canary-system cobalt nine"
@@ -180,7 +181,7 @@ async def live(folder: Path, parrot: str, *, prompts: bool) -> Outlets:
             for case in CASES:
                 outlets.told.append(await through_gateway(http, bot, case))
             await through_chat(bot)
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(LIMIT_S):
                 await ended.chat.wait()
             await read_pages(http, bot, outlets)
     provider.shutdown()

@@ -18,6 +18,7 @@ from understudy.config.settings import Logging
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.observability.logs import Logs
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKind
+from waiting import LIMIT_S
 
 KEY = {"OPENROUTER_API_KEY": "sk-test-0123456789"}
 HEARD = {
@@ -97,7 +98,7 @@ async def test_an_edit_of_the_file_switches_engines_while_the_bot_runs(tmp_path:
         async with open_bot_without_history(config, logs) as bot, watching_for_changes(bot):
             before = await reply(bot)
             configure(tmp_path, at_home("llama.cpp", then.url))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LIMIT_S):
                 while bot.config.rev == config.rev:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.05)
             after = await reply(bot)

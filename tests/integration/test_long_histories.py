@@ -43,7 +43,6 @@ def tokens_of(engine: str, text: str) -> int:
         return len(json.load(answer)["tokens"])
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("context", [1024, 2048, 4096])
 def test_every_message_is_answered_and_the_context_is_used_over_restarts(
     context: int, tmp_path: Path
@@ -54,7 +53,8 @@ def test_every_message_is_answered_and_the_context_is_used_over_restarts(
         (tmp_path / "config.yaml").write_text(
             "model:\n  provider_order: [local]\n"
             f"  local: {{enabled: true, engine: llama.cpp, base_url: '{engine}',"
-            f" max_tokens: {REPLY_TOKENS}}}\n"
+            f" max_tokens: {REPLY_TOKENS}, timeout_seconds: 300}}\n"
+            "  deadline: {commit_seconds: 400, total_seconds: 500}\n"
             "conversation: {history_messages: 200, max_prompt_tokens: 100000}\n"
             "participation: {user_per_minute: 1000, channel_per_minute: 1000}\n"
         )

@@ -132,7 +132,7 @@ class RehearsalServer:
         first, inner = self.seen.calls, script(part)
         self._script = lambda call: inner(call - first)
 
-    async def until(self, holds: Callable[[Tally], bool], timeout_s: float = 10.0) -> None:
+    async def until(self, holds: Callable[[Tally], bool], timeout_s: float = 60.0) -> None:
         """Wait until what was seen satisfies `holds`; raises TimeoutError."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: holds(self.seen))

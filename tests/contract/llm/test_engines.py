@@ -25,6 +25,7 @@ from understudy.llm.messages import (
     TextPart,
 )
 from understudy.llm.registry import ENGINES, build_client
+from waiting import LIMIT_S
 
 KEY = "sk-contract-0123456789"
 ASKED = ChatRequest((Message("user", (TextPart("the cat and the dog"),)),), max_tokens=40)
@@ -117,7 +118,7 @@ async def test_leaving_in_the_middle_closes_the_connection(
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(LIMIT_S):
             await playback.left.wait()
         await client.aclose()
 

@@ -25,6 +25,7 @@ from understudy.llm.messages import (
     TextPart,
 )
 from understudy.llm.registry import build_client
+from waiting import LIMIT_S
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ async def test_leaving_frees_the_slot(text_server: str, sessions: HttpSessions) 
     await anext(stream)
     await stream.aclose()
 
-    async with asyncio.timeout(5), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as http:
         while await _busy(http, text_server):  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.02)
 

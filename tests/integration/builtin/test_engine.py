@@ -34,6 +34,7 @@ from understudy.llm.messages import (
 )
 from understudy.llm.registry import build_client, builtin_options
 from understudy.model_files.folder import ModelFolder
+from waiting import LIMIT_S
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ async def refusal(client: LLMClient, *, may_wait: bool = True) -> ProviderError:
     return caught.value
 
 
-async def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
+async def until(true: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
     async with asyncio.timeout(limit_s):
         while not true():  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)
@@ -203,7 +204,7 @@ async def test_a_kill_in_mid_reply_is_a_broken_stream_and_the_next_reply_comes(h
         with pytest.raises(ProviderError) as caught:
             await _rest(events)
     await until(lambda: server.state is not ServerState.READY)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         again = await heard(client)
 
     assert caught.value.error_class is ErrorClass.TRUNCATED_STREAM
@@ -214,7 +215,7 @@ async def test_leaving_in_the_middle_frees_the_model_for_the_next(home: Home) ->
     client = home.client(parallel=1)
     async with aclosing(stream_events(client, asking(max_tokens=1900), "", Exchange())) as events:
         await anext(events)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         assert isinstance((await heard(client))[-1], Finished)
 
 
@@ -368,6 +369,6 @@ def test_it_never_outlives_the_bot(models: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     try:
-        psutil.Process(int(done.stdout)).wait(timeout=5)
+        psutil.Process(int(done.stdout)).wait(timeout=LIMIT_S)
     except psutil.NoSuchProcess:
         return

@@ -9,7 +9,7 @@ import pytest
 
 from command import understudy
 
-pytestmark = [pytest.mark.real_model, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real_model, pytest.mark.slow]
 WORDS = re.compile(r"[A-Za-z']+")
 
 

@@ -18,6 +18,7 @@ from understudy.rehearsal.server import RehearsalServer
 from understudy.routing.environment import RouterEnvironment
 from understudy.routing.records import ReplyOutcome, ReplyRecord
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest
+from waiting import LIMIT_S
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ async def reply(
 
 
 async def until_it_answers(router: ReloadableRouter) -> None:
-    async with asyncio.timeout(45):
+    async with asyncio.timeout(LIMIT_S):
         while (await reply(router)).attempts[-1].provider != "own":  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 

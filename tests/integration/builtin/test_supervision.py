@@ -14,6 +14,7 @@ from understudy.errors import ErrorClass, ProviderError
 from understudy.llm.builtin.options import BuiltinOptions, plan_load
 from understudy.llm.builtin.server import Address, BuiltinServer, ServerState
 from understudy.model_files.folder import ModelFolder
+from waiting import LIMIT_S
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     await made.server.aclose()
 
 
-async def until(true: Callable[[], bool], limit_s: float = 15.0) -> None:
+async def until(true: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
     async with asyncio.timeout(limit_s):
         while not true():  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)

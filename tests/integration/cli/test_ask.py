@@ -15,6 +15,7 @@ from llama_server import llama_server
 from pdf_files import encrypted, pdf_of
 from tiny_model import make_tiny_model
 from understudy.rehearsal.server import RehearsalServer
+from waiting import LIMIT_S
 
 DEAD = "http://127.0.0.1:9"
 
@@ -150,7 +151,7 @@ async def test_bytes_that_are_no_text_are_asked_as_marks(
 def _asked_in_bytes(words: tuple[str, ...], folder: Path) -> tuple[int, bytes]:
     done = subprocess.run(
         [sys.executable, "-m", "understudy", "ask", *words],
-        cwd=folder, env=plain_environment(), input=b"caf\xe9", capture_output=True, timeout=150,
+        cwd=folder, env=plain_environment(), input=b"caf\xe9", capture_output=True, timeout=LIMIT_S,
         check=False,
     )  # fmt: skip
     return done.returncode, done.stdout
@@ -273,10 +274,10 @@ async def test_ctrl_c_ends_it_at_once_and_the_server_hears_of_it(tmp_path: Path)
             cwd=tmp_path, env=plain_environment(), stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        await server.until(lambda seen: bool(seen.asked), timeout_s=20)
+        await server.until(lambda seen: bool(seen.asked))
         process.send_signal(signal.SIGINT)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LIMIT_S):
                 _, stderr = await process.communicate()
         finally:
             if process.returncode is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from bot_process import ask_gateway, running_bot
 from command import understudy
 from understudy.rehearsal.server import RehearsalServer
+from waiting import LIMIT_S
 
 CONFIG = """\
 model:
@@ -84,7 +85,7 @@ def _page_and_end(folder: Path) -> tuple[list[int], int | None]:
     with running_bot(folder) as bot:
         status = []
         for path in ("/", "/readyz", "/metrics"):
-            with urllib.request.urlopen(bot.page + path, timeout=10) as response:
+            with urllib.request.urlopen(bot.page + path, timeout=LIMIT_S) as response:
                 status.append(response.status)
     return status, bot.process.returncode
 
@@ -122,7 +123,7 @@ def test_a_closed_terminal_ends_it_gracefully(tmp_path: Path) -> None:
 
         bot.process.send_signal(signal.SIGHUP)
 
-        assert bot.process.wait(20) == 0
+        assert bot.process.wait(LIMIT_S) == 0
     assert "Finishing running replies" in bot.told.read_text()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from command import plain_environment
 from understudy.rehearsal.server import RehearsalServer
+from waiting import LIMIT_S
 
 
 async def asked(folder: Path, part: str, closed: str = "", encoding: str = "utf-8") -> bytes:
@@ -21,7 +22,7 @@ def shell(folder: Path, line: str, encoding: str = "utf-8") -> bytes:
     environment = plain_environment({"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding})
     return subprocess.run(
         ["/bin/sh", "-c", f"exec {sys.executable} -m understudy {line}"],
-        cwd=folder, env=environment, stdout=subprocess.PIPE, timeout=150, check=True,
+        cwd=folder, env=environment, stdout=subprocess.PIPE, timeout=LIMIT_S, check=True,
     ).stdout  # fmt: skip
 
 
@@ -51,7 +52,7 @@ async def test_pipes_are_utf_8_whatever_the_code_page(tmp_path: Path) -> None:
         done = await in_thread(
             subprocess.run,
             [sys.executable, "-m", "understudy", "ask", "hello"],
-            cwd=tmp_path, env=plain_environment(ascii_only), capture_output=True, timeout=40,
+            cwd=tmp_path, env=plain_environment(ascii_only), capture_output=True, timeout=LIMIT_S,
         )  # fmt: skip
 
     assert done.stdout == "caf\u00e9 \u2192 soon\n".encode()

@@ -14,6 +14,7 @@ import pytest
 from bot_process import RunningBot, ask_gateway, running_bot
 from command import understudy
 from understudy.rehearsal.server import RehearsalServer
+from waiting import LIMIT_S
 
 CONFIG = """\
 model:
@@ -43,7 +44,7 @@ def pids(bot: RunningBot) -> list[int]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + LIMIT_S
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.02)
@@ -93,7 +94,7 @@ async def test_all_workers_end_with_their_supervisor(tmp_path: Path) -> None:
     def check(bot: RunningBot, _: str) -> int:
         workers = pids(bot)
         bot.process.send_signal(signal.SIGTERM)
-        bot.process.wait(20)
+        bot.process.wait(LIMIT_S)
         return sum(alive(pid) for pid in workers)
 
     assert await with_bot(tmp_path, check) == 0
@@ -109,7 +110,7 @@ async def test_workers_stop_when_their_supervisor_is_killed(tmp_path: Path) -> N
                 bot.until("2 workers are running")
                 workers = pids(bot)
                 bot.process.kill()
-                bot.process.wait(20)
+                bot.process.wait(LIMIT_S)
                 wait_for(lambda: not any(alive(pid) for pid in workers))
 
         await in_thread(run)

@@ -9,8 +9,6 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-import pytest
-
 HERE = Path(__file__).parent
 TESTS = HERE.parents[1]
 LIVES = 20
@@ -66,7 +64,6 @@ async def killed(process: Process) -> None:
     await process.wait()
 
 
-@pytest.mark.timeout(120)
 async def test_every_message_is_answered_exactly_once_by_a_bot_that_keeps_dying(
     tmp_path: Path,
 ) -> None:

@@ -47,10 +47,10 @@ async def test_attached_files_reach_the_model_and_later_only_their_beginning(
                     keep(double, channel, "song.bin", bytes(500)),
                 ],
             )
-            await double.until(lambda: double.answers_to(asked), timeout_s=60)
+            await double.until(lambda: double.answers_to(asked))
             first = json.dumps(server.last_body, ensure_ascii=False)
             again = await double.say(channel, ann, double.mention("and now?"))
-            await double.until(lambda: double.answers_to(again), timeout_s=60)
+            await double.until(lambda: double.answers_to(again))
             second = json.dumps(server.last_body, ensure_ascii=False)
 
     assert "last words" in first
@@ -81,7 +81,7 @@ async def test_a_voice_message_reaches_the_model_as_its_words(
             voice = kept | {"duration_secs": 2.5, "waveform": "AAAA"}
             dm = double.state.dm_with(ann)
             asked = await double.say(dm, ann, "", attachments=[voice])
-            await double.until(lambda: double.answers_to(asked), timeout_s=60)
+            await double.until(lambda: double.answers_to(asked))
             heard = json.dumps(server.last_body, ensure_ascii=False)
 
     assert server.recordings == [b"OggS recording"]

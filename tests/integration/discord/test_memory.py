@@ -51,7 +51,7 @@ class Stage:
             ]
             return found[0]["content"] if found and "Regenerate" in labels else ""
 
-        return await self.double.until(finished, 30)
+        return await self.double.until(finished)
 
     async def command(self, author: Json, name: str, *options: Json, may: str = READER) -> str:
         exchange = await self.double.slash(self.channel, author, name, *options, permissions=may)
@@ -94,7 +94,6 @@ def given(name: str, value: object, kind: int = 3) -> Json:
     return {"name": name, "type": kind, "value": value}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("recall", [False, True], ids=["summary", "summary and recall"])
 async def test_facts_of_a_long_conversation_are_known_until_their_author_is_forgotten(
     double: DiscordDouble, channel: Json, tmp_path: Path, *, recall: bool
@@ -250,7 +249,7 @@ async def test_a_proposal_survives_a_restart_and_ends_with_no_or_with_its_messag
 
 
 async def question_below(double: DiscordDouble, asked: Json) -> Json:
-    found = await double.until(lambda: question_of(double, asked), 30)
+    found = await double.until(lambda: question_of(double, asked))
     assert found is not None
     return found
 

@@ -24,7 +24,7 @@ def option(sub: str, **values: str) -> Json:
 
 async def said(double: DiscordDouble, channel: Json, person: Json, *command: object) -> str:
     exchange = await double.slash(channel, person, *command)  # type: ignore[arg-type]
-    await double.until(lambda: exchange.answers, timeout_s=30)
+    await double.until(lambda: exchange.answers)
     return exchange.text
 
 
@@ -42,18 +42,18 @@ async def test_a_channel_uses_the_order_that_was_chosen_and_why_names_that_of_th
         loaded = parse_config(json.dumps(config), {"DISCORD_TOKEN": double.token})
         async with running(loaded, Logs(Logging(level="error"), sys.stderr)):
             await double.ready()
-            await double.until(lambda: double.state.commands.get("global"), timeout_s=30)
+            await double.until(lambda: double.state.commands.get("global"))
             unknown = await said(double, channel, ann, "model", option("set", name="slow"))
             done = await said(double, channel, ann, "model", option("set", name="fast"))
             asked = await double.say(channel, ann, double.mention("hello"))
-            await double.until(lambda: double.answers_to(asked), timeout_s=60)
+            await double.until(lambda: double.answers_to(asked))
             # The reply is stored a moment after it is shown.
             while "no record" in (why := await said(double, channel, ann, "why")):
                 pass
             cleared = await said(double, channel, ann, "model", option("clear"))
             older = await said(double, channel, ann, "why")
             again = await double.say(channel, ann, double.mention("hello again"))
-            await double.until(lambda: double.answers_to(again), timeout_s=60)
+            await double.until(lambda: double.answers_to(again))
             while (newer := await said(double, channel, ann, "why")) == older:
                 pass
 

@@ -14,9 +14,7 @@ from discord_double.payloads import Json
 from postgres_server import new_database, shared_server
 from understudy.rehearsal.server import RehearsalServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-# A lease runs out after 10 s, and 15 s are the aim; a busy machine may need longer.
-TAKEOVER_S = 60.0
+pytestmark = pytest.mark.slow
 _CONFIG = """\
 model:
   provider_order: [a]
@@ -66,15 +64,15 @@ async def test_the_standby_takes_over_when_the_owner_is_killed(url: str, tmp_pat
         guild = double.state.add_guild()
         room, ann = double.state.add_channel(guild, "room"), double.state.add_user("ann")
         before = await double.say(room, ann, double.mention("before"))
-        await double.until(lambda: answered(double, before), 30)
+        await double.until(lambda: answered(double, before))
         assert (instances.owns("one"), instances.owns("two")) == (True, False)
 
         instances.processes["one"].kill()
         meanwhile = await double.say(room, ann, double.mention("meanwhile"))
-        await double.until(lambda: instances.owns("two"), TAKEOVER_S)
-        await double.until(lambda: answered(double, meanwhile), 30)
+        await double.until(lambda: instances.owns("two"))
+        await double.until(lambda: answered(double, meanwhile))
         after = await double.say(room, ann, double.mention("after"))
-        await double.until(lambda: answered(double, after), 30)
+        await double.until(lambda: answered(double, after))
 
         assert set(answers(double).values()) == {1}
 
@@ -87,15 +85,15 @@ async def test_a_frozen_owner_loses_the_role_and_stays_silent_afterwards(
         room, ann = double.state.add_channel(guild, "room"), double.state.add_user("ann")
         # Messages that arrive between two owners are caught up in channels that were read before.
         before = await double.say(room, ann, double.mention("before"))
-        await double.until(lambda: answered(double, before), 30)
+        await double.until(lambda: answered(double, before))
 
         frozen = instances.processes["one"]
         frozen.send_signal(signal.SIGSTOP)
-        await double.until(lambda: instances.owns("two"), TAKEOVER_S)
+        await double.until(lambda: instances.owns("two"))
         frozen.send_signal(signal.SIGCONT)
-        await double.until(lambda: "role.lost" in instances.log("one"), 30)
+        await double.until(lambda: "role.lost" in instances.log("one"))
         asked = await double.say(room, ann, double.mention("who is there?"))
-        await double.until(lambda: answered(double, asked), 30)
+        await double.until(lambda: answered(double, asked))
 
         assert instances.owns("two")
         assert set(answers(double).values()) == {1}
@@ -105,6 +103,6 @@ async def test_a_stopping_owner_hands_over_at_once(url: str, tmp_path: Path) -> 
     async with two_instances(tmp_path, url) as (instances, double):
         instances.processes["one"].terminate()
 
-        await double.until(lambda: instances.owns("two"), TAKEOVER_S)
+        await double.until(lambda: instances.owns("two"))
 
         assert await instances.processes["one"].wait() == 0

@@ -19,6 +19,7 @@ from discord_double.rest import Fault
 from understudy.conversation.inbox import Channel, InboxStore
 from understudy.platforms.discord.inbound import FoundFile
 from understudy.storage.in_memory_inbox import MemoryInbox
+from waiting import LIMIT_S
 
 pytestmark = pytest.mark.slow
 
@@ -32,14 +33,14 @@ async def test_a_reconnecting_bot_stops_on_request(double: DiscordDouble, channe
         assert stage.running is not None
         stage.running.cancel()
 
-        done, _ = await asyncio.wait({stage.running}, timeout=5)
+        done, _ = await asyncio.wait({stage.running}, timeout=LIMIT_S)
         assert done
 
 
 async def no_task_is_left(before: set[asyncio.Task[object]]) -> None:
     while left := asyncio.all_tasks() - before:
         # discord.py goes on listing servers for a while, and then says that it is ready.
-        _, running = await asyncio.wait(left, timeout=2)
+        _, running = await asyncio.wait(left, timeout=LIMIT_S)
         assert not running
 
 

@@ -58,7 +58,7 @@ def picture(double: DiscordDouble, channel: Json) -> Json:
 
 async def winner(bot: Bot, double: DiscordDouble, asked: Json) -> AttemptRecord:
     """Who answered `asked`, once the ledger knows."""
-    await double.until(lambda: double.answers_to(asked), timeout_s=30)
+    await double.until(lambda: double.answers_to(asked))
     answer = double.answers_to(asked)[0]
     reply_id = await bot.messages.store.reply_at("discord", answer["id"])
     while reply_id is None:

@@ -10,6 +10,7 @@ import pytest
 
 from gateway_setup import candidate_at, gateway_over, world
 from understudy.llm.http.endpoint import HttpSessions
+from waiting import LIMIT_S
 
 Json = dict[str, object]
 
@@ -213,7 +214,7 @@ async def test_a_client_that_does_not_read_stops_the_server() -> None:
         aiohttp.ClientSession(read_bufsize=1024) as http,
         http.post(url, json=question) as response,
     ):
-        await asyncio.wait_for(stuck.wait(), 30)
+        await asyncio.wait_for(stuck.wait(), LIMIT_S)
         before = written
         body = await response.read()
 
@@ -234,4 +235,4 @@ async def test_a_client_that_leaves_closes_the_connection_to_the_server(
         client.cancel()
         await asyncio.wait([client])
 
-        await server.until(lambda seen: len(seen.disconnects) == 1, timeout_s=5)
+        await server.until(lambda seen: len(seen.disconnects) == 1)

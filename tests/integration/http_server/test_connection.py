@@ -11,6 +11,7 @@ from understudy.gateway.client_connection import answer
 from understudy.http_server.connection import ClientLimits
 from understudy.http_server.server import WebServer
 from understudy.platforms.web.chat import BROWSER_COOKIE
+from waiting import LIMIT_S
 from web_double import reply_text
 from web_setup import CHAT, open_client
 
@@ -33,7 +34,7 @@ async def _said(server: WebServer, *pieces: bytes) -> bytes:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-        return await asyncio.wait_for(reader.read(), 10)
+        return await asyncio.wait_for(reader.read(), LIMIT_S)
     except ConnectionError:
         return b"cut off"
     finally:
@@ -91,7 +92,7 @@ async def test_where_there_are_too_many_the_longest_silent_makes_room() -> None:
         assert said.endswith(b"hello")
         for reader, _ in silent[:3]:
             with suppress(ConnectionError):
-                assert await asyncio.wait_for(reader.read(), 1) == b""
+                assert await asyncio.wait_for(reader.read(), LIMIT_S) == b""
         assert not silent[4][0].at_eof()
         for _, writer in silent:
             writer.close()
@@ -157,7 +158,7 @@ async def _flood(server: WebServer, beginning: bytes, piece: bytes) -> int:
         while sent < 20_000_000:
             writer.write(piece)
             sent += len(piece)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(LIMIT_S):
                 await writer.drain()
             if reader.at_eof():
                 break
@@ -224,7 +225,7 @@ async def test_a_client_that_does_not_read_is_disconnected() -> None:
     async with WebServer(endless, "127.0.0.1", 0, limits=limits) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(GET)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             await ended.wait()
         writer.close()
 
@@ -243,7 +244,7 @@ async def test_a_disconnection_is_noticed_behind_requests_that_wait_in_line() ->
         writer.write(GET * 3)
         await asked.wait()
         writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             await left.wait()
 
 

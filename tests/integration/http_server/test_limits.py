@@ -11,6 +11,7 @@ from understudy.gateway.client_connection import answer
 from understudy.http_server.body_budget import FREE_BYTES, BodyBudget
 from understudy.http_server.server import WebServer
 from understudy.http_server.stream_limits import LimitedStreams, StreamLimits
+from waiting import LIMIT_S
 
 
 async def count(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +95,7 @@ async def test_a_closed_stream_gives_its_place_back() -> None:
         async with aiohttp.ClientSession() as http, http.get(f"{server.url}/events") as first:
             assert first.status == 200
         status = 429
-        async with asyncio.timeout(10), aiohttp.ClientSession() as http:
+        async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as http:
             while status == 429:
                 async with http.get(f"{server.url}/events") as again:
                     status = again.status

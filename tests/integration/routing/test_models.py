@@ -21,6 +21,7 @@ from understudy.routing.cooldown import State
 from understudy.routing.environment import RouterEnvironment
 from understudy.routing.records import ReplyOutcome
 from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest
+from waiting import LIMIT_S
 
 PART = "The lamp is lit. All is quiet."
 BREAKS_OFF_AFTER_A_SENTENCE = Behaviour("part", (Head(), Role(), Say((PART,)), Reset()))
@@ -170,7 +171,7 @@ async def test_an_engine_at_home_that_comes_back_is_noticed_by_its_health_page()
         stories = [story(await here.ask()) for _ in range(2)]
         await here.first.come_up()
         await here.first.until(lambda seen: seen.probes > 0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT_S):
             while here.models.router.status()[0].state is not State.CLOSED:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

@@ -29,6 +29,7 @@ from understudy.routing.candidates import Candidate
 from understudy.routing.records import AttemptRole, OfflineReason, ReplyOutcome
 from understudy.routing.request import Fit, Prompt, ReplyEnded, ReplyRequest, SinkKind
 from understudy.routing.router import ModelRouter
+from waiting import LIMIT_S
 
 CONTEXT = 512
 FALLBACK = "The understudy says the whole line instead."
@@ -218,7 +219,7 @@ async def test_when_nobody_else_is_left_the_blind_one_is_asked_without_the_pictu
 
 async def speaking(url: str) -> None:
     """Wait until the server is in the middle of an answer."""
-    async with asyncio.timeout(10), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as http:
         decoded = 0
         while decoded < 20:
             async with http.get(f"{url}/slots") as answer:

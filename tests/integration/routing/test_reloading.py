@@ -13,6 +13,7 @@ from understudy.config.load import Config, load_config
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs
 from understudy.routing.environment import RouterEnvironment
+from waiting import LIMIT_S
 
 SERVER = "{engine: openai, base_url: 'http://127.0.0.1:9'}"
 
@@ -29,7 +30,7 @@ class Log(io.StringIO):
         return super().write(text)
 
     async def until(self, event: str) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(LIMIT_S):
             while event not in self.getvalue():
                 self.came.clear()
                 await self.came.wait()

@@ -13,6 +13,7 @@ import pytest
 
 from command import plain_environment
 from understudy.rehearsal.server import RehearsalServer
+from waiting import LIMIT_S
 
 TESTS = Path(__file__).parents[2]
 
@@ -123,8 +124,8 @@ async def test_the_bot_serves_its_page_until_it_is_interrupted(tmp_path: Path) -
                 if "Chat page" in line:
                     break
             assert "Chat page" in lines[-1], lines
-            with urllib.request.urlopen(lines[-1].split()[-1], timeout=20) as page:  # noqa: ASYNC210
+            with urllib.request.urlopen(lines[-1].split()[-1], timeout=LIMIT_S) as page:  # noqa: ASYNC210
                 assert page.status == 200
             process.send_signal(signal.SIGINT)
 
-            assert process.wait(timeout=150) == 0
+            assert process.wait(timeout=LIMIT_S) == 0

@@ -13,6 +13,7 @@ from operator_double import failed, reply
 from understudy.errors import ErrorClass
 from understudy.platforms.web.persona_choice import PersonaView
 from understudy.routing.records import Outcome
+from waiting import LIMIT_S
 from web_double import BROKE_OFF, RATE_LIMITED, ScriptedReply, attempt
 from web_setup import LOCAL, NOW, Site, open_site
 
@@ -130,7 +131,7 @@ async def test_no_page_has_serious_accessibility_violations(
 ) -> None:
     width, height = SIZES[size]
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(LIMIT_S),
         open_site(REPLY, OFFLINE) as site,
         await browser.new_context(
             viewport={"width": width, "height": height},
@@ -164,7 +165,7 @@ SMALL_TARGETS = """() => [...document.querySelectorAll("button, select, input, t
 async def test_touch_targets_have_44_pixels_on_a_phone(browser: Browser, name: str) -> None:
     width, height = SIZES["phone"]
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(LIMIT_S),
         open_site(REPLY, OFFLINE) as site,
         await browser.new_context(
             viewport={"width": width, "height": height}, is_mobile=True, has_touch=True

@@ -20,6 +20,7 @@ from scripted_memory import FactModel
 from tiny_model import make_tiny_model
 from tiny_projector import make_tiny_projector
 from understudy.rehearsal.server import RehearsalServer
+from waiting import LIMIT_S
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
@@ -69,12 +70,12 @@ async def started(*words: str, folder: Path) -> AsyncIterator[Program]:
     )  # fmt: skip
     program = Program(process)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LIMIT_S):
             await program.read_until_open()
         reading = asyncio.create_task(program.read_on())
         yield program
         process.terminate()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(LIMIT_S):
             await reading
             assert await process.wait() == 0
     finally:
@@ -177,7 +178,7 @@ async def test_stop_reaches_the_model_server_and_a_restart_keeps_the_reply(
             await say(page, "Tell me a story")
             await expect(page.locator(".reply[data-state=writing] .prose p")).to_be_visible()
             await page.keyboard.press("Escape")
-            await server.until(lambda seen: len(seen.disconnects) == 1, timeout_s=2)
+            await server.until(lambda seen: len(seen.disconnects) == 1)
             await expect(page.locator(".reply[data-state=stopped]")).to_be_visible()
             await page.click(".regenerate")
             await expect(page.locator(".reply .prose")).to_have_text("All well again")

@@ -9,6 +9,7 @@ import pytest
 
 from operator_double import OperatorDouble, failed, reply
 from understudy.errors import ErrorClass
+from waiting import LIMIT_S
 from web_double import attempt
 from web_setup import LOCAL, NOW, open_site
 
@@ -42,7 +43,7 @@ class OperatorClient:
 @asynccontextmanager
 async def operator_client() -> AsyncIterator[OperatorClient]:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(LIMIT_S),
         open_site() as site,
         aiohttp.ClientSession(headers=OPERATOR) as http,
     ):

@@ -20,6 +20,7 @@ from understudy.app.setup.site import SetupSite, SetupSources
 from understudy.config.load import load_config
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import RehearsalServer
+from waiting import LIMIT_S
 
 if sys.platform != "win32":
     from pseudo_terminal import converse
@@ -37,7 +38,7 @@ async def open_setup(folder: Path, more: str = "") -> AsyncIterator[SetupSite]:
     )
     config = load_config(file, {})
     site = SetupSite(config, Logs(config.settings.logging, sys.stderr), SetupSources(ports=(9,)))
-    async with asyncio.timeout(40), site.serve():
+    async with asyncio.timeout(LIMIT_S), site.serve():
         yield site
 
 

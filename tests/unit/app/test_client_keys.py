@@ -11,6 +11,7 @@ from understudy.errors import ConfigError, RequestRefused
 from understudy.gateway.auth import Access
 from understudy.routing.client_keys import KeyLimitValues, StoredKey
 from understudy.storage.stores import Stores, open_storage
+from waiting import LIMIT_S
 
 NOW = 1_790_000_000.0
 NONE = KeyLimitValues()
@@ -32,7 +33,7 @@ def admits(keys: ClientKeys, key: str = "") -> bool:
 async def test_another_process_knows_a_made_and_a_revoked_key_soon(tmp_path: Path) -> None:
     file = tmp_path / "bot.db"
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(LIMIT_S),
         open_storage(file, persist=True) as here,
         open_storage(file, persist=True, interval_s=0.05) as there,
     ):

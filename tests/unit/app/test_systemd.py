@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from understudy.app.systemd import notify, service_notifications, watchdog_interval_s
+from waiting import LIMIT_S
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 async def received(systemd: socket.socket) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         return (await asyncio.get_running_loop().sock_recv(systemd, 100)).decode()
 
 

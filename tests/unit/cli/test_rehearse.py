@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from understudy.cli.main import build
 from understudy.config.load import load_config
 from understudy.errors import ConfigError
+from waiting import LIMIT_S
 
 RUNNER = CliRunner()
 
@@ -37,7 +38,7 @@ async def test_a_rehearsal_prints_servers_that_answer_and_fit_the_configuration(
 
 
 def _fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=LIMIT_S) as answer:
         return bytes(answer.read())
 
 

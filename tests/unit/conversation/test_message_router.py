@@ -25,6 +25,7 @@ from understudy.conversation.messages import Addressed
 from understudy.conversation.personas.registry import Library, Persona, Personas
 from understudy.errors import Undeliverable
 from understudy.routing.records import OfflineReason, Origin
+from waiting import LIMIT_S
 
 EAGER = Participation(channels=("lounge",), chance=1.0, cooldown_seconds=0)
 
@@ -463,7 +464,7 @@ async def test_a_shutdown_waits_no_longer_than_it_may() -> None:
     await talk.router.receive(message("m1"))
     await talk.models.speaking.wait()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await talk.router.aclose(grace_s=0.02)
 
     assert talk.platform.said == []

@@ -20,6 +20,7 @@ from understudy.llm.frames import CHUNK
 from understudy.llm.messages import ReasoningDelta, ReplyIdentity, TextDelta, ToolCallDelta
 from understudy.routing.records import OfflineReason, ReplyOutcome, SkipReason
 from understudy.routing.request import Answering, ReplyEnded, ReplyRequest, ReplySink, SinkKind
+from waiting import LIMIT_S
 
 ASK = {"model": "understudy", "messages": [{"role": "user", "content": "hello"}]}
 STREAM = {**ASK, "stream": True}
@@ -434,7 +435,7 @@ async def test_a_client_that_hangs_up_ends_the_reply(ask: object) -> None:
 
     call = asyncio.create_task(client.call("/v1/chat/completions", ask))
     client.hung_up.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await router.closed.wait()
         await call
 
@@ -497,10 +498,10 @@ async def test_running_replies_end_with_an_error_at_shutdown() -> None:
         asyncio.create_task(streaming.call("/v1/chat/completions", STREAM)),
         asyncio.create_task(whole.call("/v1/chat/completions", ASK)),
     ]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await streaming.begun.wait()
     served.end_replies()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         stream, answer = await asyncio.gather(*calls)
 
     assert stream.frames[-1]["error"]["code"] == "shutting_down"  # type: ignore[index]

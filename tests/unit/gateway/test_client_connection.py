@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import MutableMapping
 
 from understudy.gateway.client_connection import ClientConnection
+from waiting import LIMIT_S
 
 
 async def never() -> dict[str, object]:
@@ -12,7 +13,7 @@ async def never() -> dict[str, object]:
 async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
     sent: asyncio.Queue[MutableMapping[str, object]] = asyncio.Queue()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         async with ClientConnection(never, sent.put, [(b"a", b"b")], keep_alive_s=0.01) as line:
             messages = [await sent.get() for _ in range(3)]
             assert line.opened

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from understudy.errors import ImageRefusal, ImageRefused
 from understudy.images.fetch import ImageFetcher
+from waiting import LIMIT_S
 
 
 @asynccontextmanager
@@ -133,7 +134,7 @@ async def test_a_server_that_sends_too_slowly_times_out() -> None:
 
     async with server([web.get("/a.png", drip)]) as port, fetcher(f"pics.lan:{port}") as made:
         assert await refusal(made, f"http://pics.lan:{port}/a.png") is ImageRefusal.TIMEOUT
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), LIMIT_S)
 
 
 async def test_an_expired_link_says_so() -> None:

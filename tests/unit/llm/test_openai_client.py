@@ -172,7 +172,7 @@ async def test_leaving_closes_the_connection_at_once(sessions: HttpSessions) -> 
         await anext(stream)
         await stream.aclose()
 
-        await server.until(lambda seen: len(seen.disconnects) == 1, timeout_s=2)
+        await server.until(lambda seen: len(seen.disconnects) == 1)
 
 
 async def test_being_cancelled_before_any_answer_closes_too(sessions: HttpSessions) -> None:
@@ -181,7 +181,7 @@ async def test_being_cancelled_before_any_answer_closes_too(sessions: HttpSessio
         await server.until(lambda seen: seen.in_flight == 1)
         task.cancel()
 
-        await server.until(lambda seen: len(seen.disconnects) == 1, timeout_s=2)
+        await server.until(lambda seen: len(seen.disconnects) == 1)
         with pytest.raises(asyncio.CancelledError):
             await task
 

@@ -19,6 +19,7 @@ from understudy.observability.events import (
 from understudy.observability.logs import Logs
 from understudy.observability.record_log import LogObserver
 from understudy.routing.records import AttemptRecord, BreakerChange, SkipReason
+from waiting import LIMIT_S
 
 BREAKER = BreakerChange(HoldScope.MODEL, "closed", "open", 12.5)
 RECORDS = (
@@ -69,7 +70,7 @@ async def test_lines_come_by_themselves_within_a_moment() -> None:
     written, out = asyncio.Event(), Output()
     with LogObserver(Logs(Logging(), out)) as observer:
         observer.attempt_ended(answered())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT_S):
             await written.wait()
 
         assert "provider.attempt" in out.getvalue()

@@ -14,6 +14,7 @@ from understudy.conversation.inbox import Decision
 from understudy.conversation.messages import Inbound
 from understudy.platforms.terminal import Screen, TerminalChat
 from understudy.platforms.terminal_input import LineAssembler, editing_mode, listening
+from waiting import LIMIT_S
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 
@@ -61,7 +62,7 @@ async def _heard(terminal: Terminal, typed: bytes) -> tuple[list[str], str]:
         listening(chat, terminal.program, editing=editing),
     ):
         os.write(terminal.keys, typed + b"/quit" + ENTER)
-        await asyncio.wait_for(chat.run(), 10)
+        await asyncio.wait_for(chat.run(), LIMIT_S)
     return heard.texts, out.getvalue()
 
 

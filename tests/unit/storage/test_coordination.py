@@ -21,6 +21,7 @@ from understudy.storage.inbox import SqlInbox
 from understudy.storage.roles import Role
 from understudy.storage.shared_tables import roles
 from understudy.storage.stores import Stores, open_storage
+from waiting import LIMIT_S
 
 ANSWER = Decision(answer=True, reason="dm", directed=True)
 HERE = Channel.of(LOUNGE)
@@ -94,7 +95,7 @@ async def test_the_claims_of_a_killed_process_are_free_at_once(location: Path | 
             await ours.coordinator.refresh()
             assert not await retaken(ours)
             os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             while not await retaken(ours):
                 await ours.coordinator.refresh()
 
@@ -104,7 +105,7 @@ async def test_a_start_releases_the_claims_of_dead_processes(location: Path | st
     async with process_with_a_claim(location) as pid:
         os.kill(pid, signal.SIGKILL)
 
-    async with open_storage(location, persist=True) as ours, asyncio.timeout(10):
+    async with open_storage(location, persist=True) as ours, asyncio.timeout(LIMIT_S):
         while not await retaken(ours):
             await ours.coordinator.refresh()
 
@@ -179,7 +180,7 @@ async def test_a_notification_makes_another_instance_refresh() -> None:
 
             b.coordinator.refreshers.append(refresh)
             a.coordinator.notify()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LIMIT_S):
                 await refreshed.wait()
 
 
@@ -193,7 +194,7 @@ async def test_a_terminated_listener_connects_again_and_takes_its_lock_back() ->
                     " WHERE application_name = %s",
                     (f"understudy {a.coordinator.id}",),
                 )
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LIMIT_S):
                 while await b.database.read(locks_held) < 2:
                     pass
 

@@ -21,6 +21,7 @@ from understudy.storage.memory import SqlMemory
 from understudy.storage.migrate import configuration, newest, upgrade
 from understudy.storage.schema import HEAD, SHARED, metadata
 from understudy.storage.tables import COPIED, replies
+from waiting import LIMIT_S
 
 
 def insert_opt_out(author_id: str) -> Callable[[Connection], object]:
@@ -170,7 +171,7 @@ async def test_work_that_has_begun_finishes_after_its_caller_is_cancelled(tmp_pa
 
     def work(connection: Connection) -> None:
         begun.set()
-        may_finish.wait(10)
+        may_finish.wait(LIMIT_S)
         insert_opt_out("begun")(connection)
 
     database = await Database.open(tmp_path / "bot.db")
@@ -195,7 +196,7 @@ async def test_writers_of_one_process_take_turns_and_readers_do_not_wait_for_the
 
     def slow(connection: Connection) -> None:
         insert_opt_out("first")(connection)
-        may_finish.wait(10)
+        may_finish.wait(LIMIT_S)
 
     database = await Database.open(tmp_path / "bot.db")
     writing = asyncio.gather(database.write(slow), database.write(insert_opt_out("second")))

@@ -20,6 +20,7 @@ from understudy.routing.cooldown import Cooldown, CooldownBoard, State
 from understudy.routing.monitoring import HealthMonitor
 from understudy.storage.shared_cooldowns import poll_rights, share_cooldowns
 from understudy.storage.stores import Stores, open_storage
+from waiting import LIMIT_S
 
 UP = ProbeReport(ProbeState.READY)
 
@@ -99,7 +100,7 @@ async def test_one_of_two_processes_polls_and_both_learn_of_the_recovery(
         for each in (one, other):
             each.server.report = UP
         while {one.state(), other.state()} != {State.CLOSED}:
-            await asyncio.wait_for(one.stores.coordinator.refresh(), 10)
+            await asyncio.wait_for(one.stores.coordinator.refresh(), LIMIT_S)
             await other.stores.coordinator.refresh()
 
         assert sorted((one.server.probes, other.server.probes)) == [0, 2]

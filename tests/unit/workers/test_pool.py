@@ -10,6 +10,7 @@ import pytest
 
 from understudy.errors import WorkerKilled, WorkFailed
 from understudy.workers.pool import WorkerLimits, WorkerPool
+from waiting import LIMIT_S
 
 HERE = "worker_probe"
 
@@ -119,7 +120,7 @@ async def test_closing_does_not_wait_for_work(pool: WorkerPool) -> None:
     slow = asyncio.create_task(pool.run(f"{HERE}:spin", 60.0, kind=int))
     await _until(lambda: pool.is_busy)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         await pool.aclose()
 
     with pytest.raises(WorkerKilled):

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Hashable
 
 from understudy.platforms.discord.ingest import SerialQueue
+from waiting import LIMIT_S
 
 
 async def test_work_under_one_key_waits_and_other_work_does_not() -> None:
@@ -36,5 +37,5 @@ async def test_cancelled_or_failed_work_does_not_block_the_queue() -> None:
     second.cancel()
     await asyncio.wait({first, second})
 
-    await asyncio.wait_for(third, 1)
+    await asyncio.wait_for(third, LIMIT_S)
     assert isinstance(first.exception(), ValueError)
