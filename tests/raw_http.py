@@ -101,10 +101,13 @@ async def raw_server(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIt
         except Exception as error:  # noqa: BLE001 - shown by the test
             server.mistakes.append(error)
         finally:
-            tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            try:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            finally:
+                writer.transport.abort()
+                tasks.discard(task)
 
     listening = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     port = listening.sockets[0].getsockname()[1]
