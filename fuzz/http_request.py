@@ -1,17 +1,14 @@
 """Clients of the HTTP server: heads, bodies, trailers and pipelined requests, in any split."""
 
 import asyncio
-import logging
 
 from starlette.types import Receive, Scope, Send
-from uvicorn import Config
-from uvicorn.server import ServerState
 
-from understudy.http_server.connection import ClientLimits, Connection
+from understudy.http_server.asgi import AsgiApplication
+from understudy.http_server.connection import Connection
+from understudy.http_server.state import ClientLimits, ServerState
 
 _LIMITS = ClientLimits(head_bytes=400, headers=8, pipelined=3)
-# One line for each request that is not HTTP.
-logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 _LOOP = asyncio.new_event_loop()
 _MAX_STEPS = 50
 
@@ -59,10 +56,8 @@ def http_request(data: bytes) -> None:
 
 
 async def _fed(data: bytes) -> None:
-    state = ServerState()
-    config = Config(_app, ws="none", lifespan="off", log_config=None, access_log=False)
-    config.loaded_app = _app
-    connection = Connection(_LIMITS, config, state, {})
+    state = ServerState(AsgiApplication(_app), _LIMITS)
+    connection = Connection(state)
     transport = _Transport()
     connection.connection_made(transport)
     step = data[0] % 64 + 1 if data else 1
@@ -70,7 +65,7 @@ async def _fed(data: bytes) -> None:
         if transport.is_closing():
             break
         connection.data_received(data[at : at + step])
-        assert len(connection.pipeline) <= _LIMITS.pipelined
+        assert connection.in_line <= _LIMITS.pipelined
         if at % 3 == 0:
             await asyncio.sleep(0)
     for _ in range(_MAX_STEPS):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from understudy.config.providers import Engine, NamedServer
 from understudy.config.settings import Gateway as GatewaySettings
-from understudy.gateway.app import Gateway, Source
+from understudy.gateway.app import Gateway
 from understudy.gateway.key_limits import KeyLimits
+from understudy.gateway.reply_call import Source
 from understudy.http_server.server import WebServer
 from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.registry import build_client

@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
 from conformance.table import Way
 from conformance.understudy_subject import LARGE, PIXEL, UnderstudyRouter, words_of
 from gateway_setup import gateway_app
 from understudy.gateway.key_limits import KeyLimits
+from understudy.http_server.exchange import Application, Exchange, Receiver
 from understudy.http_server.server import WebServer
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
@@ -40,10 +40,10 @@ class _Records:
 
 
 class GatewayHost:
-    """One server that listens for the gateways of all rows: starting and stopping take 0.2 s."""
+    """One server that listens for the gateways of all rows."""
 
     def __init__(self) -> None:
-        self.app: ASGIApp | None = None
+        self.app: Application | None = None
         """The gateway of the current row."""
         self._served = WebServer(self._forward, "127.0.0.1", 0)
 
@@ -58,9 +58,9 @@ class GatewayHost:
     async def __aexit__(self, *_: object) -> None:
         await self._served.__aexit__()
 
-    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _forward(self, exchange: Exchange) -> Receiver | None:
         assert self.app is not None
-        await self.app(scope, receive, send)
+        return self.app(exchange)
 
 
 class UnderstudyGateway(Subject):

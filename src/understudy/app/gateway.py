@@ -3,13 +3,12 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from random import Random
 from weakref import WeakSet
 
 import structlog
-from starlette.types import Receive, Scope, Send
 
 from understudy.app.bot import GRACE_S, Bot
 from understudy.app.client_keys import with_client_keys
@@ -17,11 +16,13 @@ from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.workers import Worker
 from understudy.config.load import Config
 from understudy.config.settings import Gateway as GatewaySettings
-from understudy.gateway.app import Gateway, Source
+from understudy.gateway.app import Gateway
 from understudy.gateway.key_limits import KeyLimits
+from understudy.gateway.reply_call import Source
 from understudy.http_server.auth_throttle import AuthFailures, failures_of_one
-from understudy.http_server.connection import ClientLimits
+from understudy.http_server.exchange import Exchange, Receiver
 from understudy.http_server.server import WebServer
+from understudy.http_server.state import ClientLimits
 from understudy.routing.quotas import Unit
 
 _LAST_WORDS_S = 2
@@ -47,8 +48,8 @@ class _ReloadableGateway:
             self._limits.reserve = bot.guard.charge
             self._limits.expected_tokens = lambda: bot.guard.expect(Unit.TOKENS)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return self.current()(scope, receive, send)
+    def __call__(self, exchange: Exchange) -> Receiver | None:
+        return self.current()(exchange)
 
     def current(self) -> Gateway:
         keys = self._bot.client_keys
@@ -134,8 +135,12 @@ def request_id(wall: Callable[[], float] = time.time) -> str:
     Ids that increase are stored side by side in the database; in a large one, random ids need a
     page each.
     """
-    bits = (int(wall()) & 0x3FFFFFFF) << 50 | _random.getrandbits(50)
-    return "".join([_PAIRS[(bits >> shift) & 1023] for shift in (70, 60, 50, 40, 30, 20, 10, 0)])
+    now, bits = int(wall()), _random.getrandbits(50)
+    return (
+        f"{_PAIRS[now >> 20 & 1023]}{_PAIRS[now >> 10 & 1023]}{_PAIRS[now & 1023]}"
+        f"{_PAIRS[bits & 1023]}{_PAIRS[bits >> 10 & 1023]}{_PAIRS[bits >> 20 & 1023]}"
+        f"{_PAIRS[bits >> 30 & 1023]}{_PAIRS[bits >> 40]}"
+    )
 
 
 @asynccontextmanager
@@ -145,7 +150,7 @@ async def gateway(bot: Bot, worker: Worker) -> AsyncGenerator[RunningGateway]:
     reloadable = _ReloadableGateway(bot, worker)
     reloadable.current()
     limits = ClientLimits(
-        connections=divide_files(open_file_limit()).clients, grace_s=int(GRACE_S) + _LAST_WORDS_S
+        connections=divide_files(open_file_limit()).clients, grace_s=GRACE_S + _LAST_WORDS_S
     )
     async with WebServer(
         reloadable,

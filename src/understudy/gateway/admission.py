@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
-
-from starlette.types import Receive
+from collections.abc import Callable, Mapping
 
 from understudy.errors import RequestRefused
 
@@ -23,9 +21,9 @@ class RequestLimiter:
         self._most = most
         self._inside = 0
         self._begun = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
 
-    async def acquire(self) -> None:
+    def acquire(self) -> None:
         """Acquire a slot; release it with `release`. Raises `RequestRefused` (429) when full."""
         if self._inside >= self._most:
             raise RequestRefused(
@@ -35,33 +33,25 @@ class RequestLimiter:
                 retry_after_s=COME_BACK_S,
             )
         self._inside += 1
-        try:
-            await self._turn()
-        except BaseException:
-            self.release()
-            raise
 
     def release(self) -> None:
         self._inside -= 1
 
-    async def _turn(self) -> None:
-        loop = asyncio.get_running_loop()
+    def start(self, begin: Callable[[], None]) -> None:
+        """Call `begin`: at once, or in a later pass where enough have begun in this one."""
         if self._begun >= _AT_ONCE or self._waiting:
-            turn = loop.create_future()
-            self._waiting.append(turn)
-            await turn
+            self._waiting.append(begin)
             return
         if not self._begun:
-            loop.call_soon(self._next_turn)
+            asyncio.get_running_loop().call_soon(self._next_turn)
         self._begun += 1
+        begin()
 
     def _next_turn(self) -> None:
         self._begun = 0
         while self._waiting and self._begun < _AT_ONCE:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                self._begun += 1
+            self._begun += 1
+            self._waiting.popleft()()
         if self._begun:
             asyncio.get_running_loop().call_soon(self._next_turn)
 
@@ -73,42 +63,21 @@ class BodyBudget:
         self._each = min(each, together)
         self._left = together
 
-    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
-        """Read a whole body; release it with `release`. `None` when the client hung up early.
-
-        Raises `RequestRefused` (413, 429), at once where the length is declared.
-        """
+    def check_declared(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raises `RequestRefused` (413, 429) for a body whose length is declared as too large."""
         length = headers.get(b"content-length", b"")
         self._check(int(length) if length.isdigit() else 0, self._left)
-        parts: list[bytes] = []
-        whole = False
-        try:
-            whole = await self._collect(receive, parts)
-        finally:
-            if not whole:
-                self._left += sum(map(len, parts))
-        if not whole:
-            return None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def release(self, body: bytes) -> None:
-        self._left += len(body)
+    def reserve(self, size: int, more: int) -> None:
+        """Reserve `more` bytes for a body that has `size` with them; `release` them all.
 
-    async def _collect(self, receive: Receive, parts: list[bytes]) -> bool:
-        """Return whether the body is complete."""
-        size = 0
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return False
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            self._check(size, size + self._left - len(part))
-            self._left -= len(part)
-            parts.append(part)
-            more = bool(message.get("more_body", False))
-        return True
+        Raises `RequestRefused` (413, 429), and then nothing is reserved.
+        """
+        self._check(size, size + self._left - more)
+        self._left -= more
+
+    def release(self, size: int) -> None:
+        self._left += size
 
     def _check(self, size: int, room: int) -> None:
         if size > self._each:

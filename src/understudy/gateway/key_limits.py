@@ -63,9 +63,9 @@ class KeyLimits:
     async def acquire(
         self, key: GatewayKey | None, request_id: str, origin: Origin, now: float
     ) -> float | None:
-        """Count one request and return None, or return the seconds to wait for room.
+        """As `take`, among all processes, and for requests without a key too.
 
-        With `reserve`, tokens are reserved too; the guard corrects them when the reply ends.
+        Tokens are reserved too; the guard corrects them when the reply ends.
         """
         if self.reserve is None:
             return None if key is None else self.take(key, now)

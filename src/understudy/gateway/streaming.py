@@ -1,38 +1,64 @@
 """Sinks of the gateway: a stream of events, and an answer in one piece."""
 
+import asyncio
 from collections.abc import Iterable
 from functools import lru_cache
 
 from understudy.errors import RequestRefused
 from understudy.gateway.accumulator import ReplyAccumulator
-from understudy.gateway.client_connection import ClientConnection, Header
-from understudy.gateway.responses import DONE, Envelope, Form
+from understudy.gateway.responses import DONE, KEEP_ALIVE, Envelope, Form
+from understudy.http_server.exchange import Exchange, header_lines
 from understudy.llm.messages import Output, ReplyIdentity
 from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Answering, HeldSink, ReplyEnded, SinkKind
 
+KEEP_ALIVE_S = 15.0
+_SSE = header_lines(
+    [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        # nginx buffers a stream unless this header says not to.
+        (b"x-accel-buffering", b"no"),
+    ]
+)
 _LONGEST_HEADER = 256
 
 
 class StreamSink:
-    """Passes a reply on to a client as it comes."""
+    """Passes a reply on to a client as it comes.
+
+    A stream that is silent for `keep_alive_s` is sent a comment: its response then begins with
+    status 200 even if the first output is still to come.
+    """
 
     kind = SinkKind.APPEND_ONLY
 
-    def __init__(self, form: Form, connection: ClientConnection) -> None:
+    def __init__(
+        self,
+        form: Form,
+        exchange: Exchange,
+        lines: bytes = b"",
+        keep_alive_s: float = KEEP_ALIVE_S,
+    ) -> None:
+        """`lines` are encoded headers of the response."""
         self._form = form
-        self._connection = connection
+        self._exchange = exchange
+        self._lines = lines
         self._envelope = Envelope(form, ReplyIdentity(), "")
-        self._headers: list[Header] = []
+        self._answered_by = b""
         self._begun = False
         self._unsent: list[bytes] = []
+        self._keep_alive_s = keep_alive_s
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._timer = self._loop.call_at(self._sent_at + keep_alive_s, self._check_silence)
 
     def is_visible(self) -> bool:
-        return self._connection.opened
+        return self._exchange.started
 
     def start(self, answering: Answering) -> None:
         self._envelope = Envelope(self._form, answering.identity, answering.model)
-        self._headers = answered_by(answering.provider, answering.model, answering.tries)
+        self._answered_by = answered_by(answering.provider, answering.model, answering.tries)
 
     def write(self, output: Output) -> None:
         if not self._begun:
@@ -47,17 +73,14 @@ class StreamSink:
         """The records of the attempts are not sent."""
 
     def try_flush(self) -> bool:
-        if not self._connection.send_now(self._headers, self._unsent):
+        if self._exchange.paused:
             return False
-        self._unsent.clear()
+        self._send()
         return True
 
     async def flush(self) -> None:
-        data = b"".join(self._unsent)
-        self._unsent.clear()
-        await self._connection.open(self._headers)
-        if data:
-            await self._connection.write(data)
+        await self._exchange.drain()
+        self._send()
 
     async def end(self, end: ReplyEnded, refusal: RequestRefused | None) -> None:
         """Send the last events; `refusal` says why the reply is not complete."""
@@ -67,11 +90,40 @@ class StreamSink:
         else:
             last = envelope.broken(refusal)
             last += envelope.usage_event(end.record.usage) if usage else b""
-        await self._connection.write(last + DONE, last=True)
+        await self._exchange.drain()
+        self._finish(last)
 
-    async def break_off(self, refusal: RequestRefused) -> None:
+    def break_off(self, refusal: RequestRefused) -> None:
         """End a stream that the router has not ended."""
-        await self._connection.write(self._envelope.broken(refusal) + DONE, last=True)
+        self._finish(self._envelope.broken(refusal))
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _send(self) -> None:
+        data = b"".join(self._unsent)
+        self._unsent.clear()
+        self._open()
+        self._exchange.write(data)
+        self._sent_at = self._loop.time()
+
+    def _finish(self, events: bytes) -> None:
+        self._open()
+        self._exchange.finish(b"".join([*self._unsent, events, DONE]))
+
+    def _open(self) -> None:
+        if not self._exchange.started:
+            self._exchange.start(200, b"%b%b%b" % (_SSE, self._lines, self._answered_by))
+
+    def _check_silence(self) -> None:
+        now = self._loop.time()
+        due = self._sent_at + self._keep_alive_s
+        if now >= due:
+            due = now + self._keep_alive_s
+            if not self._exchange.paused:  # else the client does not read what it was sent
+                self._open()
+                self._exchange.write(KEEP_ALIVE)
+        self._timer = self._loop.call_at(due, self._check_silence)
 
 
 class AnswerSink(HeldSink):
@@ -84,24 +136,33 @@ class AnswerSink(HeldSink):
     def write(self, output: Output) -> None:
         self._gathered.add(output)
 
-    def answer(self, end: ReplyEnded) -> tuple[list[Header], bytes] | None:
-        """Return headers and body; `None` where there is no complete reply."""
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def break_off(self, refusal: RequestRefused) -> None:
+        """Nothing was sent yet."""
+
+    def answer(self, end: ReplyEnded) -> tuple[bytes, bytes] | None:
+        """Return encoded headers and the body; `None` where there is no complete reply."""
         winner = end.record.winner
         if winner is None or end.finish_reason is None:
             return None
         model = winner.model_served or winner.model_requested
-        headers = answered_by(winner.provider, model, tries(end.record.attempts))
+        lines = answered_by(winner.provider, model, tries(end.record.attempts))
         envelope = Envelope(self._form, end.identity, model)
-        return headers, envelope.whole(end, self._gathered)
+        return lines, envelope.whole(end, self._gathered)
 
 
-def answered_by(provider: str, model: str, attempts: int) -> list[Header]:
-    """Return the headers that name the answering server and the number of attempts."""
-    return [
-        (b"x-router-provider", _header_value(provider)),
-        (b"x-router-model", _header_value(model)),
-        (b"x-router-attempts", b"%d" % attempts),
-    ]
+@lru_cache(maxsize=1024)
+def answered_by(provider: str, model: str, attempts: int) -> bytes:
+    """Return the encoded headers that name the answering server and the number of attempts."""
+    return header_lines(
+        [
+            (b"x-router-provider", _header_value(provider)),
+            (b"x-router-model", _header_value(model)),
+            (b"x-router-attempts", b"%d" % attempts),
+        ]
+    )
 
 
 def tries(attempts: Iterable[AttemptRecord]) -> int:
@@ -109,7 +170,6 @@ def tries(attempts: Iterable[AttemptRecord]) -> int:
     return sum(attempt.outcome is not Outcome.SKIPPED for attempt in attempts)
 
 
-@lru_cache(maxsize=1024)
 def _header_value(name: str) -> bytes:
     """Return a name that a server may have chosen in a form that a header can hold."""
     if name.isascii() and name.isprintable() and len(name) <= _LONGEST_HEADER:

@@ -1,327 +1,386 @@
-"""One client's connection: uvicorn's protocol with limits on size, time and number."""
+"""One client's connection: HTTP/1.1 requests within limits on size, time and number."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol, cast
+import math
+from collections import deque
+from collections.abc import Coroutine
+from enum import Enum
+from typing import cast
 
-from uvicorn import Config
-from uvicorn._types import ASGI3Application, ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
-from uvicorn.server import ServerState
+import httptools
+
+from understudy.http_server.exchange import Exchange, Header
+from understudy.http_server.state import ServerState, log_failure
 
 _PIECE = 2_048
 """Bytes; parsing cannot be stopped within a piece, which may hold 40 requests."""
-EXTENSION = "understudy"
-"""Extension of the ASGI scope; its `server` is a `ServerExtension`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerExtension:
-    """What applications can do beyond ASGI, without a task or a coroutine of their own."""
+class _Waiting(Enum):
+    """What the server waits for; each has its own limit."""
 
-    on_disconnect: set[Callable[[], None]]
-    """Callbacks for when the connection is lost."""
-    send_now: Callable[[dict[str, object]], bool]
-    """Send a message at once; False where `send` would wait for the client."""
-    respond: "Respond"
+    HEAD = "head"
+    BODY = "body"
+    NEXT = "next"
+    """The next request of a connection that has had one."""
 
 
-class Respond(Protocol):
-    def __call__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Send a whole response at once, Content-Length added; False where only `send` can."""
-        ...
+class Connection(asyncio.Protocol):
+    """Answers the requests of one client in their order; closes the connection at its limits."""
 
+    host = ""
+    port = 0
+    server = ("", 0)
+    paused = False
+    """Whether the client reads too slowly."""
 
-class _Transport:
-    """Sends the head of a response and the first part of its body with one system call.
+    _transport: asyncio.Transport
+    _closing = False
+    _reading = True
 
-    uvicorn writes them separately.
-    """
+    _in_head = False
+    _progressed = False
+    """Whether the last piece of data completed a head or held content of a body."""
+    _collected = 0
+    """Bytes since then."""
+    _ahead = 0
+    """Bytes that came while requests waited in line."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
-        self._head = b""
-        # Asked for several times per request, so not by way of `__getattr__`.
-        self.is_closing = transport.is_closing
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
+    _incoming: Exchange | None = None
+    """The request whose body is being read."""
+    _answering: Exchange | None = None
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._transport, name)
+    _waiting: _Waiting | None = None
+    _deadline = math.inf
+    _timer: asyncio.TimerHandle | None = None
+    """Checks the deadline, which moves more often."""
+    _fires = math.inf
+    _write_timer: asyncio.TimerHandle | None = None
+    """Runs while the client reads too slowly."""
+    _writable: asyncio.Future[None] | None = None
 
-    def write(self, data: bytes) -> None:
-        if data.startswith(b"HTTP/"):
-            self._send_head()
-            self._head = data
-            # The body may come much later: a stream can start before its first token.
-            self._loop.call_soon(self._send_head)
-            return
-        head, self._head = self._head, b""
-        self._transport.write(head + data if head else data)
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._limits = state.limits
+        self._loop = state.loop
+        self._headers: list[Header] = []
+        self._line: deque[Exchange] = deque()
+        """Pipelined requests, which wait until those before them are answered."""
+        self._parts: list[bytes] = []
+        self._target: list[bytes] = []
+        # httptools looks its callbacks up by name; these two never enter Python code.
+        self.on_body = self._parts.append
+        self.on_url = self._target.append
+        self._parser = httptools.HttpRequestParser(self)
+        # Also requests that follow one with `Connection: close` are parsed, and not answered.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
-    def write_response(self, data: bytes) -> None:
-        """Write a head with its whole body."""
-        self._send_head()
-        self._transport.write(data)
+    # The transport.
 
-    def close(self) -> None:
-        self._send_head()
-        self._transport.close()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.host, self.port = _address(transport.get_extra_info("peername"))
+        self.server = _address(transport.get_extra_info("sockname"))
+        self._wait(_Waiting.HEAD, self._limits.head_s)
+        self._state.add(self)
+        if self._state.stopping:
+            self.shut_down()
 
-    def _send_head(self) -> None:
-        head, self._head = self._head, b""
-        if head:
-            self._transport.write(head)
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """Limits that apply before authentication. uvicorn and httptools have none of them."""
-
-    connections: int = 1000
-    head_bytes: int = 65_536
-    """Of a head, of what follows the last byte of a body, and of requests that wait in line."""
-    headers: int = 200
-    """A header of five bytes takes 130 bytes of memory."""
-    pipelined: int = 8
-    """Requests that may wait in line behind the one that is being answered."""
-    head_s: float = 20.0
-    body_s: float = 120.0
-    grace_s: int = 3
-    """How long running requests may take after the server was stopped."""
-    write_s: float = 30.0
-    """How long a client may read nothing of a response."""
-
-
-class Connection(HttpToolsProtocol):
-    """Closes the connection at its limits. Past the number of connections, the one that has kept
-    the server waiting longest, for a request or for reading a response, is closed."""
-
-    def __init__(
-        self,
-        limits: ClientLimits,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, object],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._limits = limits
-        self._in_head = False
-        self._in_body = False
-        self._progressed = False
-        """Whether the last piece of data began a head or held content of a body."""
-        self._collected = 0
-        """Bytes since the head began, or since the last content of the body."""
-        self._ahead = 0
-        """Bytes that came while requests waited in line."""
-        self._answering: RequestResponseCycle | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        """Runs while the server waits for a request."""
-        self._write_timer: asyncio.TimerHandle | None = None
-        """Runs while the client reads too slowly."""
-        self._disconnect_callbacks: set[Callable[[], None]] = set()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", _Transport(transport)))
-        self._timer = self.loop.call_later(self._limits.head_s, self._time_out)
-        if len(self.connections) > self._limits.connections:
-            self._make_room()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        for callback in tuple(self._disconnect_callbacks):
-            callback()
-        self._stop_timer()
-        self._stop_write_timer()
-        # uvicorn notifies the newest request only, which may wait in line behind another.
-        for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
-        self.pipeline.clear()
-        super().connection_lost(exc)
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._closing = True
+        self._stop_waiting()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.resume_writing()
+        self._line.clear()
+        self._incoming = None
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            answering.client_left()
+        del self._parser  # it refers to this connection
+        self._state.discard(self)
 
     def data_received(self, data: bytes) -> None:
         # A body goes to the parser as it comes, heads in pieces.
         at = 0
-        while at < len(data) and not self.transport.is_closing():
-            end = len(data) if self._in_body else at + _PIECE
+        while at < len(data) and not self._closing:
+            end = len(data) if self._incoming is not None else at + _PIECE
             self._parse(data[at:end])
             at = end
 
-    def on_message_begin(self) -> None:
-        self._in_head = self._progressed = True
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:
-            # A trailer: part of no request here, and after the checks of the head.
-            return
-        if len(name) == 6 and name.lower() == b"expect":
-            super().on_header(name, value)
-        else:
-            self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self._in_head, self._in_body = False, True
-        self._collected = 0
-        self._stop_timer()
-        names = [name for name, _ in self.headers]
-        if len(names) > self._limits.headers:
-            self._refuse(b"431 Request Header Fields Too Large")
-        elif names.count(b"host") != 1 and self.parser.get_http_version() == "1.1":
-            self._refuse(b"400 Bad Request")
-        elif len(self.pipeline) >= self._limits.pipelined:
-            self.abort()
-        else:
-            super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self._progressed = True
-        if not self.transport.is_closing():
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._in_body = False
-        self._stop_timer()
-        if not self.transport.is_closing():
-            super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.pipeline:
-            # uvicorn reads on although requests wait in line.
-            self.flow.pause_reading()
-        else:
-            self._ahead = 0
-
     def pause_writing(self) -> None:
-        super().pause_writing()
+        self.paused = True
         self._expect_reading()
 
     def resume_writing(self) -> None:
-        self._stop_write_timer()
-        super().resume_writing()
+        self.paused = False
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        if self._writable is not None:
+            self._writable.set_result(None)
+            self._writable = None
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._headers = []
+        self._target.clear()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer is part of no request here, and comes after the checks of the head.
+        if self._in_head:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._progressed = True
+        self._stop_waiting()
+        if self._closing:
+            return
+        parser, headers = self._parser, self._headers
+        version = parser.get_http_version()
+        if len(headers) > self._limits.headers:
+            self._refuse(b"431 Request Header Fields Too Large")
+        elif version != "1.0" and [name for name, _ in headers].count(b"host") != 1:
+            self._refuse(b"400 Bad Request")
+        elif len(self._line) >= self._limits.pipelined:
+            self.abort()
+        else:
+            target = self._target[0] if len(self._target) == 1 else b"".join(self._target)
+            exchange = Exchange(
+                self,
+                parser.get_method(),
+                target,
+                headers,
+                http_1_0=version == "1.0",
+                keep_alive=version == "1.1" and parser.should_keep_alive(),
+            )
+            self._incoming = exchange
+            if self._answering is None:
+                self._answer(exchange)
+            else:
+                exchange.body = []
+                self._line.append(exchange)
+                self.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._parts:
+            self._take_body()
+        exchange, self._incoming = self._incoming, None
+        if exchange is None or self._closing:
+            return
+        self._stop_waiting()
+        exchange.body_complete = True
+        if exchange.receiver is not None:
+            exchange.receiver.end()
+        elif exchange.complete and self._answering is None:
+            self._wait(_Waiting.NEXT, self._limits.idle_s)
+
+    # What an exchange asks of its connection.
+
+    def head(self, status: int) -> bytes:
+        return self._state.head(status)
+
+    def write(self, data: bytes) -> None:
+        if not self._closing:
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        if self.paused:
+            if self._writable is None:
+                self._writable = self._loop.create_future()
+            await asyncio.shield(self._writable)
+
+    def run(self, exchange: Exchange, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        return self._state.run(exchange, work)
+
+    def keeps_alive(self) -> bool:
+        return not self._state.stopping or bool(self._line)
+
+    def response_ended(self, exchange: Exchange, *, keep: bool) -> None:
+        exchange.receiver = None
+        self._answering = None
+        if not keep or (self._state.stopping and not self._line):
+            self.close()
+        elif self._line:
+            self._answer(self._line.popleft())
+        elif not self._closing:
+            self._ahead = 0
+            self.resume_reading()
+            if self._incoming is None and not self._in_head:
+                self._wait(_Waiting.NEXT, self._limits.idle_s)
+
+    def pause_reading(self) -> None:
+        if self._reading and not self._closing:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self._closing:
+            self._reading = True
+            self._transport.resume_reading()
+
+    # What the server asks.
 
     @property
     def waits_until(self) -> float | None:
-        """When a timer ends, in the loop's time; `None` while the server does not wait."""
-        timers = (self._timer, self._write_timer)
-        return min((timer.when() for timer in timers if timer is not None), default=None)
+        times = [] if self._waiting in (None, _Waiting.NEXT) else [self._deadline]
+        if self._write_timer is not None:
+            times.append(self._write_timer.when())
+        return min(times, default=None)
+
+    @property
+    def in_line(self) -> int:
+        """How many requests wait until those before them are answered."""
+        return len(self._line)
+
+    def shut_down(self) -> None:
+        if self._answering is None:
+            self.close()
+
+    def close(self) -> None:
+        """Close when everything that was written is sent."""
+        self._closing = True
+        self._transport.close()
 
     def abort(self) -> None:
-        self._stop_timer()
-        self.transport.abort()
+        self._closing = True
+        self._stop_waiting()
+        self._transport.abort()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
-        server = ServerExtension(
-            self._disconnect_callbacks,
-            partial(self._send_now, cycle),
-            partial(self._respond, cycle),
-        )
-        cycle.scope["extensions"] = {EXTENSION: {"server": server}}
-        super()._start_asgi_task(cycle, app)
+    # Requests.
 
-    def _send_now(self, cycle: RequestResponseCycle, message: dict[str, object]) -> bool:
-        if self.flow.write_paused:
-            return False
-        sending = cycle.send(cast("ASGISendEvent", message))
+    def _answer(self, exchange: Exchange) -> None:
+        self._answering = exchange
         try:
-            sending.send(None)
-        except StopIteration:
-            return True
-        raise RuntimeError("uvicorn waits only while writing is paused")
+            receiver = self._state.app(exchange)
+        except Exception as error:  # noqa: BLE001 - a mistake in the application
+            log_failure(exchange, error)
+            exchange.fail()
+            return
+        if receiver is None or exchange.complete:
+            return
+        exchange.receiver = receiver
+        body, exchange.body = exchange.body, None
+        if body:
+            receiver.data(b"".join(body))
+        if exchange.body_complete and exchange.receiver is not None:
+            receiver.end()
 
-    def _respond(
-        self,
-        cycle: RequestResponseCycle,
-        status: int,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-    ) -> bool:
-        """As `ServerExtension.respond`, with the bytes that uvicorn writes for two messages."""
-        special = not cycle.keep_alive or cycle.scope["method"] == "HEAD"
-        if special or self.flow.write_paused or cycle.disconnected or cycle.response_started:
-            return False
-        named = [*cycle.default_headers, *headers]
-        head = b"".join([b"%b: %b\r\n" % header for header in named])
-        if head.count(b"\n") != len(named) or head.count(b"\r") != len(named):
-            return False  # a line break in a header: uvicorn refuses it
-        cycle.waiting_for_100_continue = False
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        whole = b"%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], head, len(body), body)
-        cast("_Transport", self.transport).write_response(whole)
-        cycle.on_response()
-        return True
+    def _take_body(self) -> None:
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._progressed = True
+        exchange = self._incoming
+        if exchange is None:
+            return
+        if exchange.receiver is not None:
+            exchange.receiver.data(data)
+        elif exchange.body is not None:
+            exchange.body.append(data)
 
     def _parse(self, piece: bytes) -> None:
         self._progressed = False
-        super().data_received(piece)
-        if self.transport.is_closing():
+        rest = self._feed(piece)
+        if self._parts:
+            self._take_body()
+        if self._closing or not self._is_within_limits(len(piece)):
             return
-        if self.pipeline:
-            self._ahead += len(piece)
+        if self._in_head:
+            self._wait(_Waiting.HEAD, self._limits.head_s)
+        elif self._incoming is not None:
+            self._wait(_Waiting.BODY, self._limits.body_s)
+        if rest:
+            self._parse(rest)
+
+    def _feed(self, piece: bytes) -> bytes:
+        """Parse a piece of data; return what is left of it."""
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            # No other protocol is spoken here: the request is answered as any other.
+            return piece[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            self._refuse(b"400 Bad Request")
+        return b""
+
+    def _is_within_limits(self, size: int) -> bool:
+        if self._line:
+            self._ahead += size
             if self._ahead > self._limits.head_bytes:
                 self.abort()
-                return
-        if not self._progressed:
-            self._collected += len(piece)
-            if self._collected > self._limits.head_bytes:
-                self._refuse(b"431 Request Header Fields Too Large")
-                return
-        elif self._in_body:
+                return False
+        if self._progressed:
             self._collected = 0
-        if self._timer is None and (self._in_head or self._in_body):
-            limit_s = self._limits.head_s if self._in_head else self._limits.body_s
-            self._timer = self.loop.call_later(limit_s, self._time_out)
+            return True
+        self._collected += size
+        if self._collected > self._limits.head_bytes:
+            self._refuse(b"431 Request Header Fields Too Large")
+            return False
+        return True
 
-    def _make_room(self) -> None:
-        waiting = {
-            ends: other
-            for other in self.connections
-            if isinstance(other, Connection) and (ends := other.waits_until) is not None
-        }
-        waiting[min(waiting)].abort()
+    def _refuse(self, status: bytes) -> None:
+        """Close the connection, after a status where no response has started."""
+        if self._closing:
+            return
+        answering = self._answering
+        between = answering is None and (self._in_head or self._incoming is None)
+        if between or (
+            answering is not None and answering is self._incoming and not answering.started
+        ):
+            head = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            self.write(head % status)
+        self.close()
 
-    def _time_out(self) -> None:
-        if self._in_head or self._in_body:
+    # Time limits.
+
+    def _wait(self, waiting: _Waiting, limit_s: float) -> None:
+        """Start the limit for a thing to wait for, unless it runs."""
+        if self._waiting is waiting:
+            return
+        self._waiting = waiting
+        self._deadline = self._loop.time() + limit_s
+        if self._deadline < self._fires:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        self._fires = self._deadline
+        self._timer = self._loop.call_at(self._fires, self._check_deadline)
+
+    def _stop_waiting(self) -> None:
+        self._waiting = None
+        self._deadline = math.inf
+
+    def _check_deadline(self) -> None:
+        self._timer = None
+        self._fires = math.inf
+        if self._loop.time() < self._deadline:
+            if self._deadline < math.inf:
+                self._set_timer()
+        elif self._in_head or self._waiting is _Waiting.BODY:
             self._refuse(b"408 Request Timeout")
         else:
-            self.transport.close()
+            self.close()
 
     def _expect_reading(self) -> None:
-        unread = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self._limits.write_s, self._check_reading, unread)
+        unread = self._transport.get_write_buffer_size()
+        self._write_timer = self._loop.call_later(self._limits.write_s, self._check_reading, unread)
 
     def _check_reading(self, unread: int) -> None:
-        if self.transport.get_write_buffer_size() < unread:
+        if self._transport.get_write_buffer_size() < unread:
             self._expect_reading()
         else:
             self.abort()
 
-    def _refuse(self, status: bytes) -> None:
-        """Close the connection, after a status where no response has started."""
-        last = self._answering
-        if last is None or (last.response_complete if self._in_head else not last.response_started):
-            head = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            self.transport.write(head % status)
-        self.transport.close()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _stop_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+def _address(name: object) -> tuple[str, int]:
+    """Return host and port of a socket's name; that of a client that has left is empty."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    return "", 0

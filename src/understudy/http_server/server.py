@@ -1,30 +1,19 @@
-"""An ASGI app on a listening socket, in the event loop of the caller."""
+"""An application on a listening socket, in the event loop of the caller."""
 
 import asyncio
-import contextlib
 import socket
 import sys
-from collections.abc import Generator
-from functools import partial
 from typing import Self
 
-import uvicorn
-from starlette.types import ASGIApp
-
 from understudy.errors import ConfigError
-from understudy.http_server.connection import ClientLimits, Connection
+from understudy.http_server.connection import Connection
+from understudy.http_server.exchange import Application
+from understudy.http_server.state import ClientLimits, ServerState
 
 ACCEPTED_AT_ONCE = 32
 """asyncio accepts up to this many connections before it handles any. With the kernel's backlog as
 the number, that could exceed the limits for connections and for open files."""
 _BACKLOG = 2048
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """The program handles signals, not one of its servers."""
-        yield
 
 
 def _listen(host: str, port: int, setting: str, *, reuse_port: bool) -> socket.socket:
@@ -52,14 +41,14 @@ def check_port(host: str, port: int, setting: str) -> None:
 
 
 class WebServer:
-    """Runs one ASGI app. Raises ConfigError where it cannot listen on the address.
+    """Serves one application. Raises ConfigError where it cannot listen on the address.
 
     With `reuse_port`, processes of one user share the port, and the kernel divides connections.
     """
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Application,
         host: str,
         port: int,
         *,
@@ -67,26 +56,12 @@ class WebServer:
         limits: ClientLimits | None = None,
         reuse_port: bool = False,
     ) -> None:
+        self._app = app
+        self._limits = limits or ClientLimits()
         self._socket = _listen(host, port, setting, reuse_port=reuse_port)
         self._host = host
-        limits = limits or ClientLimits()
-        # Access without a token depends on the peer's address: no header may change it.
-        config = uvicorn.Config(
-            app,
-            # uvicorn only calls it.
-            http=partial(Connection, limits),  # type: ignore[arg-type]
-            interface="asgi3",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=limits.grace_s,
-            backlog=ACCEPTED_AT_ONCE,
-        )
-        self._server = _Server(config)
-        self._task: asyncio.Task[None] | None = None
+        self._state: ServerState | None = None
+        self._listening: asyncio.Server | None = None
 
     @property
     def port(self) -> int:
@@ -98,24 +73,24 @@ class WebServer:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="web")
-        while not self._server.started:
-            if self._task.done():
-                self._task.result()
-            await asyncio.sleep(0.01)
+        state = self._state = ServerState(self._app, self._limits)
+        self._listening = await state.loop.create_server(
+            lambda: Connection(state), sock=self._socket, backlog=ACCEPTED_AT_ONCE
+        )
         # asyncio has set the backlog to ACCEPTED_AT_ONCE; the kernel may queue more.
         self._socket.listen(_BACKLOG)
         return self
 
     def stop_accepting(self) -> None:
         """Close the socket that listens, and idle connections; running requests go on."""
-        self._server.should_exit = True
+        if self._listening is not None and self._state is not None:
+            self._listening.close()
+            self._socket.close()
+            self._state.stop()
+            self._listening = None
 
     async def __aexit__(self, *_: object) -> None:
         self.stop_accepting()
-        if self._task is not None:
-            await self._task
-        for connection in tuple(self._server.server_state.connections):
-            # A client that does not read would keep its connection open.
-            connection.transport.abort()
+        if self._state is not None:
+            await self._state.end()
         self._socket.close()

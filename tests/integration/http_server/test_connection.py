@@ -7,9 +7,10 @@ from contextlib import suppress
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from understudy.gateway.client_connection import answer
-from understudy.http_server.connection import ClientLimits
+from asgi_answer import answer
+from understudy.http_server.asgi import AsgiApplication
 from understudy.http_server.server import WebServer
+from understudy.http_server.state import ClientLimits
 from understudy.platforms.web.chat import BROWSER_COOKIE
 from waiting import LIMIT_S
 from web_double import reply_text
@@ -24,7 +25,7 @@ HASTY = ClientLimits(head_s=0.1, body_s=0.1)
 async def hello(_scope: Scope, receive: Receive, send: Send) -> None:
     while (await receive()).get("more_body"):
         pass
-    await answer(send, 200, [], b"hello")
+    await answer(send, b"hello")
 
 
 async def _said(server: WebServer, *pieces: bytes) -> bytes:
@@ -44,7 +45,7 @@ async def _said(server: WebServer, *pieces: bytes) -> bytes:
 @pytest.mark.parametrize("name", [b"X-Long: ", b"X-%d: x\r\n"])
 async def test_a_head_without_end_is_not_collected(name: bytes) -> None:
     one = b"a" * 32_000 if name.endswith(b" ") else name * 4_000
-    async with WebServer(hello, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(hello), "127.0.0.1", 0) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(BEGINNING + name)
         sent = 0
@@ -65,7 +66,7 @@ async def test_a_large_body_and_a_large_cookie_are_none_of_it() -> None:
     body = b"b" * 500_000
     head = BEGINNING + b"Cookie: " + b"c" * 30_000 + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
     last = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-    async with WebServer(hello, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(hello), "127.0.0.1", 0) as server:
         said = await _said(server, head + body + last[:20], last[20:])
 
     assert said.count(b"200 OK") == 2
@@ -80,12 +81,14 @@ async def test_a_large_body_and_a_large_cookie_are_none_of_it() -> None:
     ],
 )
 async def test_who_never_sends_a_whole_request_is_hung_up_on(piece: bytes, answer: bytes) -> None:
-    async with WebServer(hello, "127.0.0.1", 0, limits=HASTY) as server:
+    async with WebServer(AsgiApplication(hello), "127.0.0.1", 0, limits=HASTY) as server:
         assert (await _said(server, piece))[:13] == answer
 
 
 async def test_where_there_are_too_many_the_longest_silent_makes_room() -> None:
-    async with WebServer(hello, "127.0.0.1", 0, limits=ClientLimits(connections=3)) as server:
+    async with WebServer(
+        AsgiApplication(hello), "127.0.0.1", 0, limits=ClientLimits(connections=3)
+    ) as server:
         silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(5)]
         said = await _said(server, BEGINNING + b"Connection: close\r\n\r\n")
 
@@ -104,10 +107,12 @@ async def test_nobody_who_is_being_answered_makes_room() -> None:
     async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
         asking.set()
         await gate.wait()
-        await answer(send, 200, [], b"hello")
+        await answer(send, b"hello")
 
     request = BEGINNING + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
-    async with WebServer(slow, "127.0.0.1", 0, limits=ClientLimits(connections=1)) as server:
+    async with WebServer(
+        AsgiApplication(slow), "127.0.0.1", 0, limits=ClientLimits(connections=1)
+    ) as server:
         answered = asyncio.create_task(_said(server, request))
         await asking.wait()
         assert b"hello" not in await _said(server, request)
@@ -119,9 +124,9 @@ async def test_nobody_who_is_being_answered_makes_room() -> None:
 async def test_a_slow_answer_is_none_of_it() -> None:
     async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
         await asyncio.sleep(HASTY.head_s * 3)
-        await answer(send, 200, [], b"hello")
+        await answer(send, b"hello")
 
-    async with WebServer(slow, "127.0.0.1", 0, limits=HASTY) as server:
+    async with WebServer(AsgiApplication(slow), "127.0.0.1", 0, limits=HASTY) as server:
         said = await _said(server, BEGINNING + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
 
     assert said.endswith(b"hello")
@@ -176,7 +181,7 @@ async def _flood(server: WebServer, beginning: bytes, piece: bytes) -> int:
     ids=["lines", "one line", "chunk extension"],
 )
 async def test_what_follows_a_body_is_limited_like_a_head(beginning: bytes, piece: bytes) -> None:
-    async with WebServer(hello, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(hello), "127.0.0.1", 0) as server:
         assert await _flood(server, beginning, piece) < 10_000_000
 
 
@@ -187,9 +192,9 @@ async def test_trailers_do_not_become_headers() -> None:
         while (await receive()).get("more_body"):
             pass
         seen.extend(name for name, _ in scope["headers"])
-        await answer(send, 200, [], b"hello")
+        await answer(send, b"hello")
 
-    async with WebServer(app, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(app), "127.0.0.1", 0) as server:
         last = b"Authorization: x\r\n\r\n" + GET[:-2] + b"Connection: close\r\n\r\n"
         said = await _said(server, CHUNKED, last)
 
@@ -198,14 +203,14 @@ async def test_trailers_do_not_become_headers() -> None:
 
 
 async def test_a_few_requests_may_wait_in_line() -> None:
-    async with WebServer(hello, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(hello), "127.0.0.1", 0) as server:
         said = await _said(server, GET * 6 + GET[:-2] + b"Connection: close\r\n\r\n")
 
     assert said.count(b"200 OK") == 7
 
 
 async def test_a_connection_with_too_many_requests_in_line_is_closed() -> None:
-    async with WebServer(hello, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(hello), "127.0.0.1", 0) as server:
         assert await _flood(server, b"", GET * 1_000) < 10_000_000
 
 
@@ -222,7 +227,7 @@ async def test_a_client_that_does_not_read_is_disconnected() -> None:
             ended.set()
 
     limits = ClientLimits(write_s=0.1)
-    async with WebServer(endless, "127.0.0.1", 0, limits=limits) as server:
+    async with WebServer(AsgiApplication(endless), "127.0.0.1", 0, limits=limits) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(GET)
         async with asyncio.timeout(LIMIT_S):
@@ -239,7 +244,7 @@ async def test_a_disconnection_is_noticed_behind_requests_that_wait_in_line() ->
             pass
         left.set()
 
-    async with WebServer(listening, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(listening), "127.0.0.1", 0) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(GET * 3)
         await asked.wait()
@@ -259,5 +264,5 @@ async def test_a_disconnection_is_noticed_behind_requests_that_wait_in_line() ->
 async def test_heads_without_a_host_or_with_many_headers_are_refused(
     head: bytes, status: bytes
 ) -> None:
-    async with WebServer(hello, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(hello), "127.0.0.1", 0) as server:
         assert (await _said(server, head))[:13] == status

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
-from understudy.gateway.client_connection import answer
+from asgi_answer import answer
+from understudy.http_server.asgi import AsgiApplication
 from understudy.http_server.body_budget import FREE_BYTES, BodyBudget
 from understudy.http_server.server import WebServer
 from understudy.http_server.stream_limits import LimitedStreams, StreamLimits
@@ -22,12 +23,12 @@ async def count(_scope: Scope, receive: Receive, send: Send) -> None:
             break
         size += len(message["body"])
         more = message["more_body"]
-    await answer(send, 200, [], b"%d" % size)
+    await answer(send, b"%d" % size)
 
 
 async def test_a_body_beyond_what_all_may_hold_is_refused() -> None:
     async with (
-        WebServer(BodyBudget(count, 200_000), "127.0.0.1", 0) as server,
+        WebServer(AsgiApplication(BodyBudget(count, 200_000)), "127.0.0.1", 0) as server,
         aiohttp.ClientSession() as http,
     ):
         async with http.post(server.url, data=b"a" * 150_000) as fits:
@@ -39,7 +40,7 @@ async def test_a_body_beyond_what_all_may_hold_is_refused() -> None:
 
 async def test_unfinished_bodies_leave_room_for_a_short_one() -> None:
     async with (
-        WebServer(BodyBudget(count, 200_000), "127.0.0.1", 0) as server,
+        WebServer(AsgiApplication(BodyBudget(count, 200_000)), "127.0.0.1", 0) as server,
         aiohttp.ClientSession() as http,
     ):
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -69,7 +70,7 @@ async def test_streams_are_limited_by_browser_and_by_address() -> None:
     limits = StreamLimits(per_browser=2, per_address=3, total=4)
     app = LimitedStreams(stream, limits, cookie="browser", paths=re.compile("/events"))
     async with (
-        WebServer(app, "127.0.0.1", 0) as server,
+        WebServer(AsgiApplication(app), "127.0.0.1", 0) as server,
         aiohttp.ClientSession() as http,
         AsyncExitStack() as opened,
     ):
@@ -91,7 +92,7 @@ async def test_streams_are_limited_by_browser_and_by_address() -> None:
 async def test_a_closed_stream_gives_its_place_back() -> None:
     limits = StreamLimits(per_browser=1, per_address=1, total=1)
     app = LimitedStreams(stream, limits, cookie="browser", paths=re.compile("/events"))
-    async with WebServer(app, "127.0.0.1", 0) as server:
+    async with WebServer(AsgiApplication(app), "127.0.0.1", 0) as server:
         async with aiohttp.ClientSession() as http, http.get(f"{server.url}/events") as first:
             assert first.status == 200
         status = 429

@@ -10,6 +10,7 @@ from yarl import URL
 
 from understudy.conversation.messages import ImageRef
 from understudy.errors import ConfigError
+from understudy.http_server.asgi import AsgiApplication
 from understudy.http_server.server import WebServer
 from understudy.llm.messages import ImagePart
 from understudy.platforms.web.api import MAX_BODY
@@ -510,7 +511,7 @@ async def test_a_port_in_use_raises_an_error_with_advice() -> None:
     async with open_client(reply_text("Hi")) as page:
         port = int(page.url.rpartition(":")[2])
         with pytest.raises(ConfigError, match="Choose another port"):
-            WebServer(build_site_of_nothing(), "127.0.0.1", port)
+            WebServer(AsgiApplication(build_site_of_nothing()), "127.0.0.1", port)
 
 
 def build_site_of_nothing() -> Starlette:

@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -8,14 +7,15 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 
-from asgi_call import LOCAL, Answer, Client, get, post
+from gateway_call import LOCAL, Answer, Client, get, post
 from reply_events import AttemptEnded, RouterEvent, play
 from sample_records import NOON, answered, failed, reply, skipped
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.errors import ErrorClass
-from understudy.gateway.app import Gateway, Source
+from understudy.gateway.app import Gateway
 from understudy.gateway.key_limits import KeyLimits
+from understudy.gateway.reply_call import Source
 from understudy.llm.frames import CHUNK
 from understudy.llm.messages import ReasoningDelta, ReplyIdentity, TextDelta, ToolCallDelta
 from understudy.routing.records import OfflineReason, ReplyOutcome, SkipReason
@@ -43,11 +43,13 @@ class Router:
     events: tuple[RouterEvent | asyncio.Event, ...] = SAID
     requests: list[ReplyRequest] = field(default_factory=list)
     sinks: list[ReplySink] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reply(self, request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
         self.requests.append(request)
         self.sinks.append(sink)
+        self.asked.set()
         return await play(self._played(), sink)
 
     async def _played(self) -> AsyncGenerator[RouterEvent, None]:
@@ -434,21 +436,34 @@ async def test_a_client_that_hangs_up_ends_the_reply(ask: object) -> None:
     client = Client(gateway(router))
 
     call = asyncio.create_task(client.call("/v1/chat/completions", ask))
-    client.hung_up.set()
     async with asyncio.timeout(LIMIT_S):
+        await router.asked.wait()
+        client.hung_up.set()
         await router.closed.wait()
         await call
 
 
-async def test_a_cancelled_call_stays_cancelled() -> None:
-    router = Router((asyncio.Event(),))
-    call = asyncio.create_task(Client(gateway(router)).call("/v1/chat/completions", ASK))
-    await asyncio.sleep(0)
-    call.cancel()
+async def test_a_client_that_hangs_up_before_its_reply_begins_frees_its_place() -> None:
+    router = Router()
+    served = gateway(router, GatewaySettings(max_requests=1))
+    gone = Client(served)
+    gone.hung_up.set()
 
-    with contextlib.suppress(asyncio.CancelledError):
-        await call
-    assert call.cancelled()
+    await gone.call("/v1/chat/completions", ASK)
+    assert router.requests == []
+    assert (await post(served, ASK)).status == 200
+
+
+async def test_a_reply_that_the_server_cancels_is_an_error() -> None:
+    router = Router((asyncio.Event(),))
+    client = Client(gateway(router))
+    call = asyncio.create_task(client.call("/v1/chat/completions", ASK))
+    await router.asked.wait()
+    (task,) = client.tasks
+    task.cancel()
+
+    assert (await call).status == 500
+    assert task.cancelled()
     assert router.closed.is_set()
 
 

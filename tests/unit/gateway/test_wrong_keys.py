@@ -2,12 +2,13 @@
 
 from pydantic import SecretStr
 
-from asgi_call import LOCAL, Client
+from gateway_call import LOCAL, Client
 from sample_records import NOON
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
-from understudy.gateway.app import Gateway, Source
+from understudy.gateway.app import Gateway
 from understudy.gateway.key_limits import KeyLimits
+from understudy.gateway.reply_call import Source
 from understudy.http_server.auth_throttle import FAILURES, WINDOW_S, AuthFailures
 from understudy.routing.request import ReplyEnded, ReplyRequest, ReplySink
 

@@ -19,6 +19,7 @@ from understudy.clock import Clock
 from understudy.config.load import DEFAULT_FILE, Config
 from understudy.config.watch import watch_config
 from understudy.errors import ConfigError, ModelFileError
+from understudy.http_server.asgi import AsgiApplication
 from understudy.http_server.auth_throttle import AuthThrottle
 from understudy.http_server.refusal import refuse
 from understudy.http_server.server import WebServer
@@ -98,7 +99,9 @@ class SetupSite:
             login_path="/login",
         )
         try:
-            async with WebServer(site, settings.web.host, settings.web.port) as server:
+            async with WebServer(
+                AsgiApplication(site), settings.web.host, settings.web.port
+            ) as server:
                 self.url = server.url
                 self.login = f"{server.url}/login?code={access.new_link_code()}"
                 yield

@@ -16,11 +16,12 @@ from starlette.types import Send
 from understudy.config.settings import Web
 from understudy.conversation.follow_ups import Answered
 from understudy.conversation.inbox import Channel, InboxStore
+from understudy.http_server.asgi import AsgiApplication
 from understudy.http_server.auth_throttle import AuthThrottle, failures_of_one
 from understudy.http_server.body_budget import BodyBudget
-from understudy.http_server.connection import ClientLimits
 from understudy.http_server.refusal import refuse
 from understudy.http_server.server import WebServer
+from understudy.http_server.state import ClientLimits
 from understudy.http_server.stream_limits import LimitedStreams, StreamLimits
 from understudy.memory.store import Proposal
 from understudy.network import is_loopback
@@ -162,7 +163,11 @@ class WebPlatform:
         async with (
             WorkerPool("markdown", RENDERER_LIMITS) as pool,
             WebServer(
-                site, deps.web.host, deps.web.port, limits=limits, reuse_port=processes > 1
+                AsgiApplication(site),
+                deps.web.host,
+                deps.web.port,
+                limits=limits,
+                reuse_port=processes > 1,
             ) as server,
         ):
             self.live.renderer = Renderer(pool)

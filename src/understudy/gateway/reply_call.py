@@ -1,0 +1,232 @@
+"""One request for a reply: takes its body, runs the reply, answers the client."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from understudy.config.settings import Gateway as GatewaySettings
+from understudy.errors import RequestRefused
+from understudy.gateway.admission import BodyBudget, RequestLimiter
+from understudy.gateway.auth import Guest
+from understudy.gateway.call import Call
+from understudy.gateway.error_responses import refusal_of
+from understudy.gateway.key_limits import KeyLimits
+from understudy.gateway.requests import ClientRequest, ModelNames
+from understudy.gateway.responses import Form
+from understudy.gateway.streaming import AnswerSink, StreamSink
+from understudy.routing.records import Origin
+from understudy.routing.request import Reply, ReplyEnded, ReplyRequest
+
+ReadBody = Callable[[bytes], ClientRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The router that replies come from."""
+
+    reply: Reply
+    candidates: tuple[str, ...]
+    """`provider/model` of each candidate; the provider alone where the server chooses."""
+    may_spend: Callable[[Origin], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the calls of one gateway share."""
+
+    settings: GatewaySettings
+    source: Source
+    names: ModelNames
+    limiter: RequestLimiter
+    bodies: BodyBudget
+    limits: KeyLimits
+    wall: Callable[[], float]
+    calls: "set[ReplyCall]" = field(default_factory=set)
+    """Those that are not answered yet."""
+
+
+class ReplyCall:
+    """The receiver of a request. It holds a slot and the bytes of its body until it is over."""
+
+    __slots__ = (
+        "_began",
+        "_call",
+        "_ended_early",
+        "_guest",
+        "_over",
+        "_parts",
+        "_read",
+        "_serving",
+        "_sink",
+        "_size",
+        "_task",
+    )
+
+    def __init__(self, serving: Serving, call: Call, guest: Guest, read: ReadBody) -> None:
+        """Raises `RequestRefused` (413, 429) where there is no room for it."""
+        serving.bodies.check_declared(call.headers)
+        serving.limiter.acquire()
+        serving.calls.add(self)
+        self._serving = serving
+        self._call = call
+        self._guest = guest
+        self._read = read
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._task: asyncio.Task[None] | None = None
+        self._sink: StreamSink | AnswerSink | None = None
+        self._began = False
+        self._ended_early = False
+        self._over = False
+        if b"expect" in call.headers:
+            call.exchange.proceed()
+
+    # What the connection calls.
+
+    def data(self, data: bytes) -> None:
+        size = self._size + len(data)
+        try:
+            self._serving.bodies.reserve(size, len(data))
+        except RequestRefused as refusal:
+            self._refuse(refusal)
+            return
+        self._size = size
+        self._parts.append(data)
+
+    def end(self) -> None:
+        self._serving.limiter.start(self._begin)
+
+    def lost(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if not self._began:
+            self._release()
+
+    def end_early(self) -> None:
+        """Answer that the gateway is shutting down."""
+        if self._task is not None and self._began:
+            self._ended_early = True
+            self._task.cancel()
+        elif not self._over:
+            self._refuse(_shutting_down())
+
+    # The reply.
+
+    def _begin(self) -> None:
+        if not self._over:
+            self._task = self._call.exchange.run(self._run())
+
+    async def _run(self) -> None:
+        if self._over:
+            return
+        self._began = True
+        try:
+            await self._reply()
+        except RequestRefused as refusal:
+            self._call.refuse(refusal)
+        except asyncio.CancelledError:
+            if self._ended_early:
+                self._break_off()
+            elif not self._call.exchange.lost:
+                raise
+        finally:
+            self._release()
+
+    async def _reply(self) -> None:
+        parts, serving = self._parts, self._serving
+        ask = self._read(parts[0] if len(parts) == 1 else b"".join(parts))
+        now = serving.wall()
+        limits, guest = serving.limits, self._guest
+        if limits.reserve is not None:
+            wait_s = await limits.acquire(guest.key, self._call.id, guest.origin, now)
+        else:
+            wait_s = None if guest.key is None else limits.take(guest.key, now)
+        if wait_s is not None:
+            raise _key_limit(guest, wait_s)
+        request = self._request(ask)
+        form = Form(self._call.id, int(now), ask.include_usage, ask.raw_completion)
+        if ask.stream:
+            await self._stream(request, form, ask)
+        else:
+            await self._answer(request, form, ask)
+
+    async def _answer(self, request: ReplyRequest, form: Form, ask: ClientRequest) -> None:
+        sink = AnswerSink(form)
+        end = await self._serving.source.reply(request, sink)
+        answered = sink.answer(end)
+        if answered is None:
+            raise self._refusal(ask, end)
+        lines, body = answered
+        self._call.respond(body, lines)
+
+    async def _stream(self, request: ReplyRequest, form: Form, ask: ClientRequest) -> None:
+        exchange = self._call.exchange
+        sink = self._sink = StreamSink(form, exchange, self._call.lines)
+        end = await self._serving.source.reply(request, sink)
+        refusal = None if end.finish_reason else self._refusal(ask, end)
+        if refusal is not None and not exchange.started:
+            raise refusal
+        await sink.end(end, refusal)
+
+    def _request(self, ask: ClientRequest) -> ReplyRequest:
+        settings, guest = self._serving.settings, self._guest
+        return ReplyRequest(
+            id=self._call.id,
+            sink="gateway",
+            build=ask.build,
+            origin=guest.origin,
+            may_trim_prompt=False,
+            images=ask.images,
+            degrade_images=settings.degrade_images and not ask.raw_completion,
+            tools=ask.tools,
+            clean=settings.clean,
+            may_be_empty=ask.may_be_empty,
+            raw_completion=ask.raw_completion,
+            order=self._serving.names.order(ask.model),
+            queue_key=guest.name,
+            may_spend=self._serving.source.may_spend,
+        )
+
+    def _refusal(self, ask: ClientRequest, end: ReplyEnded) -> RequestRefused:
+        return refusal_of(
+            end,
+            images=ask.images > 0,
+            raw_completion=ask.raw_completion,
+            now=self._serving.wall(),
+        )
+
+    # The end.
+
+    def _break_off(self) -> None:
+        if self._sink is not None and self._call.exchange.started:
+            self._sink.break_off(_shutting_down())
+        else:
+            self._call.refuse(_shutting_down())
+
+    def _refuse(self, refusal: RequestRefused) -> None:
+        self._release()
+        self._call.refuse(refusal)
+
+    def _release(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._sink is not None:
+            self._sink.close()
+        serving = self._serving
+        serving.bodies.release(self._size)
+        serving.limiter.release()
+        serving.calls.discard(self)
+
+
+def _key_limit(guest: Guest, wait_s: float) -> RequestRefused:
+    return RequestRefused(
+        429,
+        "key_limit",
+        f"The key {guest.name!r} has used up what it may use for now.",
+        retry_after_s=wait_s,
+    )
+
+
+def _shutting_down() -> RequestRefused:
+    return RequestRefused(503, "shutting_down", "The gateway is shutting down.")

@@ -1,0 +1,149 @@
+"""What the connections of one server share: limits, application, running work."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import partial
+from http import HTTPStatus
+from typing import Protocol
+
+import structlog
+
+from understudy.http_server.exchange import Application, Exchange
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Limits that apply before authentication; httptools has none of them."""
+
+    connections: int = 1000
+    head_bytes: int = 65_536
+    """Of a head, of what follows the last byte of a body, and of requests that wait in line."""
+    headers: int = 200
+    """A header of five bytes takes 130 bytes of memory."""
+    pipelined: int = 8
+    """Requests that may wait in line behind the one that is being answered."""
+    head_s: float = 20.0
+    body_s: float = 120.0
+    idle_s: float = 5.0
+    """How long a connection may be open between two requests."""
+    grace_s: float = 3.0
+    """How long running requests may take after the server was stopped."""
+    write_s: float = 30.0
+    """How long a client may read nothing of a response."""
+
+
+class Connected(Protocol):
+    """A connection as the server sees it."""
+
+    @property
+    def waits_until(self) -> float | None:
+        """When the client runs out of time, in the loop's time; `None` while it has to do
+        nothing."""
+        ...
+
+    def shut_down(self) -> None:
+        """Close when the response that is being sent is complete; at once where there is none."""
+        ...
+
+    def abort(self) -> None: ...
+
+
+class ServerState:
+    """Connections, and the tasks that answer their requests."""
+
+    def __init__(self, app: Application, limits: ClientLimits) -> None:
+        self.app = app
+        self.limits = limits
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connected] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.stopping = False
+        self._all_ended = asyncio.Event()
+        self._second = 0
+        self._heads: dict[int, bytes] = {}
+        """Status line and Date by status, for the current second."""
+
+    def head(self, status: int) -> bytes:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._heads.clear()
+        head = self._heads.get(status)
+        if head is None:
+            line = (
+                f"HTTP/1.1 {status} {_phrase(status)}\r\ndate: {formatdate(now, usegmt=True)}\r\n"
+            )
+            head = self._heads[status] = line.encode("latin-1")
+        return head
+
+    def add(self, connection: Connected) -> None:
+        """Past the number of connections, close the one whose client runs out of time first."""
+        self.connections.add(connection)
+        if len(self.connections) > self.limits.connections:
+            waiting = {
+                until: other
+                for other in self.connections
+                if (until := other.waits_until) is not None
+            }
+            waiting[min(waiting)].abort()
+
+    def discard(self, connection: Connected) -> None:
+        self.connections.discard(connection)
+        self._note_end()
+
+    def run(self, exchange: Exchange, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(partial(self._ended, exchange))
+        return task
+
+    def _ended(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log_failure(exchange, error)
+        # Also without an error, where the application has sent no response or a part of it.
+        exchange.fail()
+        self._note_end()
+
+    def stop(self) -> None:
+        self.stopping = True
+        for connection in tuple(self.connections):
+            connection.shut_down()
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self.stopping and not (self.connections or self.tasks):
+            self._all_ended.set()
+
+    async def end(self) -> None:
+        """Wait until all responses are sent, for `grace_s` at most; then cancel the rest."""
+        try:
+            async with asyncio.timeout(self.limits.grace_s):
+                await self._all_ended.wait()
+        except TimeoutError:
+            _log.warning("http.requests_cancelled", running=len(self.tasks))
+        for task in tuple(self.tasks):
+            task.cancel()
+        for connection in tuple(self.connections):
+            # A client that does not read would keep its connection open.
+            connection.abort()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+
+
+def log_failure(exchange: Exchange, error: BaseException) -> None:
+    path = exchange.raw_path.decode("latin-1")
+    _log.error("http.request_failed", path=path, exc_info=error)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
