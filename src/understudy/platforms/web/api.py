@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from understudy.errors import StorageError
 
@@ -72,6 +73,11 @@ def _without_surrogates(value: object) -> object:
                 _without_surrogates(key): _without_surrogates(item) for key, item in value.items()
             }
     return value
+
+
+def json_routes(*table: tuple[str, str, Endpoint]) -> list[Route]:
+    """Routes of (method, path, endpoint), whose expected errors are JSON that the page shows."""
+    return [Route(path, with_json_errors(call), methods=[method]) for method, path, call in table]
 
 
 def with_json_errors(call: Endpoint) -> Endpoint:

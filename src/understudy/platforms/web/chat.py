@@ -29,7 +29,7 @@ from understudy.conversation.request_builder import ME
 from understudy.errors import StorageError
 from understudy.llm.messages import ImagePart
 from understudy.network import client_network
-from understudy.platforms.web.api import MAX_BODY, ApiError, read_json, with_json_errors
+from understudy.platforms.web.api import MAX_BODY, ApiError, json_routes, read_json
 from understudy.platforms.web.event_stream import event_stream
 from understudy.platforms.web.live import LiveConversations
 from understudy.platforms.web.rendering import Source
@@ -211,7 +211,7 @@ class ChatApi:
         self._uploads_allowed = bool(uploads.images or uploads.read_files)
 
     def routes(self) -> list[Route]:
-        table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
+        return json_routes(
             ("GET", "/api/chats", self.chats),
             ("GET", "/api/chats/{chat}/events", self.events),
             ("POST", "/api/chats/{chat}/messages", self.send),
@@ -221,9 +221,6 @@ class ChatApi:
             ("DELETE", "/api/chats/{chat}", self.delete),
             ("GET", "/api/images/{digest}", self.image),
         )
-        return [
-            Route(path, with_json_errors(call), methods=[method]) for method, path, call in table
-        ]
 
     async def chats(self, request: Request) -> Response:
         rows = await self._history.overviews(PLATFORM, browser_of(request))

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from understudy.conversation.inbox import Channel, Line, Overview, Thoughts
 from understudy.conversation.messages import Author
 from understudy.conversation.request_builder import ME
-from understudy.platforms.web.api import ApiError, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes
 from understudy.platforms.web.chat import PLATFORM, browser_of, channel_of
 from understudy.platforms.web.memory import Search
 from understudy.platforms.web.serializers import overview_row, page_id
@@ -42,10 +42,10 @@ class ChatExport:
         self._search = search
 
     def routes(self) -> list[Route]:
-        return [
-            Route("/api/search", with_json_errors(self.search), methods=["GET"]),
-            Route("/api/chats/{chat}/export", with_json_errors(self.export), methods=["GET"]),
-        ]
+        return json_routes(
+            ("GET", "/api/search", self.search),
+            ("GET", "/api/chats/{chat}/export", self.export),
+        )
 
     async def search(self, request: Request) -> Response:
         """The conversations that contain all words of `q` in one message or in the title, with

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from understudy.config.load import ConfigMistakes
 from understudy.errors import ConfigError
-from understudy.platforms.web.api import ApiError, read_json, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes, read_json
 from understudy.platforms.web.audit import audit
 
 _MAX_TEXT = 500_000
@@ -39,10 +39,10 @@ class ConfigPage:
 
     def routes(self) -> list[Route]:
         path = "/api/operator/config"
-        return [
-            Route(path, with_json_errors(self.show), methods=["GET"]),
-            Route(path, with_json_errors(self.save), methods=["POST"]),
-        ]
+        return json_routes(
+            ("GET", path, self.show),
+            ("POST", path, self.save),
+        )
 
     async def show(self, _request: Request) -> Response:
         try:

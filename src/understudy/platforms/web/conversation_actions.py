@@ -2,7 +2,7 @@
 the versions of its replies."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from starlette.routing import Route
 from understudy.conversation.dependencies import new_id
 from understudy.conversation.inbox import Channel, Line
 from understudy.conversation.messages import Place
-from understudy.platforms.web.api import ApiError, read_json, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes, read_json
 from understudy.platforms.web.chat import ID, PLATFORM, browser_of, channel_of
 from understudy.platforms.web.chat_export import MAX_LINES, imported_lines
 from understudy.platforms.web.live import LiveConversations
@@ -52,17 +52,14 @@ class ConversationActions:
     clock: Callable[[], float]
 
     def routes(self) -> list[Route]:
-        table: tuple[tuple[str, Callable[[Request], Awaitable[Response]]], ...] = (
-            ("title", self.rename),
-            ("version", self.choose_version),
-            ("continue", self.continue_reply),
-            ("branch", self.branch),
-            ("import", self.import_file),
+        path = "/api/chats/{chat}"
+        return json_routes(
+            ("POST", f"{path}/title", self.rename),
+            ("POST", f"{path}/version", self.choose_version),
+            ("POST", f"{path}/continue", self.continue_reply),
+            ("POST", f"{path}/branch", self.branch),
+            ("POST", f"{path}/import", self.import_file),
         )
-        return [
-            Route(f"/api/chats/{{chat}}/{name}", with_json_errors(call), methods=["POST"])
-            for name, call in table
-        ]
 
     async def rename(self, request: Request) -> Response:
         channel, fields = channel_of(request), await read_json(request)

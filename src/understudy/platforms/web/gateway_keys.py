@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from understudy.clock import DAY_S
 from understudy.errors import ConfigError
-from understudy.platforms.web.api import ApiError, read_json, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes, read_json
 from understudy.platforms.web.audit import audit
 from understudy.platforms.web.serializers import Json
 from understudy.routing.client_keys import KeyLimitValues
@@ -60,13 +60,12 @@ class GatewayKeyPages:
 
     def routes(self) -> list[Route]:
         path = "/api/operator/keys"
-        table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
+        return json_routes(
             ("GET", path, self.show),
             ("POST", path, self.make),
             ("POST", f"{path}/limit", self.limit),
             ("POST", f"{path}/revoke", self.revoke),
         )
-        return [Route(at, with_json_errors(call), methods=[method]) for method, at, call in table]
 
     async def show(self, _request: Request) -> Response:
         now = self._clock()

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from understudy.conversation.inbox import Channel
 from understudy.memory.store import Proposal
-from understudy.platforms.web.api import ApiError, read_json, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes, read_json
 from understudy.platforms.web.chat import MAX_TEXT, browser_of, channel_of
 
 Search = Callable[[str, str], Awaitable[Sequence[tuple[Channel, str]]]]
@@ -35,10 +35,10 @@ class MemoryApi:
         self._actions = actions
 
     def routes(self) -> list[Route]:
-        routes = [_route("/api/chats/{chat}/command", self.command, "POST")]
+        path = "/api/proposal"
+        routes = json_routes(("POST", "/api/chats/{chat}/command", self.command))
         if self._actions.proposal is not None and self._actions.answer is not None:
-            routes.append(_route("/api/proposal", self.proposal, "GET"))
-            routes.append(_route("/api/proposal", self.answer, "POST"))
+            routes += json_routes(("GET", path, self.proposal), ("POST", path, self.answer))
         return routes
 
     async def command(self, request: Request) -> Response:
@@ -60,7 +60,3 @@ class MemoryApi:
         proposal_id, yes = str(fields.get("id", "")), fields.get("yes") is True
         text = await self._actions.answer(browser_of(request), proposal_id, yes)
         return JSONResponse({"text": text})
-
-
-def _route(path: str, call: Callable[[Request], Awaitable[Response]], method: str) -> Route:
-    return Route(path, with_json_errors(call), methods=[method])

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from understudy.errors import ConfigError, StorageError
-from understudy.platforms.web.api import ApiError, read_json, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes, read_json
 from understudy.platforms.web.attempt_feed import AttemptFeed
 from understudy.platforms.web.audit import audit
 from understudy.platforms.web.event_stream import PING_S, event
@@ -95,7 +95,7 @@ class OperatorPages:
         self._testing: set[str] = set()
 
     def routes(self) -> list[Route]:
-        table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
+        return json_routes(
             ("GET", "/operator", self.show),
             ("GET", "/api/operator/events", self.events),
             ("GET", "/api/operator/usage", self.usage),
@@ -105,9 +105,6 @@ class OperatorPages:
             ("POST", "/api/operator/level", self.set_level),
             ("POST", "/api/operator/test", self.test),
         )
-        return [
-            Route(path, with_json_errors(call), methods=[method]) for method, path, call in table
-        ]
 
     async def show(self, _request: Request) -> Response:
         return page("operator", name=self._deps.page_context().name)

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from understudy.platforms.web.api import ApiError, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes
 from understudy.platforms.web.serializers import attempt_row
 from understudy.routing.ledger import AttemptFilter, LedgerReader
 from understudy.routing.records import Outcome
@@ -23,7 +23,7 @@ class OperatorAttempts:
         self._clock = clock
 
     def routes(self) -> list[Route]:
-        return [Route("/api/operator/attempts", with_json_errors(self.find), methods=["GET"])]
+        return json_routes(("GET", "/api/operator/attempts", self.find))
 
     async def find(self, request: Request) -> Response:
         """One page, newest first. `until` of the first page keeps the later ones in place."""

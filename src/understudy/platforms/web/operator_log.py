@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from understudy.platforms.web.api import with_json_errors
+from understudy.platforms.web.api import json_routes
 
 ReadLog = Callable[[int], tuple[int, Sequence[str]]]
 """The lines after a number, and the number of the last one."""
@@ -17,7 +17,7 @@ class OperatorLog:
         self._read = read
 
     def routes(self) -> list[Route]:
-        return [Route("/api/operator/log", with_json_errors(self.lines), methods=["GET"])]
+        return json_routes(("GET", "/api/operator/log", self.lines))
 
     async def lines(self, request: Request) -> Response:
         after = request.query_params.get("after", "0")

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from understudy.platforms.web.api import ApiError, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes
 from understudy.platforms.web.audit import audit
 from understudy.platforms.web.serializers import Json, step_of
 from understudy.routing.ledger import Grouping, LedgerReader, UsageRow, start_of_day
@@ -49,12 +49,12 @@ class OperatorReports:
         self._deps = deps
 
     def routes(self) -> list[Route]:
-        return [
-            Route("/api/operator/servers", with_json_errors(self.servers), methods=["GET"]),
-            Route("/api/operator/usage/{group}", with_json_errors(self.usage), methods=["GET"]),
-            Route("/api/operator/about", with_json_errors(self.about), methods=["GET"]),
-            Route("/api/operator/login-link", with_json_errors(self.login_link), methods=["POST"]),
-        ]
+        return json_routes(
+            ("GET", "/api/operator/servers", self.servers),
+            ("GET", "/api/operator/usage/{group}", self.usage),
+            ("GET", "/api/operator/about", self.about),
+            ("POST", "/api/operator/login-link", self.login_link),
+        )
 
     async def servers(self, _request: Request) -> Response:
         """Figures of each server over the last replies, and its cost today (UTC)."""

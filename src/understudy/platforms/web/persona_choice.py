@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from understudy.conversation.inbox import Channel
 from understudy.llm.messages import ImagePart
-from understudy.platforms.web.api import ApiError, read_json, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes, read_json
 from understudy.platforms.web.chat import channel_of
 from understudy.platforms.web.rendering import Renderer, Source, plain
 from understudy.platforms.web.serializers import Json
@@ -58,11 +58,11 @@ class PersonaChoiceApi:
 
     def routes(self) -> list[Route]:
         path = "/api/chats/{chat}/persona"
-        return [
-            Route(path, with_json_errors(self.show), methods=["GET"]),
-            Route(path, with_json_errors(self.choose), methods=["POST"]),
-            Route("/api/personas/{key}/picture", with_json_errors(self.picture), methods=["GET"]),
-        ]
+        return json_routes(
+            ("GET", path, self.show),
+            ("POST", path, self.choose),
+            ("GET", "/api/personas/{key}/picture", self.picture),
+        )
 
     async def show(self, request: Request) -> Response:
         renderer = self._renderer()
@@ -98,10 +98,10 @@ class ServerChoiceApi:
 
     def routes(self) -> list[Route]:
         path = "/api/chats/{chat}/server"
-        return [
-            Route(path, with_json_errors(self.show), methods=["GET"]),
-            Route(path, with_json_errors(self.choose), methods=["POST"]),
-        ]
+        return json_routes(
+            ("GET", path, self.show),
+            ("POST", path, self.choose),
+        )
 
     async def show(self, request: Request) -> Response:
         servers = list(self._choice.available()) if self._choice.allowed() else []

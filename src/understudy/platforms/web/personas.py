@@ -11,7 +11,7 @@ from understudy.conversation.personas.containers import MAX_FILE
 from understudy.conversation.personas.importing import ImportOptions
 from understudy.conversation.prompt.preview import Preview, describe_lore
 from understudy.errors import ConfigError, PersonaError, PersonaExists
-from understudy.platforms.web.api import ApiError, read_body, read_json, with_json_errors
+from understudy.platforms.web.api import ApiError, json_routes, read_body, read_json
 from understudy.platforms.web.audit import audit
 
 _MAX_TEXT = 8000
@@ -52,18 +52,14 @@ class PersonaPages:
         self._actions = actions
 
     def routes(self) -> list[Route]:
-        return [
-            Route("/api/operator/personas", with_json_errors(self.names), methods=["GET"]),
-            Route("/api/operator/personas", with_json_errors(self.import_card), methods=["POST"]),
-            Route(
-                "/api/operator/personas/default", with_json_errors(self.choose), methods=["POST"]
-            ),
-            Route("/api/operator/personas/delete", with_json_errors(self.delete), methods=["POST"]),
-            Route(
-                "/api/operator/personas/preview", with_json_errors(self.preview), methods=["POST"]
-            ),
-            Route("/api/operator/lore", with_json_errors(self.preview_lore), methods=["POST"]),
-        ]
+        return json_routes(
+            ("GET", "/api/operator/personas", self.names),
+            ("POST", "/api/operator/personas", self.import_card),
+            ("POST", "/api/operator/personas/default", self.choose),
+            ("POST", "/api/operator/personas/delete", self.delete),
+            ("POST", "/api/operator/personas/preview", self.preview),
+            ("POST", "/api/operator/lore", self.preview_lore),
+        )
 
     async def names(self, _request: Request) -> Response:
         return JSONResponse(

@@ -24,7 +24,12 @@ class PageContext:
 
 
 def page(name: str, /, *, status: int = 200, **values: str) -> HTMLResponse:
-    """The template `pages/<name>.html` with its `$names` replaced by escaped values."""
-    template = Template((HERE / "pages" / f"{name}.html").read_text(encoding="utf-8"))
-    html = template.substitute({key: escape(value) for key, value in values.items()})
+    """The template `pages/<name>.html` with its `$names` replaced by escaped values, and `$head` by
+    the beginning that all pages share."""
+    escaped = {key: escape(value) for key, value in values.items()}
+    html = Template(_read(name)).substitute(escaped, head=_read("head").rstrip())
     return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
+
+
+def _read(name: str) -> str:
+    return (HERE / "pages" / f"{name}.html").read_text(encoding="utf-8")
