@@ -1,6 +1,6 @@
 """What the slash commands need from other packages, and how they respond."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,12 +8,13 @@ import discord
 from discord import app_commands
 
 from understudy.config.settings import Persona as PersonaSettings
-from understudy.conversation.inbox import InboxStore
+from understudy.conversation.inbox import Channel, InboxStore
 from understudy.conversation.messages import Place
 from understudy.conversation.orders import ChosenOrder, OrderBook
 from understudy.conversation.personas.registry import Library, Personas
 from understudy.conversation.preferences import Preferences
 from understudy.memory.commands import MemoryCommands
+from understudy.platforms.discord.inbound import PLATFORM, place_in
 from understudy.platforms.discord.rendering import split
 
 PRIVACY = (
@@ -112,3 +113,45 @@ async def respond(interaction: Interaction, text: str) -> None:
 
 async def defer(interaction: Interaction) -> None:
     await interaction.response.defer(ephemeral=True, thinking=True)
+
+
+_MOST_CHOICES = 25
+"""Discord's limit per option."""
+_MOST_CHOICE_CHARS = 100
+"""Discord refuses a longer name or value."""
+Choice = app_commands.Choice[str]
+
+
+def choices(options: Iterable[tuple[str, str]], typed: str) -> list[Choice]:
+    """The (name, value) pairs whose names contain what was typed, as Discord can show them."""
+    wanted = typed.casefold()
+    found = [
+        app_commands.Choice(name=name[:_MOST_CHOICE_CHARS], value=value)
+        for name, value in options
+        if wanted in name.casefold() and len(value) <= _MOST_CHOICE_CHARS
+    ]
+    return found[:_MOST_CHOICES]
+
+
+class ModeratorCommands(app_commands.Group):
+    """A group of commands that need Manage Messages."""
+
+    def __init__(
+        self, name: str, description: str, context: CommandContext, is_admin: IsAdmin
+    ) -> None:
+        super().__init__(
+            name=name,
+            description=description,
+            default_permissions=discord.Permissions(manage_messages=True),
+        )
+        self.context = context
+        self.is_admin = is_admin
+
+    def refusal(self, interaction: Interaction) -> str | None:
+        return refusal(interaction, permission="manage_messages", is_admin=self.is_admin)
+
+    def channel(self, interaction: Interaction) -> Channel:
+        return Channel(PLATFORM, str(interaction.channel_id))
+
+    def place(self, interaction: Interaction) -> Place:
+        return place_in(interaction.channel, interaction.channel_id, interaction.guild_id)

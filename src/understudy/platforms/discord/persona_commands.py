@@ -10,42 +10,34 @@ from understudy.conversation.inbox import Channel
 from understudy.conversation.personas.registry import Persona, greetings
 from understudy.conversation.preferences import server_id
 from understudy.platforms.discord.command_context import (
+    Choice,
     CommandContext,
     Interaction,
     IsAdmin,
+    ModeratorCommands,
     Tree,
+    choices,
     defer,
     refusal,
     respond,
 )
-from understudy.platforms.discord.inbound import PLATFORM, place_in
+from understudy.platforms.discord.inbound import PLATFORM
 from understudy.platforms.discord.rendering import finished
 from understudy.platforms.discord.sender import files_of
 
 _log = structlog.get_logger()
 
-_MOST_CHOICES = 25
-"""Discord's limit per option."""
 _MOST_PARTS = 5
 """A longer greeting is attached as a file too."""
 _NO_SERVER = "Direct messages belong to no server."
 
 
 def add_persona(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None:
-    tree.add_command(_PersonaCommands(context, is_admin))
-    tree.add_command(_LoreCommands(context, is_admin))
+    tree.add_command(_PersonaCommands("persona", "My persona here", context, is_admin))
+    tree.add_command(_LoreCommands("lore", "My lorebooks", context, is_admin))
 
 
-class _PersonaCommands(app_commands.Group):
-    def __init__(self, context: CommandContext, is_admin: IsAdmin) -> None:
-        super().__init__(
-            name="persona",
-            description="My persona here",
-            default_permissions=discord.Permissions(manage_messages=True),
-        )
-        self._context = context
-        self._is_admin = is_admin
-
+class _PersonaCommands(ModeratorCommands):
     @app_commands.command(name="set", description="Change my persona in this channel or thread")
     @app_commands.describe(
         persona="The persona",
@@ -60,11 +52,11 @@ class _PersonaCommands(app_commands.Group):
         greeting: app_commands.Range[int, 0, 100] = 1,
     ) -> None:
         await defer(interaction)
-        found = self._context.personas().find(persona)
+        found = self.context.personas().find(persona)
         if (no := self._refusal(interaction, everywhere=everywhere)) is not None:
             await respond(interaction, no)
         elif found is None:
-            available = ", ".join(self._context.personas().keys) or "none yet"
+            available = ", ".join(self.context.personas().keys) or "none yet"
             await respond(interaction, f"There is no persona of that name. Available: {available}.")
         else:
             await self._set_persona(interaction, persona, everywhere=everywhere)
@@ -73,25 +65,20 @@ class _PersonaCommands(app_commands.Group):
             await respond(interaction, f"I am {found.name} {where} from now on. {greeted}".strip())
 
     @choose.autocomplete("persona")
-    async def known(self, _interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
-        personas = self._context.personas()
-        choices = [
-            app_commands.Choice(name=f"{found.name} ({key})"[:100], value=key)
-            for key in personas.keys
-            if (found := personas.find(key)) is not None
-            and typed.casefold() in f"{found.name} {key}".casefold()
-        ]
-        return choices[:_MOST_CHOICES]
+    async def known(self, _interaction: Interaction, typed: str) -> list[Choice]:
+        personas = self.context.personas()
+        known = ((key, personas.find(key)) for key in personas.keys)
+        return choices(((f"{one.name} ({key})", key) for key, one in known if one), typed)
 
     @app_commands.command(name="show", description="My persona here, and the available ones")
     async def show(self, interaction: Interaction) -> None:
         await defer(interaction)
-        if (no := self._refusal(interaction, everywhere=False)) is not None:
+        if (no := self.refusal(interaction)) is not None:
             await respond(interaction, no)
             return
-        personas = self._context.personas()
-        place = place_in(interaction.channel, interaction.channel_id, interaction.guild_id)
-        now = personas.at(place, self._context.preferences.now.persona(place))
+        personas = self.context.personas()
+        place = self.place(interaction)
+        now = personas.at(place, self.context.preferences.now.persona(place))
         available = ", ".join(personas.keys) or "none yet"
         await respond(interaction, f"Here I am {now.name}. Available: {available}.")
 
@@ -109,20 +96,20 @@ class _PersonaCommands(app_commands.Group):
             await respond(interaction, no)
             return
         await self._set_persona(interaction, None, everywhere=everywhere)
-        place = place_in(interaction.channel, interaction.channel_id, interaction.guild_id)
-        now = self._context.personas().at(place, self._context.preferences.now.persona(place))
+        place = self.place(interaction)
+        now = self.context.personas().at(place, self.context.preferences.now.persona(place))
         await respond(interaction, f"Done. Here I am {now.name} now.")
 
     async def _set_persona(
         self, interaction: Interaction, key: str | None, *, everywhere: bool
     ) -> None:
-        channel_id = (
-            server_id(str(interaction.guild_id)) if everywhere else str(interaction.channel_id)
-        )
-        await self._context.preferences.choose_persona(Channel(PLATFORM, channel_id), key)
+        channel = self.channel(interaction)
+        if everywhere:
+            channel = Channel(PLATFORM, server_id(str(interaction.guild_id)))
+        await self.context.preferences.choose_persona(channel, key)
 
     def _refusal(self, interaction: Interaction, *, everywhere: bool) -> str | None:
-        no = refusal(interaction, permission="manage_messages", is_admin=self._is_admin)
+        no = self.refusal(interaction)
         if no is not None or not everywhere:
             return no
         if interaction.guild_id is None:
@@ -130,33 +117,20 @@ class _PersonaCommands(app_commands.Group):
         return refusal(
             interaction,
             permission="manage_guild",
-            is_admin=self._is_admin,
+            is_admin=self.is_admin,
             doing="Changing it on the whole server",
         )
 
 
-class _LoreCommands(app_commands.Group):
-    def __init__(self, context: CommandContext, is_admin: IsAdmin) -> None:
-        super().__init__(
-            name="lore",
-            description="My lorebooks",
-            default_permissions=discord.Permissions(manage_messages=True),
-        )
-        self._context = context
-        self._is_admin = is_admin
-
+class _LoreCommands(ModeratorCommands):
     @app_commands.command(
         name="test", description="Which lore entries a text activates here, and why"
     )
     @app_commands.describe(text="A message")
     async def test(self, interaction: Interaction, text: str) -> None:
         await defer(interaction)
-        no = refusal(interaction, permission="manage_messages", is_admin=self._is_admin)
-        if no is not None:
-            await respond(interaction, no)
-            return
-        place = place_in(interaction.channel, interaction.channel_id, interaction.guild_id)
-        await respond(interaction, self._context.try_lore(text, place))
+        no = self.refusal(interaction)
+        await respond(interaction, no or self.context.try_lore(text, self.place(interaction)))
 
 
 async def _greet(interaction: Interaction, persona: Persona, number: int) -> str:
