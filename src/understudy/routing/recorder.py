@@ -116,6 +116,7 @@ class Recorder:
             sum_usage(attempts),
             request.origin,
             request.purpose,
+            request.order_name,
         )
         for observer in self.env.observers:
             observer.reply_ended(record)

@@ -10,6 +10,7 @@ from understudy.llm.messages import Finished, ReasoningDelta, TextDelta, ToolCal
 from understudy.llm.testing import SILENCE, Pause, saying
 from understudy.routing.records import (
     NextStep,
+    Origin,
     Outcome,
     ReplyOutcome,
     SkipReason,
@@ -40,6 +41,17 @@ async def test_the_second_answers_when_the_first_is_down() -> None:
     assert seen.story == ["a server_error", "b ok"]
     assert [a.next for a in seen.end.record.attempts] == [NextStep.FAILOVER, NextStep.DELIVER]
     assert seen.end.record.outcome is ReplyOutcome.DELIVERED
+
+
+async def test_the_record_has_what_the_request_says_about_itself() -> None:
+    asked = wanted(origin=Origin("web:c", "web:u"), purpose="summary", order_name="fast (chosen)")
+
+    record = (await reply(router([candidate("a", GOOD)]), asked)).end.record
+
+    request = asked.request
+    assert (record.request_id, record.sink) == (request.id, request.sink)
+    assert record.origin == request.origin
+    assert (record.purpose, record.order_name) == ("summary", "fast (chosen)")
 
 
 async def test_a_healthy_first_candidate_is_the_only_one_asked() -> None:
