@@ -68,6 +68,7 @@ def test_a_database_is_not_copied_onto_itself_or_from_nowhere(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_sqlite_file_needs_no_vacuum(tmp_path: Path) -> None:
     done = understudy("db", "vacuum", folder=tmp_path)
 

@@ -83,6 +83,7 @@ def test_without_the_extra_a_heic_picture_is_refused_by_name() -> None:
     assert done.stdout.decode().startswith("('heic', 'it is a HEIC picture, which I cannot read;")
 
 
+@pytest.mark.slow
 async def test_a_picture_of_12_megapixels_fits_the_limits_of_the_child_process() -> None:
     picture = heic(Image.new("RGB", (4032, 3024), "blue"), quality=10)
     decoders = WorkerPool("images", DECODER_LIMITS)

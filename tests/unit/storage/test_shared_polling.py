@@ -22,6 +22,8 @@ from understudy.storage.shared_cooldowns import poll_rights, share_cooldowns
 from understudy.storage.stores import Stores, open_storage
 from waiting import LIMIT_S
 
+# A server that was found down is polled for the first time after some seconds.
+pytestmark = pytest.mark.slow
 UP = ProbeReport(ProbeState.READY)
 
 
