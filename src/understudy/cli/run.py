@@ -27,7 +27,7 @@ Workers = Annotated[
         "--workers",
         min=1,
         max=64,
-        help="Processes that share the gateway's port.",
+        help="Processes that share the ports of gateway and page.",
         show_default="run.workers",
     ),
 ]

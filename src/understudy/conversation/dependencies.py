@@ -32,6 +32,10 @@ async def _unlimited(_reply_id: str, _origin: Origin) -> float | None:
     return None
 
 
+def _no_networks(_user: str, _network: str) -> None:
+    """Without limits of networks."""
+
+
 async def _no_others(_reply_id: str) -> bool:
     return False
 
@@ -82,6 +86,9 @@ class Dependencies:
     """False once the daily spending limit is reached."""
     reserve: Callable[[str, Origin], Awaitable[float | None]] = _unlimited
     """Reserve the reply of this id in its user's quota; when that is available again, or None."""
+    note_network: Callable[[str, str], None] = _no_networks
+    """Called with (user, network) of each message, where the platform knows networks and the user
+    is limited by theirs; the network is empty where they are not."""
     stop_elsewhere: Callable[[str], Awaitable[bool]] = _no_others
     """Ask the other processes to stop the reply of this id; False where there are none."""
     does_upkeep: Callable[[], bool] = _does_upkeep

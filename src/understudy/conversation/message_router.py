@@ -113,6 +113,9 @@ class MessageRouter:
         if not new:
             return None
         self._activity.record_message(inbound, decision, now)
+        if inbound.address:
+            user = f"{inbound.place.platform}:{inbound.author.id}"
+            self._dependencies.note_network(user, "" if inbound.unlimited else inbound.address)
         if decision.answer:
             self._wake(Channel.of(inbound.place))
         return decision

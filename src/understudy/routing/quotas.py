@@ -1,6 +1,8 @@
 """Enforces `limits`: what one user, and all users together, may use per day (UTC)."""
 
+import hashlib
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,6 +23,7 @@ _ALL = "all:usd"
 _STALE_S = 900.0
 """A reservation whose reply left no record is returned after this long."""
 _LEARNING = 0.2
+_MOST_NETWORKS = 10_000
 
 
 class Unit(StrEnum):
@@ -78,6 +81,8 @@ class QuotaGuard:
         self._wall = wall
         self._day = -1
         self._by_user: dict[str, Spent] = {}
+        """Users, and the networks of `note_network`."""
+        self._networks: OrderedDict[str, str] = OrderedDict()
         self._usd = 0.0
         self._reserved: dict[str, tuple[float, tuple[Charge, ...]]] = {}
         self._totals: dict[tuple[str, str], float] = {}
@@ -96,6 +101,19 @@ class QuotaGuard:
             for unit, amount in zip(Unit, amounts, strict=True):
                 rows.append(Charge(_scope(user, unit), day, ends_at, unit, amount))
         return tuple(rows)
+
+    def note_network(self, user: str, network: str) -> None:
+        """All users of one network together have the limits of one user; empty: none.
+
+        Where a user writes from is known until the process ends, and only its digest is stored.
+        """
+        self._networks.pop(user, None)
+        if network:
+            digest = hashlib.blake2b(network.encode(), digest_size=12).hexdigest()
+            # No user's name contains a blank.
+            self._networks[user] = f"network {digest}"
+            if len(self._networks) > _MOST_NETWORKS:
+                self._networks.popitem(last=False)
 
     async def reserve(self, request_id: str, origin: Origin) -> float | None:
         """Reserve a reply to a user; the wall clock until which their quota is used up, or None."""
@@ -141,33 +159,36 @@ class QuotaGuard:
         if limits.daily_usd is not None and self._used(_ALL, self._usd) >= limits.daily_usd:
             return False
         most = limits.per_user.usd_per_day
-        if most is None or not origin.user:
-            return True
-        return self._used(_scope(origin.user, Unit.USD), self._of(origin.user).usd) < most
+        return most is None or all(
+            self._used(_scope(who, Unit.USD), self._of(who).usd) < most
+            for who in self._counted(origin.user)
+        )
 
     def limited_until(self, user: str) -> float | None:
         """When a user whose requests or tokens are used up may continue; None: at once."""
         self._start_day()
-        limits, used = self._limits().per_user, self._of(user)
+        limits = self._limits().per_user
         requests, tokens = limits.requests_per_day, limits.tokens_per_day
-        over = (requests is not None and used.replies >= requests) or (
-            tokens is not None and used.tokens >= tokens
+        used = [self._of(who) for who in self._counted(user)]
+        over = (requests is not None and any(one.replies >= requests for one in used)) or (
+            tokens is not None and any(one.tokens >= tokens for one in used)
         )
-        return start_of_next_day(self._wall()) if over and user else None
+        return start_of_next_day(self._wall()) if over else None
 
     def attempt_ended(self, record: AttemptRecord) -> None:
         """Counted with its reply."""
 
     def reply_ended(self, record: ReplyRecord) -> None:
         self._start_day()
-        user, usage = record.origin.user, record.usage
-        used = self._by_user.get(user, _NOTHING)
+        usage = record.usage
         usd = record.cost_usd or 0.0
         tokens = usage.input_tokens + usage.output_tokens if usage else 0
         shown = record.outcome in _SHOWN
-        self._by_user[user] = Spent(
-            replies=used.replies + shown, tokens=used.tokens + tokens, usd=used.usd + usd
-        )
+        for who in self._counted(record.origin.user):
+            used = self._of(who)
+            self._by_user[who] = Spent(
+                replies=used.replies + shown, tokens=used.tokens + tokens, usd=used.usd + usd
+            )
         self._usd += usd
         if shown:
             self._learn(Unit.TOKENS, tokens)
@@ -183,13 +204,13 @@ class QuotaGuard:
         limits = self._limits().per_user
         day, ends_at = self._today()
         charges = []
-        if limits.requests_per_day is not None:
-            scope = _scope(user, Unit.REQUESTS)
-            most = limits.requests_per_day
-            charges.append(Charge(scope, day, ends_at, Unit.REQUESTS, 1, most, only_if_shown=True))
-        if limits.tokens_per_day is not None:
-            scope, tokens = _scope(user, Unit.TOKENS), self.expect(Unit.TOKENS)
-            charges.append(Charge(scope, day, ends_at, Unit.TOKENS, tokens, limits.tokens_per_day))
+        for who in self._counted(user):
+            if (most := limits.requests_per_day) is not None:
+                scope, unit = _scope(who, Unit.REQUESTS), Unit.REQUESTS
+                charges.append(Charge(scope, day, ends_at, unit, 1, most, only_if_shown=True))
+            if (most := limits.tokens_per_day) is not None:
+                scope, tokens = _scope(who, Unit.TOKENS), self.expect(Unit.TOKENS)
+                charges.append(Charge(scope, day, ends_at, Unit.TOKENS, tokens, most))
         return charges
 
     def _money(self, origin: Origin) -> list[Charge]:
@@ -197,8 +218,8 @@ class QuotaGuard:
         limits = self._limits()
         day, ends_at = self._today()
         scopes = [] if limits.daily_usd is None else [_ALL]
-        if limits.per_user.usd_per_day is not None and origin.user:
-            scopes.append(_scope(origin.user, Unit.USD))
+        if limits.per_user.usd_per_day is not None:
+            scopes += [_scope(who, Unit.USD) for who in self._counted(origin.user)]
         usd = self.expect(Unit.USD)
         return [Charge(scope, day, ends_at, Unit.USD, usd) for scope in scopes]
 
@@ -218,6 +239,11 @@ class QuotaGuard:
         before = self._wall() - _STALE_S
         for key in [key for key, (at, _) in self._reserved.items() if key == again or at < before]:
             self._settle(key, {Unit.TOKENS: 0, Unit.USD: 0.0}, shown=False)
+
+    def _counted(self, user: str) -> tuple[str, ...]:
+        """Whose use a reply to this user is."""
+        network = self._networks.get(user)
+        return () if not user else (user,) if network is None else (user, network)
 
     def _used(self, scope: str, alone: float) -> float:
         if self.shared is None:

@@ -24,10 +24,11 @@ model:
   provider_order: [a]
   servers:
     a: {{engine: openai, base_url: "{model}"}}
-web: {{port: 0, choose_order: true}}
+web: {{port: 0, choose_order: true, chat_token: "chat"}}
 storage: {{url: "{url}"}}
 """
 CHAT = "conversation-1"
+TOKEN = {"Authorization": "Bearer chat"}
 
 
 @pytest.fixture(params=KINDS)
@@ -82,19 +83,35 @@ class Two:
     async def call(self, url: str, body: Mapping[str, object]) -> None:
         (await self.http.post(f"{url}", json=body)).raise_for_status()
 
+    async def ask_from(self, address: str, instance: str) -> str:
+        """How the reply to a new browser at this address, behind a proxy, ended."""
+        jar, headers = aiohttp.CookieJar(unsafe=True), {**TOKEN, "X-Forwarded-For": address}
+        async with aiohttp.ClientSession(cookie_jar=jar, headers=headers) as http:
+            await (await http.get(instance)).read()
+            base = f"{instance}/api/chats/{CHAT}"
+            async with http.get(f"{base}/events") as events:
+                body = {"id": "message-1", "text": "hello"}
+                (await http.post(f"{base}/messages", json=body)).raise_for_status()
+                while True:
+                    entry = await entry_with(Events(events), kind="reply")
+                    if entry["state"] != "writing":
+                        return str(entry["state"])
+
     async def send(self, instance: str, text: str = "hello") -> None:
         await self.call(f"{instance}/api/chats/{CHAT}/messages", {"id": "message-1", "text": text})
 
 
 @asynccontextmanager
-async def two_instances(url: str, folder: Path, behaviour: str) -> AsyncGenerator[Two]:
+async def two_instances(
+    url: str, folder: Path, behaviour: str, *, more: str = ""
+) -> AsyncGenerator[Two]:
     async with asyncio.timeout(60), AsyncExitStack() as stack:
         model = await stack.enter_async_context(RehearsalServer(behaviour))
-        (folder / "config.yaml").write_text(CONFIG.format(model=model.base_url, url=url))
+        (folder / "config.yaml").write_text(CONFIG.format(model=model.base_url, url=url) + more)
         one = await stack.enter_async_context(instance(folder))
         other = await stack.enter_async_context(instance(folder))
         jar = aiohttp.CookieJar(unsafe=True)
-        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
+        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar, headers=TOKEN))
         await (await http.get(one)).read()
         yield Two(one, other, http, stack)
 
@@ -154,7 +171,9 @@ async def test_a_browser_cannot_stop_the_reply_of_another_browser(url: str, tmp_
         await both.send(both.one)
         reply = await entry_with(watching, kind="reply", state="writing")
         jar = aiohttp.CookieJar(unsafe=True)
-        stranger = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
+        stranger = await stack.enter_async_context(
+            aiohttp.ClientSession(cookie_jar=jar, headers=TOKEN)
+        )
         await (await stranger.get(both.other)).read()
         for each in (both.one, both.other):
             stop = {"reply": reply["id"]}
@@ -201,3 +220,18 @@ async def test_a_server_chosen_at_one_instance_counts_at_the_other_at_once(
             found = await answer.json()
 
     assert found == {"server": "a", "servers": ["a"]}
+
+
+async def test_many_cookies_of_one_address_get_the_replies_of_one_person(
+    url: str, tmp_path: Path
+) -> None:
+    limits = "limits: {per_user: {requests_per_day: 3}}\n"
+    async with two_instances(url, tmp_path, "say:good day", more=limits) as both:
+        asked = [
+            both.ask_from(f"2001:db8:0:1::{n}", (both.one, both.other)[n % 2]) for n in range(6)
+        ]
+        states = [await one for one in asked]
+        neighbour = await both.ask_from("2001:db8:0:2::1", both.one)
+
+    assert states == ["done"] * 3 + ["offline"] * 3
+    assert neighbour == "done"

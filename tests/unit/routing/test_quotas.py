@@ -117,3 +117,32 @@ async def test_a_restart_forgets_nothing_of_today_and_all_of_yesterday(tmp_path:
     assert restarted.may_spend(ANN)
     restarted.reply_ended(reply(answered(cost_usd=0.2), origin=BOB))
     assert not restarted.may_spend(ANN)
+
+
+def test_many_users_of_one_network_have_the_limits_of_one() -> None:
+    spending = guard(Wall(), per_user={"requests_per_day": 3, "usd_per_day": 0.5})
+    users = [f"web:cookie-{number}" for number in range(5)]
+    for user in users:
+        spending.note_network(user, "198.51.100.7")
+    spending.note_network("web:neighbour", "198.51.100.8")
+
+    for user in users[:3]:
+        assert spending.limited_until(user) is None
+        spending.reply_ended(reply(answered(cost_usd=0.2), origin=Origin("web:c", user)))
+
+    assert spending.limited_until("web:cookie-4") == MIDNIGHT
+    assert not spending.may_spend(Origin("web:c", "web:cookie-4"))
+    assert spending.limited_until("web:neighbour") is None
+    assert spending.may_spend(Origin("web:c", "web:neighbour"))
+
+
+def test_a_user_without_a_network_has_their_own_limits_alone() -> None:
+    spending = guard(Wall(), per_user={"requests_per_day": 1})
+    spending.note_network("web:one", "198.51.100.7")
+    spending.note_network("web:operator", "198.51.100.7")
+    spending.note_network("web:operator", "")
+
+    spending.reply_ended(reply(answered(), origin=Origin("web:c", "web:one")))
+
+    assert spending.limited_until("web:one") == MIDNIGHT
+    assert spending.limited_until("web:operator") is None

@@ -173,3 +173,37 @@ async def test_a_reply_without_a_record_returns_its_reservation(location: Path |
 
         assert await one.guard.reserve("r1", ANN) is None
         assert await one.guard.reserve("r2", ANN) == MIDNIGHT
+
+
+async def test_users_of_one_network_have_the_limits_of_one_at_all_processes_together(
+    location: Path | str,
+) -> None:
+    async with AsyncExitStack() as stack:
+        limits = per_user(requests_per_day=10, tokens_per_day=1_000_000)
+        processes = [await start(stack, location, limits) for _ in range(2)]
+        users = [Origin(f"web:c{number}", f"web:cookie-{number}") for number in range(20)]
+        for process in processes:
+            for user in users:
+                process.guard.note_network(user.user, "198.51.100.7")
+
+        waits = [
+            await processes[number % 2].guard.reserve(f"r{number}", user)
+            for number, user in enumerate(users)
+        ]
+
+        assert [wait is None for wait in waits] == [True] * 10 + [False] * 10
+        assert await processes[0].guard.reserve("r", ANN) is None
+
+
+async def test_the_table_does_not_hold_the_network(location: Path | str) -> None:
+    async with AsyncExitStack() as stack:
+        one = await start(stack, location, per_user(requests_per_day=10))
+        one.guard.note_network("web:ann", "198.51.100.7")
+
+        await one.guard.reserve("r1", ANN)
+        rows = await one.shared._database.read(
+            lambda on: on.execute(select(quotas)).mappings().all()
+        )
+
+        assert len(rows) == 2
+        assert not any("198.51.100.7" in str(row) for row in rows)
