@@ -130,7 +130,7 @@ async def entry_with(events: Events, **members: str) -> Mapping[str, object]:
 async def test_a_page_shows_the_growing_and_the_final_text_of_another_instance(
     url: str, tmp_path: Path
 ) -> None:
-    async with two_instances(url, tmp_path, "slow:0.5") as both:
+    async with two_instances(url, tmp_path, "slow:1.5") as both:
         watching = await both.watch(both.other)
         await both.send(both.one)
         growing, final = await until_done(watching)

@@ -99,7 +99,7 @@ async def test_a_login_link_works_once_at_both_workers_together(tmp_path: Path) 
 
 
 async def test_conversations_go_on_whichever_workers_the_connections_reach(tmp_path: Path) -> None:
-    async with two_workers(tmp_path, "slow:0.2") as workers:
+    async with two_workers(tmp_path, "slow:1.5") as workers:
         await workers.statuses("/", 1)
 
         async def converse(chat: str) -> int:
