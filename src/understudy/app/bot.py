@@ -376,6 +376,7 @@ def _conversation(
             orders=bot.orders,
             may_spend=bot.guard.may_spend,
             reserve=bot.guard.reserve,
+            reserve_message=bot.guard.reserve_message,
             note_network=bot.guard.note_network,
             stop_elsewhere=bot.stop_elsewhere,
             does_upkeep=bot.does_upkeep,

@@ -32,6 +32,10 @@ async def _unlimited(_reply_id: str, _origin: Origin) -> float | None:
     return None
 
 
+async def _any_message(_user: str, _network: str, _most: int) -> float | None:
+    return None
+
+
 def _no_networks(_user: str, _network: str) -> None:
     """Without limits of networks."""
 
@@ -86,6 +90,9 @@ class Dependencies:
     """False once the daily spending limit is reached."""
     reserve: Callable[[str, Origin], Awaitable[float | None]] = _unlimited
     """Reserve the reply of this id in its user's quota; when that is available again, or None."""
+    reserve_message: Callable[[str, str, int], Awaitable[float | None]] = _any_message
+    """Count a message of (user, network) at all processes, where the platform knows networks; when
+    another one fits where that many came within the minute, or None."""
     note_network: Callable[[str, str], None] = _no_networks
     """Called with (user, network) of each message, where the platform knows networks and the user
     is limited by theirs; the network is empty where they are not."""

@@ -104,6 +104,8 @@ class MessageRouter:
         status = self._dependencies.preferences.now.author_status(inbound)
         settings = self._dependencies.settings().participation
         decision = decide(inbound, settings, self._activity, status, now, self._dependencies.chance)
+        if decision.answer and inbound.address and not inbound.unlimited:
+            decision = await self._reserve(inbound, decision, settings.user_per_minute)
         if decision.retry_at is not None and inbound.place.platform in _PRIVATE:
             _log_decision(inbound, decision)
             return decision
@@ -114,11 +116,18 @@ class MessageRouter:
             return None
         self._activity.record_message(inbound, decision, now)
         if inbound.address:
-            user = f"{inbound.place.platform}:{inbound.author.id}"
-            self._dependencies.note_network(user, "" if inbound.unlimited else inbound.address)
+            network = "" if inbound.unlimited else inbound.address
+            self._dependencies.note_network(_user(inbound), network)
         if decision.answer:
             self._wake(Channel.of(inbound.place))
         return decision
+
+    async def _reserve(self, inbound: Inbound, decision: Decision, most: int) -> Decision:
+        """The decision, or a refusal where the messages of other processes fill the minute."""
+        full_until = await self._dependencies.reserve_message(_user(inbound), inbound.address, most)
+        if full_until is None:
+            return decision
+        return Decision(answer=False, reason="user_rate_limit", retry_at=full_until)
 
     def would_answer(self, inbound: Inbound) -> bool:
         """Whether `receive` would answer this message now, chance left aside."""
@@ -347,6 +356,10 @@ def _unread(inbound: Inbound) -> Inbound:
     """The message without content: its author has opted out."""
     author = Author(inbound.author.id, "", is_bot=inbound.author.is_bot)
     return replace(inbound, text="", images=(), notes=(), author=author)
+
+
+def _user(inbound: Inbound) -> str:
+    return f"{inbound.place.platform}:{inbound.author.id}"
 
 
 def _log_decision(inbound: Inbound, decision: Decision) -> None:

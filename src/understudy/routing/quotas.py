@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from understudy.clock import DAY_S
+from understudy.clock import DAY_S, MINUTE_S
 from understudy.config.settings import Limits
 from understudy.errors import StorageError
 from understudy.routing.ledger import LedgerReader, Spent, start_of_day, start_of_next_day
@@ -109,11 +109,25 @@ class QuotaGuard:
         """
         self._networks.pop(user, None)
         if network:
-            digest = hashlib.blake2b(network.encode(), digest_size=12).hexdigest()
-            # No user's name contains a blank.
-            self._networks[user] = f"network {digest}"
+            self._networks[user] = _network_name(network)
             if len(self._networks) > _MOST_NETWORKS:
                 self._networks.popitem(last=False)
+
+    async def reserve_message(self, user: str, network: str, most: int) -> float | None:
+        """Count a message in the minute of a user and of their network at all processes; the wall
+        clock at which another one fits where `most` came already, or None."""
+        if self.shared is None:
+            return None
+        minute, ends_at = window("minute", MINUTE_S, self._wall())
+        counted = [user, *([_network_name(network)] if network else [])]
+        try:
+            totals = await self.shared.reserve(
+                [Charge(f"messages:{x}", minute, ends_at, Unit.REQUESTS, 1, most) for x in counted]
+            )
+        except StorageError as error:
+            _log.warning("quotas.not_reserved", error=str(error))
+            return None
+        return totals.ends_at if isinstance(totals, Charge) else None
 
     async def reserve(self, request_id: str, origin: Origin) -> float | None:
         """Reserve a reply to a user; the wall clock until which their quota is used up, or None."""
@@ -266,6 +280,11 @@ class QuotaGuard:
             self._load({})
             today = self._today()[0]
             self._totals = {key: used for key, used in self._totals.items() if key[1] == today}
+
+
+def _network_name(network: str) -> str:
+    # No user's name contains a blank.
+    return f"network {hashlib.blake2b(network.encode(), digest_size=12).hexdigest()}"
 
 
 def _scope(user: str, unit: Unit) -> str:

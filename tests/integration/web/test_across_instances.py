@@ -235,3 +235,18 @@ async def test_many_cookies_of_one_address_get_the_replies_of_one_person(
 
     assert states == ["done"] * 3 + ["offline"] * 3
     assert neighbour == "done"
+
+
+async def test_the_messages_of_a_minute_are_limited_at_all_instances_together(
+    url: str, tmp_path: Path
+) -> None:
+    limits = "participation: {user_per_minute: 3}\n"
+    async with two_instances(url, tmp_path, "say:good day", more=limits) as both:
+        statuses = []
+        for number in range(4):
+            place = (both.one, both.other)[number % 2]
+            body = {"id": f"message-{number}", "text": "hello"}
+            async with both.http.post(f"{place}/api/chats/{CHAT}/messages", json=body) as answer:
+                statuses.append(answer.status)
+
+    assert statuses == [202, 202, 202, 429]

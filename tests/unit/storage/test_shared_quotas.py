@@ -207,3 +207,35 @@ async def test_the_table_does_not_hold_the_network(location: Path | str) -> None
 
         assert len(rows) == 2
         assert not any("198.51.100.7" in str(row) for row in rows)
+
+
+async def test_messages_of_a_minute_are_counted_at_all_processes_together(
+    location: Path | str,
+) -> None:
+    async with AsyncExitStack() as stack:
+        processes = [await start(stack, location, Limits()) for _ in range(2)]
+
+        async def sends(number: int, user: str, network: str) -> float | None:
+            return await processes[number % 2].guard.reserve_message(user, network, 4)
+
+        of_ann = [await sends(number, "web:ann", "198.51.100.7") for number in range(5)]
+        others = [await sends(number, f"web:{number}", "198.51.100.8") for number in range(5)]
+
+        assert [wait is None for wait in of_ann] == [True] * 4 + [False]
+        assert [wait is None for wait in others] == [True] * 4 + [False]
+        assert of_ann[-1] == NOON - NOON % 60 + 60
+
+
+async def test_a_refused_message_counts_for_neither_person_nor_network(
+    location: Path | str,
+) -> None:
+    async with AsyncExitStack() as stack:
+        one = await start(stack, location, Limits())
+        for number in range(4):
+            await one.guard.reserve_message(f"web:{number}", "198.51.100.7", 4)
+
+        refused = [await one.guard.reserve_message("web:ann", "198.51.100.7", 4) for _ in "ab"]
+        elsewhere = [await one.guard.reserve_message("web:ann", "203.0.113.9", 4) for _ in "abcd"]
+
+        assert None not in refused
+        assert elsewhere == [None] * 4
