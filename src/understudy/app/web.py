@@ -212,6 +212,7 @@ def _page_context(settings: Settings) -> PageContext:
         settings.persona.name,
         max_images=settings.vision.max_images if settings.vision.enabled else 0,
         max_files=settings.attachments.max_files if settings.attachments.enabled else 0,
+        proposes=settings.memory.propose,
     )
 
 

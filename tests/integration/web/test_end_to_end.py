@@ -338,6 +338,7 @@ async def test_memory_is_kept_shown_searched_and_deleted_by_commands_on_the_page
             await say(page, "/forget me")
             await expect(answers.last).to_have_text(re.compile("^Done. I deleted the text of 4 "))
             await expect(page.locator(".reply, .bubble")).to_have_count(0)
+            await expect(answers.last).to_be_visible()
             await page.reload()
             await expect(page.locator("#chats a")).to_have_count(0)
 

@@ -90,6 +90,7 @@ def _chat_page(parts: SiteParts) -> Endpoint:
             operator="yes" if level is Level.OPERATOR and parts.operator else "",
             max_images=str(context.max_images),
             max_files=str(context.max_files),
+            proposes="yes" if context.proposes else "",
         )
         response.set_cookie(
             BROWSER_COOKIE,

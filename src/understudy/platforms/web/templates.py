@@ -21,6 +21,8 @@ class PageContext:
     """Images per message; 0 where vision is off."""
     max_files: int = 0
     """Text and PDF files per message; 0 where they are not read."""
+    proposes: bool = False
+    """Whether notes are proposed."""
 
 
 def page(name: str, /, *, status: int = 200, **values: str) -> HTMLResponse:

@@ -10,7 +10,7 @@ import { PersonaChoice } from "./persona_choice.js";
 import { showServers } from "./server_choice.js";
 import { shortcuts } from "./shortcuts.js";
 
-const { name, operator, maxImages, maxFiles } = document.body.dataset;
+const { name, operator, maxImages, maxFiles, proposes } = document.body.dataset;
 const scroller = byId("scroll");
 let chat = "";
 let stream = null;
@@ -55,7 +55,8 @@ scroller.addEventListener("scroll", () => {
 });
 
 function refreshPage() {
-  byId("empty").hidden = entries.size > 0;
+  // The log is hidden while the invitation is shown.
+  byId("empty").hidden = byId("log").childElementCount > 0;
   composer.setWriting(entries.writing.length > 0);
   const title = chats.title(chat) ?? name;
   byId("title").textContent = title;
@@ -80,6 +81,8 @@ const handlers = {
     if (finished) {
       byId("announcer").textContent = `${name}: ${finished}`;
       refreshList();
+      // Another process of the bot may have made the reply, and its proposal after it.
+      for (const seconds of [5, 20]) setTimeout(handlers.proposal, 1000 * seconds);
     }
     refreshPage();
     scrollToEnd();
@@ -89,6 +92,7 @@ const handlers = {
     otherTabs.postMessage({});
   },
   proposal() {
+    if (!proposes) return;
     showProposal(byId("log")).then(() => scrollToEnd()).catch(() => {});
   },
   trouble({ error }) {

@@ -36,7 +36,7 @@ export async function showProposal(log) {
   const said = make("p", { textContent: `“${text}”`, dir: "auto" });
   const yes = make("button", { type: "button", textContent: "Remember" });
   const no = make("button", { type: "button", textContent: "No" });
-  const choices = make("p", { className: "choices" }, yes, no);
+  const choices = make("p", { className: "answers" }, yes, no);
   const box = boxed("May I remember this about you?", said, choices);
   box.dataset.proposal = id;
   const answer = async (isYes) => {
