@@ -22,6 +22,7 @@ from understudy.errors import ConfigError
 from understudy.platforms.discord.presence import AWAY
 from understudy.routing.records import OfflineReason
 from understudy.storage.stores import Stores, open_storage
+from waiting import LIMIT_S
 
 pytestmark = pytest.mark.slow
 
@@ -504,11 +505,10 @@ def _last_prompt(stage: BotSetup) -> str:
 
 async def _stored(stage: BotSetup, channel: Json) -> None:
     """Wait until the reply that is shown there is stored as well."""
-    for _ in range(500):
-        if await stage.router.store.last_reply(Channel("discord", channel["id"])) is not None:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("the reply was never stored")
+    store, here = stage.router.store, Channel("discord", channel["id"])
+    async with asyncio.timeout(LIMIT_S):
+        while await store.last_reply(here) is None:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
 
 
 async def test_stop_reaches_the_process_that_writes_the_reply(

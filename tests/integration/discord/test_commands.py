@@ -20,6 +20,7 @@ from discord_double.permissions import (
 )
 from discord_double.rest import Exchange
 from understudy.conversation.inbox import Channel
+from waiting import LIMIT_S
 
 pytestmark = pytest.mark.slow
 
@@ -335,9 +336,8 @@ def _duration(text: str) -> Json:
 
 async def _stored_reply(stage: BotSetup, channel: Json) -> str:
     """The id of the last reply, once it is stored."""
-    for _ in range(500):
-        found = await stage.router.store.last_reply(Channel("discord", channel["id"]))
-        if found is not None:
-            return found
-        await asyncio.sleep(0.01)
-    pytest.fail("the reply was never stored")
+    store, here = stage.router.store, Channel("discord", channel["id"])
+    async with asyncio.timeout(LIMIT_S):
+        while (found := await store.last_reply(here)) is None:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    return found

@@ -19,7 +19,7 @@ from web_setup import CHAT, open_client
 BEGINNING = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
-HASTY = ClientLimits(head_s=0.1, body_s=0.1)
+HASTY = ClientLimits(head_s=0.5, body_s=0.5)
 
 
 async def hello(_scope: Scope, receive: Receive, send: Send) -> None:

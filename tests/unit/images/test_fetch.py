@@ -38,10 +38,10 @@ class Names:
 
 @asynccontextmanager
 async def fetcher(
-    *allowed: str, answers: tuple[str, ...] = ("127.0.0.1",)
+    *allowed: str, answers: tuple[str, ...] = ("127.0.0.1",), timeout_s: float = LIMIT_S
 ) -> AsyncIterator[ImageFetcher]:
     made = ImageFetcher(
-        timeout_s=0.5, max_bytes=1000, allowed_hosts=allowed, resolve=Names(*answers)
+        timeout_s=timeout_s, max_bytes=1000, allowed_hosts=allowed, resolve=Names(*answers)
     )
     try:
         yield made
@@ -132,7 +132,10 @@ async def test_a_server_that_sends_too_slowly_times_out() -> None:
         finally:
             gone.set()
 
-    async with server([web.get("/a.png", drip)]) as port, fetcher(f"pics.lan:{port}") as made:
+    async with (
+        server([web.get("/a.png", drip)]) as port,
+        fetcher(f"pics.lan:{port}", timeout_s=0.5) as made,
+    ):
         assert await refusal(made, f"http://pics.lan:{port}/a.png") is ImageRefusal.TIMEOUT
         await asyncio.wait_for(gone.wait(), LIMIT_S)
 

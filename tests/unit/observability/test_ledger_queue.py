@@ -9,6 +9,7 @@ from sample_records import answered, reply
 from understudy.errors import StorageError
 from understudy.observability.ledger_queue import LedgerQueue
 from understudy.routing.records import ReplyRecord
+from waiting import LIMIT_S
 
 
 class Shelf:
@@ -47,7 +48,7 @@ async def test_replies_are_stored_in_order_and_in_few_transactions() -> None:
 
 async def test_replies_that_end_within_a_moment_share_a_transaction() -> None:
     shelf = Shelf()
-    async with LedgerQueue(shelf, gather_s=0.05) as queue:
+    async with LedgerQueue(shelf, gather_s=LIMIT_S) as queue:
         for number in range(5):
             queue.reply_ended(made(number))
             await asyncio.sleep(0)
