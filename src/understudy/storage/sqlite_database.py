@@ -18,6 +18,12 @@ from understudy.storage.database import Database, upgrade_schema
 
 R = TypeVar("R")
 
+# For a value that is no number and no text, the driver looks for an adapter, and formats an error
+# for each one that it does not find; a row of the ledger has many empty columns. These two change
+# nothing, without Python code.
+sqlite3.register_adapter(type(None), {}.get)
+sqlite3.register_adapter(bytes, bytes)
+
 _BUSY_S = 10
 _SCRUB_MS = 500
 _READERS = 3
