@@ -62,11 +62,15 @@ class ReplyAccumulator:
         return message
 
     def _add(self, frame: Json) -> None:
-        self.top |= {k: v for k, v in frame.items() if k not in _IDENTITY and v is not None}
+        for name, value in frame.items():
+            if name not in _IDENTITY and value is not None:
+                self.top[name] = value
         usage = frame.get("usage")
         if isinstance(usage, dict):
             self.usage |= usage
         choice = first_choice(frame)
+        if not choice:
+            return
         logprobs = choice.pop("logprobs", None)
         if isinstance(logprobs, dict):
             _merge(self._choice, {"logprobs": logprobs})

@@ -61,13 +61,15 @@ class Gateway:
         self._failures = failures or AuthFailures()
         self._new_id = new_id
         self._started = int(wall())
-        self._endpoints: dict[str, dict[str, Endpoint]] = {
-            "/chat/completions": {"POST": functools.partial(self._reply, read_ask)},
-            "/completions": {"POST": functools.partial(self._reply, read_completion)},
-            "/models": {"GET": self._models},
-            "/openapi.json": {"GET": self._document},
-            "/healthz": {"GET": self._health},
+        self._endpoints: dict[bytes, dict[bytes, Endpoint]] = {
+            b"/chat/completions": {b"POST": functools.partial(self._reply, read_ask)},
+            b"/completions": {b"POST": functools.partial(self._reply, read_completion)},
+            b"/models": {b"GET": self._models},
+            b"/openapi.json": {b"GET": self._document},
+            b"/healthz": {b"GET": self._health},
         }
+        # Both `…/v1` and the bare address are in use as a base URL.
+        self._endpoints |= {b"/v1" + path: methods for path, methods in self._endpoints.items()}
 
     def __call__(self, exchange: Exchange) -> Receiver | None:
         headers = dict(exchange.headers)
@@ -78,7 +80,11 @@ class Gateway:
         call = Call(exchange, call_id, headers, lines)
         try:
             self._check_failures(call)
-            return self._endpoint(call)(call)
+            methods = self._endpoints.get(exchange.target) or self._methods(call)
+            endpoint = methods.get(exchange.method)
+            if endpoint is None:
+                endpoint = functools.partial(_other_method, methods)
+            return endpoint(call)
         except RequestRefused as refusal:
             if refusal.status == 401 and call.has_credentials:
                 self._failures.add(exchange.client.host)
@@ -96,19 +102,14 @@ class Gateway:
                 retry_after_s=wait_s,
             )
 
-    def _endpoint(self, call: Call) -> Endpoint:
-        # Both `…/v1` and the bare address are in use as a base URL.
+    def _methods(self, call: Call) -> dict[bytes, Endpoint]:
+        """Find the endpoint of a target that is not just its path."""
         path = call.path.removeprefix("/v1")
-        if path.startswith("/models/"):
-            path = "/models"
-        methods = self._endpoints.get(path)
+        known = "/models" if path.startswith("/models/") else path
+        methods = self._endpoints.get(known.encode())
         if methods is None:
             raise RequestRefused(404, "unknown_path", f"There is nothing at {call.path}.")
-        method = call.exchange.method.decode()
-        if method == "OPTIONS":
-            return _preflight
-        endpoint = methods.get(method)
-        return functools.partial(_wrong_method, methods) if endpoint is None else endpoint
+        return methods
 
     def _reply(self, read: ReadBody, call: Call) -> Receiver:
         guest = self._access.admit(call.exchange.client.host, call.headers)
@@ -137,6 +138,15 @@ class Gateway:
         call.respond(b'{"status":"ok"}')
 
 
+def _other_method(methods: Iterable[bytes], call: Call) -> None:
+    if call.exchange.method == b"OPTIONS":
+        _preflight(call)
+        return
+    allowed = b", ".join(methods)
+    text = f"{call.path} takes {allowed.decode()}."
+    call.refuse(RequestRefused(405, "method_not_allowed", text), b"allow: %b\r\n" % allowed)
+
+
 def _preflight(call: Call) -> None:
     """Answer a preflight request; without CORS headers the browser sends no request."""
     lines = header_lines(
@@ -155,9 +165,3 @@ def _allowed_headers(headers: Mapping[bytes, bytes]) -> bytes:
     names = [name.strip() for name in asked.split(b",")]
     well_formed = [name for name in names if _HEADER_NAME.fullmatch(name)]
     return b", ".join(dict.fromkeys((*_USUAL_HEADERS, *well_formed[:_MOST_HEADERS])))
-
-
-def _wrong_method(methods: Iterable[str], call: Call) -> None:
-    allowed = ", ".join(methods)
-    refusal = RequestRefused(405, "method_not_allowed", f"{call.path} takes {allowed}.")
-    call.refuse(refusal, b"allow: %b\r\n" % allowed.encode())

@@ -34,17 +34,20 @@ class _Used:
 
     def exhausted_until(self, key: GatewayKey) -> float | None:
         """Wall clock at which every limit has room again; `None` where all have now."""
-        minute = _reached(self.minute_requests, key.requests_per_minute)
-        minute = minute or _reached(self.minute_tokens, key.tokens_per_minute)
-        day = _reached(self.day_requests, key.requests_per_day)
-        day = day or _reached(self.day_tokens, key.tokens_per_day)
-        if day:
-            return float((self.day + 1) * DAY_S)
-        return float((self.minute + 1) * MINUTE_S) if minute else None
-
-
-def _reached(used: int, limit: int | None) -> bool:
-    return limit is not None and used >= limit
+        until = None
+        for used, limit in (
+            (self.minute_requests, key.requests_per_minute),
+            (self.minute_tokens, key.tokens_per_minute),
+        ):
+            if limit is not None and used >= limit:
+                until = float((self.minute + 1) * MINUTE_S)
+        for used, limit in (
+            (self.day_requests, key.requests_per_day),
+            (self.day_tokens, key.tokens_per_day),
+        ):
+            if limit is not None and used >= limit:
+                until = float((self.day + 1) * DAY_S)
+        return until
 
 
 class KeyLimits:

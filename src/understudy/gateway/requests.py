@@ -65,6 +65,9 @@ class _Chat(msgspec.Struct):
     stream_options: _StreamOptions | None = None
     n: int | None = None
     tools: msgspec.Raw = _NULL
+    stop: msgspec.Raw = _NULL
+    max_tokens: msgspec.Raw = _NULL
+    max_completion_tokens: msgspec.Raw = _NULL
 
 
 _chat = msgspec.json.Decoder(_Chat)
@@ -139,8 +142,8 @@ def read_ask(body: bytes) -> ClientRequest:
         raise _wrong("n", "one reply is made for each request; send the request several times")
     if not chat.messages:
         raise _wrong("messages", "it is empty")
-    tools = memoryview(chat.tools)
-    messages, size = _read_turns(chat.messages)
+    tools = b"null" if chat.tools is _NULL else bytes(chat.tools)
+    messages, size, images = _read_turns(chat.messages)
     return ClientRequest(
         model=chat.model or "",
         stream=chat.stream is True,
@@ -148,22 +151,24 @@ def read_ask(body: bytes) -> ClientRequest:
         extra=_encode({name: raw for name, raw in members.items() if name not in _OURS}),
         messages=messages,
         size=size + (len(tools) if tools not in _NO_TOOLS else 0),
-        images=sum([_images_of(turn) for turn in chat.messages if type(turn.content) is list]),
+        images=images,
         tools=tools not in _NO_TOOLS,
-        may_be_empty=_may_be_empty(members),
+        may_be_empty=_may_be_empty(chat.stop, chat.max_tokens, chat.max_completion_tokens),
     )
 
 
-def _read_turns(turns: Iterable[_Turn]) -> tuple[tuple[Message, ...], int]:
-    """Return the text of the turns as messages, and its UTF-8 bytes."""
+def _read_turns(turns: Iterable[_Turn]) -> tuple[tuple[Message, ...], int, int]:
+    """Return the text of the turns as messages, its UTF-8 bytes, and the number of images."""
     messages: list[Message] = []
-    size = 0
+    size = images = 0
     for turn in turns:
-        content = turn.content
-        text = content if isinstance(content, str) else _text_of(turn)
+        text = turn.content
+        if not isinstance(text, str):
+            images += _images_of(turn)
+            text = _text_of(turn)
         messages.append(Message(_ROLES.get(turn.role, "user"), (TextPart(text),)))
         size += len(text) if text.isascii() else _bytes_of(text)
-    return tuple(messages), size
+    return tuple(messages), size, images
 
 
 def _wrong_member(members: Mapping[str, msgspec.Raw]) -> RequestRefused:
@@ -196,15 +201,17 @@ def read_completion(body: bytes) -> ClientRequest:
         extra=_encode(passed | {"prompt": prompt}),
         messages=(Message("user", (TextPart(prompt),)),),
         size=_bytes_of(prompt),
-        may_be_empty=_may_be_empty(members),
+        may_be_empty=_may_be_empty(
+            members.get("stop", _NULL), *(members.get(name, _NULL) for name in _LENGTHS)
+        ),
         raw_completion=True,
     )
 
 
-def _may_be_empty(members: Mapping[str, msgspec.Raw]) -> bool:
-    if bytes(members.get("stop", _NULL)) not in (b"null", b"[]", b'""'):
+def _may_be_empty(stop: msgspec.Raw, *lengths: msgspec.Raw) -> bool:
+    if stop is not _NULL and bytes(stop) not in (b"null", b"[]", b'""'):
         return True
-    return any(_is_few(members[name]) for name in _LENGTHS if name in members)
+    return any(_is_few(length) for length in lengths if length is not _NULL)
 
 
 def _is_few(length: msgspec.Raw) -> bool:

@@ -62,10 +62,11 @@ def usage_of(usage: Usage) -> Json:
 def _as_reported(usage: Usage, reported: Json) -> Json:
     """Return the server's own figures; those that are not whole numbers as they were read."""
     ours = usage_of(usage)
-    odd = {
-        name for name in ours if name.endswith("_tokens") and type(reported.get(name)) is not int
-    }
-    return ours | reported | {name: ours[name] for name in odd}
+    figures = ours | reported
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        if type(figures[name]) is not int:
+            figures[name] = ours[name]
+    return figures
 
 
 def event(payload: bytes) -> bytes:
@@ -92,30 +93,37 @@ class Form(msgspec.Struct, frozen=True):
 class Envelope:
     """Writes the frames and the whole answer of one reply, all with the same identity."""
 
-    __slots__ = ("_completion", "_lists", "_members", "_missing")
+    __slots__ = ("_completion", "_identity", "_lists", "_members", "_missing")
 
     def __init__(self, form: Form, identity: ReplyIdentity, model: str) -> None:
         kind = "text_completion" if form.raw_completion else "chat.completion"
         created = identity.created
         self._completion = form.raw_completion
+        self._identity = identity
         self._members: Json = {
             "id": form.own_id if identity.id is None else identity.id,
             "object": kind,
             "created": form.created if created is None else msgspec.Raw(created),
             "model": identity.model or model,
         }
-        # Members that no frame of this server has.
-        lacking = [name for name in ("id", "created", "model") if not getattr(identity, name)]
-        missing = {name: self._members[name] for name in lacking}
-        if identity.kind is None:
-            missing["object"] = self._frame_kind
         self._lists: dict[str, int] = {}
         """How many items of each list were sent."""
-        self._missing = _encode(missing)[1:-1] if missing else b""
+        self._missing: bytes | None = None
 
     @property
     def _frame_kind(self) -> str:
         return "text_completion" if self._completion else "chat.completion.chunk"
+
+    def _lacking(self) -> bytes:
+        """Return the members that no frame of this server has, encoded without braces."""
+        if self._missing is None:
+            identity = self._identity
+            names = [name for name in ("id", "created", "model") if not getattr(identity, name)]
+            missing = {name: self._members[name] for name in names}
+            if identity.kind is None:
+                missing["object"] = self._frame_kind
+            self._missing = _encode(missing)[1:-1] if missing else b""
+        return self._missing
 
     def events(self, output: Output) -> bytes:
         """Return the events of one output: the server's frames, or one of our own."""
@@ -124,8 +132,9 @@ class Envelope:
             return self._own(output)
         if not (isinstance(output, TextDelta) and output.plain):
             frames = tuple([with_indexes(frame, self._lists) for frame in frames])
-        if self._missing:
-            return b"".join(event(with_members(frame, self._missing)) for frame in frames)
+        missing = self._lacking()
+        if missing:
+            return b"".join(event(with_members(frame, missing)) for frame in frames)
         return b"".join(map(event, frames))
 
     def role(self, output: Output) -> bytes:
@@ -227,10 +236,10 @@ class Envelope:
         return finish, usage_event or self.usage_event(usage), rest
 
     def _finish_event(self, payload: bytes, frame: Json, choice: Json, reason: str | None) -> bytes:
-        if choice.get("finish_reason") == reason and not self._missing:
+        if choice.get("finish_reason") == reason and not self._lacking():
             return event(payload)
         choice["finish_reason"] = reason
-        if self._missing:
+        if self._lacking():
             frame = self._members | {"object": self._frame_kind} | frame
         return event(write_frame(frame))
 

@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Coroutine
 from enum import Enum
 from typing import cast
 
@@ -61,6 +60,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
+        self.head = state.head
+        self.run = state.run
         self._limits = state.limits
         self._loop = state.loop
         self._headers: list[Header] = []
@@ -181,9 +182,6 @@ class Connection(asyncio.Protocol):
 
     # What an exchange asks of its connection.
 
-    def head(self, status: int) -> bytes:
-        return self._state.head(status)
-
     def write(self, data: bytes) -> None:
         if not self._closing:
             self._transport.write(data)
@@ -193,9 +191,6 @@ class Connection(asyncio.Protocol):
             if self._writable is None:
                 self._writable = self._loop.create_future()
             await asyncio.shield(self._writable)
-
-    def run(self, exchange: Exchange, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        return self._state.run(exchange, work)
 
     def keeps_alive(self) -> bool:
         return not self._state.stopping or bool(self._line)

@@ -21,7 +21,7 @@ R = TypeVar("R")
 # For a value that is no number and no text, the driver looks for an adapter, and formats an error
 # for each one that it does not find; a row of the ledger has many empty columns. These two change
 # nothing, without Python code.
-sqlite3.register_adapter(type(None), {}.get)
+sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]
 sqlite3.register_adapter(bytes, bytes)
 
 _BUSY_S = 10
