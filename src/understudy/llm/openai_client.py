@@ -91,6 +91,8 @@ class OpenAIClient:
         """The address without `/v1`, while it is not known which of both is right."""
         self._configured = with_length_field(dict(facts.sampling), dialect.length_field)
         self._dropped = dialect.withheld | _OURS
+        repairs = type(self).repair_usage is not OpenAIClient.repair_usage
+        self._repair = self.repair_usage if repairs else None
         self._secrets = tuple(s for s in (facts.key, *facts.headers.values()) if s and len(s) > 5)
 
     @property
@@ -113,7 +115,9 @@ class OpenAIClient:
             raise Rejected(ErrorClass.PAYLOAD_TOO_LARGE)
         plain_root = self._plain_root
         if plain_root is None:
-            return self._send(path, body, parser, receiver)
+            response = ReplyResponse(self, parser, receiver)
+            response.call = self.endpoint.send(path, body, parser.exchange, response)
+            return response
         fallback = AddressFallback(
             receiver,
             lambda elsewhere: self._send(f"{plain_root}{path}", body, parser, elsewhere),
@@ -228,7 +232,7 @@ class OpenAIClient:
         return {k: v for k, v in members.items() if k in dialect.fields or k == asked_as}
 
     def parser(self, exchange: Exchange, decode: Decode = DECODE_CHUNK) -> StreamParser:
-        return StreamParser(exchange, self._classify_within, self.repair_usage, decode)
+        return StreamParser(exchange, self._classify_within, self._repair, decode)
 
     def turns(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         return merge_turns(messages) if self.dialect.plain_turns else messages

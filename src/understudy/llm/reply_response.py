@@ -102,7 +102,8 @@ class ReplyResponse:
         except ProviderError as error:
             self._fail(error)
             return
-        self._deliver(self._parser.read_all(payloads, sse.take_comments()))
+        comments = sse.take_comments() if sse.comments else 0
+        self._deliver(self._parser.read_all(payloads, comments))
 
     def end(self) -> None:
         if self._over:

@@ -25,13 +25,14 @@ class SseReader:
     as a payload, so that its decoder counts one bad frame.
     """
 
-    __slots__ = ("_begun", "_comments", "_cr", "_data", "_is_error", "_lines", "_rest")
+    __slots__ = ("_begun", "_cr", "_data", "_is_error", "_lines", "_rest", "comments")
 
     def __init__(self) -> None:
         self._rest = b""
         self._data = b""
         self._lines = 0
-        self._comments = 0
+        self.comments = 0
+        """Since they were last taken."""
         self._begun = False
         self._cr = False
         """Whether lines end with CR alone."""
@@ -43,8 +44,11 @@ class SseReader:
         Raises `BadReply` (`response_too_large`) for a line or frame past 4 MiB, and for 4096 lines
         in one.
         """
-        if not self._begun or self._cr:
-            data = self._normalised(data)
+        if self._cr or not self._begun:
+            if data[:6] == b"data: " and b"\n" in data and b"\r" not in data and not self._cr:
+                self._begun = True
+            else:
+                data = self._normalised(data)
         if self._rest:
             data = self._rest + data
         payloads = [] if self._data or self._is_error else self._usual_frames(data)
@@ -102,7 +106,7 @@ class SseReader:
 
     def take_comments(self) -> int:
         """Return the number of comments since the last call."""
-        comments, self._comments = self._comments, 0
+        comments, self.comments = self.comments, 0
         return comments
 
     def _odd_line(self, line: bytes, payloads: list[bytes]) -> None:
@@ -112,7 +116,7 @@ class SseReader:
         elif line.startswith(b"data:"):
             self._add(line[6:] if line[5:6] == b" " else line[5:], payloads)
         elif line.startswith(b":"):
-            self._comments += 1
+            self.comments += 1
         elif line.startswith(b"event:"):
             self._is_error = line[6:].strip().lower() == b"error"
         elif line.partition(b":")[0] not in _SILENT_FIELDS and line.strip():

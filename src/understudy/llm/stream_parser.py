@@ -59,6 +59,7 @@ class StreamParser:
         "_first_choices",
         "_fix",
         "_has_deltas",
+        "_has_text",
         "_known_members",
         "_repair",
         "_size",
@@ -102,7 +103,8 @@ class StreamParser:
         """Frames whose choice had the index 0 or none."""
         self._known_members: tuple[object, ...] | None = None
         """Id, time, model and kind of a frame whose identity is the reply's."""
-        self._texts = TextRuns()
+        self._has_text = False
+        self._texts: TextRuns | None = None
 
     def read_all(self, payloads: list[bytes], comments: int = 0) -> list[Output]:
         """Return the events of all frames; `failure` is set by a frame that ends the reply.
@@ -117,7 +119,8 @@ class StreamParser:
         position, end = 0, len(payloads)
         try:
             while position < end:
-                run = self._texts.read(payloads, position) if self._texts.known else None
+                texts = self._texts
+                run = None if texts is None else texts.read(payloads, position)
                 if run is None:
                     events += self.read(payloads[position])
                     position += 1
@@ -162,19 +165,22 @@ class StreamParser:
             reason = "stop"
         if reason == "stop" and self._choices is not None and self._choices.calls.any:
             reason = "tool_calls"
-        last = (self._finish_frame, self._usage_frame)
-        frames_of_end = tuple([frame for frame in last if frame is not None])
-        return Finished(reason, self.exchange.usage, frames_of_end)
+        last: tuple[bytes, ...] = ()
+        if self._finish_frame is not None:
+            last = (self._finish_frame,)
+        if self._usage_frame is not None:
+            last = (*last, self._usage_frame)
+        return Finished(reason, self.exchange.usage, last)
 
     def _events(self, chunk: Chunk, payload: bytes) -> list[Output]:
         if (chunk.id, chunk.created, chunk.model, chunk.object) != self._known_members:
             payload = self._identified(chunk, payload)
         has_usage = chunk.usage is not ABSENT and present(chunk.usage)
         if has_usage or chunk.timings is not None or chunk.x_groq is not None:
-            self._count(chunk)
+            self._count(chunk, has_usage=has_usage)
         choices = chunk.choices
         if not choices or (chunk.error is not ABSENT and present(chunk.error)):
-            return self._without_choices(chunk, payload)
+            return self._without_choices(chunk, payload, has_usage=has_usage)
         choice = choices[0]
         delta = choice.delta
         if (
@@ -196,7 +202,12 @@ class StreamParser:
             return [OtherDelta((payload,), frames.has_media(payload))]
         assert isinstance(text, str)
         self._grow(len(text))
-        self._texts.learn(payload, text)
+        if self._texts is not None:
+            self._texts.learn(payload, text)
+        elif self._has_text:  # many a reply has only one frame of text
+            self._texts = TextRuns()
+            self._texts.learn(payload, text)
+        self._has_text = True
         return [TextDelta(text, (payload,))]
 
     def _finish_frame_events(self, chunk: Chunk, choice: Choice, payload: bytes) -> list[Output]:
@@ -282,11 +293,16 @@ class StreamParser:
         if self._size > MAX_REPLY_CHARS:
             raise BadReply(ErrorClass.RESPONSE_TOO_LARGE)
 
-    def _without_choices(self, chunk: Chunk, payload: bytes) -> list[Output]:
-        bare = chunk.choices is None and present(chunk.message)
-        if present(chunk.error) or present(chunk.detail) or chunk.object == "error" or bare:
+    def _without_choices(self, chunk: Chunk, payload: bytes, *, has_usage: bool) -> list[Output]:
+        error, detail, message = chunk.error, chunk.detail, chunk.message
+        if (
+            (error is not ABSENT and present(error))
+            or (detail is not ABSENT and present(detail))
+            or (message is not ABSENT and chunk.choices is None and present(message))
+            or chunk.object == "error"
+        ):
             raise self._classify(payload)
-        if present(chunk.usage) or chunk.timings is not None:
+        if has_usage or chunk.timings is not None:
             self._usage_frame = payload
             return []
         self.exchange.keepalives += 1
@@ -315,8 +331,8 @@ class StreamParser:
             self._known_members = (chunk.id, chunk.created, chunk.model, chunk.object)
         return payload
 
-    def _count(self, chunk: Chunk) -> None:
-        usage = usage_of(chunk.usage)
+    def _count(self, chunk: Chunk, *, has_usage: bool) -> None:
+        usage = usage_of(chunk.usage) if has_usage else None
         if usage is None and chunk.x_groq is not None:
             usage = usage_of(chunk.x_groq.usage)
         if usage is None and chunk.timings is not None and self.exchange.usage is None:

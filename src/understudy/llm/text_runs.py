@@ -23,30 +23,22 @@ class TextRuns:
     Nearly all frames of a reply are such frames. Those that one read brings are decoded together.
     """
 
-    __slots__ = ("_begun", "_head", "_left", "_tail", "known")
+    __slots__ = ("_head", "_left", "_tail")
 
     def __init__(self) -> None:
-        self.known = False
-        """Whether `read` knows what to look for."""
         self._head = self._tail = b""
-        """What surrounds the text, its quotes excluded."""
+        """What surrounds the text, its quotes excluded; empty: unknown."""
         self._left = _MOST_LEARNED
-        self._begun = False
 
     def learn(self, payload: bytes, text: str) -> None:
-        """Note a frame of nothing but text, from the second one on: many a reply has only one."""
-        if not self._begun:
-            self._begun = True
-        elif self._left:
+        """Note what surrounds the text of a frame that holds nothing else."""
+        if self._left:
             self._left -= 1
-            borders = _borders(payload, text)
-            if borders is not None:
-                self._head, self._tail = borders
-            self.known = borders is not None
+            self._head, self._tail = _borders(payload, text) or (b"", b"")
 
     def read(self, payloads: list[bytes], start: int) -> TextDelta | None:
         """Return the text of the plain frames from `start` on, `None` where that frame is none."""
-        if not payloads[start].startswith(self._head):
+        if not (self._head and payloads[start].startswith(self._head)):
             return None
         end = len(payloads)
         while end > start and not payloads[end - 1].endswith(self._tail):

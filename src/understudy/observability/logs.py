@@ -22,7 +22,7 @@ from understudy.observability.events import LINES_DROPPED, TELLING
 from understudy.observability.log_tail import LogTail
 
 Level = Literal["debug", "info", "warning", "error"]
-_LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _LEVEL_OF = {"exception": "error", "warn": "warning"}
 """Where the method's name is not that of the level."""
 _REPEAT_S = 10.0
@@ -65,7 +65,7 @@ class Logs:
         return not self._console
 
     def shows(self, level: str) -> bool:
-        return _LEVELS[level] >= _LEVELS[self._level]
+        return LEVELS[level] >= LEVELS[self._level]
 
     def set_level(self, level: Level) -> None:
         """Takes effect at once, for every logger there is."""
@@ -138,7 +138,7 @@ class Logs:
     def _apply(self) -> None:
         structlog.configure(
             processors=self._processors(),
-            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[self._level]),
+            wrapper_class=structlog.make_filtering_bound_logger(LEVELS[self._level]),
             logger_factory=lambda *_: _Line(self),
             # Loggers that remembered their set-up would miss a change of level.
             cache_logger_on_first_use=False,
@@ -247,7 +247,7 @@ class _ToStructlog(logging.Handler):
         level = "error" if record.levelno >= logging.ERROR else "warning"
         text = _template(record)
         structlog.get_logger().log(
-            _LEVELS[level],
+            LEVELS[level],
             "library.warning",
             library=record.name,
             **({} if text is None else {"said": text}),

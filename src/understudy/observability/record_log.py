@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Self
 
@@ -25,7 +25,7 @@ from understudy.observability.events import (
     reply_level,
     reply_values,
 )
-from understudy.observability.logs import Logs
+from understudy.observability.logs import LEVELS, Logs
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
 _USAGE = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens",
@@ -113,20 +113,21 @@ class LogObserver:
     """
 
     def __init__(self, logs: Logs | None = None, wall: Callable[[], float] = time.time) -> None:
+        self._json = logs if logs is not None and logs.writes_json else None
+        """Where records are written in batches."""
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("understudy.routing")
-        self._logs = logs
         self._wall = wall
         self._batch: list[tuple[float, AttemptRecord | ReplyRecord]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def attempt_ended(self, record: AttemptRecord) -> None:
-        if self._logs is not None and self._logs.writes_json:
+        if self._json is not None:
             self._add(record)
         else:
             self._emit(attempt_level(record), ATTEMPT, attempt_fields(record))
 
     def reply_ended(self, record: ReplyRecord) -> None:
-        if self._logs is not None and self._logs.writes_json:
+        if self._json is not None:
             self._add(record)
         else:
             self._emit(reply_level(record), REPLY, reply_fields(record))
@@ -143,21 +144,8 @@ class LogObserver:
             self._timer.cancel()
             self._timer = None
         batch, self._batch = self._batch, []
-        if self._logs is not None and batch:
-            self._logs.write_lines(list(self._lines(self._logs, batch)))
-
-    def _lines(
-        self, logs: Logs, batch: Iterable[tuple[float, AttemptRecord | ReplyRecord]]
-    ) -> Iterator[bytes]:
-        for wall, record in batch:
-            if isinstance(record, AttemptRecord):
-                level = attempt_level(record)
-                if logs.shows(level):
-                    yield attempt_line(record, level, wall)
-            else:
-                level = reply_level(record)
-                if logs.shows(level):
-                    yield reply_line(record, level, wall)
+        if self._json is not None and batch:
+            self._json.write_lines(_lines(self._json, batch))
 
     def _add(self, record: AttemptRecord | ReplyRecord) -> None:
         self._batch.append((self._wall(), record))
@@ -169,3 +157,19 @@ class LogObserver:
 
     def _emit(self, level: str, event: str, values: dict[str, Field]) -> None:
         getattr(self._log, level)(event, **values)
+
+
+def _lines(logs: Logs, batch: Iterable[tuple[float, AttemptRecord | ReplyRecord]]) -> list[bytes]:
+    """Return the lines of the records whose level is shown."""
+    shown = {level for level in LEVELS if logs.shows(level)}
+    lines: list[bytes] = []
+    for wall, record in batch:
+        if isinstance(record, AttemptRecord):
+            level = attempt_level(record)
+            if level in shown:
+                lines.append(attempt_line(record, level, wall))
+        else:
+            level = reply_level(record)
+            if level in shown:
+                lines.append(reply_line(record, level, wall))
+    return lines

@@ -19,7 +19,8 @@ class MarkerFinder:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._texts = sorted(texts, key=len, reverse=True)
-        self._starts = tuple(sorted({text[0] for text in self._texts}))
+        self.starts = tuple(sorted({text[0] for text in self._texts}))
+        """The characters that a marker begins with."""
 
     @cached_property
     def _any(self) -> re.Pattern[str]:
@@ -30,14 +31,6 @@ class MarkerFinder:
         beginnings = {text[:end] for text in self._texts for end in range(1, len(text))}
         longest_first = sorted(beginnings, key=len, reverse=True)
         return re.compile(f"(?:{'|'.join(map(re.escape, longest_first))})\\Z", re.IGNORECASE)
-
-    def may_concern(self, text: str) -> bool:
-        """A quick check: False when no marker can begin in `text`."""
-        # Faster than a pattern, and than `any`.
-        for start in self._starts:  # noqa: SIM110
-            if start in text:
-                return True
-        return False
 
     def find(self, text: str) -> re.Match[str] | None:
         return self._any.search(text)
@@ -107,15 +100,14 @@ class LoopDetector:
         self._parts: list[str] = []
         self._length = 0
 
-    def push(self, text: str) -> int | None:
-        """Return the index in the whole text at which a loop began, if one did."""
+    def push(self, text: str) -> bool:
+        """Add a piece; whether it is time for a `check`."""
         self._parts.append(text)
         self._length += len(text)
-        if self._length < self._next_check:
-            return None
-        return self._check()
+        return self._length >= self._next_check
 
-    def _check(self) -> int | None:
+    def check(self) -> int | None:
+        """Return the index in the whole text at which a loop began, if one did."""
         self._next_check = self._length + _CHECK_EVERY
         self._text = (self._text + "".join(self._parts))[-2 * _TAIL :]
         self._parts.clear()
@@ -249,15 +241,18 @@ class OutputFilter:
 
     def accept(self, text: str) -> bool:
         """Take a text that needs no change; False, and nothing is taken, where `push` must."""
-        if (
-            self._held
-            or self._thinking
-            or self._page is not None
-            or not (self._visible or not self._thought)
-            or self._markers.may_concern(text)
-        ):
+        if self._held or self._thinking or self._page is not None:
             return False
-        self._see(text)
+        for start in self._markers.starts:  # faster than a pattern, and than `any`
+            if start in text:
+                return False
+        if not self._visible:
+            if self._thought:
+                return False
+            self._visible = not text.isspace()
+        self._last = text[-1:] or self._last
+        if self.worthless is None and self._loop.push(text):
+            self._cut_loop()
         return True
 
     def push(self, event: TextDelta) -> tuple[TextDelta] | list[Clean]:
@@ -377,6 +372,9 @@ class OutputFilter:
         self._visible = self._visible or not text.isspace()
         self._struck = self._struck or _STRIKE in text
         self._last = text[-1]
-        if self.worthless is None:
-            self.worthless = self._loop.push(text)
-            self.cut = self.cut or self.worthless is not None
+        if self.worthless is None and self._loop.push(text):
+            self._cut_loop()
+
+    def _cut_loop(self) -> None:
+        self.worthless = self._loop.check()
+        self.cut = self.cut or self.worthless is not None

@@ -278,11 +278,12 @@ def verdict(record: AttemptRecord) -> str:
     return _WORDS[record.error_class or ErrorClass.INTERNAL]
 
 
-def _figures(record: AttemptRecord) -> str:
-    usage, seconds = record.usage, record.t_total_ms / 1000
-    if usage is None:
-        return f", {seconds:.1f} s"
-    return f", {seconds:.1f} s, {usage.input_tokens}→{usage.output_tokens} tokens"
+def _step(record: AttemptRecord) -> str:
+    if record.outcome is not Outcome.OK:
+        return f"{verdict(record)}: {record.label}"
+    usage, tenths = record.usage, (record.t_total_ms + 50) // 100
+    tokens = "" if usage is None else f", {usage.input_tokens}→{usage.output_tokens} tokens"
+    return f"{verdict(record)}: {record.label}, {tenths // 10}.{tenths % 10} s{tokens}"
 
 
 def describe_route(attempts: Sequence[AttemptRecord]) -> str:
@@ -290,10 +291,6 @@ def describe_route(attempts: Sequence[AttemptRecord]) -> str:
 
     `rate-limited: openrouter · broke off: chutes · answered: local/koboldcpp, 1.3 s, 412→57 tokens`
     """
-    return " · ".join(
-        [
-            f"{verdict(a)}: {a.label}{_figures(a) if a.outcome is Outcome.OK else ''}"
-            for a in attempts
-            if a.skip_reason is not SkipReason.DISABLED
-        ]
-    )
+    if len(attempts) == 1 and attempts[0].skip_reason is None:
+        return _step(attempts[0])
+    return " · ".join([_step(a) for a in attempts if a.skip_reason is not SkipReason.DISABLED])
