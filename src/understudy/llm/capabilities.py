@@ -76,6 +76,14 @@ class CapabilityBook:
             known = lesson.facts.over(known)
         return configured if known is NOTHING_KNOWN else configured.over(known)
 
+    def prompt_facts(
+        self, key: ModelKey, configured: Capabilities
+    ) -> tuple[Capabilities, float, tuple[str, ...]]:
+        """What a prompt is built by: `of`, `tokens_per_char` and `omissions` together."""
+        ratio = self._tokens_per_char.get(key, USUAL_TOKENS_PER_CHAR)
+        omitted = self.omissions(key) if self._omit else ()
+        return self.of(key, configured), ratio, omitted
+
     def learn(self, key: ModelKey, facts: Capabilities) -> None:
         """Believe for a day what a model's own server said by refusing or accepting."""
         lesson = self._learned.get(key)

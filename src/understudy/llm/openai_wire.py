@@ -331,19 +331,6 @@ def money(value: float | str | None) -> float | None:
     return amount if amount is not None and math.isfinite(amount) and amount >= 0 else None
 
 
-def is_only_text(delta: Delta) -> bool:
-    """Whether a delta holds only text, or nothing, as nearly all do."""
-    return not (
-        delta.reasoning
-        or delta.reasoning_content
-        or delta.reasoning_details
-        or delta.refusal
-        or delta.tool_calls
-        or delta.function_call is not None
-        or type(delta.content) is list
-    )
-
-
 def content_text(content: str | list[ContentPiece] | None) -> str:
     """The visible text of a content field, whichever form it has."""
     if isinstance(content, list):

@@ -34,6 +34,9 @@ class Price:
         )
 
 
+_FREE = Price(0.0, 0.0)
+
+
 class PriceBook:
     """The price lists of all providers, as far as they are known so far.
 
@@ -54,10 +57,10 @@ class PriceBook:
         asked, served = models
         if (configured := self._configured.get(provider)) is not None:
             return configured
-        if engine in UNBILLED_ENGINES or is_free_variant(engine, asked):
-            return Price(0.0, 0.0)
-        listed = self._lists.get(provider, {})
-        return listed.get(served) or listed.get(asked)
+        if engine in UNBILLED_ENGINES or (engine == "openrouter" and is_free_variant(asked)):
+            return _FREE
+        listed = self._lists.get(provider)
+        return None if listed is None else listed.get(served) or listed.get(asked)
 
     def is_free(self, provider: str, engine: str, model: str) -> bool:
         """Whether a request is sure to cost nothing; an unknown price is not."""
@@ -65,6 +68,6 @@ class PriceBook:
         return price is not None and price.free
 
 
-def is_free_variant(engine: str, model: str) -> bool:
+def is_free_variant(model: str) -> bool:
     """OpenRouter names what costs nothing: `…:free`, and its router over all of those."""
-    return engine == "openrouter" and (model.endswith(":free") or model == "openrouter/free")
+    return model.endswith(":free") or model == "openrouter/free"

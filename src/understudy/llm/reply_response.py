@@ -83,7 +83,9 @@ class ReplyResponse:
     # As the receiver of the response.
 
     def head(self, status: int, headers: Headers) -> None:
-        self._parser.exchange.upstream_id = headers.value(self._client.dialect.id_header)
+        own_id = headers.raw.get(self._client.dialect.id_header)
+        if own_id is not None:
+            self._parser.exchange.upstream_id = own_id.decode("latin-1")
         self._status = status
         if status >= 300:
             self._headers = headers
@@ -225,5 +227,5 @@ class MissingPage:
 
 def _is_stream(headers: Headers) -> bool:
     """Whether to read frames: some servers stream without saying so, none as JSON or HTML."""
-    kind = headers.value(b"content-type") or ""
-    return "event-stream" in kind or not ("json" in kind or "html" in kind)
+    kind = headers.raw.get(b"content-type", b"")
+    return b"event-stream" in kind or not (b"json" in kind or b"html" in kind)

@@ -17,7 +17,7 @@ from understudy.llm.openai_wire import (
     DECODE_CHUNK,
     Choice,
     Chunk,
-    is_only_text,
+    Delta,
     money,
     present,
     usage_from_timings,
@@ -189,18 +189,20 @@ class StreamParser:
             or len(choices) > 1
             or choice.index != 0
             or choice.error is not ABSENT
-            or not is_only_text(delta)
+            or not _is_only_text(delta)
         ):
             return self._odd_choice(chunk, choice, payload)
         if choice.finish_reason is not None:
             return self._finish_frame_events(chunk, choice, payload)
+        return self._text_events(delta.content, payload)
+
+    def _text_events(self, text: object, payload: bytes) -> list[Output]:
+        """Read a frame of nothing but text, or of nothing."""
         self._first_choices += 1
         self._has_deltas = True
-        text = delta.content
-        if not text:
+        if not (isinstance(text, str) and text):
             self.exchange.keepalives += 1
             return [OtherDelta((payload,), frames.has_media(payload))]
-        assert isinstance(text, str)
         self._grow(len(text))
         if self._texts is not None:
             self._texts.learn(payload, text)
@@ -383,6 +385,19 @@ class StreamParser:
         if self._bad_in_a_row > _BAD_FRAMES_IN_A_ROW:
             raise BadReply(ErrorClass.BAD_FRAME)
         return []
+
+
+def _is_only_text(delta: Delta) -> bool:
+    """Whether a delta holds only text, or nothing, as nearly all do."""
+    return not (
+        delta.reasoning
+        or delta.reasoning_content
+        or delta.reasoning_details
+        or delta.refusal
+        or delta.tool_calls
+        or delta.function_call is not None
+        or type(delta.content) is list
+    )
 
 
 def _kind_of(chunk: Chunk) -> str | None:

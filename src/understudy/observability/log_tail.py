@@ -20,9 +20,9 @@ class LogTail:
         """The number of the newest line."""
 
     def add(self, lines: Iterable[str | bytes]) -> None:
-        for line in lines:
-            self._lines.append(line)
-            self.count += 1
+        added = list(lines)
+        self._lines.extend(added)
+        self.count += len(added)
 
     def since(self, number: int) -> list[str]:
         """The lines after that number, oldest first, without colours."""

@@ -80,7 +80,7 @@ class Attempt:
     _wake: "asyncio.Future[None] | None" = None
 
     def __post_init__(self, request: ReplyRequest) -> None:
-        self.exchange = Exchange(phase=Phase.QUEUE, may_wait=self.plan.is_last)
+        self.exchange = Exchange(phase=Phase.QUEUE, may_wait=self.plan.budget.is_last)
         self.started = self.last_useful = self.clock()
         self._buffer = OutputBuffer(self.sink.kind, self.plan.echoes)
         self._filter = OutputFilter(
@@ -92,7 +92,10 @@ class Attempt:
 
     @property
     def text(self) -> str:
-        return "".join(self._texts)
+        texts = self._texts
+        if len(texts) > 1:
+            texts[:] = ["".join(texts)]
+        return texts[0] if texts else ""
 
     @property
     def error_class(self) -> ErrorClass | None:
@@ -116,7 +119,7 @@ class Attempt:
 
     @property
     def visible_chars(self) -> int:
-        return sum(map(len, self._texts))
+        return len(self.text)
 
     async def run(self) -> None:
         """Make the attempt; afterwards `failure` says how it ended.
@@ -139,7 +142,8 @@ class Attempt:
             self.cancelled = True
             raise
         finally:
-            self._end(None)
+            if not self._over:
+                self._end(None)
             if acquired and queue is not None:
                 queue.release()
 
@@ -378,7 +382,7 @@ class Attempt:
         if not whole and not any(map(str.strip, self._texts)):
             exhausted = self._reasoned and self.finish_reason == "length"
             raise BadReply(ErrorClass.REASONING_EXHAUSTED if exhausted else ErrorClass.EMPTY_REPLY)
-        if self._buffer.is_echo and not whole:
+        if self.plan.echoes and self._buffer.is_echo and not whole:
             self.echoed = True
             raise BadReply(ErrorClass.GARBAGE, provider_code=ECHO)
         if self.finish_reason == "content_filter":

@@ -51,8 +51,6 @@ class CandidateQueue:
 
     def usable(self, now: float) -> int:
         """Count the candidates that could be tried now."""
-        if not (self.waiting or self.without_vision):
-            return 0
         selection = self.selection
         usable = selection.usable(self.waiting, now)
         if usable or selection.degrading or not selection.request.degrade_images:

@@ -29,7 +29,7 @@ class OutputBuffer:
         self._chars = 0
         self._others = 0
         self._echoes: Sequence[str] = ()
-        if any(echoes):
+        if echoes:
             self._echoes = [t for echo in echoes if len(t := echo.strip()) >= _SHORTEST_ECHO]
         self._text = ""
 

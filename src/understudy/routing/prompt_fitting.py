@@ -9,7 +9,6 @@ import msgspec
 from understudy.llm.capabilities import (
     LEAST_CHARS,
     MOST_TOKENS_PER_BYTE,
-    Capabilities,
     CapabilityBook,
     ModelKey,
 )
@@ -39,64 +38,51 @@ class Overflow:
     """The prompt does not fit, and may not be cut further."""
 
 
+class PromptPlan(msgspec.Struct, frozen=True):
+    """What the prompt for one candidate is built by."""
+
+    request: ReplyRequest
+    candidate: Candidate
+    fit: Fit
+    omitted: tuple[str, ...]
+    """Fields that the model's server rejects."""
+    retry: RetryPlan | None
+
+    def build(self, tokens_per_char: float | None = None) -> Prompt:
+        """Build the prompt, as if its text had that many tokens per byte."""
+        request, fit, retry = self.request, self.fit, self.retry
+        if tokens_per_char is not None:
+            fit = msgspec.structs.replace(fit, tokens_per_char=tokens_per_char)
+        prompt = request.build(fit)
+        if not (self.omitted or request.images or retry is not None):
+            return prompt
+        chat, degraded = prompt.request, prompt.degraded
+        if self.omitted:
+            chat = msgspec.structs.replace(chat, omit=(*chat.omit, *self.omitted))
+        if retry is not None and retry.max_tokens is not None:
+            # A client's own length would win over this one.
+            extra = without_lengths(chat.extra)
+            chat = msgspec.structs.replace(chat, max_tokens=retry.max_tokens, extra=extra)
+        if request.images and not fit.vision and "images" not in degraded:
+            degraded = (*degraded, "images")
+        return msgspec.structs.replace(prompt, request=chat, degraded=degraded)
+
+
 async def build_fitting_prompt(
-    request: ReplyRequest,
-    candidate: Candidate,
-    book: CapabilityBook,
-    known: Capabilities,
-    *,
-    sees: bool,
-    retry: RetryPlan | None,
+    plan: PromptPlan, n_ctx: int, book: CapabilityBook
 ) -> Prompt | Overflow:
-    fit = Fit(
-        known.n_ctx,
-        candidate.reply_tokens,
-        sees,
-        book.tokens_per_char(candidate.key),
-        1.0 if retry is None else retry.shrink,
-        candidate.model,
-    )
-    if known.n_ctx is None:
-        return _amended(request, request.build(fit), candidate, book, fit, retry)
-
-    def build(tokens_per_char: float) -> Prompt:
-        fitted = msgspec.structs.replace(fit, tokens_per_char=tokens_per_char)
-        return _amended(request, request.build(fitted), candidate, book, fitted, retry)
-
+    """Build a prompt for a context of known length; the server may be asked to count it."""
+    candidate, ratio = plan.candidate, plan.fit.tokens_per_char
     count = _counter(candidate)
-    if not request.may_trim_prompt:
-        prompt = build(fit.tokens_per_char)
-        fits = await _fits_as_it_is(prompt, candidate, known.n_ctx, count)
+    if not plan.request.may_trim_prompt:
+        prompt = plan.build()
+        fits = await _fits_as_it_is(prompt, candidate, n_ctx, count)
         return prompt if fits else Overflow()
-    fitter = _Fitter(build, count, known.n_ctx, candidate.reply_tokens)
-    prompt_or_none = await fitter.fit(fit.tokens_per_char)
+    fitter = _Fitter(plan.build, count, n_ctx, candidate.reply_tokens)
+    prompt_or_none = await fitter.fit(ratio)
     if fitter.measured is not None:
         book.set_tokens_per_char(candidate.key, fitter.measured)
     return Overflow() if prompt_or_none is None else prompt_or_none
-
-
-def _amended(
-    request: ReplyRequest,
-    prompt: Prompt,
-    candidate: Candidate,
-    book: CapabilityBook,
-    fit: Fit,
-    retry: RetryPlan | None,
-) -> Prompt:
-    chat = prompt.request
-    omitted = book.omissions(candidate.key)
-    if omitted:
-        chat = msgspec.structs.replace(chat, omit=(*chat.omit, *omitted))
-    if retry is not None and retry.max_tokens is not None:
-        # A client's own length would win over this one.
-        extra = without_lengths(chat.extra)
-        chat = msgspec.structs.replace(chat, max_tokens=retry.max_tokens, extra=extra)
-    degraded = prompt.degraded
-    if request.images and not fit.vision and "images" not in degraded:
-        degraded = (*degraded, "images")
-    if chat is prompt.request and degraded is prompt.degraded:
-        return prompt
-    return msgspec.structs.replace(prompt, request=chat, degraded=degraded)
 
 
 Count = Callable[[Prompt], Awaitable[int | None]]

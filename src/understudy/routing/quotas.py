@@ -205,14 +205,11 @@ class QuotaGuard:
             )
         self._usd += usd
         if shown:
-            self._learn(Unit.TOKENS, tokens)
-            self._learn(Unit.USD, usd)
+            mean = self._mean
+            mean[Unit.TOKENS] += _LEARNING * (tokens - mean[Unit.TOKENS])
+            mean[Unit.USD] += _LEARNING * (usd - mean[Unit.USD])
         if self._reserved:
             self._settle(record.request_id, {Unit.TOKENS: tokens, Unit.USD: usd}, shown=shown)
-
-    def _learn(self, unit: Unit, used: float) -> None:
-        mean = self._mean[unit]
-        self._mean[unit] = mean + _LEARNING * (used - mean)
 
     def _user_charges(self, user: str) -> list[Charge]:
         limits = self._limits().per_user

@@ -11,7 +11,7 @@ from understudy.errors import ProviderError
 from understudy.llm.client import Exchange, Phase
 from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.openai_wire import most_tokens
-from understudy.llm.pricing import UNBILLED_ENGINES, Price, PriceBook
+from understudy.llm.pricing import UNBILLED_ENGINES, PriceBook
 from understudy.routing.attempt import Attempt
 from understudy.routing.attempt_outcome import Evaluation
 from understudy.routing.candidates import Candidate
@@ -35,6 +35,8 @@ _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
 Scrub = Callable[[str], str]
 
 
+_Subject = tuple[str, int, int, str, str, str, str, str, str | None, str]
+"""The fields of a record from `request_id` to `model_requested`."""
 _Times = tuple[int, int | None, int | None, int | None, int | None, int, int, int]
 
 
@@ -70,22 +72,9 @@ class Recorder:
         )
         return self._observed(record)
 
-    def _subject(
-        self, candidate: Candidate, number: int
-    ) -> tuple[str, int, int, str, str, str, str, str, str | None, str]:
-        """Return what a record is about: its fields from `request_id` to `model_requested`."""
-        return (
-            self.request.id,
-            number,
-            self.of_max,
-            self.request.sink,
-            candidate.provider,
-            candidate.label,
-            candidate.engine,
-            candidate.endpoint_host,
-            candidate.key_ref,
-            candidate.model,
-        )
+    def _subject(self, candidate: Candidate, number: int) -> _Subject:
+        request = self.request
+        return (request.id, number, self.of_max, request.sink, *candidate.record_fields)
 
     def reply(
         self,
@@ -138,7 +127,9 @@ class Recorder:
     ) -> AttemptRecord:
         ended = self.env.clock() if attempt.ended is None else attempt.ended
         candidate, exchange, started = attempt.plan.candidate, attempt.exchange, attempt.started
-        usage = exchange.usage or _estimated(attempt)
+        usage = exchange.usage
+        if usage is None:
+            usage = _estimated(attempt)
         cost, source = cost_of(
             self.env.prices,
             candidate.provider,
@@ -256,19 +247,11 @@ def cost_of(
     if usage is not None and usage.cost_usd is not None:
         return usage.cost_usd, CostSource.REPORTED
     price = prices.price(provider, engine, models)
-    cost = _listed(price, usage)
-    if cost is None:
+    if price is None or (usage is None and not price.free):
         return None, CostSource.UNKNOWN
-    unbilled = engine in UNBILLED_ENGINES and price is not None and price.free
+    unbilled = engine in UNBILLED_ENGINES and price.free
+    cost = 0.0 if usage is None else price.cost(usage)
     return cost, CostSource.UNBILLED if unbilled else CostSource.LISTED
-
-
-def _listed(price: Price | None, usage: Usage | None) -> float | None:
-    if price is None:
-        return None
-    if usage is None:
-        return 0.0 if price.free else None
-    return price.cost(usage)
 
 
 _LEAST_SURE = (UsageSource.NONE, UsageSource.ESTIMATED, UsageSource.DERIVED, UsageSource.REPORTED)

@@ -122,18 +122,22 @@ class RequestRun:
         return self._started + self.rules.deadline.total_s - now
 
     def usable_later(self, now: float) -> int:
-        return self._queue.usable(now)
+        queue = self._queue
+        return queue.usable(now) if queue.waiting or queue.without_vision else 0
 
     # Selection.
 
     async def _next(self) -> AttemptPlan | None:
         """Return the next attempt to make; skipped candidates are recorded on the way."""
+        queue = self._queue
         while not self._is_decided and self.remaining_s(self.env.clock()) > 0:
             if self._retry is not None:
-                plan = await self._plan_retry(self._retry)
-            elif self._queue.waiting:
-                plan = await self._plan(self._queue.waiting.popleft())
-            elif not (await self._queue.refill(self.remaining_s) or self._plan_backoff()):
+                retry, self._retry = self._retry, None
+                await asyncio.sleep(retry.wait_s)
+                plan = await self._plan(retry.candidate, retry)
+            elif queue.waiting:
+                plan = await self._plan(queue.waiting.popleft(), None)
+            elif not (await queue.refill(self.remaining_s) or self._plan_backoff()):
                 return None
             else:
                 continue
@@ -145,35 +149,23 @@ class RequestRun:
     def _is_decided(self) -> bool:
         return self._stopped or len(self._failures) >= self._recorder.of_max
 
-    async def _plan(self, candidate: Candidate) -> AttemptPlan | None:
-        selection = self._queue.selection
-        choice = selection.choose(candidate, self.env.clock())
-        if not isinstance(choice, Skip):
-            role = AttemptRole.RESTART if self._restarting else choice
-            plan = await selection.plan(candidate, choice, None, self, self._echoes())
-            if not isinstance(plan, Skip):
-                if role is choice or plan is None:
-                    return plan
-                return msgspec.structs.replace(plan, role=role)
-            choice = plan
-        self._skip(candidate, choice)
-        return None
-
-    async def _plan_retry(self, retry: RetryPlan) -> AttemptPlan | None:
-        self._retry = None
-        await asyncio.sleep(retry.wait_s)
-        candidate, selection = retry.candidate, self._queue.selection
-        plan = await selection.plan(candidate, retry.role, retry, self, self._echoes())
-        if not isinstance(plan, Skip):
-            return plan
-        self._skip(candidate, plan)
-        return None
+    async def _plan(self, candidate: Candidate, retry: RetryPlan | None) -> AttemptPlan | None:
+        plan = await self._queue.selection.plan(candidate, retry, self, self._echoes())
+        if isinstance(plan, Skip):
+            self._skip(candidate, plan)
+            return None
+        if plan is not None and self._restarting and retry is None:
+            return msgspec.structs.replace(plan, role=AttemptRole.RESTART)
+        return plan
 
     def _echoes(self) -> tuple[str, ...]:
         """Texts that are no reply; an echo is refused once, for some requests ask for one."""
         if self._failures and any(failed.echoed for failed in self._failures):
             return ()
-        return (self.request.last_user_text, self.request.previous_reply)
+        request = self.request
+        if not (request.last_user_text or request.previous_reply):
+            return ()
+        return (request.last_user_text, request.previous_reply)
 
     def _skip(self, candidate: Candidate, skip: Skip) -> None:
         if self._queue.postpone(candidate, skip.reason):

@@ -9,13 +9,13 @@ from understudy.errors import ErrorClass
 from understudy.llm.capabilities import Capabilities
 from understudy.llm.messages import ReplyIdentity
 from understudy.routing.candidates import Candidate, ScopeKey
-from understudy.routing.cooldown import Cooldown
+from understudy.routing.cooldown import Availability, Cooldown
 from understudy.routing.environment import RouterEnvironment
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.ledger import start_of_next_day
-from understudy.routing.prompt_fitting import Overflow, build_fitting_prompt
+from understudy.routing.prompt_fitting import Overflow, PromptPlan, build_fitting_prompt
 from understudy.routing.records import AttemptRole, SkipReason
-from understudy.routing.request import Prompt, ReplyRequest
+from understudy.routing.request import Fit, Prompt, ReplyRequest
 from understudy.routing.retries import RetryPlan
 from understudy.routing.router_state import RouterState
 from understudy.routing.timeouts import Budget, budget
@@ -44,9 +44,7 @@ class AttemptPlan(msgspec.Struct, frozen=True):
     """The queue of a server that works on only so many requests at once."""
     queue_key: str = ""
     queue_s: float = 0.0
-    """How long to wait in it."""
-    is_last: bool = False
-    """No usable candidate comes after it, so that it may wait for a model to be loaded."""
+    """How long to wait in it; the last candidate may as well wait: there is no other."""
     probes: tuple[ScopeKey, ...] = ()
     """Cooldowns that this attempt has the lease to probe."""
     echoes: tuple[str, ...] = ()
@@ -119,19 +117,20 @@ class Selection(msgspec.Struct, frozen=True):
             return Skip(SkipReason.CAPABILITY)
         return None
 
-    def choose(self, candidate: Candidate, now: float) -> Skip | AttemptRole:
+    def _choose(
+        self, candidate: Candidate, availability: Availability, now: float
+    ) -> Skip | AttemptRole:
         """Decide whether a candidate is tried now, and as what."""
         skip = self.unfit(candidate)
         if skip is not None:
             return skip
-        availability = self.state.board.availability(candidate.scope_keys, now)
         if availability.hold is not None:
             if not self.forcing:
-                return self.cooldown_skip(availability.hold, now)
+                return self._cooldown_skip(availability.hold, now)
             return AttemptRole.FORCED
         return AttemptRole.PROBE if availability.probes else AttemptRole.NORMAL
 
-    def cooldown_skip(self, hold: Cooldown, now: float) -> Skip:
+    def _cooldown_skip(self, hold: Cooldown, now: float) -> Skip:
         until = self.env.wall() + hold.until - now
         return Skip(SkipReason.COOLDOWN, hold.cause, until)
 
@@ -150,42 +149,38 @@ class Selection(msgspec.Struct, frozen=True):
     async def plan(
         self,
         candidate: Candidate,
-        role: AttemptRole,
         retry: RetryPlan | None,
         time: TimeLeft,
         echoes: tuple[str, ...],
     ) -> AttemptPlan | Skip | None:
         """Plan one attempt; `None` where the time is over. Leases the cooldowns it probes."""
-        state = self.state
-        known = state.book.of(candidate.key, candidate.capabilities)
+        state, now = self.state, self.env.clock()
+        availability = state.board.availability(candidate.scope_keys, now)
+        role = retry.role if retry is not None else self._choose(candidate, availability, now)
+        if isinstance(role, Skip):
+            return role
+        known, ratio, omitted = state.book.prompt_facts(candidate.key, candidate.capabilities)
         sees = not self.degrading and self._sees(candidate, known)
-        prompt = await build_fitting_prompt(
-            self.request, candidate, state.book, known, sees=sees, retry=retry
-        )
+        shrink = 1.0 if retry is None else retry.shrink
+        fit = Fit(known.n_ctx, candidate.reply_tokens, sees, ratio, shrink, candidate.model)
+        prompts = PromptPlan(self.request, candidate, fit, omitted, retry)
+        if known.n_ctx is None:
+            prompt: Prompt | Overflow = prompts.build()
+        else:
+            prompt = await build_fitting_prompt(prompts, known.n_ctx, state.book)
+            # Meanwhile another request may have become the probe.
+            now = self.env.clock()
+            availability = state.board.availability(candidate.scope_keys, now)
+            if availability.hold is not None and role is AttemptRole.PROBE:
+                return self._cooldown_skip(availability.hold, now)
         if isinstance(prompt, Overflow):
             return Skip(SkipReason.CONTEXT)
-        now = self.env.clock()
-        remaining_s = time.remaining_s(now)
-        if remaining_s <= 0:
+        spend = self._budget(candidate, role, time, now)
+        if spend is None:
             return None
-        # Another request may have become the probe while the prompt was counted.
-        availability = state.board.availability(candidate.scope_keys, now)
-        probe = role is AttemptRole.PROBE
-        if availability.hold is not None and probe:
-            return self.cooldown_skip(availability.hold, now)
-        later = time.usable_later(now)
-        spend = budget(
-            candidate.limits,
-            remaining_s=remaining_s,
-            total_s=time.total_s(now),
-            later=later,
-            probe=probe,
-        )
         if availability.probes:
             lease_until = now + spend.first_token_s + _LEASE_MARGIN_S
             state.board.lease(availability.probes, lease_until)
-        # The last candidate may as well wait in its queue: there is no other.
-        alone = later == 0 and not candidate.limits.strict
         return AttemptPlan(
             candidate,
             role,
@@ -193,11 +188,25 @@ class Selection(msgspec.Struct, frozen=True):
             spend,
             state.queue(candidate, known),
             self.request.queue_key,
-            spend.visible_s if alone else candidate.limits.queue_s,
-            alone,
+            spend.visible_s if spend.is_last else candidate.limits.queue_s,
             availability.probes,
             echoes,
             known.opens_thought is True,
+        )
+
+    def _budget(
+        self, candidate: Candidate, role: AttemptRole, time: TimeLeft, now: float
+    ) -> Budget | None:
+        """Return what the attempt may spend, `None` where nothing is left."""
+        remaining_s = time.remaining_s(now)
+        if remaining_s <= 0:
+            return None
+        return budget(
+            candidate.limits,
+            remaining_s=remaining_s,
+            total_s=time.total_s(now),
+            later=time.usable_later(now),
+            probe=role is AttemptRole.PROBE,
         )
 
     def _capable(self, candidate: Candidate) -> bool:

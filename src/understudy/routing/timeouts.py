@@ -46,6 +46,8 @@ class Budget(msgspec.Struct, frozen=True):
     """To the first visible text."""
     idle_s: float
     total_s: float
+    is_last: bool = False
+    """No usable candidate comes after it, so that it may wait for a model to be loaded."""
 
     def after(self, queued_s: float) -> "Budget":
         """Subtract the time in the queue, which counts only against the request's deadlines."""
@@ -57,6 +59,7 @@ class Budget(msgspec.Struct, frozen=True):
             visible_s=visible_s,
             idle_s=self.idle_s,
             total_s=max(self.total_s - queued_s, 0.0),
+            is_last=self.is_last,
         )
 
 
@@ -72,9 +75,10 @@ def budget(
     if later:
         kept = max(remaining_s - MIN_SHARE_S * later, min(_FLOOR_S, remaining_s))
     own = min(limits.first_token_s, _PROBE_S) if probe else limits.first_token_s
-    if later == 0 and not limits.strict:
+    is_last = later == 0 and not limits.strict
+    if is_last or own > kept:
         own = kept
-    return Budget(min(own, kept), kept, limits.idle_s, min(limits.total_s, total_s))
+    return Budget(own, kept, limits.idle_s, min(limits.total_s, total_s), is_last)
 
 
 class OutputTimes(Protocol):
@@ -120,8 +124,12 @@ class AttemptTimer:
 
     def start(self) -> None:
         """Raises `Unreachable` (`queue_timeout`) where no time is left after the queue."""
-        if not self._schedule(self._clock()):
+        budget = self._budget
+        limit_s = min(budget.first_token_s, budget.visible_s, budget.total_s)
+        left_s = self._started + limit_s - self._clock()
+        if left_s <= 0:
             raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
+        self._handle = asyncio.get_running_loop().call_later(left_s, self._check)
 
     def stop(self) -> None:
         self._waiting = False

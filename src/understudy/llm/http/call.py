@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from understudy.errors import ProviderError
-from understudy.llm.client import Exchange, Phase
+from understudy.llm.client import Exchange
 from understudy.llm.http.parser import Headers
 
 LAST_BYTES_S = 0.02
@@ -80,16 +80,16 @@ class Call:
     """
 
     __slots__ = (
-        "_clock",
         "_holder",
-        "_started",
         "_timer",
         "body",
+        "clock",
         "exchange",
         "head",
         "paused",
         "receiver",
         "release_slot",
+        "started",
     )
 
     def __init__(
@@ -107,8 +107,8 @@ class Call:
         self.paused = False
         self.release_slot: Callable[[], None] | None = None
         """Set while the call has one of its endpoint's slots."""
-        self._clock = clock
-        self._started = clock()
+        self.clock = clock
+        self.started = clock()
         self._holder: Holder | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -163,20 +163,6 @@ class Call:
 
     def hold(self, holder: Holder) -> None:
         self._holder = holder
-
-    def connected(self, connection: Holder, *, reused: bool) -> None:
-        """The call has a connection, which sends it now."""
-        self._holder = connection
-        exchange = self.exchange
-        exchange.connect_s = self._clock() - self._started
-        exchange.reused_connection = reused
-        exchange.phase = Phase.HEADERS
-
-    def answered(self, status: int) -> None:
-        exchange = self.exchange
-        exchange.headers_s = self._clock() - self._started
-        exchange.http_status = status
-        exchange.phase = Phase.FIRST_TOKEN
 
     def finish(self) -> None:
         """The call is done: the slot is free, and the receiver, which may own the call, let go."""

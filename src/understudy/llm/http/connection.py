@@ -7,6 +7,7 @@ import sys
 from typing import Protocol, cast
 
 from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
+from understudy.llm.client import Phase
 from understudy.llm.http.call import Call
 from understudy.llm.http.encoding import BodyDecoder, DroppedBody, decoder_for
 from understudy.llm.http.parser import Headers, ResponseParser
@@ -81,7 +82,8 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the socket at once, without a word to the call that it carries."""
         self._call = None
-        self._release_unread()
+        if self._unread is not None:
+            self._release_unread()
         if self._transport is not None:
             self._transport.abort()
 
@@ -160,7 +162,11 @@ class Connection(asyncio.Protocol):
 
     def _start(self, call: Call) -> None:
         assert self._transport is not None
-        call.connected(self, reused=self._reused)
+        call.hold(self)
+        exchange = call.exchange
+        exchange.connect_s = call.clock() - call.started
+        exchange.reused_connection = self._reused
+        exchange.phase = Phase.HEADERS
         if call.paused:
             self._transport.pause_reading()
         body = call.body
@@ -221,7 +227,10 @@ class Connection(asyncio.Protocol):
 
     def _deliver_head(self, call: Call, status: int) -> None:
         self._head_delivered = True
-        call.answered(status)
+        exchange = call.exchange
+        exchange.headers_s = call.clock() - call.started
+        exchange.http_status = status
+        exchange.phase = Phase.FIRST_TOKEN
         if status >= 300:  # an error that came early: the rest of the request is of no use
             self._stop_upload()
         elif self._unsent is None:

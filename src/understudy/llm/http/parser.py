@@ -21,24 +21,20 @@ class Headers(Mapping[str, str]):
     Names are found in any case and listed in lower case. Values are decoded when asked for.
     """
 
-    __slots__ = ("_raw",)
+    __slots__ = ("raw",)
 
     def __init__(self, raw: dict[bytes, bytes]) -> None:
-        self._raw = raw
+        self.raw = raw
+        """Names in lower case."""
 
     def __getitem__(self, name: str) -> str:
-        return self._raw[name.lower().encode("latin-1")].decode("latin-1")
-
-    def value(self, name: bytes) -> str | None:
-        """Return one header by its name in lower case, `None` where there is none."""
-        value = self._raw.get(name)
-        return None if value is None else value.decode("latin-1")
+        return self.raw[name.lower().encode("latin-1")].decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._raw)
+        return (name.decode("latin-1") for name in self.raw)
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return len(self.raw)
 
     def __repr__(self) -> str:
         return f"Headers({dict(self)!r})"
