@@ -8,7 +8,7 @@ import sys
 import structlog
 
 from conformance.figures import figures
-from conformance.gateway_subject import WAYS, GatewayHost, way_of
+from conformance.gateway_subject import WAYS
 from conformance.rows import ROWS
 from conformance.table import FALLBACK, FULL, Measured, measure, warm_up
 from conformance.understudy_subject import UnderstudyRouter
@@ -31,23 +31,22 @@ def line(seen: Measured) -> str:
 
 async def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    await warm_up(UnderstudyRouter)
-    async with GatewayHost() as host:
-        await warm_up(way_of("streamed", host).make)
-        failed = await table(host)
-        async for figure in figures(UnderstudyRouter, host):
-            failed += not figure.holds
-            print(figure.line(), flush=True)  # noqa: T201
+    for way in WAYS:
+        await warm_up(way.make)
+    failed = await table()
+    async for figure in figures(UnderstudyRouter):
+        failed += not figure.holds
+        print(figure.line(), flush=True)  # noqa: T201
     return 1 if failed else 0
 
 
-async def table(host: GatewayHost) -> int:
-    """Print each row for each way to a reply, and return how many failed."""
+async def table() -> int:
+    """Print each row for each way to a reply; return how many failed."""
     print(_HEAD)  # noqa: T201
     failed = 0
     for row in ROWS:
         for way in WAYS:
-            seen = await measure(way_of(way, host), row, FULL)
+            seen = await measure(way, row, FULL)
             failed += bool(seen.complaints)
             print(line(seen), flush=True)  # noqa: T201
     rows = len(ROWS) * len(WAYS)

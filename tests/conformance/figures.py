@@ -5,7 +5,8 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from conformance.gateway_subject import WAYS, GatewayHost, way_of
+from conformance.gateway_subject import WAYS
+from conformance.slow_clients import CLIENTS, STREAMED, is_whole, never_read
 from conformance.subject import Outcome, Sink, Wish
 from conformance.table import FALLBACK, FULL, MakeSubject, Pace, Way, stage
 from understudy.rehearsal.server import RehearsalServer
@@ -96,7 +97,7 @@ async def _stalled(server: RehearsalServer) -> None:
     await asyncio.sleep(_READ_S)
 
 
-async def figures(make: MakeSubject, host: GatewayHost) -> AsyncGenerator[Figure, None]:
+async def figures(make: MakeSubject) -> AsyncGenerator[Figure, None]:
     """Every figure with the limits at their full length; takes about a minute."""
     for fault in DEAD:
         calls, outcomes = await ten_requests(make, fault, FULL)
@@ -128,5 +129,13 @@ async def figures(make: MakeSubject, host: GatewayHost) -> AsyncGenerator[Figure
     yield Figure("  and the primary is let to", let_s, 8, 8.3, "s")
     for phase, fault in PHASES.items():
         for way in WAYS:
-            seconds = await seen_leaving(way_of(way, host), fault)
-            yield Figure(f"a caller's leaving is seen {phase} ({way})", seconds, 0, 0.3, "s")
+            seconds = await seen_leaving(way, fault)
+            yield Figure(f"a caller's leaving is seen {phase} ({way.name})", seconds, 0, 0.3, "s")
+    for way in STREAMED:
+        seen = await never_read(way)
+        of = f"of {CLIENTS} clients that never read ({way.name})"
+        yield Figure(f"MB that the primary sends for each {of}", seen.sent_mb, 0, 16)
+        yield Figure("  and MB that the process holds for each", seen.held_mb, 0, 1)
+        yield Figure("  and another client's whole replies", is_whole(seen.other), 1, 1)
+        yield Figure("  and when it has them", seen.other.took_s, 0, 0.2, "s")
+        yield Figure("  and the end of the last stream after they left", seen.left_s, 0, 1, "s")

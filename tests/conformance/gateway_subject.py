@@ -4,21 +4,21 @@ import asyncio
 import base64
 import io
 import json
+import socket
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
 import aiohttp
+from yarl import URL
 
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
 from conformance.table import Way
 from conformance.understudy_subject import LARGE, PIXEL, UnderstudyRouter, words_of
 from gateway_setup import gateway_app
 from understudy.gateway.key_limits import KeyLimits
-from understudy.http_server.exchange import Application, Exchange, Receiver
 from understudy.http_server.server import WebServer
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
@@ -39,44 +39,21 @@ class _Records:
         self.replies.put_nowait(record)
 
 
-class GatewayHost:
-    """One server that listens for the gateways of all rows."""
-
-    def __init__(self) -> None:
-        self.app: Application | None = None
-        """The gateway of the current row."""
-        self._served = WebServer(self._forward, "127.0.0.1", 0)
-
-    @property
-    def url(self) -> str:
-        return f"{self._served.url}/v1/chat/completions"
-
-    async def __aenter__(self) -> Self:
-        await self._served.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._served.__aexit__()
-
-    def _forward(self, exchange: Exchange) -> Receiver | None:
-        assert self.app is not None
-        return self.app(exchange)
-
-
 class UnderstudyGateway(Subject):
     """Streams where the sink is append-only; asks for the answer in one piece where it is held."""
 
-    def __init__(self, host: GatewayHost, site: Site) -> None:
+    def __init__(self, site: Site) -> None:
         super().__init__(site)
         limits = KeyLimits()
         self._records = _Records()
         self._inner = UnderstudyRouter(site, (limits, self._records))
-        self._url = host.url
+        self._served = WebServer(gateway_app(self._inner.router, limits), "127.0.0.1", 0)
+        self._url = f"{self._served.url}/v1/chat/completions"
         self._open = AsyncExitStack()
-        host.app = gateway_app(self._inner.router, limits)
 
     async def __aenter__(self) -> Self:
         await self._open.enter_async_context(self._inner)
+        await self._open.enter_async_context(self._served)
         self._client = await self._open.enter_async_context(aiohttp.ClientSession())
         return self
 
@@ -123,6 +100,22 @@ class UnderstudyGateway(Subject):
         await asyncio.wait([asking])
         return left
 
+    @asynccontextmanager
+    async def unread(self, wish: Wish) -> AsyncGenerator[None, None]:
+        url, body, loop = URL(self._url), _body(wish), asyncio.get_running_loop()
+        lines = (
+            f"POST {url.path} HTTP/1.1",
+            f"Host: {url.authority}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        )
+        head = "".join(f"{line}\r\n" for line in lines).encode()
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, (url.host, url.port))
+            await loop.sock_sendall(client, head + b"\r\n" + body)
+            yield
+
     def pass_time(self, seconds: float) -> None:
         self._inner.pass_time(seconds)
 
@@ -159,13 +152,9 @@ def _text_of(answer: Json, member: str) -> str:
     return ""
 
 
-ROUTER_WAYS = {sink.value: Way(sink.value, UnderstudyRouter, sink) for sink in Sink}
-GATEWAY_SINKS = {"streamed": Sink.APPEND_ONLY, "in one piece": Sink.HELD}
-WAYS = (*ROUTER_WAYS, *GATEWAY_SINKS)
-"""The names of all ways: the router for each kind of sink, the gateway for each kind of client."""
-
-
-def way_of(name: str, host: GatewayHost) -> Way:
-    if name in ROUTER_WAYS:
-        return ROUTER_WAYS[name]
-    return Way(name, partial(UnderstudyGateway, host), GATEWAY_SINKS[name], is_program=True)
+WAYS = (
+    *(Way(sink.value, UnderstudyRouter, sink) for sink in Sink),
+    Way("streamed", UnderstudyGateway, Sink.APPEND_ONLY, is_program=True),
+    Way("in one piece", UnderstudyGateway, Sink.HELD, is_program=True),
+)
+"""The router for each kind of sink, and the gateway for each kind of client."""

@@ -25,7 +25,7 @@ BREATH = 0.05
 WORDS = ("The ", "primary ", "says ", "five ", "words.")
 
 
-def _event(delta: object, finish_reason: str | None = None) -> bytes:
+def event(delta: object, finish_reason: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     frame = {
         "id": "raw-1",
@@ -37,8 +37,8 @@ def _event(delta: object, finish_reason: str | None = None) -> bytes:
     return b"data: " + json.dumps(frame).encode() + b"\n\n"
 
 
-PART = b"".join(_event({"content": word}) for word in WORDS)
-STORY = PART + _event({}, "stop") + b"data: [DONE]\n\n"
+PART = b"".join(event({"content": word}) for word in WORDS)
+STORY = PART + event({}, "stop") + b"data: [DONE]\n\n"
 ANSWER = json.dumps(
     {
         "id": "raw-1",

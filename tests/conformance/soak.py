@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
 import structlog
 
+from process_memory import resident_mb
 from reply_events import Restarted, RouterEvent, reply_events
 from understudy.app.models import ReloadableRouter
 from understudy.config.load import Config, parse_config
@@ -222,7 +222,7 @@ class Soak:
         return Remains(
             objects=len(objects),
             ours=sum(str(type(one).__module__).startswith(_OURS) for one in objects),
-            resident_mb=_resident_mb(),
+            resident_mb=resident_mb(),
             tasks=len(asyncio.all_tasks()),
             sockets=sum(server.connections_open for server in self.servers),
         )
@@ -339,12 +339,6 @@ def _may_be_empty(end: ReplyEnded, shown: list[str]) -> bool:
     untried = len(ENGINES) - len({attempt.provider for attempt in record.attempts})
     ended = record.t_total_ms >= _COMMIT_S * 1000 or record.attempts[-1].next is NextStep.STOP
     return end.finish_reason == empty[0].finish_reason is not None and (not untried or ended)
-
-
-def _resident_mb() -> float:
-    """What the process holds in memory now, where the system tells it."""
-    pages = Path("/proc/self/statm")
-    return int(pages.read_text().split()[1]) * 4096 / 1e6 if pages.exists() else float("nan")
 
 
 def main() -> int:

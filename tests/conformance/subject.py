@@ -3,6 +3,7 @@ measured by the same table."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -71,6 +72,10 @@ class Subject(ABC):
         """Begin a reply and leave `when` that has happened, without it once text has come.
 
         Returns the time of leaving on the monotonic clock."""
+
+    @abstractmethod
+    def unread(self, wish: Wish) -> AbstractAsyncContextManager[None]:
+        """A reply that is asked for, and of which nothing is read while the context is entered."""
 
     @abstractmethod
     def pass_time(self, seconds: float) -> None:

@@ -16,9 +16,10 @@ from conformance.figures import (
     ten_requests,
     while_held,
 )
-from conformance.gateway_subject import WAYS, GatewayHost, way_of
+from conformance.gateway_subject import WAYS
 from conformance.server_rows import BY_FAULT
-from conformance.table import FALLBACK, PATIENT, SHORT, scaled, stage
+from conformance.slow_clients import STREAMED, is_whole, never_read
+from conformance.table import FALLBACK, PATIENT, SHORT, Way, scaled, stage
 from conformance.understudy_subject import UnderstudyRouter
 
 SOON_S = 60.0
@@ -94,11 +95,18 @@ async def test_the_only_candidate_has_all_the_time_there_is() -> None:
         assert outcome.failed == "deadline"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 @pytest.mark.parametrize("fault", PHASES.values(), ids=PHASES)
-async def test_a_server_sees_at_once_that_the_caller_has_left(fault: str, way: str) -> None:
-    async with GatewayHost() as host:
-        assert await seen_leaving(way_of(way, host), fault) < SOON_S
+async def test_a_server_sees_at_once_that_the_caller_has_left(fault: str, way: Way) -> None:
+    assert await seen_leaving(way, fault) < SOON_S
+
+
+@pytest.mark.parametrize("way", STREAMED, ids=lambda way: way.name)
+async def test_clients_that_never_read_stop_the_server_and_no_other_client(way: Way) -> None:
+    seen = await never_read(way, clients=5)
+
+    assert is_whole(seen.other)
+    assert seen.left_s < SOON_S
 
 
 async def test_no_key_is_ever_logged(

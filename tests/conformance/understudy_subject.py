@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 
 from conformance.subject import Outcome, Sink, Site, Subject, Wish
-from reply_events import Restarted, RouterEvent, reply_events
+from reply_events import RecordingSink, Restarted, RouterEvent, reply_events
 from understudy.config.providers import NamedServer
 from understudy.llm.http.connector import Addresses, Network
 from understudy.llm.http.endpoint import HttpSessions
@@ -75,6 +76,16 @@ class UnderstudyRouter(Subject):
         await asyncio.wait([task])
         return left
 
+    @asynccontextmanager
+    async def unread(self, wish: Wish) -> AsyncGenerator[None, None]:
+        sink = _StuckSink(kind=SinkKind(wish.sink.value))
+        task = asyncio.ensure_future(self.router.reply(_request(wish), sink))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
     def pass_time(self, seconds: float) -> None:
         self._skipped_s += seconds
 
@@ -91,20 +102,7 @@ class UnderstudyRouter(Subject):
         return time.monotonic() + self._skipped_s
 
     def _reply(self, wish: Wish) -> AsyncGenerator[RouterEvent, None]:
-        def build(fit: Fit) -> Prompt:
-            image = (PIXEL,) if wish.image and fit.vision else ()
-            message = Message("user", (TextPart("Tell me a story."), *image))
-            earlier = (Message("system", (TextPart(LARGE),)),) if wish.large else ()
-            return Prompt(ChatRequest((*earlier, message)), input_tokens=10, images=len(image))
-
-        request = ReplyRequest(
-            id="conformance",
-            sink="gateway" if wish.sink is Sink.APPEND_ONLY else "web",
-            build=build,
-            may_trim_prompt=wish.may_trim_prompt,
-            images=int(wish.image),
-        )
-        return reply_events(self.router.reply, request, SinkKind(wish.sink.value))
+        return reply_events(self.router.reply, _request(wish), SinkKind(wish.sink.value))
 
     def _outcome(self, end: ReplyEnded, text: str, visible: float | None, took_s: float) -> Outcome:
         record = end.record
@@ -141,6 +139,29 @@ class UnderstudyRouter(Subject):
             endpoint_host="127.0.0.1",
             key_ref="CONFORMANCE_KEY",
         )
+
+
+def _request(wish: Wish) -> ReplyRequest:
+    def build(fit: Fit) -> Prompt:
+        image = (PIXEL,) if wish.image and fit.vision else ()
+        message = Message("user", (TextPart("Tell me a story."), *image))
+        earlier = (Message("system", (TextPart(LARGE),)),) if wish.large else ()
+        return Prompt(ChatRequest((*earlier, message)), input_tokens=10, images=len(image))
+
+    return ReplyRequest(
+        id="conformance",
+        sink="gateway" if wish.sink is Sink.APPEND_ONLY else "web",
+        build=build,
+        may_trim_prompt=wish.may_trim_prompt,
+        images=int(wish.image),
+    )
+
+
+class _StuckSink(RecordingSink):
+    """Takes nothing after the first output."""
+
+    async def flush(self) -> None:
+        await asyncio.get_running_loop().create_future()
 
 
 def words_of(record: ReplyRecord) -> tuple[str, ...]:
