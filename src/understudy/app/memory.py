@@ -3,10 +3,13 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from understudy.app.background_order import free_first
 from understudy.conversation.dependencies import new_id
 from understudy.conversation.follow_ups import FollowUp
+from understudy.conversation.orders import Order
 from understudy.conversation.remembered import Memory, NoMemory
 from understudy.memory.background import BackgroundModels, ModelRules
 from understudy.memory.commands import MemoryCommands
@@ -14,7 +17,6 @@ from understudy.memory.conversation_memory import ConversationMemory
 from understudy.memory.proposals import NoteProposer, ProposalRules, ShowProposal
 from understudy.memory.store import MemoryStore
 from understudy.memory.summarizer import Summarizer, SummaryRules
-from understudy.routing.candidates import Candidate
 
 if TYPE_CHECKING:
     from understudy.app.bot import Bot
@@ -53,8 +55,8 @@ async def open_memory(bot: "Bot", store: MemoryStore | None) -> AsyncGenerator[M
         yield WITHOUT_MEMORY
         return
     models, now = BackgroundModels(bot.prompts.reply, new_id), bot.clocks.wall
-    summarizer = Summarizer(store, models, lambda: _summary_rules(bot), now)
-    proposer = NoteProposer(store, models, lambda: _proposal_rules(bot), new_id, now)
+    summarizer = Summarizer(store, models, partial(_summary_rules, bot), now)
+    proposer = NoteProposer(store, models, partial(_proposal_rules, bot), new_id, now)
     memory = ConversationMemory(store, summarizer, models, lambda: bot.settings().memory)
     commands = MemoryCommands(store, summarizer, now)
     try:
@@ -64,43 +66,28 @@ async def open_memory(bot: "Bot", store: MemoryStore | None) -> AsyncGenerator[M
         await summarizer.aclose()
 
 
-def _summary_rules(bot: "Bot") -> SummaryRules:
+def _summary_rules(bot: "Bot", own: Order) -> SummaryRules:
     settings = bot.settings()
     return SummaryRules(
         enabled=settings.memory.summary.enabled,
-        models=_model_rules(bot),
+        models=_model_rules(bot, own),
         max_tokens=settings.memory.summary.max_tokens,
         bot_name=settings.persona.name,
     )
 
 
-def _proposal_rules(bot: "Bot") -> ProposalRules:
+def _proposal_rules(bot: "Bot", own: Order) -> ProposalRules:
     if not bot.settings().memory.propose:
         return ProposalRules()
-    return ProposalRules(enabled=True, models=_model_rules(bot))
+    return ProposalRules(enabled=True, models=_model_rules(bot, own))
 
 
-def _model_rules(bot: "Bot") -> ModelRules:
-    order = _order(bot)
+def _model_rules(bot: "Bot", own: Order) -> ModelRules:
+    name = bot.settings().memory.summary.order
+    order = bot.settings().orders[name] if name is not None else free_first(bot, own)
     used = [c for c in bot.models.router.candidates if c.off is None]
     return ModelRules(
         order=order,
         gives_way=any(c.local for c in used if any(map(c.answers_to, order))),
         may_spend=bot.guard.may_spend,
-    )
-
-
-def _order(bot: "Bot") -> tuple[str, ...]:
-    """The configured order; else the conversation's, with local and free candidates first."""
-    settings = bot.settings()
-    name = settings.memory.summary.order
-    if name is not None:
-        return settings.orders[name]
-    ordered = sorted(bot.models.router.candidates, key=lambda c: not _is_free(bot, c))
-    return tuple(candidate.name for candidate in ordered)
-
-
-def _is_free(bot: "Bot", candidate: Candidate) -> bool:
-    return candidate.local or bot.models.prices.is_free(
-        candidate.provider, candidate.engine, candidate.model
     )

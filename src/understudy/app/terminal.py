@@ -11,6 +11,7 @@ from understudy.app.bot import Bot
 from understudy.attachments.source import FileSource
 from understudy.conversation.inbox import Channel
 from understudy.conversation.messages import AttachedText, ImageRef, Inbound
+from understudy.conversation.orders import order_for
 from understudy.images.intake import ImageSource
 from understudy.memory import command_line
 from understudy.memory.command_line import Person
@@ -83,7 +84,13 @@ class TerminalCommands:
     async def memory(self, name: str, rest: str) -> str:
         place = message("", "").place
         scope = NoteScope.of(place, message("", "").author.id)
-        person = Person(scope, lambda: self._bot.messages.forget(PLATFORM, scope.author_id))
+        settings, preferences = self._bot.settings(), self._bot.messages.preferences.now
+        order = order_for(place, None, settings, preferences, self._bot.orders())
+        person = Person(
+            scope,
+            lambda: self._bot.messages.forget(PLATFORM, scope.author_id),
+            None if order is None else order.entries,
+        )
         commands = self._bot.memory.commands
         return await command_line.run(commands, f"{name} {rest}", _CHANNEL, person)
 

@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from understudy.app.background_order import free_first
 from understudy.conversation.dependencies import new_id
 from understudy.conversation.inbox import InboxStore
 from understudy.conversation.titles import TitleMaker, TitleModels
@@ -14,16 +16,12 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_titles(bot: "Bot", store: InboxStore) -> AsyncGenerator[TitleMaker]:
-    def order() -> tuple[str, ...]:
-        prices = bot.models.prices
-        candidates = sorted(
-            bot.models.router.candidates,
-            key=lambda c: not prices.is_free(c.provider, c.engine, c.model),
-        )
-        return tuple(candidate.name for candidate in candidates)
-
     models = TitleModels(
-        bot.prompts.reply, order, lambda: bot.settings().web.titles, bot.guard.may_spend, new_id
+        bot.prompts.reply,
+        partial(free_first, bot),
+        lambda: bot.settings().web.titles,
+        bot.guard.may_spend,
+        new_id,
     )
     titles = TitleMaker(store, models)
     try:

@@ -2,6 +2,8 @@
 
 from understudy.app.bot import Bot
 from understudy.conversation.inbox import Channel
+from understudy.conversation.messages import Place
+from understudy.conversation.orders import Order, order_for
 from understudy.memory import command_line
 from understudy.memory.command_line import Person
 from understudy.memory.store import Family, NoteScope
@@ -18,7 +20,7 @@ def memory_actions(bot: Bot, live: LiveConversations) -> MemoryActions:
     commands = bot.memory.commands
 
     async def run(line: str, channel: Channel, browser: str) -> str:
-        person = Person(_of(browser), lambda: forget(browser))
+        person = Person(_of(browser), lambda: forget(browser), _order_of(bot, channel))
         return await command_line.run(commands, line, channel, person)
 
     async def forget(browser: str) -> int:
@@ -45,3 +47,10 @@ def memory_actions(bot: Bot, live: LiveConversations) -> MemoryActions:
 
 def _of(browser: str) -> NoteScope:
     return NoteScope(PLATFORM, "", browser)
+
+
+def _order_of(bot: Bot, channel: Channel) -> Order:
+    place = Place(PLATFORM, channel.id, private=True)
+    preferences = bot.messages.preferences.now
+    found = order_for(place, None, bot.settings(), preferences, bot.orders())
+    return None if found is None else found.entries

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from understudy.conversation.inbox import StoredMessage
 from understudy.conversation.messages import Author, Place
+from understudy.conversation.orders import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class Answered:
     text: str
     others: frozenset[str] = frozenset()
     """Names of the other people in the conversation."""
+    order: Order = None
+    """The order that was chosen for it."""
     again: bool = False
     """Whether it replaces an earlier reply."""
 

@@ -10,6 +10,9 @@ from understudy.config.settings import Settings
 from understudy.conversation.messages import Author, Place
 from understudy.conversation.preferences import PreferenceSnapshot
 
+Order = tuple[str, ...] | None
+"""The entries of a chosen order, as in `ReplyRequest.order`; None for the usual one."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenOrder:

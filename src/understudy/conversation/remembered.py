@@ -6,6 +6,7 @@ from typing import Protocol
 
 from understudy.conversation.inbox import Channel, Line, StoredMessage
 from understudy.conversation.messages import Author
+from understudy.conversation.orders import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class KeptHistory:
     """Position of the newest line that was left out."""
     middle: int
     """Position of the line in the middle of those it had."""
+    order: Order = None
+    """The order that was chosen for the reply."""
 
 
 class Memory(Protocol):

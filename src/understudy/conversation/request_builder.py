@@ -14,7 +14,7 @@ from understudy.conversation.inbox import Batch, Channel, Line, MessageState, St
 from understudy.conversation.lore.effects import StoredEffects
 from understudy.conversation.lore.scene import Spoken, Why
 from understudy.conversation.messages import Author, ImageRef, Inbound, Place
-from understudy.conversation.orders import ChosenOrder, order_for
+from understudy.conversation.orders import ChosenOrder, Order, order_for
 from understudy.conversation.personas.registry import Persona
 from understudy.conversation.prompt.builder import PromptSource, build_prompt
 from understudy.conversation.prompt.memory_sections import notes_text
@@ -38,6 +38,8 @@ class RequestBuilder:
     persona: Persona
     names: dict[str, str] = field(default_factory=dict)
     prompt_builder: PersonaPromptBuilder | None = None
+    order: Order = None
+    """Of the latest request."""
     kept: KeptHistory | None = None
     """Of the latest prompt; None where nothing was left out."""
     _beyond: int | None = None
@@ -113,13 +115,14 @@ class RequestBuilder:
             start=self.start,
         )
         order = self._order()
+        self.order = None if order is None else order.entries
         return ReplyRequest(
             id=self.batch.reply_id,
             sink=self.place.platform,
             build=partial(build_prompt, source),
             images=len(images_of_prompt.parts),
             origin=self.origin,
-            order=None if order is None else order.entries,
+            order=self.order,
             order_name="" if order is None else str(order),
             queue_key=self.place.channel_id,
             may_spend=self.dependencies.may_spend,
@@ -177,6 +180,7 @@ class RequestBuilder:
             self.batch.messages,
             text,
             frozenset(name for author_id, name in self.names.items() if author_id != me),
+            order=self.order,
             again=bool(self.batch.replaces),
         )
 
@@ -259,7 +263,7 @@ class RequestBuilder:
         self.kept = None
         if newest is not None and inside:
             middle = inside[len(inside) // 2]
-            self.kept = KeptHistory(Channel.of(self.place), newest, max(newest, middle))
+            self.kept = KeptHistory(Channel.of(self.place), newest, max(newest, middle), self.order)
 
 
 @lru_cache(maxsize=1000)

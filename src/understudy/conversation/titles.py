@@ -10,6 +10,7 @@ import structlog
 
 from understudy.conversation.follow_ups import Answered
 from understudy.conversation.inbox import Channel, InboxStore
+from understudy.conversation.orders import Order
 from understudy.conversation.tokens import text_tokens
 from understudy.errors import StorageError
 from understudy.llm.messages import ChatRequest, Message, TextPart
@@ -40,8 +41,8 @@ class TitleModels:
 
     reply: Reply
     """The `reply` of the current ModelRouter."""
-    order: Callable[[], tuple[str, ...]]
-    """Candidates that cost nothing first."""
+    order: Callable[[Order], tuple[str, ...]]
+    """The conversation's order → its candidates, those that cost nothing first."""
     enabled: Callable[[], bool]
     may_spend: Callable[[Origin], bool]
     new_id: Callable[[], str]
@@ -63,8 +64,7 @@ class TitleMaker:
         channel = Channel.of(place)
         if place.platform != _PLATFORM or channel in self._tasks or not self._models.enabled():
             return
-        question = answered.messages[-1].inbound.text
-        task = asyncio.create_task(self._give(channel, answered.user, question, answered.text))
+        task = asyncio.create_task(self._give(channel, answered))
         self._tasks[channel] = task
         task.add_done_callback(lambda _: self._tasks.pop(channel, None))
 
@@ -78,10 +78,10 @@ class TitleMaker:
             task.cancel()
         await self.idle()
 
-    async def _give(self, channel: Channel, user: str, question: str, answer: str) -> None:
+    async def _give(self, channel: Channel, answered: Answered) -> None:
         try:
             if await self._needs_title(channel):
-                await self._generate(channel, user, question, answer)
+                await self._generate(channel, answered)
         except StorageError as error:
             _log.warning("title.not_stored", error=str(error))
         except Exception as error:  # noqa: BLE001 - the root of this task
@@ -93,14 +93,15 @@ class TitleMaker:
         lines = await self._store.transcript(channel, _EARLY_LINES + 2)
         return sum(line.role == "user" for line in lines) * 2 <= _EARLY_LINES
 
-    async def _generate(self, channel: Channel, user: str, question: str, answer: str) -> None:
+    async def _generate(self, channel: Channel, answered: Answered) -> None:
+        question = answered.messages[-1].inbound.text
         request = ReplyRequest(
             id=self._models.new_id(),
             sink=channel.platform,
             purpose=PURPOSE,
-            build=partial(_prompt, question, answer),
-            origin=Origin(f"{channel.platform}:{channel.id}", user),
-            order=self._models.order(),
+            build=partial(_prompt, question, answered.text),
+            origin=Origin(f"{channel.platform}:{channel.id}", answered.user),
+            order=self._models.order(answered.order),
             queue_key="titles",
             may_spend=self._models.may_spend,
         )

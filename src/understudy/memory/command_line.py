@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from understudy.conversation.inbox import Channel
+from understudy.conversation.orders import Order
 from understudy.memory.commands import MemoryCommands, forgotten_text
 from understudy.memory.store import NoteScope
 
@@ -27,6 +28,8 @@ class Person:
     scope: NoteScope
     forget: Callable[[], Awaitable[int]]
     """Deletes all that is stored about them; returns the number of messages."""
+    order: Order = None
+    """The order that was chosen for the conversation."""
 
 
 async def run(commands: MemoryCommands, line: str, channel: Channel, person: Person) -> str:
@@ -46,7 +49,7 @@ async def run(commands: MemoryCommands, line: str, channel: Channel, person: Per
         case "/memory", ["forget"]:
             return await commands.forget_summary(channel)
         case "/compact", []:
-            return await commands.compact(channel)
+            return await commands.compact(channel, person.order)
         case "/search", [_, *_]:
             return await commands.search(channel, rest)
     return _USAGE

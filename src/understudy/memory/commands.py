@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from understudy.conversation.inbox import Channel
+from understudy.conversation.orders import Order
 from understudy.memory.store import MAX_NOTES_CHARS, Hit, MemoryStore, NoteScope, Proposal
 from understudy.memory.summarizer import Summarizer
 
@@ -114,13 +115,14 @@ class MemoryCommands:
             return "I forgot my summary of this conversation."
         return "I have no summary of this conversation."
 
-    async def compact(self, channel: Channel) -> str:
-        """Replace all but the newest lines by a summary, in prompts; nothing is deleted."""
+    async def compact(self, channel: Channel, order: Order = None) -> str:
+        """Replace all but the newest lines by a summary, in prompts; nothing is deleted. `order` is
+        the one chosen for the conversation."""
         if self._store is None or self._summarizer is None:
             return _NONE
         earlier = await self._store.summary(channel)
         before = await self._store.position_before(channel, _RECENT)
-        outcome = await self._summarizer.compact(channel, before)
+        outcome = await self._summarizer.compact(channel, before, order)
         if (await self._store.summary(channel)).compacted > earlier.compacted:
             return "Done: in my prompts a summary replaces the earlier messages from now on."
         if outcome.complete:

@@ -16,6 +16,7 @@ import structlog
 
 from understudy.conversation.follow_ups import Answered
 from understudy.conversation.inbox import Channel, StoredMessage
+from understudy.conversation.orders import Order
 from understudy.conversation.speakers import unquoted
 from understudy.memory.background import BackgroundModels, GaveWay, ModelRules
 from understudy.memory.proposal_request import note_of, proposal_prompt
@@ -61,7 +62,7 @@ class NoteProposer:
         self,
         store: MemoryStore,
         models: BackgroundModels,
-        rules: Callable[[], ProposalRules],
+        rules: Callable[[Order], ProposalRules],
         new_id: Callable[[], str],
         now: Callable[[], float],
     ) -> None:
@@ -83,7 +84,7 @@ class NoteProposer:
     def follow_up(self, answered: Answered) -> None:
         """Schedule a look at what the person has written; returns at once."""
         place, author = answered.place, answered.author
-        if not self._rules().enabled or author.is_bot or answered.again:
+        if not self._rules(answered.order).enabled or author.is_bot or answered.again:
             return
         said = [m for m in answered.messages if m.inbound.author.id == author.id and _says(m)]
         if place.platform not in self.show or not said:
@@ -131,13 +132,13 @@ class NoteProposer:
                 self._idle.set()
 
     async def _propose_next(self) -> None:
-        models = self._rules().models
+        scope = next(iter(self._due))
+        models = self._rules(self._people[scope].answered.order).models
         if models.gives_way:
             await self._models.until_quiet()
-        if not self._due:
-            return
-        scope, _ = self._due.popitem(last=False)
+        # It may have been dropped meanwhile.
         person = self._people.pop(scope, None)
+        self._due.pop(scope, None)
         if person is None:
             return
         try:

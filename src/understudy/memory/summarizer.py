@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from understudy.conversation.inbox import Channel, Line
+from understudy.conversation.orders import Order
 from understudy.conversation.remembered import KeptHistory
 from understudy.errors import StorageError
 from understudy.memory.background import BackgroundModels, GaveWay, ModelRules
@@ -60,7 +61,7 @@ class Summarizer:
         self,
         store: MemoryStore,
         models: BackgroundModels,
-        rules: Callable[[], SummaryRules],
+        rules: Callable[[Order], SummaryRules],
         now: Callable[[], float],
     ) -> None:
         self._store = store
@@ -76,7 +77,7 @@ class Summarizer:
 
     def schedule(self, kept: KeptHistory) -> None:
         """Summarize what the prompt of a reply left out; returns at once."""
-        if not self._rules().enabled or self._paused(kept.channel):
+        if not self._rules(kept.order).enabled or self._paused(kept.channel):
             return
         if kept.channel not in self._waiting and len(self._waiting) >= _QUEUE_LIMIT:
             return
@@ -90,10 +91,10 @@ class Summarizer:
         """Wait until nothing is scheduled."""
         await self._idle.wait()
 
-    async def compact(self, channel: Channel, before: int) -> Outcome:
+    async def compact(self, channel: Channel, before: int, order: Order = None) -> Outcome:
         """Summarize everything up to the position `before`, and leave it out of prompts from then
-        on. Raises StorageError."""
-        return await self._summarize(channel, before, compact=True)
+        on. `order` is the one chosen for the conversation. Raises StorageError."""
+        return await self._summarize(KeptHistory(channel, before, before, order), compact=True)
 
     async def aclose(self) -> None:
         if self._task is not None:
@@ -107,7 +108,7 @@ class Summarizer:
     async def _work(self) -> None:
         while True:
             await self._work_there.wait()
-            if self._rules().models.gives_way:
+            if self._rules(next(iter(self._waiting.values())).order).models.gives_way:
                 await self._models.until_quiet()
             channel, kept = self._waiting.popitem(last=False)
             try:
@@ -125,17 +126,18 @@ class Summarizer:
         summary = await self._store.summary(kept.channel)
         # Made ahead: it is continued only when lines leave the prompt that it does not cover.
         if summary.through < kept.left_out:
-            outcome = await self._summarize(kept.channel, kept.middle, compact=False)
+            outcome = await self._summarize(kept, compact=False)
             _log.info("summary.ended", lines=outcome.lines, complete=outcome.complete)
 
-    async def _summarize(self, channel: Channel, before: int, *, compact: bool) -> Outcome:
+    async def _summarize(self, kept: KeptHistory, *, compact: bool) -> Outcome:
+        """Up to the middle of what was kept."""
         total = 0
         for _ in range(_MOST_REQUESTS):
-            claim = await self._store.claim_summary(channel, self._now(), _LEASE_S)
+            claim = await self._store.claim_summary(kept.channel, self._now(), _LEASE_S)
             if claim is None:
                 return Outcome(total)
             try:
-                added = await self._extend(claim, before, compact=compact)
+                added = await self._extend(claim, kept, compact=compact)
             except BaseException:
                 with suppress(StorageError):
                     await asyncio.shield(self._store.release_summary(claim))
@@ -147,14 +149,14 @@ class Summarizer:
             total += added
         return Outcome(total)
 
-    async def _extend(self, claim: SummaryClaim, before: int, *, compact: bool) -> int | None:
+    async def _extend(self, claim: SummaryClaim, kept: KeptHistory, *, compact: bool) -> int | None:
         """Add some lines to a claimed summary, and end the claim. Returns how many; None where
         that failed, or a line has changed meanwhile."""
-        read = await self._store.lines_to_summarize(claim, before, _LINES)
+        read = await self._store.lines_to_summarize(claim, kept.middle, _LINES)
         lines = _complete(read)
         if not lines:
             return await self._add_nothing(claim, compact=compact)
-        rules = self._rules()
+        rules = self._rules(kept.order)
         request = SummaryRequest(claim.summary, lines, rules.bot_name, rules.max_tokens)
         ended = await self._models.generate(
             claim.channel, PURPOSE, request.build, rules.models, yields=not compact

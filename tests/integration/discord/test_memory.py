@@ -34,6 +34,8 @@ class Stage:
     double: DiscordDouble
     channel: Json
     model: FactModel
+    other: FactModel
+    """Of the server that only the order `private` has."""
     bot: Bot
     folder: Path
 
@@ -68,10 +70,16 @@ class Stage:
 async def staged(
     double: DiscordDouble, channel: Json, folder: Path, memory: str = ""
 ) -> AsyncIterator[Stage]:
-    model = FactModel()
-    async with RehearsalServer(model.behaviour) as server:
+    model, other = FactModel(), FactModel()
+    async with (
+        RehearsalServer(model.behaviour) as server,
+        RehearsalServer(other.behaviour) as second,
+    ):
         text = f"""\
-model: {{provider_order: [a], servers: {{a: {{base_url: "{server.base_url}"}}}}}}
+model:
+  provider_order: [a]
+  orders: {{private: [b]}}
+  servers: {{a: {{base_url: "{server.base_url}"}}, b: {{base_url: "{second.base_url}"}}}}
 storage: {{url: "sqlite:///{folder}/bot.db"}}
 persona: {{folder: "{folder}"}}
 web: {{enabled: false}}
@@ -83,7 +91,7 @@ memory: {{{memory}}}
         config = parse_config(text, {"DISCORD_TOKEN": double.token})
         async with running(config, Logs(config.settings.logging, io.StringIO())) as everything:
             await double.until(lambda: double.gateway.sessions)
-            yield Stage(double, channel, model, everything.bot, folder)
+            yield Stage(double, channel, model, other, everything.bot, folder)
 
 
 def sub(name: str, *options: Json) -> Json:
@@ -295,6 +303,25 @@ async def test_compacting_replaces_earlier_messages_by_a_summary(
     assert "needs the permission Manage Messages" in kept
     assert forgotten == "I forgot my summary of this conversation."
     assert "my pet is rex" in stage.model.prompts[-1]
+
+
+async def test_summaries_and_proposals_ask_only_servers_of_the_order_that_was_chosen(
+    double: DiscordDouble, channel: Json, ann: Json, tmp_path: Path
+) -> None:
+    async with staged(double, channel, tmp_path, "propose: true") as stage:
+        chosen = await stage.command(
+            ann, "model", sub("set", given("name", "private")), may=MODERATOR
+        )
+        for number in range(5):
+            await stage.ask(ann, f"my pet is rex, number {number}")
+        done = await stage.command(ann, "compact", may=MODERATOR)
+        assert stage.bot.memory.proposer is not None
+        await stage.bot.memory.proposer.idle()
+
+    assert chosen == "Replies in this channel now come from private."
+    assert done.startswith("Done: ")
+    assert (stage.model.prompts, stage.model.summaries, stage.model.proposals) == ([], [], [])
+    assert (len(stage.other.summaries), len(stage.other.proposals)) == (1, 1)
 
 
 async def test_search_links_to_messages_and_needs_the_right_to_read_the_history(

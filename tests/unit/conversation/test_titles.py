@@ -24,7 +24,7 @@ def maker(models: Models, store: MemoryInbox, *, enabled: bool = True) -> TitleM
         store,
         TitleModels(
             models.reply,
-            lambda: ("local/free", "openrouter/paid"),
+            lambda own: own or ("local/free", "openrouter/paid"),
             lambda: enabled,
             lambda _: True,
             lambda: "t1",

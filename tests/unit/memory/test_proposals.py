@@ -68,7 +68,7 @@ async def stage(tmp_path: Path) -> AsyncGenerator[Stage]:
     rules, now = [ProposalRules(enabled=True)], [1000.0]
     background = BackgroundModels(models.reply, lambda: f"b{next(ids)}", quiet_s=0.0)
     proposer = NoteProposer(
-        memory, background, lambda: rules[0], lambda: f"p{next(ids)}", lambda: now[0]
+        memory, background, lambda _: rules[0], lambda: f"p{next(ids)}", lambda: now[0]
     )
     stage = Stage(database, memory, models, background, proposer, rules, now)
     proposer.show["discord"] = stage.show

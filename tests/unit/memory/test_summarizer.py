@@ -86,7 +86,7 @@ async def stage(tmp_path: Path) -> AsyncGenerator[Stage]:
     model, rules, now, ids = Model(), [SummaryRules()], [1000.0], count()
     memory = SqlMemory(database, "one")
     models = BackgroundModels(model.reply, lambda: f"s{next(ids)}", quiet_s=0.0)
-    summarizer = Summarizer(memory, models, lambda: rules[0], lambda: now[0])
+    summarizer = Summarizer(memory, models, lambda _: rules[0], lambda: now[0])
     yield Stage(SqlInbox(database, "one"), memory, model, models, summarizer, rules, now)
     await summarizer.aclose()
     await database.aclose()

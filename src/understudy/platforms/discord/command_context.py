@@ -115,6 +115,13 @@ async def defer(interaction: Interaction) -> None:
     await interaction.response.defer(ephemeral=True, thinking=True)
 
 
+def order_here(context: CommandContext, interaction: Interaction) -> ChosenOrder | None:
+    """The order for the caller where they are; None is the usual one."""
+    roles = frozenset(str(role.id) for role in getattr(interaction.user, "roles", ()))
+    place = place_in(interaction.channel, interaction.channel_id, interaction.guild_id)
+    return context.order_at(place, roles)
+
+
 _MOST_CHOICES = 25
 """Discord's limit per option."""
 _MOST_CHOICE_CHARS = 100

@@ -13,6 +13,7 @@ from understudy.platforms.discord.command_context import (
     IsAdmin,
     Tree,
     defer,
+    order_here,
     refusal,
     respond,
 )
@@ -103,7 +104,9 @@ def _add_summary(tree: Tree, context: CommandContext, is_admin: IsAdmin) -> None
     @app_commands.default_permissions(manage_messages=True)
     async def compact(interaction: Interaction) -> None:
         await defer(interaction)
-        text = no(interaction) or await context.memory.compact(channel_of(interaction))
+        found = order_here(context, interaction)
+        order = None if found is None else found.entries
+        text = no(interaction) or await context.memory.compact(channel_of(interaction), order)
         await respond(interaction, text)
 
     tree.add_command(memory)

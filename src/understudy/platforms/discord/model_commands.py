@@ -11,6 +11,7 @@ from understudy.platforms.discord.command_context import (
     Tree,
     choices,
     defer,
+    order_here,
     respond,
 )
 
@@ -57,8 +58,7 @@ class _ModelCommands(ModeratorCommands):
         await self.context.preferences.choose_candidate(self.channel(interaction), name)
 
     def _now(self, interaction: Interaction) -> str:
-        roles = frozenset(str(role.id) for role in getattr(interaction.user, "roles", ()))
-        found = self.context.order_at(self.place(interaction), roles)
+        found = order_here(self.context, interaction)
         return "the usual one" if found is None else str(found)
 
     def _known(self) -> str:
