@@ -687,3 +687,24 @@ async def test_on_a_phone_the_operators_header_is_low(profile: BrowserContext) -
         assert header is not None
         assert header["height"] <= 64
         assert await page.evaluate("() => document.documentElement.scrollWidth") == 390
+
+
+async def test_a_message_sent_before_the_page_has_loaded_stays_in_the_box(
+    profile: BrowserContext,
+) -> None:
+    async with open_site(ScriptedReply((("local", Outcome.OK, None, "Good evening."),))) as site:
+        page, listed = await profile.new_page(), asyncio.Event()
+
+        async def wait(route: Route) -> None:
+            await listed.wait()
+            await route.continue_()
+
+        await page.route("**/api/chats", wait)
+        await page.goto(site.url)
+        await say(page, "hello")
+        listed.set()
+        await page.wait_for_selector("body[data-ready]")
+
+        await expect(page.locator("#text")).to_have_value("hello")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#log")).to_contain_text("Good evening.")

@@ -31,8 +31,10 @@ export class Composer {
   }
 
   open(chat) {
+    // Without a conversation yet, people may have typed while the page was loading.
+    const typed = this.chat ? "" : this.text.value;
     this.chat = chat;
-    this.text.value = sessionStorage.getItem(`draft ${chat}`) ?? "";
+    this.text.value = typed || (sessionStorage.getItem(`draft ${chat}`) ?? "");
     this.pictures = [];
     this.files = [];
     this.drawPictures();
@@ -84,7 +86,7 @@ export class Composer {
   }
 
   submit() {
-    if (this.isEmpty || this.secondsBlocked) return;
+    if (this.isEmpty || this.secondsBlocked || !this.chat) return;
     const message = { text: this.text.value.trim(), pictures: this.pictures, files: this.files };
     this.text.value = "";
     this.pictures = [];
