@@ -4,9 +4,9 @@
 
 The whole bot in one process, over real HTTP to a made-up model server that answers at once, in one
 conversation with 10,000 stored messages. Each round opens the bot once for each mode, in another
-order, on a copy of the same database: without memory, with a summary and notes, and with recall
-too. Messages come one after the other; the time is from a message's arrival to the first text on
-the platform.
+order, on a copy of the same database: without memory, with a summary and notes, with recall, and
+with proposals of notes too. Messages come one after the other; the time is from a message's arrival
+to the first text on the platform.
 """
 
 import argparse
@@ -47,6 +47,7 @@ MODES = {
     "without memory": ({"summary": {"enabled": False}}, False),
     "summary and notes": ({}, True),
     "summary, notes and recall": ({"recall": True}, True),
+    "the same and proposals": ({"recall": True, "propose": True}, True),
 }
 
 
@@ -92,12 +93,17 @@ def write_config(folder: pathlib.Path, upstream: int, memory: dict[str, object])
     return file
 
 
+async def _show(_proposal: object, _answered: object) -> None:
+    """Proposals are made, and not shown."""
+
+
 async def first_tokens(config_file: pathlib.Path, messages: int) -> list[float]:
     """Milliseconds to the first text, for each message after the first ones."""
     crowd, config, chance = Crowd(), load_config(config_file, os.environ), random.Random(2)
     logs = Logs(config.settings.logging, io.StringIO())
     async with open_bot(config, logs) as bot:
         bot.messages.register("web", crowd.open)
+        bot.memory.show_proposals("web", _show)
         async with answering(bot):
             for number in range(WARM_UP + messages):
                 name = f"q{number}"

@@ -202,7 +202,9 @@ class TerminalChat:
             self._screen.put(self._prompt)
 
     async def propose(self, proposal: Proposal, _answered: Answered) -> None:
-        """Ask whether a proposed note may be stored, below what the person may be typing."""
+        """Ask whether a proposed note may be stored, after a running reply."""
+        if self._screen.writing is not None:
+            await self._screen.ended.wait()
         self._screen.put("\n")
         self._screen.aside(f"({proposal_line(proposal)})")
         self._screen.put(self._prompt)

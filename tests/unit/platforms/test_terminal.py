@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 
 from understudy.conversation.delivery import OfflineNotice, Reply, ReplyContext
-from understudy.conversation.inbox import Decision
+from understudy.conversation.follow_ups import Answered
+from understudy.conversation.inbox import Decision, StoredMessage
 from understudy.conversation.messages import Author, Inbound, Place
-from understudy.platforms.terminal import Screen, TerminalChat
+from understudy.memory.store import NoteScope, Proposal
+from understudy.platforms.terminal import Screen, TerminalChat, message
 from understudy.routing.records import OfflineReason, ReplyOutcome, ReplyRecord
 
 RECORD = ReplyRecord(0.0, "r1", "terminal", ReplyOutcome.DELIVERED, ())
@@ -153,6 +155,28 @@ async def test_interrupting_twice_with_nothing_to_stop_leaves() -> None:
     await chat.run()
 
     assert "/quit leaves" in out.getvalue()
+
+
+async def test_a_proposed_note_is_shown_after_a_running_reply() -> None:
+    on, out = screen()
+    answers = Answers(lambda screen: _says(screen, "Fine."))
+    chat = TerminalChat(answers, on, lambda: "m1", prompt="you › ")
+    delivery = on.open_delivery(TASK)
+    await delivery.write("Good ")
+    proposal = Proposal("p1", NoteScope("terminal", "", "me"), "I like tea.", 1.0, 2.0)
+    stored = StoredMessage(1, message("I like tea.", "m1"), 1.0, directed=True)
+    shown = asyncio.create_task(chat.propose(proposal, Answered((stored,), "Good")))
+    await asyncio.sleep(0)
+    before = out.getvalue()
+    await delivery.write("Good evening.")
+    await delivery.finish(Reply("r1", "Good evening.", RECORD))
+    await delivery.aclose()
+    await shown
+
+    assert "remember" not in before
+    assert out.getvalue().endswith(
+        "\n(May I remember this? “I like tea.” /remember yes or /remember no)\nyou › "
+    )
 
 
 async def test_help_is_told_here_and_not_by_a_model() -> None:
