@@ -41,7 +41,7 @@ test: $(STAMP)
 real-model: export UNDERSTUDY_MODELS_DIR ?= $(CURDIR)/$(VENV)/models
 real-model: $(STAMP)
 	$(BIN)/understudy models get smollm2-135m
-	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m real_model tests/integration/builtin $(PYTEST_ARGS)
 
 unit: $(STAMP)
 	$(PYTEST) auto -p no:schemathesis tests/unit -m "not slow" $(PYTEST_ARGS)
