@@ -22,7 +22,7 @@ from understudy.routing.timeouts import Limits
 
 
 @dataclass
-class World:
+class GatewayAndServers:
     url: str
     servers: tuple[RehearsalServer, ...]
 
@@ -52,16 +52,16 @@ def candidate_at(
         label=name,
         engine=engine,
         client=build_client(name, settings, sessions=sessions),
-        limits=Limits(first_token_s=5),
+        limits=Limits(first_token_s=60),
         endpoint=base_url,
         endpoint_host="127.0.0.1",
     )
 
 
 @asynccontextmanager
-async def world(
+async def gateway_and_servers(
     *parts: Part, settings: GatewaySettings | None = None, presets: Mapping[str, str] | None = None
-) -> AsyncIterator[World]:
+) -> AsyncIterator[GatewayAndServers]:
     """One model server per part, named `first`, `second`, and so on, tried in that order."""
     async with AsyncExitStack() as stack:
         sessions = HttpSessions()
@@ -73,7 +73,7 @@ async def world(
             for name, server in zip(names, servers, strict=False)
         ]
         url = await stack.enter_async_context(gateway_over(candidates, settings))
-        yield World(url, tuple(servers))
+        yield GatewayAndServers(url, tuple(servers))
 
 
 @asynccontextmanager

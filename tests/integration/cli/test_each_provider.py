@@ -21,7 +21,7 @@ model:
     enabled: {enabled}
     engine: koboldcpp
     base_url: {local}
-    timeout_seconds: 8
+    timeout_seconds: 60
 """
 
 

@@ -30,7 +30,7 @@ async def test_what_both_hear_is_answered_once(tmp_path: Path) -> None:
                     place=replace(LOUNGE, channel_id=f"c{number % CHANNELS}"),
                 )
                 heard = await asyncio.gather(
-                    *(talk.router.receive(inbound) for talk in (first, second))
+                    *(driver.router.receive(inbound) for driver in (first, second))
                 )
                 assert sum(decision is not None for decision in heard) == 1
             await first.platform.until(lambda: sum(answered(first, second).values()) >= MESSAGES)
@@ -38,10 +38,10 @@ async def test_what_both_hear_is_answered_once(tmp_path: Path) -> None:
     assert answered(first, second) == Counter({f"m{number}": 1 for number in range(MESSAGES)})
 
 
-def answered(*talks: ConversationDriver) -> Counter[str]:
+def answered(*drivers: ConversationDriver) -> Counter[str]:
     return Counter(
         message_id
-        for talk in talks
-        for task, _ in talk.platform.said
+        for driver in drivers
+        for task, _ in driver.platform.said
         for message_id in task.message_ids
     )

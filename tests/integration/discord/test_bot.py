@@ -131,7 +131,7 @@ async def test_talk_among_people_and_of_bots_is_left_alone(
 async def test_a_burst_of_one_author_gets_one_answer_to_its_last_message(
     double: DiscordDouble, channel: Json, ann: Json
 ) -> None:
-    patient = QUICK.model_copy(update={"quiet_seconds": 0.5})
+    patient = QUICK.model_copy(update={"quiet_seconds": 1.0})
     async with BotSetup(
         double, settings=settings(discord=QUICK_EDITS, conversation=patient)
     ) as stage:

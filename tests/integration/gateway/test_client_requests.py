@@ -5,7 +5,7 @@ import json
 import aiohttp
 import pytest
 
-from gateway_setup import World, world
+from gateway_setup import GatewayAndServers, gateway_and_servers
 
 LINE = "say:The lamp is lit tonight."
 QUESTION: dict[str, object] = {
@@ -14,7 +14,7 @@ QUESTION: dict[str, object] = {
 }
 
 
-async def ask(here: World, **members: object) -> tuple[int, str]:
+async def ask(here: GatewayAndServers, **members: object) -> tuple[int, str]:
     async with (
         aiohttp.ClientSession() as http,
         http.post(f"{here.url}/chat/completions", json=QUESTION | members) as response,
@@ -46,7 +46,7 @@ def finish_of(body: str) -> str:
 async def test_an_empty_answer_is_passed_on_where_no_other_server_has_one(
     part: str, reason: str, members: dict[str, object], stream: bool
 ) -> None:
-    async with world(part) as here:
+    async with gateway_and_servers(part) as here:
         status, body = await ask(here, stream=stream, **members)
 
         assert here.servers[0].calls == 1
@@ -56,7 +56,7 @@ async def test_an_empty_answer_is_passed_on_where_no_other_server_has_one(
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_the_reasoning_of_an_empty_answer_is_passed_on(stream: bool) -> None:
-    async with world("thinklong") as here:
+    async with gateway_and_servers("thinklong") as here:
         _, body = await ask(here, stream=stream, max_tokens=8)
 
     assert "wants" in body
@@ -67,7 +67,7 @@ async def test_the_reasoning_of_an_empty_answer_is_passed_on(stream: bool) -> No
 async def test_empty_answers_a_client_asked_for_take_the_server_from_nobody(
     members: dict[str, object],
 ) -> None:
-    async with world("empty x8, " + LINE) as here:
+    async with gateway_and_servers("empty x8, " + LINE) as here:
         statuses = [(await ask(here, **members))[0] for _ in range(8)]
         status, body = await ask(here)
 
@@ -76,7 +76,7 @@ async def test_empty_answers_a_client_asked_for_take_the_server_from_nobody(
 
 
 async def test_a_clients_own_length_is_never_raised() -> None:
-    async with world("thinklong", "thinklong") as here:
+    async with gateway_and_servers("thinklong", "thinklong") as here:
         await ask(here, max_tokens=1)
 
         assert [server.last_body["max_tokens"] for server in here.servers] == [1, 1]
@@ -86,7 +86,7 @@ async def test_a_clients_own_length_is_never_raised() -> None:
 async def test_prompts_that_the_template_refuses_are_400_and_put_no_server_into_a_cooldown() -> (
     None
 ):
-    async with world("jinja x4, " + LINE) as here:
+    async with gateway_and_servers("jinja x4, " + LINE) as here:
         refused = [await ask(here) for _ in range(4)]
         status, body = await ask(here)
 
@@ -96,7 +96,7 @@ async def test_prompts_that_the_template_refuses_are_400_and_put_no_server_into_
 
 
 async def test_several_choices_are_refused_with_the_reason() -> None:
-    async with world(LINE) as here:
+    async with gateway_and_servers(LINE) as here:
         status, body = await ask(here, n=3)
         single, _ = await ask(here, n=1)
 
@@ -107,7 +107,7 @@ async def test_several_choices_are_refused_with_the_reason() -> None:
 
 
 async def test_an_unknown_model_of_a_known_provider_is_not_found() -> None:
-    async with world(LINE) as here:
+    async with gateway_and_servers(LINE) as here:
         missing = await ask(here, model="first/typo")
         other = await ask(here, model="gpt-4o")
         known = await ask(here, model="first/lab/model")
@@ -123,7 +123,7 @@ async def test_a_browser_may_send_the_headers_it_asks_for() -> None:
         "Access-Control-Request-Headers": "authorization, x-stainless-os, x-odd\u00e9",
     }
     async with (
-        world(LINE) as here,
+        gateway_and_servers(LINE) as here,
         aiohttp.ClientSession() as http,
         http.options(f"{here.url}/chat/completions", headers=asked) as response,
     ):

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionToolParam, ChatCompletionUserMessageParam
 from pydantic import SecretStr
 
-from gateway_setup import world
+from gateway_setup import gateway_and_servers
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 
@@ -39,7 +39,7 @@ def langchain(url: str) -> "ChatOpenAI":
 
 
 async def test_the_openai_sdk_reads_a_whole_answer() -> None:
-    async with world(LINE, settings=KEYED) as here, sdk(here.url) as client:
+    async with gateway_and_servers(LINE, settings=KEYED) as here, sdk(here.url) as client:
         answer = await client.chat.completions.create(
             model="understudy", messages=[HI], temperature=0.2
         )
@@ -53,7 +53,7 @@ async def test_the_openai_sdk_reads_a_whole_answer() -> None:
 
 
 async def test_the_openai_sdk_reads_a_stream_with_usage() -> None:
-    async with world(LINE, settings=KEYED) as here, sdk(here.url) as client:
+    async with gateway_and_servers(LINE, settings=KEYED) as here, sdk(here.url) as client:
         stream = await client.chat.completions.create(
             model="gpt-4o", messages=[HI], stream=True, stream_options={"include_usage": True}
         )
@@ -67,7 +67,7 @@ async def test_the_openai_sdk_reads_a_stream_with_usage() -> None:
 
 
 async def test_the_openai_sdk_lists_models() -> None:
-    async with world(LINE, "ok", settings=KEYED) as here, sdk(here.url) as client:
+    async with gateway_and_servers(LINE, "ok", settings=KEYED) as here, sdk(here.url) as client:
         names = [model.id async for model in client.models.list()]
 
         assert names == ["understudy", "first/lab/model", "second/lab/model"]
@@ -75,7 +75,7 @@ async def test_the_openai_sdk_lists_models() -> None:
 
 
 async def test_the_openai_sdk_gets_tool_calls() -> None:
-    async with world("tool", settings=KEYED) as here, sdk(here.url) as client:
+    async with gateway_and_servers("tool", settings=KEYED) as here, sdk(here.url) as client:
         answer = await client.chat.completions.create(
             model="understudy", messages=[HI], tools=[TOOL]
         )
@@ -89,7 +89,7 @@ async def test_the_openai_sdk_gets_tool_calls() -> None:
 
 async def test_the_openai_sdk_streams_tool_calls() -> None:
     async with (
-        world("tool", settings=KEYED) as here,
+        gateway_and_servers("tool", settings=KEYED) as here,
         sdk(here.url) as client,
         client.chat.completions.stream(model="understudy", messages=[HI], tools=[TOOL]) as stream,
     ):
@@ -102,7 +102,7 @@ async def test_the_openai_sdk_streams_tool_calls() -> None:
 
 async def test_the_openai_sdk_raises_its_own_errors() -> None:
     async with (
-        world("e429long", settings=KEYED) as here,
+        gateway_and_servers("e429long", settings=KEYED) as here,
         sdk(here.url) as client,
         sdk(here.url, "sk-wrong") as stranger,
     ):
@@ -118,7 +118,7 @@ async def test_the_openai_sdk_raises_its_own_errors() -> None:
 
 
 async def test_the_openai_sdk_notices_a_stream_that_breaks_off() -> None:
-    async with world("cut", settings=KEYED) as here, sdk(here.url) as client:
+    async with gateway_and_servers("cut", settings=KEYED) as here, sdk(here.url) as client:
         stream = await client.chat.completions.create(
             model="understudy", messages=[HI], stream=True
         )
@@ -128,7 +128,7 @@ async def test_the_openai_sdk_notices_a_stream_that_breaks_off() -> None:
 
 
 async def test_langchain_asks_and_streams() -> None:
-    async with world(LINE, settings=KEYED) as here:
+    async with gateway_and_servers(LINE, settings=KEYED) as here:
         answer = await langchain(here.url).ainvoke("hi", stop=["\n"])
         pieces = [piece async for piece in langchain(here.url).astream("hi")]
 
@@ -138,7 +138,7 @@ async def test_langchain_asks_and_streams() -> None:
 
 
 async def test_langchain_binds_tools() -> None:
-    async with world("tool", settings=KEYED) as here:
+    async with gateway_and_servers("tool", settings=KEYED) as here:
         answer = await langchain(here.url).bind_tools([dict(TOOL)]).ainvoke("hi")
 
     assert answer.tool_calls[0]["name"] == "look_up"
@@ -147,7 +147,7 @@ async def test_langchain_binds_tools() -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_curl_streams_from_loopback_without_a_key() -> None:
-    async with world(LINE) as here:
+    async with gateway_and_servers(LINE) as here:
         ask = json.dumps({"stream": True, "messages": [HI]})
         curl = await asyncio.create_subprocess_exec(
             *("curl", "-sNi", f"{here.url}/chat/completions", "-d", ask),
@@ -178,7 +178,7 @@ async def test_sillytavern_lists_streams_and_stops() -> None:
         "min_p": 0.05,
     }
     async with (
-        world("ok:0.05", settings=KEYED) as here,
+        gateway_and_servers("ok:0.05", settings=KEYED) as here,
         aiohttp.ClientSession(headers=headers) as http,
     ):
         async with http.get(f"{here.url}/models") as response:
@@ -208,7 +208,7 @@ async def test_open_webui_lists_chats_and_asks_for_a_title() -> None:
         "max_completion_tokens": 1000,
     }
     async with (
-        world(LINE, settings=KEYED) as here,
+        gateway_and_servers(LINE, settings=KEYED) as here,
         aiohttp.ClientSession(headers=headers) as http,
     ):
         async with http.get(f"{here.url}/models") as response:

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI, RateLimitError
 from pydantic import SecretStr
 
-from gateway_setup import World, gateway_over, world
+from gateway_setup import GatewayAndServers, gateway_and_servers, gateway_over
 from llama_server import llama_server
 from tiny_model import make_tiny_model
 from understudy.config.providers import NamedServer
@@ -25,7 +25,7 @@ ASK: dict[str, object] = {"model": "understudy", "prompt": "The night falls,"}
 STREAM = {**ASK, "stream": True}
 
 
-async def post(here: World, body: object) -> tuple[int, dict[str, str], str]:
+async def post(here: GatewayAndServers, body: object) -> tuple[int, dict[str, str], str]:
     async with (
         aiohttp.ClientSession() as http,
         http.post(f"{here.url}/completions", json=body) as response,
@@ -44,7 +44,7 @@ def text_of(body: str) -> str:
 
 @pytest.mark.parametrize("body", [ASK, STREAM])
 async def test_a_text_goes_on_in_the_older_shape(body: dict[str, object]) -> None:
-    async with world(LINE) as here:
+    async with gateway_and_servers(LINE) as here:
         status, headers, answer = await post(here, body)
 
         assert (status, text_of(answer)) == (200, "and the lamp is lit.")
@@ -56,7 +56,7 @@ async def test_a_text_goes_on_in_the_older_shape(body: dict[str, object]) -> Non
 
 async def test_everything_but_what_the_router_decides_reaches_the_server_as_it_came() -> None:
     more = {"stop": ["\n"], "echo": True, "logprobs": 2, "suffix": "!", "dry_multiplier": 0.8}
-    async with world(LINE) as here:
+    async with gateway_and_servers(LINE) as here:
         await post(here, {**ASK, **more, "n": 3, "best_of": 3, "messages": []})
 
         assert here.asked == {
@@ -73,7 +73,7 @@ async def test_everything_but_what_the_router_decides_reaches_the_server_as_it_c
 async def test_the_second_server_goes_on_when_the_first_cannot(
     fault: str, body: dict[str, object]
 ) -> None:
-    async with world(fault, LINE) as here:
+    async with gateway_and_servers(fault, LINE) as here:
         status, headers, answer = await post(here, body)
 
     assert (status, text_of(answer)) == (200, "and the lamp is lit.")
@@ -81,7 +81,7 @@ async def test_the_second_server_goes_on_when_the_first_cannot(
 
 
 async def test_a_stream_that_breaks_off_ends_with_an_error_in_its_own_shape() -> None:
-    async with world("cut", LINE) as here:
+    async with gateway_and_servers("cut", LINE) as here:
         _, _, answer = await post(here, STREAM)
 
     last = frames_of(answer)[-1]
@@ -92,21 +92,21 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_in_its_own_shape() ->
 
 
 async def test_servers_that_know_only_chats_are_left_out() -> None:
-    async with world("ok", LINE, presets={"first": "groq"}) as here:
+    async with gateway_and_servers("ok", LINE, presets={"first": "groq"}) as here:
         _, headers, _ = await post(here, ASK)
 
         assert (headers["x-router-provider"], here.servers[0].calls) == ("second", 0)
 
 
 async def test_no_server_that_goes_on_is_the_clients_matter() -> None:
-    async with world("ok", presets={"first": "groq"}) as here:
+    async with gateway_and_servers("ok", presets={"first": "groq"}) as here:
         status, _, answer = await post(here, STREAM)
 
     assert (status, json.loads(answer)["error"]["code"]) == (400, "no_completions")
 
 
 async def test_a_missing_page_is_learned_and_chats_go_on_there() -> None:
-    async with world("e404, say:Hello.", LINE) as here:
+    async with gateway_and_servers("e404, say:Hello.", LINE) as here:
         await post(here, ASK)
         await post(here, ASK)
         chat = {"messages": [{"role": "user", "content": "hi"}]}
@@ -121,7 +121,7 @@ async def test_a_missing_page_is_learned_and_chats_go_on_there() -> None:
 
 @pytest.mark.parametrize("prompt", [["a", "b"], [], [1, 2], [[1, 2]], 5, None, {}])
 async def test_a_prompt_that_is_not_one_text_is_refused(prompt: object) -> None:
-    async with world(LINE) as here:
+    async with gateway_and_servers(LINE) as here:
         status, _, answer = await post(here, {"prompt": prompt})
 
         error = json.loads(answer)["error"]
@@ -129,7 +129,7 @@ async def test_a_prompt_that_is_not_one_text_is_refused(prompt: object) -> None:
 
 
 async def test_a_prompt_alone_in_a_list_is_that_prompt() -> None:
-    async with world(LINE) as here:
+    async with gateway_and_servers(LINE) as here:
         await post(here, {"prompt": ["The night falls,"]})
 
         assert here.asked["prompt"] == "The night falls,"
@@ -137,7 +137,7 @@ async def test_a_prompt_alone_in_a_list_is_that_prompt() -> None:
 
 async def test_keys_and_limits_hold_here_too() -> None:
     key = GatewayKey(name="one", key=SecretStr("sk-one"), requests_per_day=1)
-    async with world(LINE, settings=GatewaySettings(keys=(key,))) as here:
+    async with gateway_and_servers(LINE, settings=GatewaySettings(keys=(key,))) as here:
         status, _, _ = await post(here, ASK)
         async with AsyncOpenAI(base_url=here.url, api_key="sk-one", max_retries=0) as client:
             answer = await client.completions.create(model="understudy", prompt="The night falls,")
@@ -151,7 +151,7 @@ async def test_keys_and_limits_hold_here_too() -> None:
 
 
 async def test_thoughts_in_a_bare_text_stay_where_the_model_wrote_them() -> None:
-    async with world("say:<think>dark</think>light <|im_end|>") as here:
+    async with gateway_and_servers("say:<think>dark</think>light <|im_end|>") as here:
         _, _, answer = await post(here, ASK)
 
     assert text_of(answer) == "<think>dark</think>light <|im_end|>"

@@ -5,7 +5,7 @@ import json
 import aiohttp
 import pytest
 
-from gateway_setup import World, world
+from gateway_setup import GatewayAndServers, gateway_and_servers
 
 LINE = "say:The lamp is lit tonight."
 QUESTION: dict[str, object] = {
@@ -14,7 +14,7 @@ QUESTION: dict[str, object] = {
 }
 
 
-async def ask(here: World, *, stream: bool) -> tuple[str, list[str]]:
+async def ask(here: GatewayAndServers, *, stream: bool) -> tuple[str, list[str]]:
     """Return the text and every finish reason."""
     async with (
         aiohttp.ClientSession() as http,
@@ -34,7 +34,7 @@ async def ask(here: World, *, stream: bool) -> tuple[str, list[str]]:
     [("end_turn", "stop"), ("MAX_TOKENS", "length"), ("eos", "stop"), ("sunrise", "stop")],
 )
 async def test_the_word_is_one_of_the_openai_format(word: str, reason: str, stream: bool) -> None:
-    async with world(f"finish:{word}", LINE) as here:
+    async with gateway_and_servers(f"finish:{word}", LINE) as here:
         text, reasons = await ask(here, stream=stream)
 
     assert len(text.split()) == 5
@@ -45,7 +45,7 @@ async def test_the_word_is_one_of_the_openai_format(word: str, reason: str, stre
     "part", ["finish:network_error", "finish:abort", "blankcut", "texterr", "donecut"]
 )
 async def test_half_an_answer_never_ends_with_stop(part: str) -> None:
-    async with world(part, LINE) as here:
+    async with gateway_and_servers(part, LINE) as here:
         streamed = await ask(here, stream=True)
         whole = await ask(here, stream=False)
 
@@ -56,14 +56,14 @@ async def test_half_an_answer_never_ends_with_stop(part: str) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_last_frame_that_repeats_the_reply_does_not_double_it(stream: bool) -> None:
-    async with world("repeats") as here:
+    async with gateway_and_servers("repeats") as here:
         text, reasons = await ask(here, stream=stream)
 
     assert (text, reasons) == ("Here it is.", ["stop"])
 
 
 async def test_a_server_may_be_configured_to_end_replies_with_done_alone() -> None:
-    async with world("donecut", presets={"first": "lenient"}) as here:
+    async with gateway_and_servers("donecut", presets={"first": "lenient"}) as here:
         text, reasons = await ask(here, stream=True)
 
     assert len(text.split()) == 5
@@ -72,7 +72,7 @@ async def test_a_server_may_be_configured_to_end_replies_with_done_alone() -> No
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_empty_word_in_every_frame_does_not_end_the_reply(stream: bool) -> None:
-    async with world("blankfinish", LINE) as here:
+    async with gateway_and_servers("blankfinish", LINE) as here:
         text, reasons = await ask(here, stream=stream)
 
         assert here.servers[1].calls == 0

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from gateway_setup import candidate_at, gateway_over, world
+from gateway_setup import candidate_at, gateway_and_servers, gateway_over
 from understudy.llm.http.endpoint import HttpSessions
 from waiting import LIMIT_S
 
@@ -228,7 +228,7 @@ async def test_a_client_that_does_not_read_stops_the_server() -> None:
 async def test_a_client_that_leaves_closes_the_connection_to_the_server(
     part: str, stream: bool
 ) -> None:
-    async with world(part) as here:
+    async with gateway_and_servers(part) as here:
         server = here.servers[0]
         client = asyncio.create_task(ask(f"{here.url}/chat/completions", stream=stream))
         await server.until(lambda seen: seen.in_flight == 1)

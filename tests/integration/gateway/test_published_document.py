@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from gateway_setup import world
+from gateway_setup import gateway_and_servers
 from understudy.config.settings import Gateway as GatewaySettings
 from understudy.config.settings import GatewayKey
 from understudy.rehearsal.script import Part, at_random
@@ -58,7 +58,7 @@ async def test_no_request_finds_an_answer_that_the_document_does_not_tell(
 ) -> None:
     parts, options = WORLDS[state]
     monkeypatch.chdir(tmp_path)  # it leaves a folder where it runs
-    async with world(*parts, settings=KEYED) as here:
+    async with gateway_and_servers(*parts, settings=KEYED) as here:
         code, report = await fuzzed(f"{here.url.removesuffix('/v1')}/openapi.json", *options)
 
         assert code == 0, report

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from asgi_answer import answer
-from gateway_setup import world
+from gateway_setup import gateway_and_servers
 from understudy.http_server.asgi import AsgiApplication
 from understudy.http_server.connection import Connection
 from understudy.http_server.server import WebServer
@@ -42,7 +42,7 @@ async def test_a_reply_that_is_over_leaves_nothing_for_the_garbage_collector(
         async with http.post(f"{url}/chat/completions", json=body) as response:
             await response.read()
 
-    async with world(pace) as here, aiohttp.ClientSession() as http:
+    async with gateway_and_servers(pace) as here, aiohttp.ClientSession() as http:
         await ask(http, here.url)
         gc.collect()
         gc.disable()

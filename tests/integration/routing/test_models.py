@@ -29,7 +29,7 @@ PROMPT = Prompt(ChatRequest((Message("user", (TextPart("Hello"),)),)), input_tok
 
 
 @dataclass
-class World:
+class ModelsAndServers:
     models: ReloadableRouter
     first: RehearsalServer
     second: RehearsalServer
@@ -59,12 +59,14 @@ def configuration(first: RehearsalServer, second: RehearsalServer, **model: obje
 
 
 @asynccontextmanager
-async def world(first: Part, second: Part = "say:Second here.") -> AsyncGenerator[World]:
+async def models_and_servers(
+    first: Part, second: Part = "say:Second here."
+) -> AsyncGenerator[ModelsAndServers]:
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(RehearsalServer(p)) for p in (first, second)]
         models = ReloadableRouter(configuration(*servers), RouterEnvironment())
         stack.push_async_callback(models.aclose)
-        yield World(models, *servers)
+        yield ModelsAndServers(models, *servers)
 
 
 def story(end: ReplyEnded) -> list[str]:
@@ -75,7 +77,7 @@ def story(end: ReplyEnded) -> list[str]:
 async def test_how_long_a_part_must_be_to_stay_is_the_operators_choice(
     chars: int, kept: bool
 ) -> None:
-    async with world(BREAKS_OFF_AFTER_A_SENTENCE) as here:
+    async with models_and_servers(BREAKS_OFF_AFTER_A_SENTENCE) as here:
         here.change(keep_partial_chars=chars)
         end = await here.ask()
 
@@ -88,14 +90,14 @@ async def test_how_long_a_part_must_be_to_stay_is_the_operators_choice(
 async def test_whether_refused_content_goes_on_is_the_operators_choice(
     choice: str, text: str
 ) -> None:
-    async with world("e403mod") as here:
+    async with models_and_servers("e403mod") as here:
         here.change(on_content_policy=choice)
 
         assert (await here.ask()).text == text
 
 
 async def test_a_running_reply_ends_on_the_old_order_and_the_next_begins_on_the_new() -> None:
-    async with world("ok:0.02") as here:
+    async with models_and_servers("ok:0.02") as here:
         async with contextlib.aclosing(here.asking()) as events:
             while not isinstance(await anext(events), TextDelta):
                 pass
@@ -112,7 +114,7 @@ async def test_a_running_reply_ends_on_the_old_order_and_the_next_begins_on_the_
 
 
 async def test_cooldowns_carry_over_by_what_they_hold() -> None:
-    async with world("e429long, ok") as here:
+    async with models_and_servers("e429long, ok") as here:
         await here.ask()
         here.change(max_attempts=3)
         same = await here.ask()
@@ -126,7 +128,7 @@ async def test_cooldowns_carry_over_by_what_they_hold() -> None:
 
 
 async def test_a_hold_of_an_address_does_not_follow_its_provider_to_another() -> None:
-    async with world("ok") as here:
+    async with models_and_servers("ok") as here:
         await here.first.go_down()
         await here.ask()
         await here.ask()
@@ -142,7 +144,7 @@ async def test_a_hold_of_an_address_does_not_follow_its_provider_to_another() ->
 async def test_a_changed_configuration_forgives_what_only_the_operator_can_mend(
     fault: str,
 ) -> None:
-    async with world(f"{fault}, ok") as here:
+    async with models_and_servers(f"{fault}, ok") as here:
         stories = [story(await here.ask()) for _ in range(2)]
         here.change()
         stories.append(story(await here.ask()))
@@ -151,7 +153,7 @@ async def test_a_changed_configuration_forgives_what_only_the_operator_can_mend(
 
 
 async def test_replies_under_way_survive_any_number_of_changes() -> None:
-    async with world("ok:0.01") as here:
+    async with models_and_servers("ok:0.01") as here:
         running = [asyncio.create_task(here.ask()) for _ in range(5)]
         await here.first.until(lambda seen: seen.calls == 5)
         for attempts in range(1, 20):
@@ -162,7 +164,7 @@ async def test_replies_under_way_survive_any_number_of_changes() -> None:
 
 
 async def test_an_engine_at_home_that_comes_back_is_noticed_by_its_health_page() -> None:
-    async with world("ok") as here:
+    async with models_and_servers("ok") as here:
         here.first.health_status = 200
         home = {"engine": "llama.cpp", "base_url": here.first.base_url}
         away = {"engine": "openai", "base_url": here.second.base_url}

@@ -19,6 +19,12 @@ from understudy.routing.request import Prompt, ReplyEnded, ReplyRequest, SinkKin
 PROMPT = Prompt(ChatRequest((Message("user", (TextPart("Hello"),)),)), input_tokens=10)
 DOWN = "nobody listens"
 ASKED = ReplyRequest("r1", "web", lambda _fit: PROMPT)
+SHORT = {
+    "silent": {"timeout_seconds": 0.3},
+    "hdrstall": {"timeout_seconds": 2.0},
+    "midstall": {"timeout_seconds": 2.0, "idle_timeout_seconds": 0.3},
+}
+"""Short only where they are meant to pass."""
 
 
 async def record_of(fault: str) -> AttemptRecord:
@@ -32,8 +38,9 @@ async def record_of(fault: str) -> AttemptRecord:
                 "base_url": first.base_url,
                 "name": "m",
                 "api_key_env": "FIRST_KEY",
-                "timeout_seconds": 0.3,
-                "idle_timeout_seconds": 0.3,
+                "timeout_seconds": 60.0,
+                "idle_timeout_seconds": 60.0,
+                **SHORT.get(fault, {}),
             },
             "second": {"base_url": second.base_url},
         }

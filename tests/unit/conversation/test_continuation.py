@@ -36,15 +36,15 @@ def test_the_rest_is_joined_without_what_it_repeats(start: str, rest: str, whole
 
 
 async def test_a_continued_reply_begins_with_the_broken_off_one() -> None:
-    async with ConversationDriver() as talk:
-        talk.models.script = ["It was a dark and sto", "stormy night."]
-        await talk.router.receive(message("m1", "A story"))
-        await talk.hear(1)
-        await talk.router.regenerate(talk.platform.said[0][1].id, continues=True)
-        await talk.hear(2)
-        lines = await talk.router.store.transcript(Channel.of(WEB), 10)
+    async with ConversationDriver() as driver:
+        driver.models.script = ["It was a dark and sto", "stormy night."]
+        await driver.router.receive(message("m1", "A story"))
+        await driver.hear(1)
+        await driver.router.regenerate(driver.platform.said[0][1].id, continues=True)
+        await driver.hear(2)
+        lines = await driver.router.store.transcript(Channel.of(WEB), 10)
 
-    assert talk.platform.texts[1] == "It was a dark and stormy night."
+    assert driver.platform.texts[1] == "It was a dark and stormy night."
     assert len(lines[-1].versions) == 2
-    asked = [part.text for m in talk.models.prompts[1].request.messages for part in m.parts]  # type: ignore[union-attr]
+    asked = [part.text for m in driver.models.prompts[1].request.messages for part in m.parts]  # type: ignore[union-attr]
     assert asked[-3:] == ["A story", "It was a dark and ", INSTRUCTION]

@@ -30,35 +30,35 @@ class FullInbox(MemoryInbox):
 
 async def test_a_reply_whose_outcome_found_no_room_is_stored_later_and_not_made_again() -> None:
     store = FullInbox()
-    async with ConversationDriver(store) as talk:
-        await talk.router.receive(message("m1"))
-        await talk.platform.tried(1)
+    async with ConversationDriver(store) as driver:
+        await driver.router.receive(message("m1"))
+        await driver.platform.tried(1)
         (line, *_) = await store.transcript(Channel.of(WEB), 9)
 
-    assert (line.state, len(talk.models.requests)) == ("answered", 1)
+    assert (line.state, len(driver.models.requests)) == ("answered", 1)
 
 
 async def test_a_late_answer_is_agreed_with_its_record_though_there_was_no_room_at_first() -> None:
     store = FullInbox()
     failed = offline_record(OfflineReason.ALL_DOWN)
-    async with ConversationDriver(store) as talk:
-        talk.models.script = [failed]
-        await talk.router.receive(message("m1"))
-        await talk.platform.tried(1)
+    async with ConversationDriver(store) as driver:
+        driver.models.script = [failed]
+        await driver.router.receive(message("m1"))
+        await driver.platform.tried(1)
 
     assert [record and record.attempts for record in store.recorded] == [failed.attempts]
 
 
 async def test_a_running_reply_is_not_begun_twice_when_time_leaps_over_its_lease() -> None:
     clock = Clock()
-    async with ConversationDriver(now=clock) as talk:
-        talk.models.gate.clear()
-        await talk.router.receive(message("m1"))
-        await talk.models.speaking.wait()
+    async with ConversationDriver(now=clock) as driver:
+        driver.models.gate.clear()
+        await driver.router.receive(message("m1"))
+        await driver.models.speaking.wait()
         clock.at += LEASE_S + 10
-        await talk.router.start()
-        await talk.router.receive(message("m2"))
-        talk.models.gate.set()
-        await talk.hear(2)
+        await driver.router.start()
+        await driver.router.receive(message("m2"))
+        driver.models.gate.set()
+        await driver.hear(2)
 
-    assert [task.trigger_id for task, _ in talk.platform.said] == ["m1", "m2"]
+    assert [task.trigger_id for task, _ in driver.platform.said] == ["m1", "m2"]

@@ -19,7 +19,7 @@ async def no_reply(request: ReplyRequest, sink: ReplySink) -> ReplyEnded:
     raise AssertionError("no request gets this far")
 
 
-class World:
+class ProtectedGateway:
     def __init__(self) -> None:
         self.now = 100.0
         self.gateway = Gateway(
@@ -38,19 +38,19 @@ class World:
 
 
 async def test_after_many_wrong_keys_an_address_has_to_wait_with_the_right_one_too() -> None:
-    world = World()
+    gateway = ProtectedGateway()
 
-    guesses = [await world.status(f"sk-{n}") for n in range(FAILURES)]
-    refused = await world.status("sk-mine")
-    world.now += WINDOW_S
+    guesses = [await gateway.status(f"sk-{n}") for n in range(FAILURES)]
+    refused = await gateway.status("sk-mine")
+    gateway.now += WINDOW_S
     assert (set(guesses), refused) == ({401}, 429)
-    assert await world.status("sk-mine") == 200
+    assert await gateway.status("sk-mine") == 200
 
 
 async def test_other_addresses_and_requests_without_a_key_are_not_affected() -> None:
-    world = World()
+    gateway = ProtectedGateway()
     for n in range(FAILURES):
-        await world.status(f"sk-{n}")
+        await gateway.status(f"sk-{n}")
 
-    assert await world.status("sk-mine", peer="10.0.0.2") == 200
-    assert await world.status(None) == 401
+    assert await gateway.status("sk-mine", peer="10.0.0.2") == 200
+    assert await gateway.status(None) == 401

@@ -20,7 +20,7 @@ DOWN = ProbeReport(ProbeState.UNREACHABLE)
 
 
 @dataclass
-class World:
+class ProbedCandidate:
     """One candidate, the books, and a clock."""
 
     file: Path | None = None
@@ -50,17 +50,17 @@ class World:
 
 
 async def test_a_look_tells_capabilities_and_prices() -> None:
-    world = World()
+    probed = ProbedCandidate()
 
-    await world.look(SEEING)
+    await probed.look(SEEING)
 
-    assert (world.known.vision, world.known.n_ctx) == (True, 4096)
-    assert world.prices.price("a", "openrouter", ("m", "m")) == Price(1e-6, 2e-6)
+    assert (probed.known.vision, probed.known.n_ctx) == (True, 4096)
+    assert probed.prices.price("a", "openrouter", ("m", "m")) == Price(1e-6, 2e-6)
 
 
 async def test_the_next_start_knows_it_without_the_server(tmp_path: Path) -> None:
-    await World(tmp_path / "scout.json").look(SEEING)
-    later = World(tmp_path / "scout.json")
+    await ProbedCandidate(tmp_path / "scout.json").look(SEEING)
+    later = ProbedCandidate(tmp_path / "scout.json")
 
     await later.scout.recall()
 
@@ -69,7 +69,10 @@ async def test_the_next_start_knows_it_without_the_server(tmp_path: Path) -> Non
 
 
 async def test_the_next_start_knows_how_many_tokens_a_byte_costs(tmp_path: Path) -> None:
-    before, later = World(tmp_path / "scout.json"), World(tmp_path / "scout.json")
+    before, later = (
+        ProbedCandidate(tmp_path / "scout.json"),
+        ProbedCandidate(tmp_path / "scout.json"),
+    )
     before.book.set_tokens_per_char(KEY, 0.62)
 
     await before.scout.save()
@@ -79,43 +82,46 @@ async def test_the_next_start_knows_how_many_tokens_a_byte_costs(tmp_path: Path)
 
 
 async def test_a_ratio_learned_between_two_probes_is_saved(tmp_path: Path) -> None:
-    world, later = World(tmp_path / "scout.json"), World(tmp_path / "scout.json")
-    await world.look(SEEING)
-    world.book.learn_tokens(KEY, tokens=620, chars=1000)
+    probed, later = (
+        ProbedCandidate(tmp_path / "scout.json"),
+        ProbedCandidate(tmp_path / "scout.json"),
+    )
+    await probed.look(SEEING)
+    probed.book.learn_tokens(KEY, tokens=620, chars=1000)
 
-    await world.look(SEEING)
+    await probed.look(SEEING)
     await later.scout.recall()
 
-    assert world.client.probes == 1
+    assert probed.client.probes == 1
     assert later.book.tokens_per_char(KEY) == 0.62
 
 
 async def test_hosted_models_are_looked_at_once_a_day_and_local_ones_more_often() -> None:
-    hosted, local = World(), World(local=True)
-    for world in (hosted, local):
+    hosted, local = ProbedCandidate(), ProbedCandidate(local=True)
+    for probed in (hosted, local):
         for now in (0.0, 10.0, 400.0, 90_000.0):
-            world.now = 1e6 + now
-            await world.look(SEEING)
+            probed.now = 1e6 + now
+            await probed.look(SEEING)
 
     assert (hosted.client.probes, local.client.probes) == (2, 3)
 
 
 async def test_a_server_that_is_down_is_tried_again_each_minute() -> None:
-    world = World()
+    probed = ProbedCandidate()
     for now in (0.0, 30.0, 61.0):
-        world.now = 1e6 + now
-        await world.look(DOWN)
+        probed.now = 1e6 + now
+        await probed.look(DOWN)
 
-    assert world.client.probes == 2
-    assert world.known == Capabilities()
+    assert probed.client.probes == 2
+    assert probed.known == Capabilities()
 
 
 async def test_a_model_that_is_gone_is_named_once_with_advice() -> None:
-    world = World()
+    probed = ProbedCandidate()
     with capture_logs() as logs:
         for now in (0.0, 100.0):
-            world.now = 1e6 + now
-            await world.look(GONE)
+            probed.now = 1e6 + now
+            await probed.look(GONE)
 
     assert [log["event"] for log in logs] == ["model.missing"]
     assert logs[0]["advice"] == "the model 'm' is not there"
@@ -124,7 +130,7 @@ async def test_a_model_that_is_gone_is_named_once_with_advice() -> None:
 async def test_what_it_keeps_is_for_its_owner_alone(tmp_path: Path) -> None:
     file = tmp_path / "bot.db-models"
 
-    await World(file).look(SEEING)
+    await ProbedCandidate(file).look(SEEING)
 
     assert file.stat().st_mode & 0o077 == 0
 
@@ -132,12 +138,12 @@ async def test_what_it_keeps_is_for_its_owner_alone(tmp_path: Path) -> None:
 async def test_a_damaged_file_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "scout.json"
     file.write_text("{")
-    world = World(file)
+    probed = ProbedCandidate(file)
 
-    await world.scout.recall()
-    await world.look(SEEING)
+    await probed.scout.recall()
+    await probed.look(SEEING)
 
-    assert world.known.vision is True
+    assert probed.known.vision is True
 
 
 def test_prices_are_read_per_token_whichever_way_they_are_written() -> None:
