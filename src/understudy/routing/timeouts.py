@@ -129,7 +129,9 @@ class AttemptTimer:
         left_s = self._started + limit_s - self._clock()
         if left_s <= 0:
             raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
-        self._handle = asyncio.get_running_loop().call_later(left_s, self._check)
+        # The first output may come before the first check, and the idle limit counts from then.
+        wait_s = min(left_s, budget.idle_s)
+        self._handle = asyncio.get_running_loop().call_later(wait_s, self._check)
 
     def stop(self) -> None:
         self._waiting = False
@@ -167,7 +169,10 @@ class AttemptTimer:
         due, _ = self._next_limit()
         if due <= now:
             return False
-        self._handle = asyncio.get_running_loop().call_later(due - now, self._check)
+        wait_s = due - now
+        if self._times.first_output is None:
+            wait_s = min(wait_s, self._budget.idle_s)
+        self._handle = asyncio.get_running_loop().call_later(wait_s, self._check)
         return True
 
     def _check(self) -> None:

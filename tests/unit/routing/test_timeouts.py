@@ -38,6 +38,17 @@ async def test_thoughts_are_signs_of_life() -> None:
     assert (await reply(router([slow, candidate("b", GOOD)]))).story == ["a ok"]
 
 
+async def test_a_stall_after_the_first_word_is_noticed_long_before_the_first_word_was_due() -> None:
+    stalls = candidate(
+        "a", (Pause(2), TextDelta("well "), SILENCE), limits=Limits(first_token_s=40, idle_s=3)
+    )
+
+    seen = await reply(router([stalls, candidate("b", GOOD)]))
+
+    assert seen.story == ["a idle_timeout", "b ok"]
+    assert seen.took_s == pytest.approx(5.0)
+
+
 @pytest.mark.parametrize("nothing", [TextDelta(""), ReasoningDelta("")])
 async def test_empty_pieces_are_not(nothing: TextDelta | ReasoningDelta) -> None:
     chatty: Script = tuple(step for _ in range(60) for step in (Pause(1), nothing))
