@@ -42,9 +42,7 @@ PATIENT = Pace(first_token_s=100.0, word_s=0.03, at_once_s=60.0, late_s=60.0)
 """For test runs: order, calls and text are exact; the limits suit any machine."""
 SHORT = replace(PATIENT, first_token_s=0.6)
 """The same for faults that are found out by waiting for the first token."""
-SHORT_IDLE = replace(PATIENT, first_token_s=2.0, idle_s=0.6)
-"""The same for the next token; a sink that shows nothing yet waits for the first."""
-SHORT_CONNECT = replace(PATIENT, connect_s=0.4)
+SHORT_IDLE, SHORT_CONNECT = replace(PATIENT, idle_s=0.6), replace(PATIENT, connect_s=0.4)
 
 
 def scaled(row: Row) -> Pace:

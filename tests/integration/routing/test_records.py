@@ -22,7 +22,7 @@ ASKED = ReplyRequest("r1", "web", lambda _fit: PROMPT)
 SHORT = {
     "silent": {"timeout_seconds": 0.3},
     "hdrstall": {"timeout_seconds": 2.0},
-    "midstall": {"timeout_seconds": 2.0, "idle_timeout_seconds": 0.3},
+    "midstall": {"idle_timeout_seconds": 0.3},
 }
 """Short only where they are meant to pass."""
 
