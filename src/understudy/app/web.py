@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from understudy.app.bot import Bot
+from understudy.app.bot import Bot, config_folder
 from understudy.app.config_editor import ConfigEditor
 from understudy.app.file_limits import divide_files, open_file_limit
 from understudy.app.images import Intake
@@ -34,6 +34,7 @@ from understudy.platforms.web.live_entries import LiveReply
 from understudy.platforms.web.operator import OperatorActions
 from understudy.platforms.web.operator_reports import ProgramFacts
 from understudy.platforms.web.platform import WebDependencies, WebPlatform
+from understudy.platforms.web.site import ReadPage
 from understudy.platforms.web.templates import PageContext
 from understudy.routing.client_keys import KeyLimitValues
 from understudy.routing.quotas import Charge, Unit
@@ -55,14 +56,32 @@ async def web_page(bot: Bot, token_file: Path, worker: Worker = ALONE) -> AsyncG
     bot.messages.register(PLATFORM, platform.live.open_delivery)
     bot.titles.on_title = lambda channel: platform.live.title_changed(channel.id)
     bot.memory.show_proposals(PLATFORM, platform.show_proposal)
-    deps = replace(
-        _dependencies(bot, token_file, metrics, platform.live),
-        processes=worker.count,
-        refresh_choices=None if bot.storage is None else bot.messages.preferences.refresh_channel,
-        use_once=_use_once(bot),
-    )
-    async with _shared_text(bot, platform.live), platform.open(deps):
-        yield WebPage(platform.url, platform.new_login_link())
+    async with _shared_text(bot, platform.live), _all_metrics(bot, metrics, worker) as read_metrics:
+        deps = replace(
+            _dependencies(bot, token_file, read_metrics, platform.live),
+            processes=worker.count,
+            refresh_choices=None
+            if bot.storage is None
+            else bot.messages.preferences.refresh_channel,
+            use_once=_use_once(bot),
+        )
+        async with platform.open(deps):
+            yield WebPage(platform.url, platform.new_login_link())
+
+
+@asynccontextmanager
+async def _all_metrics(bot: Bot, metrics: Metrics, worker: Worker) -> AsyncGenerator[ReadPage]:
+    """The page `/metrics`; of several workers that of all."""
+    if not worker.shares_ports:
+        yield metrics.page
+        return
+    from understudy.observability.worker_metrics import open_worker_metrics
+    from understudy.storage.files import storage_files
+
+    file = storage_files(bot.started.storage, config_folder(bot.config)).beside("metrics")
+    place, wall = (worker.number, worker.count), bot.clocks.wall
+    async with open_worker_metrics(metrics.page, file, *place, wall) as shared:
+        yield shared.page
 
 
 @asynccontextmanager
@@ -98,7 +117,7 @@ async def _shared_text(bot: Bot, live: LiveConversations) -> AsyncGenerator[None
 
 
 def _dependencies(
-    bot: Bot, token_file: Path, metrics: Metrics, live: LiveConversations
+    bot: Bot, token_file: Path, read_metrics: ReadPage, live: LiveConversations
 ) -> WebDependencies:
     editor = ConfigEditor(bot, bot.clocks.wall)
     return WebDependencies(
@@ -118,7 +137,7 @@ def _dependencies(
             test=lambda provider: check_server(bot.models, provider),
         ),
         ready=lambda: any_usable(bot.models),
-        monitoring_pages=[("/metrics", metrics.page)],
+        monitoring_pages=[("/metrics", read_metrics)],
         images=_image_actions(bot),
         personas=persona_actions(bot, editor),
         persona_choice=persona_choice(bot),

@@ -156,3 +156,14 @@ async def _reply_in(events: Events, is_it: Callable[[Mapping[str, object]], bool
             if entry.get("kind") == "user" and entry["state"] == "stopped":
                 # Stopped before its first text.
                 return str(entry["reply"])
+
+
+async def test_metrics_of_both_workers_are_on_one_page(tmp_path: Path) -> None:
+    async with two_workers(tmp_path, "say:hello") as workers:
+        shown = ""
+        while not all(f'worker="{number}"' in shown for number in (1, 2)):
+            async with workers.http.get(f"{workers.url}/metrics", headers=TOKEN) as answer:
+                shown = await answer.text()
+
+    assert shown.count("# TYPE router_inflight gauge") == 1
+    assert not list(tmp_path.glob("*-metrics-*"))
