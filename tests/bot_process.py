@@ -19,7 +19,7 @@ from waiting import LIMIT_S
 @dataclass(frozen=True, slots=True)
 class RunningBot:
     process: subprocess.Popen[str]
-    told: Path
+    stderr_file: Path
     """What it wrote to stderr so far."""
 
     @property
@@ -35,17 +35,17 @@ class RunningBot:
         """Wait until stderr matches, and return the first group (or all)."""
         ends = time.monotonic() + LIMIT_S
         while time.monotonic() < ends and self.process.poll() is None:
-            if found := re.search(pattern, self.told.read_text()):
+            if found := re.search(pattern, self.stderr_file.read_text()):
                 return found[found.re.groups and 1]
             time.sleep(0.02)
-        raise AssertionError(f"{pattern!r} never came:\n{self.told.read_text()}")
+        raise AssertionError(f"{pattern!r} never came:\n{self.stderr_file.read_text()}")
 
 
 @contextmanager
 def running_bot(folder: Path, *words: str, **env: str) -> Iterator[RunningBot]:
     """Start `understudy run` in `folder`; end it with the signal of service managers."""
-    told = folder / "stderr.txt"
-    with told.open("w") as stderr:
+    stderr_file = folder / "stderr.txt"
+    with stderr_file.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "understudy", "run", *words],
             cwd=folder,
@@ -55,7 +55,7 @@ def running_bot(folder: Path, *words: str, **env: str) -> Iterator[RunningBot]:
             text=True,
         )
         try:
-            yield RunningBot(process, told)
+            yield RunningBot(process, stderr_file)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(LIMIT_S)

@@ -57,7 +57,7 @@ def _breaking(folder: Path) -> str:
         return ask_gateway(bot.gateway, "hello")
 
 
-async def test_a_doubt_about_an_edit_is_told_in_the_log(tmp_path: Path) -> None:
+async def test_a_doubt_about_an_edit_is_logged(tmp_path: Path) -> None:
     async with RehearsalServer() as a, RehearsalServer() as b:
         write(tmp_path, "a, b", a, b)
         said = await in_thread(_doubting, tmp_path)
@@ -72,7 +72,7 @@ def _doubting(folder: Path) -> str:
         return bot.until("config.doubtful.*")
 
 
-async def test_the_page_is_up_and_it_ends_in_order_when_it_is_told_to(tmp_path: Path) -> None:
+async def test_the_page_is_up_and_sigterm_ends_the_program_in_order(tmp_path: Path) -> None:
     async with RehearsalServer() as a, RehearsalServer() as b:
         write(tmp_path, "a, b", a, b)
         status, code = await in_thread(_page_and_end, tmp_path)
@@ -124,7 +124,7 @@ def test_a_closed_terminal_ends_it_gracefully(tmp_path: Path) -> None:
         bot.process.send_signal(signal.SIGHUP)
 
         assert bot.process.wait(LIMIT_S) == 0
-    assert "Finishing running replies" in bot.told.read_text()
+    assert "Finishing running replies" in bot.stderr_file.read_text()
 
 
 def test_the_login_link_is_not_written_into_a_file(tmp_path: Path) -> None:
@@ -133,4 +133,4 @@ def test_the_login_link_is_not_written_into_a_file(tmp_path: Path) -> None:
         assert bot.page
         bot.until("Operator's page")
 
-    assert "code=" not in bot.told.read_text()
+    assert "code=" not in bot.stderr_file.read_text()

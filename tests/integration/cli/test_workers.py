@@ -39,7 +39,9 @@ def pids(bot: RunningBot) -> list[int]:
     """Every worker that was started, in order."""
     import re
 
-    started = re.findall(r'"event":"worker.started","worker":\d+,"pid":(\d+)', bot.told.read_text())
+    started = re.findall(
+        r'"event":"worker.started","worker":\d+,"pid":(\d+)', bot.stderr_file.read_text()
+    )
     return [int(pid) for pid in started]
 
 
