@@ -1,6 +1,7 @@
 """Converts attempt and reply records to rows and back."""
 
 import operator
+import sqlite3
 from collections.abc import Sequence
 
 import msgspec
@@ -65,6 +66,23 @@ _PLAIN = [
 ]
 """Fields of an AttemptRecord that are columns without conversion."""
 _plain = operator.attrgetter(*_PLAIN)
+
+_ENUMS: tuple[type[str], ...] = (
+    AttemptRole,
+    CostSource,
+    ErrorClass,
+    HoldScope,
+    NextStep,
+    OfflineReason,
+    Outcome,
+    Phase,
+    ReplyOutcome,
+    SkipReason,
+    UsageSource,
+)
+for _enum in _ENUMS:
+    # Else the driver looks for an adapter of each value: see `sqlite_database`.
+    sqlite3.register_adapter(_enum, str.__str__)
 
 
 def reply_row(record: ReplyRecord) -> dict[str, object]:

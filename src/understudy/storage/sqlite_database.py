@@ -19,10 +19,11 @@ from understudy.storage.database import Database, upgrade_schema
 R = TypeVar("R")
 
 # For a value that is no number and no text, the driver looks for an adapter, and formats an error
-# for each one that it does not find; a row of the ledger has many empty columns. These two change
+# for each one that it does not find; a row of the ledger has many empty columns. These change
 # nothing, without Python code.
 sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]
 sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(bool, int)
 
 _BUSY_S = 10
 _SCRUB_MS = 500
