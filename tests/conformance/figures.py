@@ -38,8 +38,9 @@ class Figure:
     def line(self) -> str:
         wanted = f"{self.least:g} to {self.most:g}" if self.least != self.most else f"{self.most:g}"
         verdict = "" if self.holds else "  !! not met"
-        measured = f"{self.measured:.3f}" if self.unit == "s" else f"{self.measured:g}"
-        return f"{self.name:<72} {measured:>7} {self.unit:<1}  wanted {wanted}{verdict}"
+        digits = {"s": ".3f", "MB": ".2f"}.get(self.unit, "g")
+        measured = f"{self.measured:{digits}}"
+        return f"{self.name:<72} {measured:>7} {self.unit:<2} wanted {wanted}{verdict}"
 
 
 async def ten_requests(make: MakeSubject, fault: str, pace: Pace) -> tuple[int, list[Outcome]]:
@@ -134,8 +135,8 @@ async def figures(make: MakeSubject) -> AsyncGenerator[Figure, None]:
     for way in STREAMED:
         seen = await never_read(way)
         of = f"of {CLIENTS} clients that never read ({way.name})"
-        yield Figure(f"MB that the primary sends for each {of}", seen.sent_mb, 0, 16)
-        yield Figure("  and MB that the process holds for each", seen.held_mb, 0, 1)
-        yield Figure("  and another client's whole replies", is_whole(seen.other), 1, 1)
-        yield Figure("  and when it has them", seen.other.took_s, 0, 0.2, "s")
+        yield Figure(f"sent to each {of}", seen.sent_mb, 0, 16, "MB")
+        yield Figure("  and held by the process for each", seen.held_mb, 0, 1, "MB")
+        yield Figure("  and whole replies of another client", is_whole(seen.other), 1, 1)
+        yield Figure("  and when it has its reply", seen.other.took_s, 0, 0.2, "s")
         yield Figure("  and the end of the last stream after they left", seen.left_s, 0, 1, "s")

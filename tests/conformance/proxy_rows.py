@@ -135,7 +135,7 @@ _WORKING = tuple(
         ("proxy with a password", _wants_password, Place("http", user="user:secret@")),
         ("tunnel with a password", _wants_password, Place(user="user:secret@")),
         ("tunnel by a TLS proxy", _works, Place(proxy_tls=good_tls)),
-        ("proxy that a local server needs not", _does(_407), Place("http", "127.0.0.1")),
+        ("local server, proxy that refuses", _does(_407), Place("http", "127.0.0.1")),
     )
 )
 

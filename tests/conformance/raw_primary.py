@@ -22,7 +22,9 @@ Move = bytes | float | Serve
 MakeTLS = Callable[[], ssl.SSLContext]
 BREATH = 0.05
 """Long enough for what came before to be read, and shown, apart from what comes after."""
-WORDS = ("The ", "primary ", "says ", "five ", "words.")
+_WORDS = ("The ", "primary ", "says ", "five ", "words.")
+TEXT = "".join(_WORDS)
+"""What a raw primary says when it says all."""
 
 
 def event(delta: object, finish_reason: str | None = None) -> bytes:
@@ -37,7 +39,7 @@ def event(delta: object, finish_reason: str | None = None) -> bytes:
     return b"data: " + json.dumps(frame).encode() + b"\n\n"
 
 
-PART = b"".join(event({"content": word}) for word in WORDS)
+PART = b"".join(event({"content": word}) for word in _WORDS)
 STORY = PART + event({}, "stop") + b"data: [DONE]\n\n"
 ANSWER = json.dumps(
     {
@@ -48,7 +50,7 @@ ANSWER = json.dumps(
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": "".join(WORDS)},
+                "message": {"role": "assistant", "content": TEXT},
                 "finish_reason": "stop",
             }
         ],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from conformance.gateway_subject import WAYS
-from conformance.raw_primary import STREAM, WHOLE, WORDS, chunk, event
+from conformance.raw_primary import STREAM, TEXT, WHOLE, chunk, event
 from conformance.subject import Outcome, Sink, Site, Wish
 from conformance.table import PATIENT, Way
 from process_memory import resident_mb
@@ -102,4 +102,4 @@ async def never_read(way: Way, clients: int = CLIENTS) -> Unread:
 
 
 def is_whole(outcome: Outcome) -> bool:
-    return outcome.text == "".join(WORDS) and not outcome.failed
+    return outcome.text == TEXT and not outcome.failed

@@ -85,7 +85,7 @@ _HANDSHAKES = (
 _PART = STREAM + chunk(PART)
 _BODIES = (
     Row(
-        "no close_notify after all",
+        "no close_notify after the answer",
         "",
         whole=True,
         opens=answers(UNTIL_CLOSE + STORY, BREATH, vanish, tls=good_tls),
@@ -101,7 +101,7 @@ _BODIES = (
         )
     ),
     Row(
-        "no close_notify before all",
+        "no close_notify before the answer",
         "truncated_stream",
         opens=answers(BREATH, vanish, tls=good_tls),
     ),
