@@ -74,7 +74,7 @@ class ReplyCall:
         self._parts: list[bytes] = []
         self._size = 0
         self._task: asyncio.Task[None] | None = None
-        self._sink: StreamSink | AnswerSink | None = None
+        self._sink: StreamSink | None = None
         self._began = False
         self._ended_early = False
         self._over = False
@@ -135,6 +135,7 @@ class ReplyCall:
     async def _reply(self) -> None:
         parts, serving = self._parts, self._serving
         ask = self._read(parts[0] if len(parts) == 1 else b"".join(parts))
+        parts.clear()  # `ask` holds what is needed of them
         now = serving.wall()
         limits, guest = serving.limits, self._guest
         if limits.reserve is not None:
@@ -148,11 +149,11 @@ class ReplyCall:
         if ask.stream:
             await self._stream(request, form, ask)
         else:
-            await self._answer(request, form, ask)
+            sink = AnswerSink(form)
+            end = await serving.source.reply(request, sink)
+            self._answer(sink, end, ask)
 
-    async def _answer(self, request: ReplyRequest, form: Form, ask: ClientRequest) -> None:
-        sink = AnswerSink(form)
-        end = await self._serving.source.reply(request, sink)
+    def _answer(self, sink: AnswerSink, end: ReplyEnded, ask: ClientRequest) -> None:
         answered = sink.answer(end)
         if answered is None:
             raise self._refusal(ask, end)

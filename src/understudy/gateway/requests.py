@@ -271,9 +271,11 @@ class ModelNames:
         that provider, and would not notice that another one answered.
         """
         order = self._meanings.get(name)
-        provider, slash, _ = name.partition("/")
-        if order is not None or not slash or provider not in self._providers:
+        if order is not None:
             return order
+        provider, slash, _ = name.partition("/")
+        if not slash or provider not in self._providers:
+            return None
         same = tuple(c for c in self._candidates if c.partition("/")[2] == name)
         if not same:
             raise RequestRefused(

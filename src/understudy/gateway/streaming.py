@@ -136,12 +136,6 @@ class AnswerSink(HeldSink):
     def write(self, output: Output) -> None:
         self._gathered.add(output)
 
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def break_off(self, refusal: RequestRefused) -> None:
-        """Nothing was sent yet."""
-
     def answer(self, end: ReplyEnded) -> tuple[bytes, bytes] | None:
         """Return encoded headers and the body; `None` where there is no complete reply."""
         winner = end.record.winner
