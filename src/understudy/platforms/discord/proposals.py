@@ -55,7 +55,7 @@ class _ButtonId:
 
 
 async def ask(connected: Connected, proposal: Proposal, answered: Answered) -> None:
-    """Send the question, as a reply that pings nobody; a failure is logged."""
+    """Send the question, as a reply without a notification; a failure is logged."""
     private = answered.place.guild_id is None
     content = _shown(proposal) if private else _QUESTION
     presses = (Press.YES, Press.NO) if private else (Press.SHOW,)
