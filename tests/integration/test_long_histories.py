@@ -43,7 +43,7 @@ def tokens_of(engine: str, text: str) -> int:
         return len(json.load(answer)["tokens"])
 
 
-@pytest.mark.parametrize("context", [1024, 4096])
+@pytest.mark.parametrize("context", [1024, 2048, 4096])
 def test_every_message_is_answered_and_the_context_is_used_over_restarts(
     context: int, tmp_path: Path
 ) -> None:
