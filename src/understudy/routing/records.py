@@ -279,11 +279,15 @@ def verdict(record: AttemptRecord) -> str:
 
 
 def _step(record: AttemptRecord) -> str:
+    label, usage = record.label, record.usage
     if record.outcome is not Outcome.OK:
-        return f"{verdict(record)}: {record.label}"
-    usage, tenths = record.usage, (record.t_total_ms + 50) // 100
-    tokens = "" if usage is None else f", {usage.input_tokens}→{usage.output_tokens} tokens"
-    return f"{verdict(record)}: {record.label}, {tenths // 10}.{tenths % 10} s{tokens}"
+        return f"{verdict(record)}: {label}"
+    tenths = (record.t_total_ms + 50) // 100
+    seconds, tenths = tenths // 10, tenths % 10
+    if usage is None:
+        return f"{verdict(record)}: {label}, {seconds}.{tenths} s"
+    tokens = f"{usage.input_tokens}→{usage.output_tokens} tokens"
+    return f"{verdict(record)}: {label}, {seconds}.{tenths} s, {tokens}"
 
 
 def describe_route(attempts: Sequence[AttemptRecord]) -> str:
