@@ -8,7 +8,6 @@ name or id, or a server's own words (`error_text` apart, which is off by default
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -66,15 +65,13 @@ TELLING: Final = {
 }
 """The fields shown on a terminal; JSON lines have all of them."""
 
-_APART = frozenset(("ts", "label", "cost_source", "usage", "breaker", "held_until", "degraded"))
-"""Fields of an AttemptRecord that are not logged unchanged."""
-PLAIN_FIELDS = [name for name in AttemptRecord.__struct_fields__ if name not in _APART]
-_pick_plain = itemgetter(*map(AttemptRecord.__struct_fields__.index, PLAIN_FIELDS))
+PLAIN_FIELDS = AttemptRecord.__struct_fields__[2:-5]
+"""Fields of an AttemptRecord that are logged unchanged."""
 
 
 def read_plain(record: AttemptRecord) -> tuple[Field | None, ...]:
     """Return the values of `PLAIN_FIELDS`."""
-    values: tuple[Field | None, ...] = _pick_plain(msgspec.structs.astuple(record))
+    values: tuple[Field | None, ...] = msgspec.structs.astuple(record)[2:-5]
     return values
 
 

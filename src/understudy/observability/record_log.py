@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from operator import attrgetter
 from typing import Self
 
 import msgspec
 import structlog
 
+from understudy.llm.messages import Usage
 from understudy.observability.events import (
     ATTEMPT,
     PLAIN_FIELDS,
@@ -30,7 +30,6 @@ from understudy.routing.records import AttemptRecord, ReplyRecord
 
 _USAGE = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens",
           "cache_write_tokens")  # fmt: skip
-_read_usage = attrgetter(*_USAGE, "source")
 _Line = msgspec.defstruct(
     "_Line",
     [
@@ -67,6 +66,13 @@ _ReplyLine = msgspec.defstruct(
 """A log line of a reply: the fields of `reply_fields`, filled by position."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _NO_USAGE = (None,) * 6
+
+
+def _read_usage(usage: Usage | None) -> tuple[object, ...]:
+    """Return the values of `_USAGE` and the source."""
+    return _NO_USAGE if usage is None else msgspec.structs.astuple(usage)[:6]
+
+
 _BATCH_S = 0.05
 _LARGEST_BATCH = 50
 
@@ -82,7 +88,7 @@ def attempt_line(record: AttemptRecord, level: str, wall: float) -> bytes:
             iso(record.ts),
             record.candidate,
             *read_plain(record),
-            *(_NO_USAGE if record.usage is None else _read_usage(record.usage)),
+            *_read_usage(record.usage),
             None if record.cost_usd is None else record.cost_source,
             ",".join(record.degraded) or None,
             None if record.held_until is None else iso(record.held_until),
@@ -92,14 +98,13 @@ def attempt_line(record: AttemptRecord, level: str, wall: float) -> bytes:
 
 
 def reply_line(record: ReplyRecord, level: str, wall: float) -> bytes:
-    usage = record.usage
     return _encode(
         _ReplyLine(
             iso_precise(wall),
             level,
             REPLY,
             *reply_values(record),
-            *(_NO_USAGE if usage is None else _read_usage(usage)),
+            *_read_usage(record.usage),
             record.cost_usd,
         )
     )

@@ -83,11 +83,10 @@ class Candidate:
         return tuple(self.scope_key(scope) for scope in scopes)
 
     @cached_property
-    def record_fields(self) -> tuple[str, str, str, str, str | None, str]:
+    def record_fields(self) -> tuple[str, str, str, str | None, str]:
         """The fields of a record from `provider` to `model_requested`."""
         return (
             self.provider,
-            self.label,
             self.engine,
             self.endpoint_host,
             self.key_ref,

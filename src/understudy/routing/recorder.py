@@ -35,8 +35,8 @@ _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
 Scrub = Callable[[str], str]
 
 
-_Subject = tuple[str, int, int, str, str, str, str, str, str | None, str]
-"""The fields of a record from `request_id` to `model_requested`."""
+_Subject = tuple[str, str, int, int, str, str, str, str, str | None, str]
+"""The fields of a record from `label` to `model_requested`."""
 _Times = tuple[int, int | None, int | None, int | None, int | None, int, int, int]
 
 
@@ -74,7 +74,14 @@ class Recorder:
 
     def _subject(self, candidate: Candidate, number: int) -> _Subject:
         request = self.request
-        return (request.id, number, self.of_max, request.sink, *candidate.record_fields)
+        return (
+            candidate.label,
+            request.id,
+            number,
+            self.of_max,
+            request.sink,
+            *candidate.record_fields,
+        )
 
     def reply(
         self,
@@ -157,14 +164,14 @@ class Recorder:
             exchange.keepalives,
             exchange.bad_frames,
             exchange.bad_members,
-            usage,
             cost,
-            source,
             prompt.images,
-            (*prompt.degraded, REPETITION) if attempt.repeated else prompt.degraded,
             self.config_rev,
-            evaluation.breaker,
-            evaluation.held_until,
+            usage=usage,
+            cost_source=source,
+            degraded=(*prompt.degraded, REPETITION) if attempt.repeated else prompt.degraded,
+            breaker=evaluation.breaker,
+            held_until=evaluation.held_until,
         )
         if failure is not None or attempt.cancelled:
             record = self._unfinished(record, attempt)

@@ -108,18 +108,22 @@ class BreakerChange(msgspec.Struct, frozen=True):
 
 
 class AttemptRecord(msgspec.Struct, frozen=True):
-    """One attempt, or one skipped candidate (`outcome` is `skipped`)."""
+    """One attempt, or one skipped candidate (`outcome` is `skipped`).
+
+    Fields that every attempt sets come before those of failures. A log line has the first two and
+    the last five in another form, and all others as they are.
+    """
 
     ts: float
     """Wall clock at the start, seconds since the epoch."""
+    label: str
+    """The candidate's name for people: the provider, `local/<engine>` for `local`."""
     request_id: str
     attempt: int
     """Counts from 1 within the request, skips included."""
     of_max: int
     sink: str
     provider: str
-    label: str
-    """The candidate's name for people: the provider, `local/<engine>` for `local`."""
     engine: str
     endpoint_host: str
     key_ref: str | None
@@ -148,16 +152,10 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     bad_frames: int = 0
     bad_members: int = 0
     """Members of frames that were dropped; in the log only."""
-    usage: Usage | None = None
     cost_usd: float | None = None
     """Reported, else from the price list; `None` is unknown, never free."""
-    cost_source: CostSource = CostSource.UNKNOWN
     images: int = 0
-    degraded: tuple[str, ...] = ()
     config_rev: str = ""
-    breaker: BreakerChange | None = None
-    held_until: float | None = None
-    """Wall clock until which the candidate is in a cooldown, where it is known."""
     skip_reason: SkipReason | None = None
     error_class: ErrorClass | None = None
     provider_code: str | None = None
@@ -167,6 +165,12 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     maybe_billed: bool = False
     """Cut off after the request was sent: the server may still charge for it."""
+    usage: Usage | None = None
+    cost_source: CostSource = CostSource.UNKNOWN
+    degraded: tuple[str, ...] = ()
+    breaker: BreakerChange | None = None
+    held_until: float | None = None
+    """Wall clock until which the candidate is in a cooldown, where it is known."""
 
     @property
     def candidate(self) -> str:
