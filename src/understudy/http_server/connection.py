@@ -45,6 +45,8 @@ class Connection(asyncio.Protocol):
     _ahead = 0
     """Bytes that came while requests waited in line."""
 
+    _at_once = 0
+    """Requests that came with one read: each may be answered before the next is parsed."""
     _incoming: Exchange | None = None
     """The request whose body is being read."""
     _answering: Exchange | None = None
@@ -104,6 +106,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         # A body goes to the parser as it comes, heads in pieces.
+        self._at_once = 0
         at = 0
         while at < len(data) and not self._closing:
             end = len(data) if self._incoming is not None else at + _PIECE
@@ -122,6 +125,7 @@ class Connection(asyncio.Protocol):
         if self._writable is not None:
             self._writable.set_result(None)
             self._writable = None
+        self._answer_next()
 
     # What the parser calls.
 
@@ -141,13 +145,14 @@ class Connection(asyncio.Protocol):
         self._stop_waiting()
         if self._closing:
             return
+        self._at_once += 1
         parser, headers = self._parser, self._headers
         version = parser.get_http_version()
         if len(headers) > self._limits.headers:
             self._refuse(b"431 Request Header Fields Too Large")
         elif version != "1.0" and [name for name, _ in headers].count(b"host") != 1:
             self._refuse(b"400 Bad Request")
-        elif len(self._line) >= self._limits.pipelined:
+        elif max(len(self._line), self._at_once - 1) >= self._limits.pipelined:
             self.abort()
         else:
             target = self._target[0] if len(self._target) == 1 else b"".join(self._target)
@@ -160,11 +165,10 @@ class Connection(asyncio.Protocol):
                 keep_alive=version == "1.1" and parser.should_keep_alive(),
             )
             self._incoming = exchange
-            if self._answering is None:
-                self._answer(exchange)
-            else:
-                exchange.body = []
-                self._line.append(exchange)
+            exchange.body = []
+            self._line.append(exchange)
+            self._answer_next()
+            if self._line:
                 self.pause_reading()
 
     def on_message_complete(self) -> None:
@@ -201,7 +205,7 @@ class Connection(asyncio.Protocol):
         if not keep or (self._state.stopping and not self._line):
             self.close()
         elif self._line:
-            self._answer(self._line.popleft())
+            self._answer_next()
         elif not self._closing:
             self._ahead = 0
             self.resume_reading()
@@ -233,7 +237,7 @@ class Connection(asyncio.Protocol):
         return len(self._line)
 
     def shut_down(self) -> None:
-        if self._answering is None:
+        if self._answering is None and not self._line:
             self.close()
 
     def close(self) -> None:
@@ -247,6 +251,11 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     # Requests.
+
+    def _answer_next(self) -> None:
+        """Begin the next request, once the one before it is answered and the client reads."""
+        if self._answering is None and self._line and not (self.paused or self._closing):
+            self._answer(self._line.popleft())
 
     def _answer(self, exchange: Exchange) -> None:
         self._answering = exchange
@@ -323,7 +332,8 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         answering = self._answering
-        between = answering is None and (self._in_head or self._incoming is None)
+        idle = answering is None and not self._line
+        between = idle and (self._in_head or self._incoming is None)
         if between or (
             answering is not None and answering is self._incoming and not answering.started
         ):

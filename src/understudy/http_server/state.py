@@ -26,7 +26,7 @@ class ClientLimits:
     headers: int = 200
     """A header of five bytes takes 130 bytes of memory."""
     pipelined: int = 8
-    """Requests that may wait in line behind the one that is being answered."""
+    """Requests that may wait in line behind the one that is being answered, or come with it."""
     head_s: float = 20.0
     body_s: float = 120.0
     idle_s: float = 5.0

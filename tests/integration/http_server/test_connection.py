@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from asgi_answer import answer
 from understudy.http_server.asgi import AsgiApplication
+from understudy.http_server.exchange import Exchange
 from understudy.http_server.server import WebServer
 from understudy.http_server.state import ClientLimits
 from understudy.platforms.web.chat import BROWSER_COOKIE
@@ -212,6 +213,40 @@ async def test_a_few_requests_may_wait_in_line() -> None:
 async def test_a_connection_with_too_many_requests_in_line_is_closed() -> None:
     async with WebServer(AsgiApplication(hello), "127.0.0.1", 0) as server:
         assert await _flood(server, b"", GET * 1_000) < 10_000_000
+
+
+async def test_requests_of_a_client_that_does_not_read_are_not_begun() -> None:
+    begun = 0
+
+    def answering(exchange: Exchange) -> None:
+        nonlocal begun
+        begun += 1
+        exchange.respond(200, b"", b"a" * 10_000_000)
+
+    async with WebServer(answering, "127.0.0.1", 0) as server:
+        assert await _flood(server, b"", GET * 4) < 10_000_000
+
+    # The first fills the buffers of both sockets.
+    assert begun <= 2
+
+
+async def test_many_requests_at_once_close_the_connection_also_where_each_is_answered() -> None:
+    def answering(exchange: Exchange) -> None:
+        exchange.respond(200, b"", b"hello")
+
+    async with WebServer(answering, "127.0.0.1", 0) as server:
+        assert (await _said(server, GET * 1_000)).count(b"hello") <= 9
+
+
+async def test_requests_in_line_are_answered_once_the_client_reads() -> None:
+    def answering(exchange: Exchange) -> None:
+        exchange.respond(200, b"", b"a" * 10_000_000)
+
+    async with WebServer(answering, "127.0.0.1", 0) as server:
+        said = await _said(server, GET * 2 + GET[:-2] + b"Connection: close\r\n\r\n")
+
+    assert said.count(b"200 OK") == 3
+    assert len(said) > 30_000_000
 
 
 async def test_a_client_that_does_not_read_is_disconnected() -> None:
