@@ -371,11 +371,12 @@ async def test_the_newest_lines_of_each_word_are_found(opened: Opened) -> None:
     for number in range(1, 6):
         await opened.say(number, f"apple {number}")
 
-    wanted = Wanted(HERE, words=("apple", "pear", "3"), until=4)
-    apple, nothing, third = (await opened.memory.recollect(wanted)).found
-    lines = await opened.memory.lines(HERE, apple.seqs[:2])
+    words = ("apple", "pear", "3")
+    wanted = Wanted(HERE, words=words, until=4, choose=lambda found: found[0].seqs[1:])
+    read = await opened.memory.recollect(wanted)
 
-    assert [line.text for line in lines] == ["apple 4", "apple 3"]
+    apple, nothing, third = read.found
+    assert [line.text for line in read.lines] == ["apple 3", "apple 2", "apple 1"]
     assert (len(apple.seqs), nothing.seqs) == (4, ())
     assert third.seqs == apple.seqs[1:2]
 
@@ -398,9 +399,9 @@ async def test_lines_before_a_reset_and_of_opted_out_people_are_left_out(opened:
     await opened.say(3, "after", BOB)
     await opened.preferences.set_opt_out("discord", ANN.id, out=True)
 
-    lines = await opened.memory.lines(HERE, [1, 2, 3])
+    read = await opened.memory.recollect(Wanted(HERE, choose=lambda _: [1, 2, 3]))
 
-    assert [line.text for line in lines] == ["after"]
+    assert [line.text for line in read.lines] == ["after"]
 
 
 async def test_summary_and_notes_are_read_together(opened: Opened) -> None:

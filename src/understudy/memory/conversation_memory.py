@@ -1,13 +1,14 @@
 """The memory as the conversation uses it: reads for prompts, and schedules summaries."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from understudy.config.settings import Memory as MemorySettings
-from understudy.conversation.inbox import Channel, Line, StoredMessage
+from understudy.conversation.inbox import Channel, StoredMessage
 from understudy.conversation.remembered import KeptHistory, Remembered
 from understudy.memory.background import BackgroundModels
 from understudy.memory.recall import best_lines, words_to_find
-from understudy.memory.store import Found, MemoryStore, NoteScope, Wanted
+from understudy.memory.store import MemoryStore, NoteScope, Wanted
 from understudy.memory.summarizer import Summarizer
 
 
@@ -35,7 +36,8 @@ class ConversationMemory:
         words: tuple[str, ...] = ()
         if settings.recall:
             words = words_to_find(message.inbound.text for message in batch)
-        wanted = Wanted(channel, tuple(scopes), words, batch[-1].seq)
+        choose = partial(best_lines, known={message.seq for message in batch})
+        wanted = Wanted(channel, tuple(scopes), words, batch[-1].seq, choose)
         read = await self._store.recollect(wanted)
         return Remembered(
             notes=tuple(
@@ -43,7 +45,7 @@ class ConversationMemory:
                 for scope, author in scopes.items()
                 for note in read.notes.get(scope, ())
             ),
-            excerpts=await self._excerpts(channel, batch, read.found),
+            excerpts=read.lines,
             excerpt_tokens=settings.recall_tokens,
             summary=read.summary.text,
             summary_first=read.summary.first,
@@ -57,10 +59,3 @@ class ConversationMemory:
         self._models.reply_ended()
         if kept is not None:
             self._summarizer.schedule(kept)
-
-    async def _excerpts(
-        self, channel: Channel, batch: Sequence[StoredMessage], found: Sequence[Found]
-    ) -> tuple[Line, ...]:
-        best = best_lines(found, {message.seq for message in batch})
-        lines = {line.seq: line for line in await self._store.lines(channel, best)} if best else {}
-        return tuple(lines[seq] for seq in best if seq in lines)

@@ -1,6 +1,6 @@
 """What is remembered, and the interface of its storage."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +86,10 @@ class Found:
     """Newest first."""
 
 
+def _no_lines(found: Sequence[Found]) -> Sequence[int]:  # noqa: ARG001
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is read for one prompt."""
@@ -95,6 +99,8 @@ class Wanted:
     words: tuple[str, ...] = ()
     until: int = 0
     """`seq` of the newest line in which words are looked for."""
+    choose: Callable[[Sequence[Found]], Sequence[int]] = _no_lines
+    """The `seq`s of the lines to read of those that were found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,8 @@ class Recollection:
     """As `MemoryStore.notes` returns them."""
     found: tuple[Found, ...] = ()
     """For each word the newest COMMON lines of the channel with it."""
+    lines: tuple[Line, ...] = ()
+    """The chosen ones that are still stored, in the order of the choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +207,6 @@ class MemoryStore(Protocol):
         ...
 
     async def drop_expired_proposals(self, now: float) -> None: ...
-
-    async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
-        """These lines of the channel, newest first and without the quotations in front of them;
-        those before the last reset and those of opted-out people are left out."""
-        ...
 
     async def search(self, where: Channel | Family, query: str, limit: int) -> tuple[Hit, ...]:
         """The newest lines with all words of the query; of the last one its beginning is

@@ -92,11 +92,15 @@ class SqlMemory:
         place = search_index.channel_place(wanted.channel)
 
         def work(connection: Connection) -> Recollection:
-            found = search_index.newest_of_each(connection, place, wanted.words, wanted.until)
+            newest = search_index.newest_of_each(connection, place, wanted.words, wanted.until)
+            found = tuple(Found(word, tuple(seqs)) for word, seqs in newest.items())
+            chosen = wanted.choose(found)
+            lines = {line.seq: line for line in _read_lines(connection, wanted.channel, chosen)}
             return Recollection(
                 _read_summary(connection, wanted.channel),
                 note_rows.read_notes(connection, wanted.scopes),
-                tuple(Found(word, tuple(seqs)) for word, seqs in found.items()),
+                found,
+                tuple(lines[seq] for seq in chosen if seq in lines),
             )
 
         return await self._db.read(work)
@@ -238,11 +242,6 @@ class SqlMemory:
     async def drop_expired_proposals(self, now: float) -> None:
         await self._db.write(lambda on: note_rows.drop_expired_proposals(on, now))
 
-    async def lines(self, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
-        wanted = {"platform": channel.platform, "channel_id": channel.id, "seqs": list(seqs)}
-        rows = await self._db.read(lambda on: on.execute(_LINES, wanted).mappings().all())
-        return tuple(map(_line, rows))
-
     async def search(self, where: Channel | Family, query: str, limit: int) -> tuple[Hit, ...]:
         prefix, words = _parse_query(query)
         if not words and not prefix:
@@ -310,3 +309,10 @@ def _summary(row: RowMapping) -> Summary:
     if row["through"] == 0:
         return Summary()
     return Summary(row["text"], row["first"], row["through"], row["compacted"], row["made_at"])
+
+
+def _read_lines(connection: Connection, channel: Channel, seqs: Sequence[int]) -> tuple[Line, ...]:
+    if not seqs:
+        return ()
+    wanted = {"platform": channel.platform, "channel_id": channel.id, "seqs": list(seqs)}
+    return tuple(map(_line, connection.execute(_LINES, wanted).mappings()))

@@ -47,6 +47,10 @@ _MATCH = {
     "sqlite": "search_words MATCH :{}",
     "postgresql": "words @@ CAST(:{} AS tsquery)",
 }
+_JOINED = {
+    "sqlite": "group_concat(rowid)",
+    "postgresql": "string_agg(CAST(rowid AS text), ',')",
+}
 _MAX = 2**62
 """Above every `seq`."""
 
@@ -128,7 +132,7 @@ def newest_with(
     a word that begins with `prefix`, newest first."""
     dialect = connection.dialect.name
     wanted = {"wanted": _query(dialect, words, prefix), "until": _MAX, "limit": limit}
-    return tuple(row.rowid for row in _newest(dialect, 1).run(connection, wanted))
+    return tuple(row.rowid for row in _newest(dialect).run(connection, wanted))
 
 
 def newest_of_each(
@@ -142,26 +146,38 @@ def newest_of_each(
         values: dict[str, object] = {"until": until, "limit": COMMON}
         for number, word in enumerate(words):
             values[_parameter(number)] = _query(dialect, [place, word], "")
-        # All at once: each row by itself would give up the interpreter lock.
-        for row in _newest(dialect, len(words)).run(connection, values).all():
-            found[words[row.number]].append(row.rowid)
+        for row in _newest_of_each(dialect, len(words)).run(connection, values).all():
+            found[words[row.number]] = sorted(map(int, row.seqs.split(",")), reverse=True)
     return found
 
 
 @cache
-def _newest(dialect: str, count: int) -> Statement:
-    """One statement for so many searches: one for each takes three times as long."""
+def _newest(dialect: str) -> Statement:
+    return Statement(text(_search(dialect, "wanted")))
+
+
+@cache
+def _newest_of_each(dialect: str, count: int) -> Statement:
+    """One statement for so many searches: one for each takes three times as long. One row for each
+    word: SQLite's driver gives up the interpreter lock at every row."""
+    joined = _JOINED[dialect]
     searches = (
-        f"SELECT * FROM (SELECT {number} AS number, rowid FROM search_words"  # noqa: S608 - no value
-        f" WHERE {_MATCH[dialect].format(_parameter(number))} AND rowid <= :until"
-        f" ORDER BY rowid DESC LIMIT :limit) AS search_{number}"
+        f"SELECT {number} AS number, {joined} AS seqs FROM ({_search(dialect, _parameter(number))})"  # noqa: S608 - no value
+        f" AS search_{number} HAVING count(*) > 0"
         for number in range(count)
     )
     return Statement(text(" UNION ALL ".join(searches)))
 
 
+def _search(dialect: str, parameter: str) -> str:
+    return (
+        f"SELECT rowid FROM search_words WHERE {_MATCH[dialect].format(parameter)}"  # noqa: S608 - no value
+        " AND rowid <= :until ORDER BY rowid DESC LIMIT :limit"
+    )
+
+
 def _parameter(number: int) -> str:
-    return "wanted" if number == 0 else f"wanted_{number}"
+    return f"wanted_{number}"
 
 
 def _query(dialect: str, words: Sequence[str], prefix: str) -> str:
