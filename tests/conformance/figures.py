@@ -136,7 +136,7 @@ async def figures(make: MakeSubject) -> AsyncGenerator[Figure, None]:
         seen = await never_read(way)
         of = f"of {CLIENTS} clients that never read ({way.name})"
         yield Figure(f"sent to each {of}", seen.sent_mb, 0, 16, "MB")
-        yield Figure("  and held by the process for each", seen.held_mb, 0, 1, "MB")
+        yield Figure("  and held by the process for each", seen.held_mb, 0, 1.5, "MB")
         yield Figure("  and whole replies of another client", is_whole(seen.other), 1, 1)
         yield Figure("  and when it has its reply", seen.other.took_s, 0, 0.2, "s")
         yield Figure("  and the end of the last stream after they left", seen.left_s, 0, 1, "s")

@@ -128,10 +128,10 @@ class Figures:
         return not wrong and not left and self.grown < _SPREAD
 
     def line(self) -> str:
-        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.replies.items()))
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.replies.items()))
         memory = " ".join(f"{held.resident_mb:.1f}" for held in self.during)
         return (
-            f"{self.requests} requests ({told}), {self.attempts} attempts, {self.calls} calls, "
+            f"{self.requests} requests ({counts}), {self.attempts} attempts, {self.calls} calls, "
             f"{self.faulted} of them faulted, {self.took_s:.0f} s, memory {memory} MB, "
             f"of our classes {self.during[0].ours} -> {self.during[-1].ours} objects, "
             f"of all {self.during[0].objects} -> {self.during[-1].objects}, "
