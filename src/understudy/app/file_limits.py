@@ -4,10 +4,11 @@ import sys
 from dataclasses import dataclass
 
 from understudy.http_server.server import ACCEPTED_AT_ONCE
+from understudy.llm.http.unread import MOST_AT_ONCE
 
-_RESERVED = 128 + 2 * ACCEPTED_AT_ONCE
-"""For the database, Discord, images, probes, and connections that are accepted only to be
-closed."""
+_RESERVED = 128 + MOST_AT_ONCE + 2 * ACCEPTED_AT_ONCE
+"""For the database, Discord, images, probes, large requests that are being sent, and connections
+that are accepted only to be closed."""
 _MAX_FILES = 65_536
 
 

@@ -22,6 +22,7 @@ from raw_http import (
     send,
 )
 from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
+from understudy.llm.http.unread import MOST_AT_ONCE, UnreadBytes
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig"
@@ -72,6 +73,7 @@ async def asked_again_and_again(port: int, scheme: str) -> tuple[list[Recorder],
     there = endpoint(sessions, RawServer(port, scheme))
     got = [await exchange_with(there, bytes(SEVERAL)) for _ in range(ROUNDS)]
     await sessions.aclose()
+    assert UnreadBytes._open == 0
     return got, [*reports, *connections_of(sessions)]
 
 
@@ -104,6 +106,30 @@ async def test_an_answer_to_half_a_request_is_heard(attempt: int, sessions: Http
         got = await exchange_with(endpoint(sessions, server), bytes(MANY))
 
     assert (got.status, got.body, got.ended) == (413, b"big", True)
+
+
+async def test_large_requests_share_a_number_of_spare_descriptors(
+    tls: ssl.SSLContext, sessions: HttpSessions
+) -> None:
+    requests = 2 * MOST_AT_ONCE
+    all_there = asyncio.Barrier(requests + 1)
+
+    async def serve(peer: Peer) -> None:
+        await peer.head()
+        await all_there.wait()
+        await peer.send(TOO_LARGE)
+
+    async with raw_server(serve, tls) as server:
+        there = endpoint(sessions, server)
+        got = [send(there, bytes(SEVERAL)) for _ in range(requests)]
+        await all_there.wait()
+        spare = [one for one in connections_of(sessions) if one._unread is not None]
+        for one in got:
+            await one.finished()
+
+    assert len(spare) == MOST_AT_ONCE
+    assert {one.status for one in got} == {413}
+    assert UnreadBytes._open == 0
 
 
 async def test_half_a_request_is_never_followed_by_another(sessions: HttpSessions) -> None:

@@ -171,9 +171,10 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         body = call.body
         if len(body) > _SMALL_BODY_BYTES:
-            self._unread = UnreadBytes(self._transport)
+            self._unread = UnreadBytes.of(self._transport)
         if len(body) <= _UPLOAD_STEP_BYTES:
             self._transport.write(call.head + body)
+            self._all_written(self._transport)
         else:
             self._transport.write(call.head)
             self._unsent = memoryview(body)
@@ -199,6 +200,14 @@ class Connection(asyncio.Protocol):
         self._unsent = rest if len(rest) else None
         transport.write(step)
         self._schedule_upload()
+        if self._unsent is None:
+            self._all_written(transport)
+
+    def _all_written(self, transport: asyncio.Transport) -> None:
+        """No write fails any more where the system took all; TLS does not show whether it did."""
+        left = transport.get_write_buffer_size() or transport.is_closing()
+        if not left and transport.get_extra_info("sslcontext") is None:
+            self._release_unread()
 
     def _schedule_upload(self) -> None:
         if self._unsent is not None and not self._upload_due:

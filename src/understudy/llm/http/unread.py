@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 _READ_BYTES = 64 * 1024
 _MOST_READS = 16
+MOST_AT_ONCE = 64
+"""Each has a file descriptor, and each connection has one already."""
 
 
 class _TLSObject(ssl.SSLObject):
@@ -45,9 +47,23 @@ class UnreadBytes:
     a proxy that itself speaks TLS, cannot be read on.
     """
 
+    _open = 0
+
+    @classmethod
+    def of(cls, transport: asyncio.Transport) -> "UnreadBytes | None":
+        """Return `None` where the process has no file descriptor to spare for it."""
+        if cls._open >= MOST_AT_ONCE:
+            return None
+        try:
+            return cls(transport)
+        except OSError:
+            return None
+
     def __init__(self, transport: asyncio.Transport) -> None:
+        """Raises `OSError`."""
         sock = transport.get_extra_info("socket")
         self._socket = socket.fromfd(sock.fileno(), sock.family, sock.type, sock.proto)
+        UnreadBytes._open += 1
         self._socket.settimeout(0)
         self._tls: _TLSObject | None = transport.get_extra_info("ssl_object")
 
@@ -61,6 +77,7 @@ class UnreadBytes:
 
     def close(self) -> None:
         self._socket.close()
+        UnreadBytes._open -= 1
 
 
 def _decrypted(tls: _TLSObject, data: bytes) -> Iterator[bytes]:
