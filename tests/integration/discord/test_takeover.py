@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from discord_double.double import DiscordDouble
+from discord_double.double import DiscordDouble, buttons_of
 from discord_double.instances import Instances
 from discord_double.payloads import Json
 from postgres_server import new_database, shared_server
@@ -37,9 +37,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def two_instances(folder: Path, url: str) -> AsyncGenerator[tuple[Instances, DiscordDouble]]:
+async def two_instances(
+    folder: Path, url: str, behaviour: str = "say:hello"
+) -> AsyncGenerator[tuple[Instances, DiscordDouble]]:
     async with AsyncExitStack() as stack:
-        model = await stack.enter_async_context(RehearsalServer("say:hello"))
+        model = await stack.enter_async_context(RehearsalServer(behaviour))
         double = await stack.enter_async_context(DiscordDouble())
         (folder / "config.yaml").write_text(_CONFIG.format(model=model.base_url, url=url))
         instances = Instances(folder, double, workers=2 if url.startswith("sqlite") else 1)
@@ -106,3 +108,32 @@ async def test_a_stopping_owner_hands_over_at_once(url: str, tmp_path: Path) -> 
         await double.until(lambda: instances.owns("two"))
 
         assert await instances.processes["one"].wait() == 0
+
+
+async def test_stop_works_while_the_instance_that_writes_hangs(url: str, tmp_path: Path) -> None:
+    async with two_instances(tmp_path, url, "slow:5") as (instances, double):
+        guild = double.state.add_guild()
+        room, ann = double.state.add_channel(guild, "room"), double.state.add_user("ann")
+        asked = await double.say(room, ann, double.mention("a long story, please"))
+        await double.until(lambda: len(_running(double)) == 1, 60)
+        (writing,) = _running(double)
+
+        frozen = instances.processes["one"]
+        frozen.send_signal(signal.SIGSTOP)
+        await double.until(lambda: "discord.ready" in instances.log("two"), 60)
+        pressed = await double.press(writing, ann, "Stop")
+        await double.until(lambda: pressed.deferred, 30)
+        frozen.send_signal(signal.SIGCONT)
+        await double.until(lambda: not _running(double), 60)
+
+        # None where the instance that took over stopped it before its first text.
+        assert answers(double)[asked["id"]] <= 1
+        assert pressed.text == ""
+
+
+def _running(double: DiscordDouble) -> list[Json]:
+    """The replies that show a Stop button."""
+    labels = {
+        message["id"]: [b.get("label") for b in buttons_of(message)] for message in double.sent()
+    }
+    return [message for message in double.sent() if "Stop" in labels[message["id"]]]

@@ -139,6 +139,11 @@ class DiscordDelivery:
             await self._stop_writing()
         for message_id in self._sent if self._visible else ():
             await self._sender.delete(message_id)
+        if self._context.attempt > 1 and not self._visible:
+            # A process that ended may have left a part of the reply.
+            for message in await self._resumed.find():
+                if still_running(message):
+                    await self._sender.delete(message.id)
 
     async def aclose(self) -> None:
         await self._typing.stop()
