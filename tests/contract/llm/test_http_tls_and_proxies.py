@@ -1,6 +1,7 @@
 """TLS with a test authority, and HTTP proxies from the environment."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -22,7 +23,7 @@ from raw_http import (
     send,
 )
 from understudy.errors import ConfigError, ErrorClass
-from understudy.llm.http.connector import read_origin
+from understudy.llm.http.connector import Network, read_origin
 from understudy.llm.http.endpoint import Endpoint, HttpSessions, Pool
 
 NAME = "models.example.test"
@@ -340,6 +341,32 @@ async def test_user_and_password_of_a_proxy_are_shown_to_it_alone(
 
     assert got.body == b"hello"
     assert (b"Proxy-Authorization" in heads[0]) == (scheme == "http")  # the double hands it on
+
+
+async def test_a_tunnel_that_closes_before_tls_begins_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = asyncio.Event()
+
+    class LateTLS(Network):
+        async def tls(self) -> ssl.SSLContext:
+            await closed.wait()
+            return await super().tls()
+
+    async def serve(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        peer.writer.close()
+        await peer.writer.wait_closed()
+        closed.set()
+
+    sessions = HttpSessions(LateTLS())
+    async with raw_server(serve) as proxy:
+        proxied(monkeypatch, "HTTPS_PROXY", proxy)
+        got = await exchange_with(endpoint(sessions, f"https://{NAME}", connect_s=60.0))
+    await sessions.aclose()
+
+    assert got.error_class is ErrorClass.CONNECT_REFUSED
 
 
 async def test_a_proxy_that_refuses_the_tunnel_is_refused(

@@ -150,8 +150,12 @@ class Connector:
 
     async def _secure(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
         """Start TLS with the origin inside a tunnel."""
+        tls = await self._network.tls()
+        if transport.is_closing():
+            # The handshake would never end: what is lost already is not reported again.
+            raise ConnectionResetError("the proxy closed the tunnel")
         secured = await asyncio.get_running_loop().start_tls(
-            transport, protocol, await self._network.tls(), server_hostname=self._origin.host
+            transport, protocol, tls, server_hostname=self._origin.host
         )
         assert secured is not None
         protocol.connection_made(secured)
