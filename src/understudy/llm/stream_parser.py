@@ -49,29 +49,10 @@ class StreamParser:
     differ from an earlier one in their text alone, and `ChoiceReader` what else a choice holds.
     """
 
-    __slots__ = (
-        "_bad_in_a_row",
-        "_choices",
-        "_classify",
-        "_decode",
-        "_done",
-        "_finish_frame",
-        "_first_choices",
-        "_fix",
-        "_has_deltas",
-        "_has_text",
-        "_known_members",
-        "_repair",
-        "_size",
-        "_texts",
-        "_usage_frame",
-        "_whole",
-        "closed",
-        "exchange",
-        "failure",
-        "finish",
-        "is_blank",
-    )
+    __slots__ = ("_bad_in_a_row", "_choices", "_classify", "_decode", "_done", "_finish_frame",
+                 "_first_choices", "_fix", "_has_deltas", "_has_text", "_known_members",
+                 "_repair", "_size", "_texts", "_usage_frame", "_whole", "closed", "exchange",
+                 "failure", "finish", "is_blank")  # fmt: skip
 
     def __init__(
         self,
@@ -126,6 +107,7 @@ class StreamParser:
                     position += 1
                     continue
                 position += len(run.frames)
+                self._first_choices += len(run.frames)
                 self._bad_in_a_row = 0
                 events.append(run)
                 self._grow(len(run.text))

@@ -346,6 +346,15 @@ def test_after_plain_frames_every_other_is_read_in_full(frame: bytes) -> None:
     assert [getattr(e, "text", e) for e in later] == [getattr(e, "text", e) for e in alone]
 
 
+def test_a_second_choice_between_frames_of_text_is_left_out() -> None:
+    he = choice(delta={"content": "He"})
+    other = json.dumps({"model": "m", "choices": [{"index": 1, "delta": {"content": "no"}}]})
+
+    events = reader_of().read_all([he, he, other.encode(), he, he, he, other.encode()])
+
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "He" * 5
+
+
 def test_what_came_before_a_failing_frame_is_not_lost() -> None:
     reader = reader_of()
     he, llo = choice(delta={"content": "He"}), choice(delta={"content": "llo"})
