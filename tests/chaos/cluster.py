@@ -135,7 +135,7 @@ async def _ask(
         )
         if number < CHANNELS:
             # Catching up starts in channels that were read before.
-            await double.until(lambda: len(replies_of(double)) == number + 1, 60)  # noqa: B023
+            await double.until(lambda: len(replies_of(double)) == number + 1)  # noqa: B023
         await asyncio.sleep(chance.uniform(0, 2 * over_s / count))
     return asked
 
@@ -175,7 +175,7 @@ async def run(messages: int, faults: int, seed: int, folder: Path) -> tuple[Verd
         over_s, on_page = 6.0 * faults, messages // _PAGE_SHARE
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(_ask(double, chance, messages - on_page, over_s))
-            await double.until(lambda: len(replies_of(double)) >= min(CHANNELS, messages), 120)
+            await double.until(lambda: len(replies_of(double)) >= min(CHANNELS, messages))
             visiting = group.create_task(visitors.ask_all(_VISITORS, on_page))
             using = group.create_task(holder.run(over_s / KEY_REQUESTS / 2))
             for _ in range(faults):
@@ -185,7 +185,7 @@ async def run(messages: int, faults: int, seed: int, folder: Path) -> tuple[Verd
             await visiting
             using.cancel()
         with suppress(TimeoutError):
-            await double.until(lambda: not judge(asked, replies_of(double)).lost, 180)
+            await double.until(lambda: not judge(asked, replies_of(double)).lost)
         wrong = [
             *wrong_quota(holder.answered, holder.refused, KEY_REQUESTS),
             *wrong_calls(dead.calls, len(NAMES)),

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from chaos.cluster_judge import Reply
+from waiting import LIMIT_S
 from web_setup import Events
 
 R = TypeVar("R")
@@ -21,8 +22,7 @@ KEY = "a key with a limit"
 KEY_REQUESTS = 200
 """Requests per day that the key may make at all instances together."""
 _CHAT_LENGTH = 20
-_LIMIT = aiohttp.ClientTimeout(total=10)
-_PATIENCE_S = 150.0
+_LIMIT = aiohttp.ClientTimeout(total=30)
 _FAILURES = (aiohttp.ClientError, TimeoutError, EOFError, OSError)
 
 
@@ -62,7 +62,7 @@ class Visitors:
             await self._retry(partial(self._send, chat, question))
             self.asked.append(f"{chat}.{question}")
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(LIMIT_S):
                     await self._replied(chat, number % _CHAT_LENGTH + 1)
 
     async def _send(self, chat: str, question: str) -> None:
@@ -96,7 +96,7 @@ class Visitors:
     async def _retry(self, call: Callable[[], Awaitable[R]]) -> R:
         while True:
             with suppress(*_FAILURES):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     return await call()
             await asyncio.sleep(0.2)
 

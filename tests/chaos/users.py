@@ -18,7 +18,7 @@ async def ask_all(run: Run) -> None:
     channels = [run.double.state.add_channel(guild, f"room-{n}") for n in range(count)]
     shares = [range(n, run.size.messages, count) for n in range(count)]
     await run.bot.start()
-    await run.double.until(lambda: run.double.gateway.sessions, timeout_s=60)
+    await run.double.until(lambda: run.double.gateway.sessions)
     async with asyncio.TaskGroup() as group:
         for channel, share in zip(channels, shares, strict=True):
             group.create_task(_ask_in(run, channel, share))

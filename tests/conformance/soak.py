@@ -39,11 +39,22 @@ DOWN_SHARE = 0.3
 ROUND = 100
 BETWEEN_ROUNDS_S = 4000.0
 """So much time seems to pass: longer than any hold, so that each round begins half-open."""
-_LIMIT_S = 0.2
-_TOTAL_S = 30.0
-_COMMIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the router, and how late a reply may end."""
+
+    first_token_s: float = 0.2
+    commit_s: float = 1.0
+    total_s: float = 30.0
+    late_s: float = 20.0
+
+
+QUICK = Limits()
+UNHURRIED = Limits(first_token_s=2.0, commit_s=20.0, total_s=200.0, late_s=100.0)
+"""For a busy machine, where a hundred requests at the same time take seconds."""
 _EMPTY = (ErrorClass.EMPTY_REPLY, ErrorClass.REASONING_EXHAUSTED)
-_LATE_S = 20.0
 _SPREAD = 120
 """By how much the number of objects at rest goes up and down: breakers, timers, idle tasks."""
 _OURS = ("understudy.routing", "understudy.llm", "understudy.llm.messages")
@@ -149,6 +160,7 @@ class Soak:
     servers: list[RehearsalServer]
     books: Books
     dice: Random
+    limits: Limits
     time_passed_s: float = 0.0
     faulted: int = 0
     wrong_texts: int = 0
@@ -167,10 +179,12 @@ class Soak:
         self.time_passed_s += BETWEEN_ROUNDS_S
 
     async def _one(self, number: int) -> None:
-        dice = Random(f"{self.dice.random()}/{number}")
+        dice, limits = Random(f"{self.dice.random()}/{number}"), self.limits
         task = asyncio.create_task(self._reply(number, dice))
         leaves = dice.random() < LEAVE_SHARE
-        patience_s = dice.random() * _LIMIT_S if leaves else _TOTAL_S + _LATE_S
+        patience_s = (
+            dice.random() * limits.first_token_s if leaves else limits.total_s + limits.late_s
+        )
         await asyncio.wait({task}, timeout=patience_s)
         self.overdue += not (leaves or task.done())
         task.cancel()
@@ -191,7 +205,7 @@ class Soak:
                 elif isinstance(event, ReplyEnded):
                     end = event
         assert end is not None
-        self.wrong_texts += not is_right(end, texts)
+        self.wrong_texts += not is_right(end, texts, self.limits)
 
     def _asking(self, number: int, dice: Random) -> AsyncGenerator[RouterEvent, None]:
         kind, images = dice.choice(list(SinkKind)), int(dice.random() < 0.1)
@@ -238,7 +252,7 @@ class Soak:
 
 
 @asynccontextmanager
-async def _open(seed: int) -> AsyncGenerator[Soak]:
+async def _open(seed: int, limits: Limits) -> AsyncGenerator[Soak]:
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(RehearsalServer()) for _ in ENGINES]
         books = Books()
@@ -248,9 +262,9 @@ async def _open(seed: int) -> AsyncGenerator[Soak]:
             random=Random(seed),
             observers=(books,),
         )
-        models = ReloadableRouter(_configuration(servers), instruments)
+        models = ReloadableRouter(_configuration(servers, limits), instruments)
         stack.push_async_callback(models.aclose)
-        here = Soak(models, servers, books, Random(seed))
+        here = Soak(models, servers, books, Random(seed), limits)
         for number, server in enumerate(servers):
             server.health_status = 200
             _play_faults(here, server, seed + number)
@@ -268,7 +282,7 @@ def _play_faults(here: Soak, server: RehearsalServer, seed: int) -> None:
     server.play(play)
 
 
-def _configuration(servers: list[RehearsalServer]) -> Config:
+def _configuration(servers: list[RehearsalServer], limits: Limits) -> Config:
     entries = {
         f"server{number}": {
             "engine": engine,
@@ -276,8 +290,8 @@ def _configuration(servers: list[RehearsalServer]) -> Config:
             "name": "m",
             "api_key": "sk-soak-canary",
             "max_concurrency": 50,
-            "timeout_seconds": _LIMIT_S,
-            "idle_timeout_seconds": _LIMIT_S,
+            "timeout_seconds": limits.first_token_s,
+            "idle_timeout_seconds": limits.first_token_s,
             "strict_timeout": number > 0,
         }
         for number, (engine, server) in enumerate(zip(ENGINES, servers, strict=True))
@@ -285,14 +299,14 @@ def _configuration(servers: list[RehearsalServer]) -> Config:
     model = {
         "provider_order": list(entries),
         "servers": entries,
-        "deadline": {"commit_seconds": _COMMIT_S, "total_seconds": _TOTAL_S},
+        "deadline": {"commit_seconds": limits.commit_s, "total_seconds": limits.total_s},
     }
     return parse_config(json.dumps({"model": model}), {})
 
 
-async def soak(requests: int, seed: int = 1) -> Figures:
+async def soak(requests: int, seed: int = 1, limits: Limits = QUICK) -> Figures:
     """Half of all calls fail, one caller in ten leaves early, servers stop and come back."""
-    async with _open(seed) as here:
+    async with _open(seed, limits) as here:
         before, started = here.remains(), time.monotonic()
         during = []
         stretch = max(requests // 10, ROUND)
@@ -318,14 +332,14 @@ async def soak(requests: int, seed: int = 1) -> Figures:
         )
 
 
-def is_right(end: ReplyEnded, shown: list[str]) -> bool:
+def is_right(end: ReplyEnded, shown: list[str], limits: Limits = QUICK) -> bool:
     """Whether a reply ends as the text of one attempt: of the last, or, broken off, of any."""
     if end.record.outcome is ReplyOutcome.DELIVERED:
-        return shown[-1].startswith(end.text) if end.text else _may_be_empty(end, shown)
+        return shown[-1].startswith(end.text) if end.text else _may_be_empty(end, shown, limits)
     return end.text in shown if end.record.outcome is ReplyOutcome.PARTIAL else not end.text
 
 
-def _may_be_empty(end: ReplyEnded, shown: list[str]) -> bool:
+def _may_be_empty(end: ReplyEnded, shown: list[str], limits: Limits) -> bool:
     """A client of the gateway gets the first empty answer where no server has another.
 
     So each one answered otherwise or was skipped, unless the time was over or the request at fault.
@@ -337,7 +351,7 @@ def _may_be_empty(end: ReplyEnded, shown: list[str]) -> bool:
     if any(attempt.outcome is Outcome.OK or attempt.committed for attempt in record.attempts):
         return False
     untried = len(ENGINES) - len({attempt.provider for attempt in record.attempts})
-    ended = record.t_total_ms >= _COMMIT_S * 1000 or record.attempts[-1].next is NextStep.STOP
+    ended = record.t_total_ms >= limits.commit_s * 1000 or record.attempts[-1].next is NextStep.STOP
     return end.finish_reason == empty[0].finish_reason is not None and (not untried or ended)
 
 

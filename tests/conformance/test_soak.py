@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from conformance.soak import ENGINES, is_right, soak
+from conformance.soak import ENGINES, UNHURRIED, is_right, soak
 from sample_records import answered, failed
 from understudy.errors import ErrorClass
 from understudy.routing.records import AttemptRecord, NextStep, ReplyOutcome, ReplyRecord
@@ -11,7 +11,7 @@ from understudy.routing.request import ReplyEnded
 
 async def test_random_faults_leave_no_connection_no_task_and_no_growing_memory() -> None:
     with capture_logs():
-        seen = await soak(300, seed=7)
+        seen = await soak(300, seed=7, limits=UNHURRIED)
 
     assert seen.is_clean, seen.line()
     assert seen.replies.total() == 300

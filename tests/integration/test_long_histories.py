@@ -53,7 +53,8 @@ def test_every_message_is_answered_and_the_context_is_used_over_restarts(
         (tmp_path / "config.yaml").write_text(
             "model:\n  provider_order: [local]\n"
             f"  local: {{enabled: true, engine: llama.cpp, base_url: '{engine}',"
-            f" max_tokens: {REPLY_TOKENS}, timeout_seconds: 300}}\n"
+            f" max_tokens: {REPLY_TOKENS}, timeout_seconds: 300,"
+            " total_timeout_seconds: 500}\n"
             "  deadline: {commit_seconds: 400, total_seconds: 500}\n"
             "conversation: {history_messages: 200, max_prompt_tokens: 100000}\n"
             "participation: {user_per_minute: 1000, channel_per_minute: 1000}\n"

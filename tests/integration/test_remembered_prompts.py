@@ -61,7 +61,8 @@ async def test_the_context_is_used_and_never_exceeded_with_everything_remembered
         (tmp_path / "config.yaml").write_text(
             "model:\n  provider_order: [local]\n"
             f"  local: {{enabled: true, engine: llama.cpp, base_url: '{engine}',"
-            f" max_tokens: {REPLY_TOKENS}, timeout_seconds: 1000}}\n"
+            f" max_tokens: {REPLY_TOKENS}, timeout_seconds: 1000,"
+            " total_timeout_seconds: 1200}\n"
             "  deadline: {commit_seconds: 1100, total_seconds: 1200}\n"
             "conversation: {history_messages: 3000, max_prompt_tokens: 100000}\n"
             "memory: {recall: true}\n"

@@ -137,7 +137,8 @@ async def test_facts_of_a_long_conversation_are_known_until_their_author_is_forg
         forgotten = await stage.command(ann, "forget", sub("me"))
         assert "deleted the text" in forgotten
         assert list(places_of(tmp_path, pet)) == []
-        assert "no summary" in await stage.command(ann, "memory", sub("show"))
+        # A new summary, without her, may have been made by now.
+        assert pet not in await stage.command(ann, "memory", sub("show"))
         assert "no notes" in await stage.command(ann, "memories")
         assert pet not in await stage.command(bob, "search", given("words", pet))
 
