@@ -1,5 +1,6 @@
 """Preferences set by users: mutes, opt-outs and the persona of a channel."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -98,34 +99,40 @@ class Preferences:
     def __init__(self, store: PreferenceStore) -> None:
         self._store = store
         self.now = PreferenceSnapshot()
+        # Of two loads at the same time the one that began first could end last.
+        self._turn = asyncio.Lock()
 
     async def refresh(self) -> None:
-        self.now = await self._store.load()
+        async with self._turn:
+            self.now = await self._store.load()
 
     async def refresh_channel(self, channel: Channel) -> None:
         """Load what another process may have changed in one channel. Raises StorageError."""
-        found = await self._store.load_channel(channel)
-        if found != self.now.channel(channel):
-            self.now = replace(self.now, channels={**self.now.channels, channel: found})
+        async with self._turn:
+            found = await self._store.load_channel(channel)
+            if found != self.now.channel(channel):
+                self.now = replace(self.now, channels={**self.now.channels, channel: found})
 
     async def mute(self, channel: Channel, until: float) -> None:
         """Send no replies in this channel until then; 0 ends it."""
-        before = self.now.channel(channel)
-        await self._store.set_channel(channel, replace(before, muted_until=until))
-        await self.refresh()
+        async with self._turn:
+            await self._set(channel, replace(self.now.channel(channel), muted_until=until))
 
     async def choose_persona(self, channel: Channel, key: str | None) -> None:
-        before = self.now.channel(channel)
-        await self._store.set_channel(channel, replace(before, persona=key))
-        await self.refresh()
+        async with self._turn:
+            await self._set(channel, replace(self.now.channel(channel), persona=key))
 
     async def choose_candidate(self, channel: Channel, name: str | None) -> None:
         """Use this order, or ask this provider or provider/model first; None is as configured."""
-        before = self.now.channel(channel)
-        await self._store.set_channel(channel, replace(before, candidate=name))
-        await self.refresh()
+        async with self._turn:
+            await self._set(channel, replace(self.now.channel(channel), candidate=name))
 
     async def opt_out(self, platform: str, author_id: str, *, out: bool) -> None:
         """Stop reading and answering this person's messages, or resume."""
-        await self._store.set_opt_out(platform, author_id, out=out)
-        await self.refresh()
+        async with self._turn:
+            await self._store.set_opt_out(platform, author_id, out=out)
+            self.now = await self._store.load()
+
+    async def _set(self, channel: Channel, preferences: ChannelPreferences) -> None:
+        await self._store.set_channel(channel, preferences)
+        self.now = await self._store.load()

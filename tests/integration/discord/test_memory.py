@@ -90,7 +90,7 @@ memory: {{{memory}}}
 """
         config = parse_config(text, {"DISCORD_TOKEN": double.token})
         async with running(config, Logs(config.settings.logging, io.StringIO())) as everything:
-            await double.until(lambda: double.gateway.sessions)
+            await double.ready()
             yield Stage(double, channel, model, other, everything.bot, folder)
 
 

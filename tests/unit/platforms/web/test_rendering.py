@@ -43,7 +43,7 @@ async def test_many_short_texts_are_rendered_in_a_child_process_too(pool: Worker
 async def test_only_the_text_that_takes_too_long_is_shown_plain() -> None:
     # A table whose rows are filled up to the width of its head.
     hostile = Source("|" + "a|" * 120 + "\n|" + "-|" * 120 + "\n" + "ab\n" * 19_000)
-    async with WorkerPool("markdown", WorkerLimits(deadline_s=3.0)) as pool:
+    async with WorkerPool("markdown", WorkerLimits(deadline_s=0.3)) as pool:
         renderer = Renderer(pool)
 
         await renderer.render_ahead([LONG, hostile])
