@@ -24,7 +24,7 @@ import psycopg
 
 from chaos.cluster_clients import (
     KEY,
-    KEY_REQUESTS,
+    KEY_REQUESTS_PER_FAULT,
     DeadServer,
     KeyHolder,
     Visitors,
@@ -150,7 +150,7 @@ async def run(messages: int, faults: int, seed: int, folder: Path) -> tuple[Verd
         dead = await stack.enter_async_context(DeadServer())
         double = await stack.enter_async_context(DiscordDouble())
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        pages, gateways = [], []
+        pages, gateways, key_requests = [], [], KEY_REQUESTS_PER_FAULT * faults
         for name in NAMES:
             ports = {"web": free_port(), "gateway": free_port()}
             pages.append(f"http://127.0.0.1:{ports['web']}")
@@ -160,7 +160,7 @@ async def run(messages: int, faults: int, seed: int, folder: Path) -> tuple[Verd
                 dead=dead.base_url,
                 url=database.url,
                 key=KEY,
-                key_requests=KEY_REQUESTS,
+                key_requests=key_requests,
                 **ports,
             )
             (folder / f"{name}.yaml").write_text(text)
@@ -177,7 +177,7 @@ async def run(messages: int, faults: int, seed: int, folder: Path) -> tuple[Verd
             asking = group.create_task(_ask(double, chance, messages - on_page, over_s))
             await double.until(lambda: len(replies_of(double)) >= min(CHANNELS, messages))
             visiting = group.create_task(visitors.ask_all(_VISITORS, on_page))
-            using = group.create_task(holder.run(over_s / KEY_REQUESTS / 2))
+            using = group.create_task(holder.run(over_s / key_requests / 2))
             for _ in range(faults):
                 await cluster.fail()
                 await asyncio.sleep(chance.uniform(0.5, 3.0))
@@ -187,7 +187,7 @@ async def run(messages: int, faults: int, seed: int, folder: Path) -> tuple[Verd
         with suppress(TimeoutError):
             await double.until(lambda: not judge(asked, replies_of(double)).lost)
         wrong = [
-            *wrong_quota(holder.answered, holder.refused, KEY_REQUESTS),
+            *wrong_quota(holder.answered, holder.refused, key_requests),
             *wrong_calls(dead.calls, len(NAMES)),
         ]
         replies = [*replies_of(double), *await visitors.replies()]
