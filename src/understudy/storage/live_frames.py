@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, and_, delete, select
 from sqlalchemy.dialects.postgresql import insert
@@ -12,12 +12,15 @@ from understudy.errors import StorageError
 from understudy.storage.coordination import Coordinator
 from understudy.storage.database import Database
 from understudy.storage.shared_tables import frames
+from understudy.storage.tables import LIVE, batches
 
 _WRITE_EVERY_S = 0.5
 _CHANGE = "change:"
 """Begins the id of a frame that is no reply's."""
 _OVERLAP_S = 2.0
 _KEPT_S = 60.0
+_SILENT_S = 3.0
+"""After this long without a frame, the batch of a reply says whether it is still written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,9 @@ class LiveFrames:
         coordinator: Coordinator,
         watched: Callable[[], Collection[str]],
         show: Callable[[Frame], None],
+        silent_s: float = _SILENT_S,
     ) -> None:
+        self._silent_s = silent_s
         self._database = database
         self._coordinator = coordinator
         self._watched = watched
@@ -59,6 +64,8 @@ class LiveFrames:
         self._changed = asyncio.Event()
         self._read_until = coordinator.clock.now()
         self._shown: dict[str, float] = {}
+        self._writing: dict[str, tuple[Frame, float]] = {}
+        """Replies that are shown as being written, with the time of their last frame or check."""
 
     def put(self, frame: Frame) -> None:
         """Pass on the newest state of a reply, at most twice a second."""
@@ -71,7 +78,7 @@ class LiveFrames:
             await self._changed.wait()
             self._changed.clear()
             written, self._newest = self._newest, {}
-            # A lost frame is superseded by the next one, and by the stored reply.
+            # A lost frame is superseded by the next one, and the end of a reply by its batch.
             with suppress(StorageError):
                 await self.write(tuple(written.values()))
             await asyncio.sleep(_WRITE_EVERY_S)
@@ -103,6 +110,7 @@ class LiveFrames:
         """Show what other instances write in the conversations that are open here."""
         watched, now = self._watched(), self._coordinator.clock.now()
         since, self._read_until = self._read_until - _OVERLAP_S, now
+        await self._end_settled(now)
         if not watched:
             return
         query = select(frames).where(
@@ -117,8 +125,32 @@ class LiveFrames:
             if self._shown.get(row["reply_id"]) != row["changed_at"]:
                 self._shown[row["reply_id"]] = row["changed_at"]
                 place = (row["reply_id"], row["channel_id"], row["after_id"])
-                self._show(Frame(*place, row["text"], ended=bool(row["ended"])))
+                self._pass(Frame(*place, row["text"], ended=bool(row["ended"])), now)
         self._shown = {key: at for key, at in self._shown.items() if at > now - _KEPT_S}
+
+    def _pass(self, frame: Frame, now: float) -> None:
+        if frame.ended:
+            self._writing.pop(frame.reply_id, None)
+        else:
+            self._writing[frame.reply_id] = (frame, now)
+        self._show(frame)
+
+    async def _end_settled(self, now: float) -> None:
+        """End replies whose last frame is lost: its instance may have died with it."""
+        silent = {
+            reply_id: frame
+            for reply_id, (frame, at) in self._writing.items()
+            if at < now - self._silent_s
+        }
+        if not silent:
+            return
+        query = select(batches.c.reply_id).where(LIVE, batches.c.reply_id.in_(silent))
+        live = set(await self._database.read(lambda on: on.scalars(query).all()))
+        for reply_id, frame in silent.items():
+            if reply_id in live:
+                self._writing[reply_id] = (frame, now)
+            else:
+                self._pass(replace(frame, ended=True), now)
 
 
 @asynccontextmanager
