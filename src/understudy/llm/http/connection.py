@@ -205,6 +205,8 @@ class Connection(asyncio.Protocol):
 
     def _all_written(self, transport: asyncio.Transport) -> None:
         """No write fails any more where the system took all; TLS does not show whether it did."""
+        if self._unread is None:
+            return
         left = transport.get_write_buffer_size() or transport.is_closing()
         if not left and transport.get_extra_info("sslcontext") is None:
             self._release_unread()
