@@ -42,9 +42,15 @@ class Mistake:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` is probably a misspelling of, or `None`."""
-    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
-    return found[0] if found else None
+    """The choice that `word` is probably a misspelling or a part of, or `None`."""
+    word, choices = word.lower(), list(choices)
+    found = (
+        *(choice for choice in choices if choice.startswith(f"{word}_")),
+        *difflib.get_close_matches(word, choices, n=1, cutoff=0.85),
+        *(choice for choice in choices if choice.endswith(f"_{word}")),
+        *difflib.get_close_matches(word, choices, n=1, cutoff=0.6),
+    )
+    return next(iter(found), None)
 
 
 def or_list(choices: Sequence[str]) -> str:

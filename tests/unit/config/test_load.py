@@ -146,6 +146,22 @@ vison: {}
 
 
 @pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("timeout", "timeout_seconds"),
+        ("url", "base_url"),
+        ("key", "api_key"),
+        ("timeout_second", "timeout_seconds"),
+        ("context", "context_length"),
+    ],
+)
+def test_a_part_of_a_key_is_taken_for_the_key(key: str, meant: str) -> None:
+    ((_, said),) = mistakes_of(f"model:\n  local:\n    {key}: 8\n")
+
+    assert said == f"model.local.{key}: unknown key; did you mean '{meant}'?"
+
+
+@pytest.mark.parametrize(
     ("text", "line", "said"),
     [
         ("a: [1,", 1, "expected the node content"),
