@@ -1,6 +1,7 @@
 """Model servers found on this machine → lines for the configuration. Pure text in, text out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 from urllib.parse import urlsplit
 
 from understudy.config.editing import YamlValue, edited_yaml, yaml_text
@@ -48,21 +49,27 @@ def place_of(near: DiscoveredServer, model: ModelSettings) -> str:
     return next(name for name in names if name not in taken)
 
 
-def lines_for(near: DiscoveredServer, place: str) -> str:
-    """The lines to add to the configuration."""
-    below = _entry(near, place)
-    shown: dict[str, YamlValue] = {"local": below}
-    if place != "local":
-        shown = {"servers": {place: below}}
-    return yaml_text({"model": shown})
+def lines_for(near: DiscoveredServer, place: str, order: Sequence[str]) -> str:
+    """The lines that the configuration has to contain, its order included where that changes."""
+    shown: dict[str, YamlValue] = {}
+    for path, value in _changes(near, place, order).items():
+        below = shown
+        for part in path[:-1]:
+            below = cast("dict[str, YamlValue]", below.setdefault(part, {}))
+        below[path[-1]] = value
+    return yaml_text(shown)
 
 
-def with_server(text: str, near: DiscoveredServer, place: str, order: tuple[str, ...]) -> str:
+def with_server(text: str, near: DiscoveredServer, place: str, order: Sequence[str]) -> str:
     """Return the file's text with the server added; comments and layout are preserved.
 
     `order` is the order in force. A server found here is placed before `auto`, which costs money;
     a built-in model is placed last.
     """
+    return edited_yaml(text, _changes(near, place, order))
+
+
+def _changes(near: DiscoveredServer, place: str, order: Sequence[str]) -> dict[KeyPath, YamlValue]:
     entry = _entry(near, place)
     changes: dict[KeyPath, YamlValue] = {("model", "servers", place): entry}
     if place == "local":
@@ -72,7 +79,7 @@ def with_server(text: str, near: DiscoveredServer, place: str, order: tuple[str,
         before = _COSTS_MONEY in names and near.engine != "builtin"
         names.insert(names.index(_COSTS_MONEY) if before else len(names), place)
         changes["model", "provider_order"] = list[YamlValue](names)
-    return edited_yaml(text, changes)
+    return changes
 
 
 def _entry(near: DiscoveredServer, place: str) -> dict[str, YamlValue]:

@@ -150,7 +150,7 @@ def offer(config: "Config", nearby: "tuple[DiscoveredServer, ...]", *, yes: bool
     """
     for near in nearby:
         kind = near.preset or near.engine
-        typer.echo(f"\n{kind} answers at {near.base_url} and is not configured. To add it:\n")
+        typer.echo(f"\n{kind} answers at {near.base_url} and is not configured. Lines to add:\n")
         if _offer_one(config, near, yes=yes):
             return True
     return False
@@ -164,7 +164,8 @@ def offer_own_model(config: "Config") -> None:
         return
     typer.echo(
         "\nA small model of the bot's own can answer when nothing else does, without key and "
-        "server.\nFetch it with `understudy models get`. To add it as the last in the order:\n"
+        "server.\nInstall understudy with the extra [builtin], fetch the model with `understudy "
+        "models get`, and add these lines, which make it the last in the order:\n"
     )
     _offer_one(config, OWN_MODEL, yes=False)
 
@@ -175,7 +176,7 @@ def _offer_one(config: "Config", near: "DiscoveredServer", *, yes: bool) -> bool
 
     model = config.settings.model
     place = place_of(near, model)
-    typer.echo(lines_for(near, place))
+    typer.echo(lines_for(near, place, model.provider_order))
     if config.path is None:
         typer.echo("Write a configuration first: understudy config example > config.yaml")
         return False

@@ -36,10 +36,22 @@ def test_an_own_engine_takes_the_free_place_and_the_others_their_own() -> None:
 
 
 def test_the_lines_are_what_a_person_would_write() -> None:
-    assert lines_for(OLLAMA, "ollama") == (
+    lines = lines_for(OLLAMA, "ollama", ("openrouter", "ollama"))
+
+    assert lines == (
         "model:\n  servers:\n    ollama:\n      preset: ollama\n"
         "      base_url: http://127.0.0.1:11434\n      name: gemma3\n"
     )
+
+
+@pytest.mark.parametrize("near", [OLLAMA, KOBOLD, OWN_MODEL])
+def test_with_the_lines_alone_the_server_is_in_the_order(near: DiscoveredServer) -> None:
+    nothing = ModelSettings()
+    place = place_of(near, nothing)
+
+    lines = lines_for(near, place, ("openrouter", "auto"))
+
+    assert place in parse_config(lines, {}).settings.model.provider_order
 
 
 def test_comments_stay_and_the_new_one_stands_before_what_costs_money() -> None:
@@ -75,7 +87,7 @@ def test_every_file_can_take_one_in(file: str, order: tuple[str, ...]) -> None:
 def test_a_server_that_wants_a_key_gets_the_name_of_one() -> None:
     tabby = DiscoveredServer("http://127.0.0.1:5000", "openai", "tabbyapi", needs_key=True)
 
-    assert "api_key_env: TABBYAPI_API_KEY" in lines_for(tabby, "tabbyapi")
+    assert "api_key_env: TABBYAPI_API_KEY" in lines_for(tabby, "tabbyapi", ())
 
 
 def test_what_is_in_use_is_not_offered_again() -> None:
