@@ -116,5 +116,7 @@ def _where(settings: Discord) -> str:
 
 def _unreachable(error: ProviderError) -> str:
     if error.error_class is ErrorClass.DNS:
-        return "Discord's address cannot be found: is this machine online?"
-    return "Discord cannot be reached: is this machine online, is a proxy needed?"
+        return "Discord's address cannot be found; check that this machine is online"
+    return (
+        "Discord cannot be reached; check that this machine is online and whether it needs a proxy"
+    )
