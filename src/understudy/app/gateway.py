@@ -70,8 +70,15 @@ class _ReloadableGateway:
             created.end_replies()
 
     def _gateway(self) -> Gateway:
-        names = [c.name.rstrip("/") for c in self._bot.models.router.candidates if c.off is None]
-        source = Source(self._bot.prompts.reply, tuple(names), self._bot.guard.may_spend)
+        candidates = self._bot.models.router.candidates
+        names = [c.name.rstrip("/") for c in candidates if c.off is None]
+        usable = {name.partition("/")[0] for name in names}
+        source = Source(
+            self._bot.prompts.reply,
+            tuple(names),
+            self._bot.guard.may_spend,
+            frozenset(c.name.partition("/")[0] for c in candidates) - usable,
+        )
         configured = self._bot.settings()
         named = configured.gateway.model_copy(update={"orders": configured.orders})
         settings = share_of(named, self._worker)

@@ -48,7 +48,7 @@ class Gateway:
     ) -> None:
         """Raises `ConfigError` for a key without a value."""
         self._access = Access(settings.keys, settings.cors_origins)
-        self._names = ModelNames(source.candidates, settings.orders)
+        self._names = ModelNames(source.candidates, settings.orders, source.unusable)
         self._serving = Serving(
             settings,
             source,

@@ -28,6 +28,8 @@ class Source:
     candidates: tuple[str, ...]
     """`provider/model` of each candidate; the provider alone where the server chooses."""
     may_spend: Callable[[Origin], bool]
+    unusable: frozenset[str] = frozenset()
+    """Configured providers without a candidate that can be asked: disabled, or without a key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,13 @@ WHOLE_ORDER = "understudy"
 class ModelNames:
     """Maps a model name to candidates: the whole order, a configured order, or one candidate."""
 
-    def __init__(self, candidates: Iterable[str], orders: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        candidates: Iterable[str],
+        orders: Mapping[str, Sequence[str]],
+        unusable: frozenset[str] = frozenset(),
+    ) -> None:
+        self._unusable = unusable
         self._candidates = tuple(dict.fromkeys(candidates))
         self._orders = {name: tuple(order) for name, order in orders.items()}
         self._providers = {candidate.partition("/")[0] for candidate in self._candidates}
@@ -267,13 +273,21 @@ class ModelNames:
     def order(self, name: str) -> tuple[str, ...] | None:
         """Return the order to try; `None`: the whole one, for `understudy` and most unknown names.
 
-        Raises `RequestRefused` (404) for an unknown model of a known provider: its client meant
-        that provider, and would not notice that another one answered.
+        Raises `RequestRefused` (404) for an unknown model of a known provider, and for every model
+        of one that cannot be asked: its client meant that provider, and would not notice that
+        another one answered.
         """
         order = self._meanings.get(name)
         if order is not None:
             return order
         provider, slash, _ = name.partition("/")
+        if slash and provider in self._unusable:
+            raise RequestRefused(
+                404,
+                "model_not_found",
+                f"{provider} is disabled or has no key here; `understudy doctor` says which.",
+                param="model",
+            )
         if not slash or provider not in self._providers:
             return None
         same = tuple(c for c in self._candidates if c.partition("/")[2] == name)

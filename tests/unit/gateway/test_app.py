@@ -68,7 +68,9 @@ def gateway(
 ) -> Gateway:
     return Gateway(
         settings or GatewaySettings(),
-        Source(router.reply, ("chutes/lab/model", "local"), lambda _: True),
+        Source(
+            router.reply, ("chutes/lab/model", "local"), lambda _: True, frozenset(("openrouter",))
+        ),
         limits or KeyLimits(),
         new_id=lambda: "r1",
         wall=lambda: NOON,
@@ -331,6 +333,15 @@ async def test_the_models_name_chooses_what_is_walked(
     await post(gateway(router, settings), {**ASK, "model": model})
 
     assert router.requests[0].order == order
+
+
+@pytest.mark.parametrize("model", ["chutes/typo", "openrouter/openrouter/free"])
+async def test_a_provider_that_cannot_answer_to_this_name_is_not_replaced(model: str) -> None:
+    router = Router()
+    answer = await post(gateway(router), {**ASK, "model": model})
+
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+    assert router.requests == []
 
 
 async def test_the_model_list_has_the_whole_order_first() -> None:
