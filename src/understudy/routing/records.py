@@ -5,6 +5,7 @@ Logs, metrics, ledger, traces, `/why` and the pages read only these records.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import groupby
 from typing import Protocol
 
 import msgspec
@@ -298,7 +299,11 @@ def describe_route(attempts: Sequence[AttemptRecord]) -> str:
     """The attempts of a reply in one line, for people.
 
     `rate-limited: openrouter · broke off: chutes · answered: local/koboldcpp, 1.3 s, 412→57 tokens`
+
+    Equal neighbours are counted: `no key: openrouter ×3`.
     """
     if len(attempts) == 1 and attempts[0].skip_reason is None:
         return _step(attempts[0])
-    return " · ".join([_step(a) for a in attempts if a.skip_reason is not SkipReason.DISABLED])
+    steps = [_step(a) for a in attempts if a.skip_reason is not SkipReason.DISABLED]
+    counted = [(step, len(list(same))) for step, same in groupby(steps)]
+    return " · ".join([f"{step} ×{n}" if n > 1 else step for step, n in counted])

@@ -54,3 +54,14 @@ def test_disabled_providers_are_no_part_of_the_story() -> None:
     ok = record("openrouter", Outcome.OK, t_total_ms=400)
 
     assert describe_route((off, ok)) == "answered: openrouter, 0.4 s"
+
+
+def test_equal_steps_in_a_row_are_counted() -> None:
+    no_key = record("openrouter", Outcome.SKIPPED, skip_reason=SkipReason.NO_KEY)
+    late = record("local", Outcome.ERROR, error_class=ErrorClass.RATE_LIMITED)
+    ok = record("openrouter", Outcome.OK, t_total_ms=400)
+
+    assert describe_route((no_key, no_key, late, no_key, ok)) == (
+        "no key: openrouter ×2 · rate-limited: local · no key: openrouter · "
+        "answered: openrouter, 0.4 s"
+    )
