@@ -63,6 +63,9 @@ class Screen:
         """Id of the running reply."""
         self.ended = asyncio.Event()
         """Set when a reply has ended."""
+        self.prompt = ""
+        self.asking = False
+        """Whether the prompt is shown and no line has been entered since."""
 
     def open_delivery(self, task: ReplyContext) -> "TerminalDelivery":
         """The terminal's `OpenDelivery`."""
@@ -81,6 +84,11 @@ class Screen:
 
     def begin(self) -> None:
         self.put(f"{visible(self._name)} › ")
+
+    def ask(self) -> None:
+        """Show the prompt for the next line."""
+        self.asking = True
+        self.put(self.prompt)
 
 
 class TerminalDelivery:
@@ -155,6 +163,8 @@ class TerminalDelivery:
         self._screen.writing = None
         self._held.close()
         self._screen.ended.set()
+        if self._screen.asking:  # a late answer was written below the prompt
+            self._screen.ask()
 
     def _show_route(self, record: ReplyRecord) -> None:
         self._screen.aside(f"{describe_route(record.attempts)}\n")
@@ -176,7 +186,7 @@ class TerminalChat:
         self._router = router
         self._screen = screen
         self._new_id = new_id
-        self._prompt = prompt
+        screen.prompt = prompt
         self._commands = commands or {}
         self._attach = attach
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
@@ -199,7 +209,7 @@ class TerminalChat:
         else:
             self._interrupted = True
             self._screen.aside("\n(Ctrl-C again, Ctrl-D or /quit leaves)")
-            self._screen.put(self._prompt)
+            self._screen.ask()
 
     async def propose(self, proposal: Proposal, _answered: Answered) -> None:
         """Ask whether a proposed note may be stored, after a running reply."""
@@ -207,19 +217,20 @@ class TerminalChat:
             await self._screen.ended.wait()
         self._screen.put("\n")
         self._screen.aside(f"({proposal_line(proposal)})")
-        self._screen.put(self._prompt)
+        self._screen.ask()
 
     async def run(self) -> None:
         """Run until the input ends or the person leaves."""
-        self._screen.put(self._prompt)
+        self._screen.ask()
         while (line := await self._lines.get()) is not None and line.strip() not in _LEAVING:
             self._interrupted = False
+            self._screen.asking = False
             if _COMMAND.fullmatch(line.strip()):
                 await self._run_command(line.strip())
             elif line.strip():
                 await self._send(line.strip()[:_MAX_TEXT])
-            self._screen.put(self._prompt)
-        self._screen.put("\n" if self._prompt else "")
+            self._screen.ask()
+        self._screen.put("\n" if self._screen.prompt else "")
 
     async def _run_command(self, line: str) -> None:
         name, _, rest = line.partition(" ")

@@ -179,6 +179,19 @@ async def test_a_proposed_note_is_shown_after_a_running_reply() -> None:
     )
 
 
+async def test_the_prompt_is_shown_again_below_a_late_answer() -> None:
+    on, out = screen()
+    chat = TerminalChat(Answers(_says), on, lambda: "m2", prompt="you › ")
+    running = asyncio.create_task(chat.run())
+    await asyncio.sleep(0)
+
+    await _says(on, "Here is your answer.")
+
+    assert out.getvalue().endswith("Here is your answer.\n\n\nyou › ")
+    chat.typed(None)
+    await running
+
+
 async def test_help_is_told_here_and_not_by_a_model() -> None:
     on, out = screen()
     answers = Answers(_quiet)
