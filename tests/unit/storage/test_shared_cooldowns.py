@@ -81,6 +81,13 @@ async def pass_time(seconds: float, *processes: Process) -> None:
     await processes[0].stores.database.write(lambda on: on.execute(older))
 
 
+async def open_at_both(one: Process, other: Process) -> None:
+    """One process opens a cooldown of 40 s, and the other learns of it."""
+    one.fail(retry_after_s=40.0)
+    await one.shared.publish()
+    await other.shared.refresh()
+
+
 async def test_a_cooldown_of_one_process_holds_in_the_other(two: tuple[Process, Process]) -> None:
     one, other = two
     one.fail(retry_after_s=40.0)
@@ -118,9 +125,7 @@ async def test_a_rejected_key_from_before_the_start_is_tried_once(location: Path
 
 async def test_one_of_two_processes_probes(two: tuple[Process, Process]) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
 
     assert not one.may_probe()
@@ -183,9 +188,7 @@ async def test_a_probe_that_may_take_long_is_leased_for_that_long(
     two: tuple[Process, Process],
 ) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
     assert await one.gets_probe()
 
@@ -200,9 +203,7 @@ async def test_a_process_that_hangs_while_it_leases_the_probe_does_not_use_it_to
     two: tuple[Process, Process],
 ) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
     await one.shared.publish()
     one.may_probe()
@@ -217,9 +218,7 @@ async def test_a_process_that_hangs_while_it_leases_the_probe_does_not_use_it_to
 
 async def test_a_lease_outlives_the_connections_of_its_owner(two: tuple[Process, Process]) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
     assert await one.gets_probe()
 
@@ -295,9 +294,7 @@ async def test_a_server_that_a_reload_adds_is_left_out_where_others_have_left_it
 
 async def test_a_page_view_does_not_ask_for_the_probe(two: tuple[Process, Process]) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
 
     one.board.availability([KEY], one.now, asking=False)
@@ -310,9 +307,7 @@ async def test_a_page_view_does_not_ask_for_the_probe(two: tuple[Process, Proces
 
 async def test_a_successful_probe_closes_it_everywhere(two: tuple[Process, Process]) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
     other.may_probe()
     await other.shared.publish()
@@ -326,9 +321,7 @@ async def test_a_successful_probe_closes_it_everywhere(two: tuple[Process, Proce
 
 async def test_a_failed_probe_opens_it_everywhere_again(two: tuple[Process, Process]) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
     other.may_probe()
     await other.shared.publish()
@@ -345,9 +338,7 @@ async def test_a_probe_without_a_finding_is_free_for_the_other(
     two: tuple[Process, Process],
 ) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
     one.may_probe()
     await one.shared.publish()
@@ -364,9 +355,7 @@ async def test_a_cooldown_that_expires_is_not_closed_by_a_probe_of_another(
     two: tuple[Process, Process],
 ) -> None:
     one, other = two
-    one.fail(retry_after_s=40.0)
-    await one.shared.publish()
-    await other.shared.refresh()
+    await open_at_both(one, other)
     await pass_time(41.0, one, other)
     other.may_probe()
     await other.shared.publish()
