@@ -25,10 +25,13 @@ from understudy.routing.candidates import Candidate
 from understudy.routing.records import SkipReason
 
 _TRIAL_S = 60.0
-_LEAST_S = 0.3
+_LEAST_S = 0.02
 """A shorter stretch of tokens says nothing about the speed: they came in one piece."""
+_LEAST_OUTPUTS = 3
 _AT_HOME = ("koboldcpp", "llama.cpp", "textgen-webui")
-_QUESTION = ChatRequest((Message("user", (TextPart("Say hello in five words."),)),), max_tokens=32)
+_QUESTION = ChatRequest(
+    (Message("user", (TextPart("Count from one to twenty, in words."),)),), max_tokens=32
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,10 @@ class Trial:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Rate of the tokens after the first; `None` where there were too few to measure."""
-        if self.usage is None or self.first_output_s is None or self.usage.output_tokens < 3:
+        """Rate of the tokens after the first; `None` where they came in one piece or are few."""
+        if self.usage is None or self.first_output_s is None:
+            return None
+        if min(self.outputs, self.usage.output_tokens) < _LEAST_OUTPUTS:
             return None
         seconds = self.whole_s - self.first_output_s
         return (self.usage.output_tokens - 1) / seconds if seconds >= _LEAST_S else None

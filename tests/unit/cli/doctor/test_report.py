@@ -184,6 +184,24 @@ def test_a_trial_leads_to_advice(trial: Trial, advice: str) -> None:
     assert bool(said) == bool(advice)
 
 
+@pytest.mark.parametrize(
+    ("trial", "rate"),
+    [
+        (Trial(0.5, 1.5, 31, Usage(5, 31)), 30.0),
+        (Trial(0.1, 0.2, 31, Usage(5, 31)), 300.0),
+        (Trial(0.1, 0.101, 31, Usage(5, 31)), None),
+        (Trial(0.1, 1.1, 1, Usage(5, 31)), None),
+        (Trial(0.1, 1.1, 31, Usage(5, 2)), None),
+        (Trial(0.1, 1.1, 31, None), None),
+        (Trial(None, 1.1, 0, Usage(5, 31)), None),
+    ],
+)
+def test_a_trial_has_a_rate_where_its_tokens_came_one_after_another(
+    trial: Trial, rate: float | None
+) -> None:
+    assert trial.tokens_per_s == (None if rate is None else pytest.approx(rate))
+
+
 def application(status: int, body: str) -> dict[str, Recording]:
     line = "GET /oauth2/applications/@me"
     return {line: Recording("", line, status, {"content-type": "application/json"}, [body])}
