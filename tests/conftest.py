@@ -1,5 +1,6 @@
 """Shared by every test: a skip fails the run where skips are forbidden."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -11,6 +12,16 @@ from hypothesis import HealthCheck, settings
 # Examples are judged by what they show; how fast they run on a busy machine says nothing.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+def pytest_configure() -> None:
+    """What collection makes stays until the end, so that searching it for garbage is wasted."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

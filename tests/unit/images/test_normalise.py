@@ -140,7 +140,7 @@ def test_a_bomb_is_refused_by_its_header() -> None:
 
 
 def test_a_text_bomb_inside_a_png_is_refused() -> None:
-    text = b"Comment\x00\x00" + zlib.compress(b"a" * 80_000_000, 9)
+    text = b"Comment\x00\x00" + zlib.compress(bytes(80_000_000), 1)
     picture = encoded(Image.new("RGB", (8, 8)), "PNG")
     at = picture.index(b"IDAT") - 4
 
