@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 async def open_media(bot: "Bot", image_folder: Path, stack: AsyncExitStack) -> None:
     """Set the readers of `bot`; `stack` closes them."""
-    bot.images = await stack.enter_async_context(
-        open_image_support(image_folder, bot.vision, bot.prompts.reply, bot.clocks.wall)
-    )
+    bot.images = await stack.enter_async_context(open_image_support(bot, image_folder))
     bot.attachments = await stack.enter_async_context(
         open_attachments(lambda: bot.settings().attachments, lambda: bot.vision().allow_hosts)
     )

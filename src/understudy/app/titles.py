@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from understudy.app.background_order import free_first
 from understudy.conversation.dependencies import new_id
+from understudy.conversation.follow_ups import FollowUpModels
 from understudy.conversation.inbox import InboxStore
-from understudy.conversation.titles import TitleMaker, TitleModels
+from understudy.conversation.titles import TitleMaker
 
 if TYPE_CHECKING:
     from understudy.app.bot import Bot
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_titles(bot: "Bot", store: InboxStore) -> AsyncGenerator[TitleMaker]:
-    models = TitleModels(
+    models = FollowUpModels(
         bot.prompts.reply,
         partial(free_first, bot),
         lambda: bot.settings().web.titles,

@@ -13,7 +13,6 @@ from understudy.conversation.images import PromptImages
 from understudy.conversation.inbox import InboxStore, Line, StoredMessage
 from understudy.conversation.lore.effects import EffectStore, InMemoryEffects
 from understudy.conversation.lore.patterns import Patterns
-from understudy.conversation.messages import ImageRef
 from understudy.conversation.orders import OrderBook
 from understudy.conversation.personas.registry import Personas
 from understudy.conversation.preferences import Preferences
@@ -60,10 +59,6 @@ async def _no_images(_batch: Sequence[StoredMessage], _lines: Sequence[Line]) ->
     return PromptImages()
 
 
-def _no_captions(_images: Sequence[ImageRef], _platform: str) -> None:
-    """Without a captioner."""
-
-
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     store: InboxStore
@@ -80,8 +75,6 @@ class Dependencies:
     context_sources: MutableMapping[str, ContextSource] = field(default_factory=dict)
     """By platform; platforms add themselves."""
     select_images: SelectImages = _no_images
-    caption_images: Callable[[Sequence[ImageRef], str], None] = _no_captions
-    """Called with the images of a delivered reply and its platform, to caption them."""
     memory: Memory = field(default_factory=NoMemory)
     follow_ups: Sequence[FollowUp] = ()
     """Called once a reply is delivered and stored."""

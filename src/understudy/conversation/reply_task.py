@@ -270,7 +270,6 @@ class ReplyTask:
         await self._settle(BatchResult(BatchState.ANSWERED, sent, record))
         with suppress(StorageError):
             await self.builder.save_effects()
-        self._dependencies.caption_images(self.builder.images, self.builder.place.platform)
         answered = self.builder.answered(reply.text)
         for follow_up in self._dependencies.follow_ups:
             follow_up(answered)

@@ -3,19 +3,17 @@
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
-from understudy.conversation.follow_ups import Answered
+from understudy.conversation.follow_ups import Answered, FollowUpModels
 from understudy.conversation.inbox import Channel, InboxStore
-from understudy.conversation.orders import Order
 from understudy.conversation.tokens import text_tokens
 from understudy.errors import StorageError
 from understudy.llm.messages import ChatRequest, Message, TextPart
 from understudy.routing.records import Origin, ReplyOutcome
-from understudy.routing.request import Fit, HeldSink, Prompt, Reply, ReplyRequest
+from understudy.routing.request import Fit, HeldSink, Prompt, ReplyRequest
 
 _log = structlog.get_logger()
 PURPOSE = "title"
@@ -35,23 +33,10 @@ _INSTRUCTION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TitleModels:
-    """How titles are generated."""
-
-    reply: Reply
-    """The `reply` of the current ModelRouter."""
-    order: Callable[[Order], tuple[str, ...]]
-    """The conversation's order → its candidates, those that cost nothing first."""
-    enabled: Callable[[], bool]
-    may_spend: Callable[[Origin], bool]
-    new_id: Callable[[], str]
-
-
 class TitleMaker:
     """Gives each new conversation of the page a title after its first replies."""
 
-    def __init__(self, store: InboxStore, models: TitleModels) -> None:
+    def __init__(self, store: InboxStore, models: FollowUpModels) -> None:
         self._store = store
         self._models = models
         self._tasks: dict[Channel, asyncio.Task[None]] = {}

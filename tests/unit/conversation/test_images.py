@@ -1,7 +1,8 @@
 """Which images a model is shown, and what is said of the others."""
 
 from understudy.config.settings import Vision
-from understudy.conversation.images import ImageSelector, caption_text, chosen_images
+from understudy.conversation.captions import caption_text
+from understudy.conversation.images import ImageSelector, chosen_images
 from understudy.conversation.inbox import Line, MessageState, StoredMessage
 from understudy.conversation.messages import Addressed, Author, ImageRef, Inbound, Place
 from understudy.conversation.tokens import image_tokens

@@ -3,10 +3,10 @@
 import pytest
 
 from conversation_driver import LOUNGE, WEB, Models, message, offline_record
-from understudy.conversation.follow_ups import Answered
+from understudy.conversation.follow_ups import Answered, FollowUpModels
 from understudy.conversation.inbox import Channel, Decision, StoredMessage
 from understudy.conversation.messages import Place
-from understudy.conversation.titles import PURPOSE, TitleMaker, TitleModels, title_text
+from understudy.conversation.titles import PURPOSE, TitleMaker, title_text
 from understudy.routing.records import OfflineReason
 from understudy.storage.in_memory_inbox import MemoryInbox
 
@@ -22,7 +22,7 @@ def answered(place: Place, question: str, answer: str) -> Answered:
 def maker(models: Models, store: MemoryInbox, *, enabled: bool = True) -> TitleMaker:
     return TitleMaker(
         store,
-        TitleModels(
+        FollowUpModels(
             models.reply,
             lambda own: own or ("local/free", "openrouter/paid"),
             lambda: enabled,
