@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 
-from understudy.llm.frames import Json, delta_of, first_choice, is_plain, read_frame
+from understudy.llm.frames import Json, delta_of, first_choice, read_frame, usage_of_plain
 from understudy.llm.messages import OtherDelta, Output, ReasoningDelta, TextDelta, ToolCallDelta
 
 _IDENTITY = frozenset(("id", "object", "created", "model", "choices", "usage"))
 _REPLACED = frozenset(("id", "type", "name", "role", "object", "model", "format"))
 """Strings that a server may repeat; all others are pieces of one text."""
+
+
+_MOST_UNREAD = 64
+"""Frames that are kept to be read together."""
 
 
 class _Pieces(list[str]):
@@ -19,9 +23,11 @@ class ReplyAccumulator:
 
     In a delta strings join, lists extend, and objects merge, those of a list by their `index`. Of
     other members the last value counts. The visible text is not collected: the router knows it.
+    Frames are read several at a time, the last ones by `finish`.
     """
 
     def __init__(self) -> None:
+        self._unread: list[bytes] = []
         self.top: Json = {}
         """Members beside the choices."""
         self.usage: Json = {}
@@ -34,6 +40,7 @@ class ReplyAccumulator:
         if output.frames:
             self.add_frames(output.frames)
             return
+        self._read()
         match output:
             case ReasoningDelta(text):
                 _merge(self._message, {"reasoning_content": text})
@@ -45,9 +52,19 @@ class ReplyAccumulator:
                 pass
 
     def add_frames(self, payloads: Sequence[bytes]) -> None:
-        for payload in payloads:
-            if not is_plain(payload):
-                self._add(read_frame(payload))
+        self._unread += payloads
+        if len(self._unread) > _MOST_UNREAD:
+            self._read()
+
+    def finish(self, payloads: Sequence[bytes]) -> None:
+        """Read the last frames; what they all hold can be asked for then."""
+        self._unread += payloads
+        self._read()
+
+    @property
+    def has_members(self) -> bool:
+        """Whether choice or message has any that is not the text."""
+        return bool(self._choice or self._message)
 
     def choice(self) -> Json:
         """Return the members of the choice, without message, text and finish reason."""
@@ -60,6 +77,15 @@ class ReplyAccumulator:
         if isinstance(calls, list):
             message["tool_calls"] = [_without_index(call) for call in sorted(calls, key=_index)]
         return message
+
+    def _read(self) -> None:
+        unread, self._unread = self._unread, []
+        usage = usage_of_plain(unread)
+        if usage is None:
+            for payload in unread:
+                self._add(read_frame(payload))
+        elif usage:
+            self.usage |= usage
 
     def _add(self, frame: Json) -> None:
         for name, value in frame.items():

@@ -29,7 +29,7 @@ from understudy.routing.request import ReplyEnded
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 _encode = msgspec.json.encode
-_NULL = msgspec.Raw(b"null")
+_COUNTS = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 
 
 def model_entry(name: str, created: int) -> bytes:
@@ -61,11 +61,10 @@ def usage_of(usage: Usage) -> Json:
 
 def _as_reported(usage: Usage, reported: Json) -> Json:
     """Return the server's own figures; those that are not whole numbers as they were read."""
-    ours = usage_of(usage)
-    figures = ours | reported
-    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-        if type(figures[name]) is not int:
-            figures[name] = ours[name]
+    figures = usage_of(usage)
+    for name, value in reported.items():
+        if type(value) is int or name not in _COUNTS:
+            figures[name] = value
     return figures
 
 
@@ -168,24 +167,30 @@ class Envelope:
 
     def whole(self, end: ReplyEnded, gathered: ReplyAccumulator) -> bytes:
         """Return the answer in one piece."""
-        gathered.add_frames(end.frames)
-        winner = end.record.winner
+        gathered.finish(end.frames)
         choice: Json = {"index": 0, "logprobs": None, "finish_reason": end.finish_reason}
         if self._completion:
-            choice |= gathered.choice() | {"text": end.text}
+            choice["text"] = end.text
         else:
-            message: Json = {"role": "assistant", "content": end.text} | gathered.message()
-            if not end.text and message.get("tool_calls"):
-                message["content"] = None
-            if end.text and message.get("refusal") == end.text:
-                message["content"] = None
-            choice |= gathered.choice() | {"message": message}
-        answer = self._members | gathered.top | {"choices": [choice]}
+            choice["message"] = {"role": "assistant", "content": end.text}
+        if gathered.has_members:
+            choice = self._with_members(choice, gathered, end.text)
+        answer = {**self._members, **gathered.top, "choices": [choice]}
+        winner = end.record.winner
         usage = None if winner is None else winner.usage
         if usage is not None:
             reported = gathered.usage if usage.source is UsageSource.REPORTED else {}
             answer["usage"] = _as_reported(usage, reported)
         return write_frame(answer)
+
+    def _with_members(self, choice: Json, gathered: ReplyAccumulator, text: str) -> Json:
+        """Add what the server's frames hold beside the text."""
+        if self._completion:
+            return choice | gathered.choice() | {"text": text}
+        message: Json = {"role": "assistant", "content": text} | gathered.message()
+        if (message.get("refusal") == text) if text else message.get("tool_calls"):
+            message["content"] = None
+        return choice | gathered.choice() | {"message": message}
 
     def _own(self, output: Output) -> bytes:
         match output:

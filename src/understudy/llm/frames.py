@@ -5,7 +5,7 @@ keep the members that they do not know.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypeGuard
+from typing import Annotated, TypeGuard
 
 import msgspec
 
@@ -38,19 +38,30 @@ class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True):
     logprobs: None = None
 
 
-class _PlainFrame(msgspec.Struct, forbid_unknown_fields=True):
-    """A frame of nothing but text, role and finish."""
-
-    choices: tuple[_PlainChoice]
+class _PlainMembers(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     id: str | int | None = None
     kind: str = msgspec.field(default="", name="object")
     created: float | None = None
     model: str | None = None
-    usage: None = None
     system_fingerprint: None = None
 
 
+class _PlainFrame(_PlainMembers, forbid_unknown_fields=True, kw_only=True):
+    """A frame of nothing but text, role and finish."""
+
+    choices: tuple[_PlainChoice]
+    usage: None = None
+
+
+class _FrameWithUsage(_PlainMembers, forbid_unknown_fields=True, kw_only=True):
+    """The same, or the usage of the reply, which is in a frame without a choice."""
+
+    choices: Annotated[list[_PlainChoice], msgspec.Meta(max_length=1)]
+    usage: dict[str, object] | None = None
+
+
 _decode_plain = msgspec.json.Decoder(_PlainFrame).decode
+_decode_run = msgspec.json.Decoder(list[_FrameWithUsage]).decode
 _decode = msgspec.json.Decoder(Json).decode
 _encode = msgspec.json.encode
 _IDENTITY = ("id", "object", "created", "model")
@@ -88,6 +99,19 @@ def is_plain(payload: bytes) -> bool:
     except NOT_JSON:
         return False
     return True
+
+
+def usage_of_plain(payloads: Sequence[bytes]) -> Json | None:
+    """Return the usage of frames that are plain but for it; `None` where one is not."""
+    try:
+        frames = _decode_run(b"[%b]" % b",".join(payloads))
+    except NOT_JSON:
+        return None
+    usage: Json = {}
+    for frame in frames:
+        if frame.usage:
+            usage |= frame.usage
+    return usage
 
 
 def has_media(payload: bytes) -> bool:
