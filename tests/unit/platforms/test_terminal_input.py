@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -32,9 +33,15 @@ class Terminal:
 def terminal() -> Iterator[Terminal]:
     keys, program = os.openpty()
     yield Terminal(keys, program)
-    for descriptor in (keys, program):
-        with suppress(OSError):
-            os.close(descriptor)
+    with suppress(OSError):
+        os.close(keys)
+    # A reader that is left would read from the next terminal, which gets the same number.
+    for reader in threading.enumerate():
+        if reader.name == "stdin":
+            reader.join(LIMIT_S)
+            assert not reader.is_alive()
+    with suppress(OSError):
+        os.close(program)
 
 
 class Heard:
