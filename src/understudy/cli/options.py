@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="The configuration.", show_default="config.yaml"),
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The configuration.", show_default="config.yaml"
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show all log lines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

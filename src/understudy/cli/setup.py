@@ -14,23 +14,34 @@ if TYPE_CHECKING:
     from understudy.cli.setup_dialogue import SetupFlags
     from understudy.config.load import Config
 
-Name = Annotated[str | None, typer.Option("--name", help="The bot's name.")]
+Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The bot's name.")]
 OpenRouterKey = Annotated[
     Path | None,
-    typer.Option("--openrouter-key-file", help="A file with an OpenRouter key; - reads stdin."),
+    typer.Option(
+        "--openrouter-key-file",
+        metavar="FILE",
+        help="A file with an OpenRouter key; - reads stdin.",
+    ),
 ]
 DiscordToken = Annotated[
     Path | None,
-    typer.Option("--discord-token-file", help="A file with a Discord bot token; - reads stdin."),
+    typer.Option(
+        "--discord-token-file",
+        metavar="FILE",
+        help="A file with a Discord bot token; - reads stdin.",
+    ),
 ]
 Servers = Annotated[
     list[str] | None,
-    typer.Option("--server", help="Address of a model server to add; can be repeated."),
+    typer.Option(
+        "--server", metavar="URL", help="Address of a model server to add; can be repeated."
+    ),
 ]
 Ports = Annotated[
     list[int] | None,
     typer.Option(
         "--port",
+        metavar="PORT",
         help="Look for model servers on this port of this machine; can be repeated.",
         show_default="the usual ports",
     ),
@@ -65,8 +76,8 @@ def setup(  # noqa: PLR0913 - one per option
 ) -> None:
     """Find model servers, ask for keys, test them, and write config.yaml and .env.
 
-    Every question can be skipped with Enter. Run it again to add things. Without a terminal, or
-    with --yes, nothing is asked.
+    Every question can be skipped with Enter. Run it again to add things.
+    Without a terminal, or with --yes, nothing is asked.
     """
     from understudy.cli.setup_dialogue import SetupFlags
 
