@@ -101,8 +101,8 @@ class Client:
         finally:
             hanging_up.cancel()
             connection.connection_lost(None)
-            if state.tasks:
-                await asyncio.wait(state.tasks)
+            state.stop()
+            await state.end()
         return _parsed(bytes(transport.written))
 
     async def _hang_up(self, transport: MemoryTransport) -> None:

@@ -61,7 +61,6 @@ class ReplyCall:
         "_serving",
         "_sink",
         "_size",
-        "_task",
     )
 
     def __init__(self, serving: Serving, call: Call, guest: Guest, read: ReadBody) -> None:
@@ -75,7 +74,6 @@ class ReplyCall:
         self._read = read
         self._parts: list[bytes] = []
         self._size = 0
-        self._task: asyncio.Task[None] | None = None
         self._sink: StreamSink | None = None
         self._began = False
         self._ended_early = False
@@ -99,16 +97,15 @@ class ReplyCall:
         self._serving.limiter.start(self._begin)
 
     def lost(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        self._call.exchange.cancel()
         if not self._began:
             self._release()
 
     def end_early(self) -> None:
         """Answer that the gateway is shutting down."""
-        if self._task is not None and self._began:
+        if self._began and not self._over:
             self._ended_early = True
-            self._task.cancel()
+            self._call.exchange.cancel()
         elif not self._over:
             self._refuse(_shutting_down())
 
@@ -116,7 +113,7 @@ class ReplyCall:
 
     def _begin(self) -> None:
         if not self._over:
-            self._task = self._call.exchange.run(self._run())
+            self._call.exchange.run(self._run())
 
     async def _run(self) -> None:
         if self._over:

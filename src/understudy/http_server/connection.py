@@ -9,10 +9,13 @@ from typing import cast
 import httptools
 
 from understudy.http_server.exchange import Exchange, Header
-from understudy.http_server.state import ServerState, log_failure
+from understudy.http_server.state import ServerState
+from understudy.http_server.worker import log_failure
 
 _PIECE = 2_048
 """Bytes; parsing cannot be stopped within a piece, which may hold 40 requests."""
+
+_CONNECTION = frozenset((b"connection", b"proxy-connection"))
 
 
 class _Waiting(Enum):
@@ -38,10 +41,8 @@ class Connection(asyncio.Protocol):
     _reading = True
 
     _in_head = False
-    _progressed = False
-    """Whether the last piece of data completed a head or held content of a body."""
     _collected = 0
-    """Bytes since then."""
+    """Bytes since the last head was complete, or the last content of a body came."""
     _ahead = 0
     """Bytes that came while requests waited in line."""
 
@@ -141,35 +142,27 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._progressed = True
-        self._stop_waiting()
+        self._collected = 0
+        self._waiting, self._deadline = None, math.inf
         if self._closing:
             return
         self._at_once += 1
-        parser, headers = self._parser, self._headers
-        version = parser.get_http_version()
-        if len(headers) > self._limits.headers:
+        headers, limits = self._headers, self._limits
+        named = dict(headers)
+        keep_alive = self._parser.should_keep_alive()
+        # Where no header asks for it, only HTTP/1.1 keeps a connection alive.
+        usual = keep_alive and _CONNECTION.isdisjoint(named)
+        version = "1.1" if usual else self._parser.get_http_version()
+        if len(headers) > limits.headers:
             self._refuse(b"431 Request Header Fields Too Large")
-        elif version != "1.0" and [name for name, _ in headers].count(b"host") != 1:
+        elif version != "1.0" and not _names_one_host(headers, named):
             self._refuse(b"400 Bad Request")
-        elif max(len(self._line), self._at_once - 1) >= self._limits.pipelined:
+        elif len(self._line) >= limits.pipelined or self._at_once > limits.pipelined:
             self.abort()
         else:
-            target = self._target[0] if len(self._target) == 1 else b"".join(self._target)
-            exchange = Exchange(
-                self,
-                parser.get_method(),
-                target,
-                headers,
-                http_1_0=version == "1.0",
-                keep_alive=version == "1.1" and parser.should_keep_alive(),
+            self._begin(
+                named, http_1_0=version == "1.0", keep_alive=version == "1.1" and keep_alive
             )
-            self._incoming = exchange
-            exchange.body = []
-            self._line.append(exchange)
-            self._answer_next()
-            if self._line:
-                self.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._parts:
@@ -177,7 +170,7 @@ class Connection(asyncio.Protocol):
         exchange, self._incoming = self._incoming, None
         if exchange is None or self._closing:
             return
-        self._stop_waiting()
+        self._waiting, self._deadline = None, math.inf
         exchange.body_complete = True
         if exchange.receiver is not None:
             exchange.receiver.end()
@@ -252,6 +245,26 @@ class Connection(asyncio.Protocol):
 
     # Requests.
 
+    def _begin(self, named: dict[bytes, bytes], *, http_1_0: bool, keep_alive: bool) -> None:
+        """Answer a request whose head has come, or let it wait in line."""
+        target = self._target
+        self._incoming = exchange = Exchange(
+            self,
+            self._parser.get_method(),
+            target[0] if len(target) == 1 else b"".join(target),
+            self._headers,
+            named,
+            http_1_0=http_1_0,
+        )
+        if not keep_alive:
+            exchange.close_after()
+        if self._answering is None and not (self._line or self.paused):
+            self._answer(exchange)
+        else:
+            exchange.body = []
+            self._line.append(exchange)
+            self.pause_reading()
+
     def _answer_next(self) -> None:
         """Begin the next request, once the one before it is answered and the client reads."""
         if self._answering is None and self._line and not (self.paused or self._closing):
@@ -259,6 +272,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, exchange: Exchange) -> None:
         self._answering = exchange
+        body, exchange.body = exchange.body, None
         try:
             receiver = self._state.app(exchange)
         except Exception as error:  # noqa: BLE001 - a mistake in the application
@@ -268,7 +282,6 @@ class Connection(asyncio.Protocol):
         if receiver is None or exchange.complete:
             return
         exchange.receiver = receiver
-        body, exchange.body = exchange.body, None
         if body:
             receiver.data(b"".join(body))
         if exchange.body_complete and exchange.receiver is not None:
@@ -278,7 +291,7 @@ class Connection(asyncio.Protocol):
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
-        self._progressed = True
+        self._collected = 0
         exchange = self._incoming
         if exchange is None:
             return
@@ -288,11 +301,19 @@ class Connection(asyncio.Protocol):
             exchange.body.append(data)
 
     def _parse(self, piece: bytes) -> None:
-        self._progressed = False
-        rest = self._feed(piece)
+        self._collected += len(piece)
+        rest = b""
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            # No other protocol is spoken here: the request is answered as any other.
+            rest = piece[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            self._refuse(b"400 Bad Request")
         if self._parts:
             self._take_body()
-        if self._closing or not self._is_within_limits(len(piece)):
+        odd = self._line or self._collected
+        if self._closing or (odd and not self._is_within_limits(len(piece))):
             return
         if self._in_head:
             self._wait(_Waiting.HEAD, self._limits.head_s)
@@ -301,27 +322,12 @@ class Connection(asyncio.Protocol):
         if rest:
             self._parse(rest)
 
-    def _feed(self, piece: bytes) -> bytes:
-        """Parse a piece of data; return what is left of it."""
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as upgrade:
-            # No other protocol is spoken here: the request is answered as any other.
-            return piece[upgrade.args[0] :]
-        except httptools.HttpParserError:
-            self._refuse(b"400 Bad Request")
-        return b""
-
     def _is_within_limits(self, size: int) -> bool:
         if self._line:
             self._ahead += size
             if self._ahead > self._limits.head_bytes:
                 self.abort()
                 return False
-        if self._progressed:
-            self._collected = 0
-            return True
-        self._collected += size
         if self._collected > self._limits.head_bytes:
             self._refuse(b"431 Request Header Fields Too Large")
             return False
@@ -382,6 +388,12 @@ class Connection(asyncio.Protocol):
             self._expect_reading()
         else:
             self.abort()
+
+
+def _names_one_host(headers: list[Header], named: dict[bytes, bytes]) -> bool:
+    if len(named) == len(headers):
+        return b"host" in named
+    return [name for name, _ in headers].count(b"host") == 1
 
 
 def _address(name: object) -> tuple[str, int]:

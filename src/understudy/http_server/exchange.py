@@ -1,6 +1,5 @@
 """One HTTP request and its response, between a connection and the application."""
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -26,6 +25,14 @@ class Receiver(Protocol):
         ...
 
 
+class Running(Protocol):
+    """The work of the application on a request."""
+
+    def cancel(self, exchange: "Exchange") -> None:
+        """Cancel the work on this request, unless it is done."""
+        ...
+
+
 class Client(Protocol):
     """The connection that a request came on."""
 
@@ -40,9 +47,7 @@ class Client(Protocol):
     def head(self, status: int) -> bytes: ...
     def write(self, data: bytes) -> None: ...
     async def drain(self) -> None: ...
-    def run(
-        self, exchange: "Exchange", work: Coroutine[object, object, None]
-    ) -> asyncio.Task[None]: ...
+    def run(self, exchange: "Exchange", work: Coroutine[object, object, None]) -> Running: ...
     def keeps_alive(self) -> bool: ...
     def response_ended(self, exchange: "Exchange", *, keep: bool) -> None: ...
     def pause_reading(self) -> None: ...
@@ -70,6 +75,7 @@ class Exchange:
         "_chunked",
         "_head",
         "_keep_alive",
+        "_running",
         "body",
         "body_complete",
         "client",
@@ -78,6 +84,7 @@ class Exchange:
         "http_1_0",
         "lost",
         "method",
+        "named",
         "receiver",
         "started",
         "target",
@@ -89,15 +96,17 @@ class Exchange:
         method: bytes,
         target: bytes,
         headers: list[Header],
+        named: dict[bytes, bytes],
         *,
         http_1_0: bool,
-        keep_alive: bool,
     ) -> None:
         self.client = client
         self.method = method
         self.target = target
         self.headers = headers
         """Names are in lower case."""
+        self.named = named
+        """The last header of each name."""
         self.http_1_0 = http_1_0
         self.receiver: Receiver | None = None
         self.body: list[bytes] | None = None
@@ -108,7 +117,8 @@ class Exchange:
         self.complete = False
         self.lost = False
         """Whether the client hung up before the response was complete."""
-        self._keep_alive = keep_alive
+        self._keep_alive = True
+        self._running: Running | None = None
         self._bodyless = False
         self._chunked = False
         self._head = b""
@@ -138,9 +148,14 @@ class Exchange:
         ):
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def run(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """Run the application's work on this request as a task that the server owns."""
-        return self.client.run(self, work)
+    def run(self, work: Coroutine[object, object, None]) -> None:
+        """Do the application's work on this request in a task that the server owns; once."""
+        self._running = self.client.run(self, work)
+
+    def cancel(self) -> None:
+        """Cancel the work on this request, where it is not done."""
+        if self._running is not None:
+            self._running.cancel(self)
 
     # The response.
 

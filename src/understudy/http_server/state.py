@@ -2,17 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
 import structlog
 
 from understudy.http_server.exchange import Application, Exchange
+from understudy.http_server.worker import Work, Worker
 
+_MOST_IDLE = 64
+"""Workers that are kept for later requests."""
 _log = structlog.get_logger()
 
 
@@ -62,6 +63,8 @@ class ServerState:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connected] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        """Those of all workers."""
+        self._idle: list[Worker] = []
         self.stopping = False
         self._all_ended = asyncio.Event()
         self._second = 0
@@ -94,30 +97,38 @@ class ServerState:
 
     def discard(self, connection: Connected) -> None:
         self.connections.discard(connection)
-        self._note_end()
+        self._check_end()
 
-    def run(self, exchange: Exchange, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        task = self.loop.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(partial(self._ended, exchange))
-        return task
+    def run(self, exchange: Exchange, work: Work) -> Worker:
+        if self._idle:
+            worker = self._idle.pop()
+            worker.begin(exchange, work)
+            return worker
+        worker = Worker(self.loop, self._keep, exchange, work)
+        self.tasks.add(worker.task)
+        worker.task.add_done_callback(self._worker_ended)
+        return worker
 
-    def _ended(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+    def _keep(self, worker: Worker) -> bool:
+        if self.stopping or len(self._idle) >= _MOST_IDLE:
+            return False
+        self._idle.append(worker)
+        return True
+
+    def _worker_ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log_failure(exchange, error)
-        # Also without an error, where the application has sent no response or a part of it.
-        exchange.fail()
-        self._note_end()
+        self._check_end()
 
     def stop(self) -> None:
         self.stopping = True
         for connection in tuple(self.connections):
             connection.shut_down()
-        self._note_end()
+        for worker in self._idle:
+            worker.task.cancel()
+        self._idle.clear()
+        self._check_end()
 
-    def _note_end(self) -> None:
+    def _check_end(self) -> None:
         if self.stopping and not (self.connections or self.tasks):
             self._all_ended.set()
 
@@ -127,7 +138,7 @@ class ServerState:
             async with asyncio.timeout(self.limits.grace_s):
                 await self._all_ended.wait()
         except TimeoutError:
-            _log.warning("http.requests_cancelled", running=len(self.tasks))
+            _log.warning("http.requests_cancelled", running=len(self.tasks) - len(self._idle))
         for task in tuple(self.tasks):
             task.cancel()
         for connection in tuple(self.connections):
@@ -135,11 +146,6 @@ class ServerState:
             connection.abort()
         if self.tasks:
             await asyncio.wait(self.tasks)
-
-
-def log_failure(exchange: Exchange, error: BaseException) -> None:
-    path = exchange.raw_path.decode("latin-1")
-    _log.error("http.request_failed", path=path, exc_info=error)
 
 
 def _phrase(status: int) -> str:
