@@ -85,7 +85,7 @@ class Logs:
                     self._write(line)
 
     def write(self, line: str) -> None:
-        self.tail.add((line,))
+        self.tail.add(line)
         self._write(line)
 
     def _write(self, lines: str | bytes) -> None:
@@ -112,14 +112,13 @@ class Logs:
         self._fields |= fields
         self._apply()
 
-    def write_lines(self, lines: list[bytes]) -> None:
-        """Write JSON lines together; they end without a line feed."""
-        if lines:
-            if self._fields:
-                more = _encode(self._fields)[1:]
-                lines = [b"%b,%b" % (line[:-1], more) for line in lines]
-            self.tail.add(lines)
-            self._write(b"\n".join(lines) + b"\n")
+    def write_batch(self, lines: bytes, count: int) -> None:
+        """Write that many JSON lines, each with its line feed."""
+        if self._fields:
+            # JSON text holds a line feed only between the lines.
+            lines = lines.replace(b"}\n", b",%b\n" % _encode(self._fields)[1:])
+        self.tail.add(lines, count)
+        self._write(lines)
 
     def _processors(self) -> list[Processor]:
         return [self._with_fields, *self._format()] if self._fields else self._format()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import msgspec
@@ -30,41 +30,42 @@ from understudy.routing.records import AttemptRecord, ReplyRecord
 
 _USAGE = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens",
           "cache_write_tokens")  # fmt: skip
-_Line = msgspec.defstruct(
-    "_Line",
-    [
-        (name, object, None)
-        for name in (
-            "ts",
-            "level",
-            "event",
-            "started",
-            "candidate",
-            *PLAIN_FIELDS,
-            *_USAGE,
-            "usage_source",
-            "cost_source",
-            "degraded",
-            "held_until",
-            "breaker_scope",
-            "breaker_before",
-            "breaker_after",
-            "breaker_hold_s",
-        )
-    ],
-    omit_defaults=True,
+
+
+def _line_of(name: str, fields: Sequence[str]) -> type[msgspec.Struct]:
+    """Return a JSON object with these fields, filled by position, those without a value omitted."""
+    return msgspec.defstruct(
+        name, [(field, object, None) for field in fields], omit_defaults=True, gc=False
+    )
+
+
+_AttemptLine = _line_of(
+    "_AttemptLine",
+    (
+        "ts",
+        "level",
+        "event",
+        "started",
+        "candidate",
+        *PLAIN_FIELDS,
+        *_USAGE,
+        "usage_source",
+        "cost_source",
+        "degraded",
+        "held_until",
+        "breaker_scope",
+        "breaker_before",
+        "breaker_after",
+        "breaker_hold_s",
+    ),
 )
-"""A log line of an attempt: the fields of `attempt_fields`, filled by position."""
-_ReplyLine = msgspec.defstruct(
+"""The fields of `attempt_fields`."""
+_ReplyLine = _line_of(
     "_ReplyLine",
-    [
-        (name, object, None)
-        for name in ("ts", "level", "event", *REPLY_FIELDS, *_USAGE, "usage_source", "cost_usd")
-    ],
-    omit_defaults=True,
+    ("ts", "level", "event", *REPLY_FIELDS, *_USAGE, "usage_source", "cost_usd"),
 )
-"""A log line of a reply: the fields of `reply_fields`, filled by position."""
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+"""The fields of `reply_fields`."""
+_encoder = msgspec.json.Encoder(enc_hook=str)
 _NO_USAGE = (None,) * 6
 
 
@@ -74,47 +75,51 @@ def _read_usage(usage: Usage | None) -> tuple[object, ...]:
 
 
 _BATCH_S = 0.05
-_LARGEST_BATCH = 50
+_LARGEST_BATCH = 100
 
 
-def attempt_line(record: AttemptRecord, level: str, wall: float) -> bytes:
-    """Return the JSON line of an attempt, without its line feed."""
-    breaker = record.breaker
-    return _encode(
-        _Line(
-            iso_precise(wall),
-            level,
-            ATTEMPT,
-            iso(record.ts),
-            record.candidate,
-            *read_plain(record),
-            *_read_usage(record.usage),
-            None if record.cost_usd is None else record.cost_source,
-            ",".join(record.degraded) or None,
-            None if record.held_until is None else iso(record.held_until),
-            *(() if breaker is None else breaker_fields(breaker).values()),
-        )
+def _attempt_line(record: AttemptRecord, level: str, wall: float) -> msgspec.Struct:
+    return _AttemptLine(
+        iso_precise(wall),
+        level,
+        ATTEMPT,
+        iso(record.ts),
+        record.candidate,
+        *read_plain(record),
+        *_read_usage(record.usage),
+        None if record.cost_usd is None else record.cost_source,
+        *_read_rest(record),
     )
 
 
-def reply_line(record: ReplyRecord, level: str, wall: float) -> bytes:
-    return _encode(
-        _ReplyLine(
-            iso_precise(wall),
-            level,
-            REPLY,
-            *reply_values(record),
-            *_read_usage(record.usage),
-            record.cost_usd,
-        )
+def _read_rest(record: AttemptRecord) -> tuple[object, ...]:
+    """Return the values from `degraded` on; few attempts have any."""
+    degraded, held_until, breaker = record.degraded, record.held_until, record.breaker
+    if breaker is None and held_until is None and not degraded:
+        return ()
+    return (
+        ",".join(degraded) or None,
+        None if held_until is None else iso(held_until),
+        *(() if breaker is None else breaker_fields(breaker).values()),
+    )
+
+
+def _reply_line(record: ReplyRecord, level: str, wall: float) -> msgspec.Struct:
+    return _ReplyLine(
+        iso_precise(wall),
+        level,
+        REPLY,
+        *reply_values(record),
+        *_read_usage(record.usage),
+        record.cost_usd,
     )
 
 
 class LogObserver:
     """One log event per attempt and one per reply.
 
-    Where `logs` writes JSON, lines are encoded and written in batches; a context manager writes
-    the last ones.
+    Where `logs` writes JSON, lines are made, encoded and written in batches; a context manager
+    writes the last ones.
     """
 
     def __init__(self, logs: Logs | None = None, wall: Callable[[], float] = time.time) -> None:
@@ -127,13 +132,19 @@ class LogObserver:
 
     def attempt_ended(self, record: AttemptRecord) -> None:
         if self._json is not None:
-            self._add(record)
+            self._batch.append((self._wall(), record))
+            if self._timer is None:
+                self._start_timer()
         else:
             self._emit(attempt_level(record), ATTEMPT, attempt_fields(record))
 
     def reply_ended(self, record: ReplyRecord) -> None:
         if self._json is not None:
-            self._add(record)
+            self._batch.append((self._wall(), record))
+            if self._timer is None:
+                self._start_timer()
+            elif len(self._batch) >= _LARGEST_BATCH:
+                self._write()
         else:
             self._emit(reply_level(record), REPLY, reply_fields(record))
 
@@ -148,33 +159,35 @@ class LogObserver:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._write()
+
+    def _write(self) -> None:
         batch, self._batch = self._batch, []
         if self._json is not None and batch:
-            self._json.write_lines(_lines(self._json, batch))
+            lines = _lines(self._json, batch)
+            if lines:
+                self._json.write_batch(_encoder.encode_lines(lines), len(lines))
 
-    def _add(self, record: AttemptRecord | ReplyRecord) -> None:
-        self._batch.append((self._wall(), record))
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_BATCH_S, self.flush)
-        elif len(self._batch) >= _LARGEST_BATCH:
-            self.flush()
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_BATCH_S, self.flush)
 
     def _emit(self, level: str, event: str, values: dict[str, Field]) -> None:
         getattr(self._log, level)(event, **values)
 
 
-def _lines(logs: Logs, batch: Iterable[tuple[float, AttemptRecord | ReplyRecord]]) -> list[bytes]:
+def _lines(
+    logs: Logs, batch: Iterable[tuple[float, AttemptRecord | ReplyRecord]]
+) -> list[msgspec.Struct]:
     """Return the lines of the records whose level is shown."""
     shown = {level for level in LEVELS if logs.shows(level)}
-    lines: list[bytes] = []
+    lines: list[msgspec.Struct] = []
     for wall, record in batch:
         if isinstance(record, AttemptRecord):
             level = attempt_level(record)
             if level in shown:
-                lines.append(attempt_line(record, level, wall))
+                lines.append(_attempt_line(record, level, wall))
         else:
             level = reply_level(record)
             if level in shown:
-                lines.append(reply_line(record, level, wall))
+                lines.append(_reply_line(record, level, wall))
     return lines

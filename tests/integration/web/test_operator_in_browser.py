@@ -96,12 +96,12 @@ async def test_stored_attempts_are_searched_filtered_and_shown_in_pages(
 
 async def test_the_end_of_the_log_is_shown_and_goes_on(profile: BrowserContext) -> None:
     async with open_site(YES) as site:
-        site.operator.log.add(["\x1b[1mfirst\x1b[0m <b>line</b>\n"])
+        site.operator.log.add("\x1b[1mfirst\x1b[0m <b>line</b>\n")
         page = await operators_page(profile, site)
         await page.locator("#log summary").click()
         lines = page.locator("#log-lines")
         await expect(lines).to_have_text("first <b>line</b>")
-        site.operator.log.add([b'{"event":"second"}'])
+        site.operator.log.add(b'{"event":"second"}')
 
         await expect(lines).to_contain_text('{"event":"second"}')
         await page.fill("#log-filter", "SECOND")
