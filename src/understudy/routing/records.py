@@ -263,6 +263,8 @@ _SKIPS: dict[SkipReason, str] = {
 }
 
 
+# A member of an enumeration costs ten times as much to look up as a name of a module.
+_OK, _CANCELLED = Outcome.OK, Outcome.CANCELLED
 REPETITION = "repetition"
 """In `degraded`: the end of the reply repeated itself, and was cut."""
 
@@ -274,9 +276,9 @@ def words_of(error_class: ErrorClass) -> str:
 
 def verdict(record: AttemptRecord) -> str:
     """How an attempt ended, in a word or two for people."""
-    if record.outcome is Outcome.OK:
+    if record.outcome is _OK:
         return "repeated itself, cut" if REPETITION in record.degraded else "answered"
-    if record.outcome is Outcome.CANCELLED:
+    if record.outcome is _CANCELLED:
         return "stopped"
     if record.skip_reason is not None:
         return _SKIPS[record.skip_reason]
@@ -284,15 +286,14 @@ def verdict(record: AttemptRecord) -> str:
 
 
 def _step(record: AttemptRecord) -> str:
-    label, usage = record.label, record.usage
-    if record.outcome is not Outcome.OK:
-        return f"{verdict(record)}: {label}"
+    ended, usage = f"{verdict(record)}: {record.label}", record.usage
+    if record.outcome is not _OK:
+        return ended
     tenths = (record.t_total_ms + 50) // 100
-    seconds, tenths = tenths // 10, tenths % 10
+    took = f", {tenths // 10}.{tenths % 10} s"
     if usage is None:
-        return f"{verdict(record)}: {label}, {seconds}.{tenths} s"
-    tokens = f"{usage.input_tokens}→{usage.output_tokens} tokens"
-    return f"{verdict(record)}: {label}, {seconds}.{tenths} s, {tokens}"
+        return ended + took
+    return f"{ended}{took}, {usage.input_tokens}→{usage.output_tokens} tokens"
 
 
 def describe_route(attempts: Sequence[AttemptRecord]) -> str:
