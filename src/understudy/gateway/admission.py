@@ -22,6 +22,7 @@ class RequestLimiter:
         self._inside = 0
         self._begun = 0
         self._waiting: deque[Callable[[], None]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def acquire(self) -> None:
         """Acquire a slot; release it with `release`. Raises `RequestRefused` (429) when full."""
@@ -43,17 +44,19 @@ class RequestLimiter:
             self._waiting.append(begin)
             return
         if not self._begun:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._next_turn, self._loop)
         self._begun += 1
         begin()
 
-    def _next_turn(self) -> None:
+    def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._begun = 0
         while self._waiting and self._begun < _AT_ONCE:
             self._begun += 1
             self._waiting.popleft()()
         if self._begun:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+            loop.call_soon(self._next_turn, loop)
 
 
 class BodyBudget:
@@ -66,30 +69,32 @@ class BodyBudget:
     def check_declared(self, headers: Mapping[bytes, bytes]) -> None:
         """Raises `RequestRefused` (413, 429) for a body whose length is declared as too large."""
         length = headers.get(b"content-length", b"")
-        self._check(int(length) if length.isdigit() else 0, self._left)
+        size = int(length) if length.isdigit() else 0
+        if size > self._each or size > self._left:
+            raise self._refusal(size)
 
     def reserve(self, size: int, more: int) -> None:
         """Reserve `more` bytes for a body that has `size` with them; `release` them all.
 
         Raises `RequestRefused` (413, 429), and then nothing is reserved.
         """
-        self._check(size, size + self._left - more)
+        if size > self._each or more > self._left:
+            raise self._refusal(size)
         self._left -= more
 
     def release(self, size: int) -> None:
         self._left += size
 
-    def _check(self, size: int, room: int) -> None:
+    def _refusal(self, size: int) -> RequestRefused:
         if size > self._each:
-            raise RequestRefused(
+            return RequestRefused(
                 413,
                 "request_too_large",
                 f"The request is larger than the {self._each} bytes allowed here.",
             )
-        if size > room:
-            raise RequestRefused(
-                429,
-                "busy",
-                "Too much is being answered already to take in a request of this size.",
-                retry_after_s=COME_BACK_S,
-            )
+        return RequestRefused(
+            429,
+            "busy",
+            "Too much is being answered already to take in a request of this size.",
+            retry_after_s=COME_BACK_S,
+        )

@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from understudy.config.settings import GatewayKey
 from understudy.errors import ConfigError, RequestRefused
@@ -14,6 +15,8 @@ from understudy.routing.records import NOBODY, Origin
 _FORWARDING = frozenset(name.encode() for name in FORWARDING_HEADERS)
 """Set by reverse proxies, behind which every client has a loopback address."""
 
+_MOST_REMEMBERED = 256
+"""Headers with a right key, whose sender is remembered; hashing them takes longer."""
 KEY_PREFIX = "sk-understudy-"
 
 
@@ -73,12 +76,13 @@ class Access:
         self._guests = {
             _digest(key): Guest(key.name, Origin(user=key_user(key.name)), key) for key in keys
         }
+        self._by_key = lru_cache(maxsize=_MOST_REMEMBERED)(self._find)
         self._origins = frozenset(origin.rstrip("/").encode() for origin in cors_origins)
 
     def admit(self, peer: str | None, headers: Mapping[bytes, bytes]) -> Guest:
         """Return the sender of a request. Raises `RequestRefused` (401, 403)."""
         if self._guests:
-            return self._by_key(headers)
+            return self._by_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
         if not (is_loopback(peer) and _FORWARDING.isdisjoint(headers)):
             raise RequestRefused(
                 401,
@@ -99,10 +103,11 @@ class Access:
             )
         return ON_LOOPBACK
 
-    def _by_key(self, headers: Mapping[bytes, bytes]) -> Guest:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    def _find(self, authorization: bytes | None, api_key: bytes | None) -> Guest:
+        """Return the sender by these headers. Raises `RequestRefused` (401), each time."""
+        scheme, _, token = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer":
-            token = headers.get(b"x-api-key", b"")
+            token = api_key or b""
         if not token.strip():
             raise RequestRefused(
                 401,

@@ -26,27 +26,27 @@ class _Used:
 
     def advance(self, now: float) -> None:
         """Start the windows that `now` is in."""
-        minute, day = int(now // MINUTE_S), int(now // DAY_S)
-        if minute != self.minute:
-            self.minute, self.minute_requests, self.minute_tokens = minute, 0, 0
+        minute = int(now // MINUTE_S)
+        if minute == self.minute:
+            return  # and so in the same day
+        self.minute, self.minute_requests, self.minute_tokens = minute, 0, 0
+        day = int(now // DAY_S)
         if day != self.day:
             self.day, self.day_requests, self.day_tokens = day, 0, 0
 
     def exhausted_until(self, key: GatewayKey) -> float | None:
         """Wall clock at which every limit has room again; `None` where all have now."""
         until = None
-        for used, limit in (
-            (self.minute_requests, key.requests_per_minute),
-            (self.minute_tokens, key.tokens_per_minute),
+        requests, tokens = key.requests_per_minute, key.tokens_per_minute
+        if (requests is not None and self.minute_requests >= requests) or (
+            tokens is not None and self.minute_tokens >= tokens
         ):
-            if limit is not None and used >= limit:
-                until = float((self.minute + 1) * MINUTE_S)
-        for used, limit in (
-            (self.day_requests, key.requests_per_day),
-            (self.day_tokens, key.tokens_per_day),
+            until = float((self.minute + 1) * MINUTE_S)
+        requests, tokens = key.requests_per_day, key.tokens_per_day
+        if (requests is not None and self.day_requests >= requests) or (
+            tokens is not None and self.day_tokens >= tokens
         ):
-            if limit is not None and used >= limit:
-                until = float((self.day + 1) * DAY_S)
+            until = float((self.day + 1) * DAY_S)
         return until
 
 
@@ -92,7 +92,10 @@ class KeyLimits:
 
     def take(self, key: GatewayKey, now: float) -> float | None:
         """Count one request and return `None`, or return the seconds to wait for room."""
-        used = self._used(key_user(key.name))
+        user = key_user(key.name)
+        used = self._by_user.get(user)
+        if used is None:
+            used = self._by_user[user] = _Used()
         used.advance(now)
         until = used.exhausted_until(key)
         if until is not None:
@@ -100,12 +103,6 @@ class KeyLimits:
         used.minute_requests += 1
         used.day_requests += 1
         return None
-
-    def _used(self, user: str) -> _Used:
-        used = self._by_user.get(user)
-        if used is None:
-            used = self._by_user[user] = _Used()
-        return used
 
     def attempt_ended(self, record: AttemptRecord) -> None:
         """Tokens are counted by the reply: it sums those of all its attempts."""

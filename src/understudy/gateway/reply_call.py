@@ -143,21 +143,19 @@ class ReplyCall:
             wait_s = None if guest.key is None else limits.take(guest.key, now)
         if wait_s is not None:
             raise _key_limit(guest, wait_s)
+        call = self._call
         request = self._request(ask)
-        form = Form(self._call.id, int(now), ask.include_usage, ask.raw_completion)
+        form = Form(call.id, int(now), ask.include_usage, ask.raw_completion)
         if ask.stream:
             await self._stream(request, form, ask)
-        else:
-            sink = AnswerSink(form)
-            end = await serving.source.reply(request, sink)
-            self._answer(sink, end, ask)
-
-    def _answer(self, sink: AnswerSink, end: ReplyEnded, ask: ClientRequest) -> None:
+            return
+        sink = AnswerSink(form)
+        end = await serving.source.reply(request, sink)
         answered = sink.answer(end)
         if answered is None:
             raise self._refusal(ask, end)
         lines, body = answered
-        self._call.respond(body, lines)
+        call.respond(body, lines)
 
     async def _stream(self, request: ReplyRequest, form: Form, ask: ClientRequest) -> None:
         exchange = self._call.exchange

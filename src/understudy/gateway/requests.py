@@ -70,8 +70,9 @@ class _Chat(msgspec.Struct):
     max_completion_tokens: msgspec.Raw = _NULL
 
 
-_chat = msgspec.json.Decoder(_Chat)
+_decode_chat = msgspec.json.Decoder(_Chat).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_decode_members = _members.decode
 _name = msgspec.json.Decoder(str | None)
 _number = msgspec.json.Decoder(int | None)
 _flag = msgspec.json.Decoder(bool | None)
@@ -133,26 +134,31 @@ def _is_image(piece: object) -> bool:
 
 def read_ask(body: bytes) -> ClientRequest:
     """Raises `RequestRefused` (400) naming the member that is wrong."""
-    members = _read(_members, body, None)
     try:
-        chat = _chat.decode(body)
+        chat = _decode_chat(body)
+        members = _decode_members(body)
     except (*NOT_JSON, RecursionError):
-        raise _wrong_member(members) from None
+        raise _wrong_member(body) from None
     if (chat.n or 1) != 1:
         raise _wrong("n", "one reply is made for each request; send the request several times")
     if not chat.messages:
         raise _wrong("messages", "it is empty")
-    tools = b"null" if chat.tools is _NULL else bytes(chat.tools)
     messages, size, images = _read_turns(chat.messages)
+    tools = b"" if chat.tools is _NULL else bytes(chat.tools)
+    if tools in _NO_TOOLS:
+        tools = b""
+    for name in _OURS:
+        members.pop(name, None)
+    options = chat.stream_options
     return ClientRequest(
         model=chat.model or "",
         stream=chat.stream is True,
-        include_usage=chat.stream_options is not None and chat.stream_options.include_usage is True,
-        extra=_encode({name: raw for name, raw in members.items() if name not in _OURS}),
+        include_usage=options is not None and options.include_usage is True,
+        extra=_encode(members),
         messages=messages,
-        size=size + (len(tools) if tools not in _NO_TOOLS else 0),
+        size=size + len(tools),
         images=images,
-        tools=tools not in _NO_TOOLS,
+        tools=tools != b"",
         may_be_empty=_may_be_empty(chat.stop, chat.max_tokens, chat.max_completion_tokens),
     )
 
@@ -171,9 +177,10 @@ def _read_turns(turns: Iterable[_Turn]) -> tuple[tuple[Message, ...], int, int]:
     return tuple(messages), size, images
 
 
-def _wrong_member(members: Mapping[str, msgspec.Raw]) -> RequestRefused:
-    """Return why a body that is an object cannot be read as a chat request."""
+def _wrong_member(body: bytes) -> RequestRefused:
+    """Return why a body cannot be read as a chat request."""
     try:
+        members = _read(_members, body, None)
         _read(_number, members.get("n", _NULL), "n")
         _read(_turns, members.get("messages", _NULL), "messages")
         _read(_options, members.get("stream_options", _NULL), "stream_options")
@@ -211,10 +218,12 @@ def read_completion(body: bytes) -> ClientRequest:
 def _may_be_empty(stop: msgspec.Raw, *lengths: msgspec.Raw) -> bool:
     if stop is not _NULL and bytes(stop) not in (b"null", b"[]", b'""'):
         return True
-    return any(_is_few(length) for length in lengths if length is not _NULL)
+    return any(map(_is_few, lengths))
 
 
 def _is_few(length: msgspec.Raw) -> bool:
+    if length is _NULL:
+        return False
     try:
         tokens = _number.decode(length)
     except NOT_JSON:

@@ -132,9 +132,7 @@ class AnswerSink(HeldSink):
     def __init__(self, form: Form) -> None:
         self._form = form
         self._gathered = ReplyAccumulator()
-
-    def write(self, output: Output) -> None:
-        self._gathered.add(output)
+        self.write = self._gathered.add  # type: ignore[method-assign]
 
     def answer(self, end: ReplyEnded) -> tuple[bytes, bytes] | None:
         """Return encoded headers and the body; `None` where there is no complete reply."""

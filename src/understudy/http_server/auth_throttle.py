@@ -32,24 +32,23 @@ class AuthFailures:
     ) -> None:
         self._clock = clock
         self._most = failures
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+        self.times: OrderedDict[str, deque[float]] = OrderedDict()
+        """When each address sent wrong ones; empty where none did."""
 
     def wait_s(self, peer: str) -> float:
         """Return for how long requests with credentials from this address are refused."""
-        if not self._times:
-            return 0.0
-        times = self._times.get(_network(peer))
+        times = self.times.get(_network(peer))
         if times is None or len(times) < self._most:
             return 0.0
         return max(times[0] + WINDOW_S - self._clock(), 0.0)
 
     def add(self, peer: str) -> None:
         address = _network(peer)
-        times = self._times.pop(address, None) or deque(maxlen=self._most)
+        times = self.times.pop(address, None) or deque(maxlen=self._most)
         times.append(self._clock())
-        self._times[address] = times
-        if len(self._times) > _MAX_ADDRESSES:
-            self._times.popitem(last=False)
+        self.times[address] = times
+        if len(self.times) > _MAX_ADDRESSES:
+            self.times.popitem(last=False)
 
 
 class AuthThrottle:

@@ -201,7 +201,8 @@ class Connection(asyncio.Protocol):
             self._answer_next()
         elif not self._closing:
             self._ahead = 0
-            self.resume_reading()
+            if not self._reading:
+                self.resume_reading()
             if self._incoming is None and not self._in_head:
                 self._wait(_Waiting.NEXT, self._limits.idle_s)
 

@@ -54,7 +54,8 @@ class Worker:
                 log_failure(self._exchange, error)
             exchange, self._exchange, self._work = self._exchange, None, None
             # Also without an error, where the application has sent no response or a part of it.
-            exchange.fail()
+            if not exchange.complete:
+                exchange.fail()
             if self.task.cancelling() or not self._note_idle(self):
                 return
             self._wake = self._loop.create_future()
