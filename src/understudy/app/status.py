@@ -58,12 +58,12 @@ def _tested(finding: Finding) -> ServerTest:
 def gauges(models: ReloadableRouter, clocks: Clock) -> tuple[Gauge, ...]:
     """The same for metrics, without disabled candidates."""
     board, now = models.router.memory.board, clocks.monotonic()
-    running = models.router.memory.running
+    running = models.router.memory.running()
     return tuple(
         Gauge(
             candidate.name,
             {key.scope.value: _NUMBERS[board.state(key, now)] for key in candidate.scope_keys},
-            inflight=running.get(candidate.key, 0),
+            inflight=running[candidate.key],
         )
         for candidate in models.router.candidates
         if candidate.off is None

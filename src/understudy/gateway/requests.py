@@ -96,8 +96,9 @@ class ClientRequest(msgspec.Struct, frozen=True):
     """The request without the members that the router sets."""
     messages: tuple[Message, ...]
     """The text of its messages, for servers that accept only prompts and for counting tokens."""
-    size: int
-    """UTF-8 bytes of all text, tool definitions included."""
+    text_bytes: int
+    """UTF-8 bytes of the text of its messages."""
+    tool_bytes: int = 0
     images: int = 0
     tools: bool = False
     may_be_empty: bool = False
@@ -107,15 +108,13 @@ class ClientRequest(msgspec.Struct, frozen=True):
 
     def build(self, fit: Fit) -> Prompt:
         """Return the prompt for one candidate; a client's prompt is never trimmed."""
-        tokens = math.ceil(self.size * fit.tokens_per_char)
+        tokens = math.ceil((self.text_bytes + self.tool_bytes) * fit.tokens_per_char)
         if self.images and not fit.vision:
             request = ChatRequest(self.messages, extra=self._without_images())
-            return Prompt(request, tokens, degraded=("images",))
+            return Prompt(request, tokens, degraded=("images",), text_bytes=self.text_bytes)
+        request = ChatRequest(self.messages, extra=self.extra, raw_completion=self.raw_completion)
         tokens += self.images * IMAGE_TOKENS
-        return Prompt(self._request(), tokens, self.images)
-
-    def _request(self) -> ChatRequest:
-        return ChatRequest(self.messages, extra=self.extra, raw_completion=self.raw_completion)
+        return Prompt(request, tokens, self.images, text_bytes=self.text_bytes)
 
     def _without_images(self) -> bytes:
         members = _members.decode(self.extra)
@@ -156,7 +155,8 @@ def read_ask(body: bytes) -> ClientRequest:
         include_usage=options is not None and options.include_usage is True,
         extra=_encode(members),
         messages=messages,
-        size=size + len(tools),
+        text_bytes=size,
+        tool_bytes=len(tools),
         images=images,
         tools=tools != b"",
         may_be_empty=_may_be_empty(chat.stop, chat.max_tokens, chat.max_completion_tokens),
@@ -207,7 +207,7 @@ def read_completion(body: bytes) -> ClientRequest:
         include_usage=options is not None and options.include_usage is True,
         extra=_encode(passed | {"prompt": prompt}),
         messages=(Message("user", (TextPart(prompt),)),),
-        size=_bytes_of(prompt),
+        text_bytes=_bytes_of(prompt),
         may_be_empty=_may_be_empty(
             members.get("stop", _NULL), *(members.get(name, _NULL) for name in _LENGTHS)
         ),

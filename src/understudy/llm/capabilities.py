@@ -1,7 +1,8 @@
 """What models accept: facts from four sources, the surest one winning field by field."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ class Capabilities:
         return Capabilities(*(there if here is None else here for here, there in pairs))
 
 
-_facts = attrgetter(*(field.name for field in fields(Capabilities)))
+_facts = attrgetter(*(fact.name for fact in fields(Capabilities)))
 NOTHING_KNOWN = Capabilities()
 
 
@@ -49,10 +50,34 @@ class ModelKey(NamedTuple):
     model: str
 
 
-@dataclass(slots=True)
-class _Lesson:
-    facts: Capabilities
-    until: float
+@dataclass(slots=True, eq=False)
+class ModelFacts:
+    """What is known of one model, apart from its configuration."""
+
+    discovered: Capabilities = NOTHING_KNOWN
+    learned: Capabilities = NOTHING_KNOWN
+    learned_until: float = 0.0
+    refused: dict[str, float] = field(default_factory=dict)
+    """Parameters that its server rejects, and until when that is believed."""
+    tokens_per_char: float = USUAL_TOKENS_PER_CHAR
+    """Tokens per UTF-8 byte of text."""
+    measured: bool = False
+    """Whether the ratio comes from the model's own figures."""
+    version: int = 0
+    """Rises when anything but the ratio changes."""
+
+    def known(self, now: float) -> Capabilities:
+        if self.learned is NOTHING_KNOWN or now >= self.learned_until:
+            return self.discovered
+        return self.learned.over(self.discovered)
+
+    def omissions(self, now: float) -> tuple[str, ...]:
+        return tuple(name for name, until in self.refused.items() if now < until)
+
+    def constant_until(self, now: float) -> float:
+        """When `known` or `omissions` changes by time alone."""
+        ends = (self.learned_until, *self.refused.values())
+        return min((end for end in ends if now < end), default=math.inf)
 
 
 class CapabilityBook:
@@ -64,74 +89,66 @@ class CapabilityBook:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._learned: dict[ModelKey, _Lesson] = {}
-        self._discovered: dict[ModelKey, Capabilities] = {}
-        self._omit: dict[ModelKey, dict[str, float]] = {}
-        self._tokens_per_char: dict[ModelKey, float] = {}
+        self._models: dict[ModelKey, ModelFacts] = {}
+
+    def model(self, key: ModelKey) -> ModelFacts:
+        """Return the facts of one model, which change when something is learned."""
+        facts = self._models.get(key)
+        if facts is None:
+            facts = self._models[key] = ModelFacts()
+        return facts
 
     def of(self, key: ModelKey, configured: Capabilities = NOTHING_KNOWN) -> Capabilities:
-        known = self._discovered.get(key, NOTHING_KNOWN)
-        lesson = self._learned.get(key)
-        if lesson is not None and self._clock() < lesson.until:
-            known = lesson.facts.over(known)
-        return configured if known is NOTHING_KNOWN else configured.over(known)
-
-    def prompt_facts(
-        self, key: ModelKey, configured: Capabilities
-    ) -> tuple[Capabilities, float, tuple[str, ...]]:
-        """What a prompt is built by: `of`, `tokens_per_char` and `omissions` together."""
-        ratio = self._tokens_per_char.get(key, USUAL_TOKENS_PER_CHAR)
-        omitted = self.omissions(key) if self._omit else ()
-        return self.of(key, configured), ratio, omitted
+        return configured.over(self.model(key).known(self._clock()))
 
     def learn(self, key: ModelKey, facts: Capabilities) -> None:
         """Believe for a day what a model's own server said by refusing or accepting."""
-        lesson = self._learned.get(key)
-        now = self._clock()
-        if lesson is not None and now < lesson.until:
-            facts = facts.over(lesson.facts)
-        self._learned[key] = _Lesson(facts, now + MEMORY_S)
+        model, now = self.model(key), self._clock()
+        model.learned = facts.over(model.learned) if now < model.learned_until else facts
+        model.learned_until = now + MEMORY_S
+        model.version += 1
 
     def discover(self, key: ModelKey, facts: Capabilities) -> None:
         """Store the facts of a probe or a model list; unknown ones keep their earlier values."""
-        self._discovered[key] = facts.over(self._discovered.get(key, NOTHING_KNOWN))
+        model = self.model(key)
+        model.discovered = facts.over(model.discovered)
+        model.version += 1
 
     def learn_omission(self, key: ModelKey, parameter: str) -> None:
-        self._omit.setdefault(key, {})[parameter] = self._clock() + MEMORY_S
+        model = self.model(key)
+        model.refused[parameter] = self._clock() + MEMORY_S
+        model.version += 1
 
     def omissions(self, key: ModelKey) -> tuple[str, ...]:
         """Parameters this model's server refuses."""
-        refused = self._omit.get(key)
-        if not refused:
-            return ()
-        now = self._clock()
-        return tuple(name for name, until in refused.items() if now < until)
+        return self.model(key).omissions(self._clock())
 
     def tokens_per_char(self, key: ModelKey) -> float:
         """Tokens per UTF-8 byte of text."""
-        return self._tokens_per_char.get(key, USUAL_TOKENS_PER_CHAR)
+        return self.model(key).tokens_per_char
 
     def learn_tokens(self, key: ModelKey, *, tokens: int, chars: int) -> None:
         """Draw the estimate towards what a server reported for a prompt of `chars` bytes."""
         if chars < LEAST_CHARS or tokens <= 0:
             return
-        seen = tokens / chars
-        known = self._tokens_per_char.get(key)
-        if known is not None and seen < known:
-            seen = known + (seen - known) * _FALL
+        model, seen = self.model(key), tokens / chars
+        if model.measured and seen < model.tokens_per_char:
+            seen = model.tokens_per_char + (seen - model.tokens_per_char) * _FALL
         self.set_tokens_per_char(key, seen)
 
     def set_tokens_per_char(self, key: ModelKey, ratio: float) -> None:
         """Believe an exact count."""
-        self._tokens_per_char[key] = min(max(ratio, _LEAST_TOKENS_PER_BYTE), MOST_TOKENS_PER_BYTE)
+        model = self.model(key)
+        model.tokens_per_char = min(max(ratio, _LEAST_TOKENS_PER_BYTE), MOST_TOKENS_PER_BYTE)
+        model.measured = True
 
     def has_measured_tokens(self, key: ModelKey) -> bool:
         """Whether the ratio comes from the model's own figures."""
-        return key in self._tokens_per_char
+        return self.model(key).measured
 
     def learned_tokens_per_char(self) -> dict[ModelKey, float]:
         """Every ratio learned so far, to be set again at the next start."""
-        return dict(self._tokens_per_char)
+        return {key: m.tokens_per_char for key, m in self._models.items() if m.measured}
 
     def learn_underestimate(self, key: ModelKey, factor: float) -> None:
         """Raise the estimate of a model that refused a prompt thought to fit."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -18,8 +18,10 @@ from understudy.llm.messages import (
     ToolCallDelta,
 )
 from understudy.routing.failure_policy import ECHO
+from understudy.routing.fair_queue import FairQueue
 from understudy.routing.output_buffer import OutputBuffer
 from understudy.routing.output_filter import OutputFilter, whole_sentences
+from understudy.routing.records import BreakerChange
 from understudy.routing.request import ReplyRequest, ReplySink, SinkKind
 from understudy.routing.selection import AttemptOwner, AttemptPlan
 from understudy.routing.timeouts import AttemptTimer
@@ -34,14 +36,20 @@ class Attempt:
     """One HTTP request to one candidate. All mutable state of an attempt is in here."""
 
     plan: AttemptPlan
-    request: InitVar[ReplyRequest]
+    request: ReplyRequest
     sink: ReplySink
     owner: AttemptOwner | None
     clock: Callable[[], float]
+    number: int
+    """Among the request's attempts, from 1, skips included."""
 
     exchange: Exchange = field(init=False)
+    output_filter: OutputFilter = field(init=False)
+    buffer: OutputBuffer = field(init=False)
     started: float = field(init=False)
     """When it was sent, without the time in the queue."""
+    last_useful: float = field(init=False)
+    """When output came last; at first when it was sent."""
     ended: float | None = None
     failure: ProviderError | None = None
     """Why it failed; `None` once it has ended well."""
@@ -57,17 +65,19 @@ class Attempt:
     queued_s: float = 0.0
     first_output: float | None = None
     first_visible: float | None = None
-    last_useful: float = field(init=False)
-    """When output came last; at first when it was sent."""
     max_gap_s: float = 0.0
     reasoning_chars: int = 0
     call_chars: int = 0
     """Of tool calls: names and arguments."""
+    breaker: BreakerChange | None = None
+    """What it did to a cooldown of its candidate."""
+    held_until: float | None = None
+    """Wall clock until which its candidate is in a cooldown."""
 
-    _buffer: OutputBuffer = field(init=False)
-    _filter: OutputFilter = field(init=False)
     _timer: AttemptTimer | None = None
     _generation: Generation | None = None
+    _place: FairQueue | None = None
+    """The queue in which it has a place."""
     _texts: list[str] = field(default_factory=list)
     _media: bool = False
     _reasoned: bool = False
@@ -79,16 +89,17 @@ class Attempt:
     _paused: bool = False
     _wake: "asyncio.Future[None] | None" = None
 
-    def __post_init__(self, request: ReplyRequest) -> None:
-        self.exchange = Exchange(phase=Phase.QUEUE, may_wait=self.plan.budget.is_last)
+    def __post_init__(self) -> None:
+        plan, request = self.plan, self.request
         self.started = self.last_useful = self.clock()
-        self._buffer = OutputBuffer(self.sink.kind, self.plan.echoes)
-        self._filter = OutputFilter(
+        self.exchange = Exchange(plan.budget.is_last, 0.0, Phase.QUEUE)
+        self.output_filter = OutputFilter(
             for_people=request.may_trim_prompt,
             raw_completion=request.raw_completion,
             clean=request.clean,
-            in_thought=self.plan.in_thought,
+            in_thought=plan.in_thought,
         )
+        self.buffer = OutputBuffer(self.sink.kind, plan.echoes)
 
     @property
     def text(self) -> str:
@@ -101,83 +112,65 @@ class Attempt:
     def error_class(self) -> ErrorClass | None:
         return None if self.failure is None else self.failure.error_class
 
-    @property
-    def template_opens_thought(self) -> bool | None:
-        """Whether the chat template opens a thought; `None` where this reply does not show it."""
-        if self._filter.opened_by_template:
-            return True
-        return False if self.plan.in_thought and self.failure is None else None
-
-    def unreleased(self) -> Sequence[Output]:
-        """Return what was held back from the sink: reasoning, and frames without text."""
-        return tuple(self._buffer.release())
-
-    @property
-    def hidden_chars(self) -> int:
-        """Output that is paid for as text is."""
-        return self.reasoning_chars + self.call_chars
-
-    @property
-    def visible_chars(self) -> int:
-        return len(self.text)
-
     async def run(self) -> None:
         """Make the attempt; afterwards `failure` says how it ended.
 
         Cancelling it, or an exception of the sink, closes the connection.
         """
-        queue, acquired = self.plan.queue, False
+        queue = self.plan.queue
         try:
-            if queue is not None:
-                if not queue.try_acquire():
-                    await queue.acquire(self.plan.queue_key, self.plan.queue_s)
-                    now = self.clock()
-                    self.queued_s, self.started, self.last_useful = now - self.started, now, now
-                acquired = True
-            self._send()
-            await self._wait()
+            if queue is not None and not queue.try_acquire():
+                await self._queue_up(queue)
+            self._place = queue
+            loop = asyncio.get_running_loop()
+            self._send(loop)
+            while self._written or not self._over:
+                if self._written:
+                    await self._flush()
+                else:
+                    self._wake = loop.create_future()
+                    await self._wake
         except ProviderError as error:
-            self._end(error)
+            self._end(error, self.clock())
         except BaseException:
             self.cancelled = True
             raise
         finally:
             if not self._over:
-                self._end(None)
-            if acquired and queue is not None:
-                queue.release()
+                self._end(None, self.clock())
 
     # As the receiver of the reply's events.
 
     def output(self, events: Sequence[Output]) -> None:
         if self._over:
             return
-        now = self.clock()
+        now, checks = self.clock(), self.output_filter
         try:
             for event in events:
-                if isinstance(event, TextDelta):
-                    self._take_text(event, now)
+                if type(event) is TextDelta and checks.accept(event.text) and not checks.cut:
+                    self._pass_text(event, now)
                 else:
-                    if isinstance(event, ReasoningDelta):
-                        self._filter.expect_text()
-                    self._pass(event, now)
+                    self._pass_odd(event, now)
                 if self.finish_reason is not None:
                     self._conclude(now)
                     break
         except ProviderError as error:
-            self._end(error)
-        self._send_written()
+            self._end(error, now)
+        if self._written:
+            self._send_written()
 
     def finished(self, finished: Finished) -> None:
         if self._over:
             return
+        now = self.clock()
         self._generation = None
         self.finish_reason, self.last_frames = finished.reason, finished.frames
         try:
-            self._conclude(self.clock())
+            self._conclude(now)
         except ProviderError as error:
-            self._end(error)
-        self._send_written()
+            self._end(error, now)
+        if self._written:
+            self._send_written()
 
     def failed(self, error: ProviderError) -> None:
         if self._over:
@@ -186,22 +179,27 @@ class Attempt:
             _log.error("router.internal_error", error=error.detail)
         elif error.error_class is ErrorClass.RESPONSE_TOO_LARGE and self.yielded:
             self.finish_reason = "length"
-            self._end(None)
+            self._end(None, self.clock())
             return
-        self._end(error)
+        self._end(error, self.clock())
 
     # Internal.
 
-    def _send(self) -> None:
+    async def _queue_up(self, queue: FairQueue) -> None:
+        """Wait for a place; the last candidate may as well wait: there is no other."""
+        budget = self.plan.budget
+        wait_s = budget.visible_s if budget.is_last else self.plan.candidate.limits.queue_s
+        await queue.acquire(self.request.queue_key, wait_s)
+        now = self.clock()
+        self.queued_s, self.started, self.last_useful = now - self.started, now, now
+
+    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
         """Raises `ProviderError` for a request that cannot be sent."""
         self.exchange.phase = Phase.CONNECT
-        candidate = self.plan.candidate
-        budget = self.plan.budget
+        candidate, budget = self.plan.candidate, self.plan.budget
         if self.queued_s:
             budget = budget.after(self.queued_s)
-        timer = AttemptTimer(budget, self.clock, self.started, self, self._expired)
-        timer.start()
-        self._timer = timer
+        self._timer = AttemptTimer(budget, self, loop)
         try:
             self._generation = candidate.client.start(
                 self.plan.prompt.request, candidate.model, self.exchange, self
@@ -212,16 +210,6 @@ class Attempt:
             # A bug in one engine's client must not end the reply.
             _log.error("router.internal_error", error=type(error).__name__, exc_info=True)
             raise Unreachable(ErrorClass.INTERNAL) from None
-
-    async def _wait(self) -> None:
-        """Let the sink send what comes, until the attempt is over and all is sent."""
-        while not (self._over and not self._written):
-            if not self._written:
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
-                self._wake = None
-            if self._written:
-                await self._flush()
 
     async def _flush(self) -> None:
         self._written, self._sending, self._unsent = False, True, 0
@@ -240,72 +228,73 @@ class Attempt:
 
     def _send_written(self) -> None:
         """Let the sink send at once what was written to it, or else wake who waits for it."""
-        if not self._written or self._sending:
+        if self._sending:
             return
         if self.sink.try_flush():
             self._written = False
-        else:
-            self._notify()
-
-    def _notify(self) -> None:
-        if self._wake is not None and not self._wake.done():
+        elif self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _expired(self, limit: ErrorClass) -> None:
-        self._end(Unreachable(limit))
+    def expired(self, limit: ErrorClass) -> None:
+        """End it for a time limit."""
+        self._end(Unreachable(limit), self.clock())
 
-    def _end(self, error: ProviderError | None) -> None:
+    def _end(self, error: ProviderError | None, now: float) -> None:
         """The first call decides how it ended; closes what is open."""
         if self._over:
             return
         self._over = True
-        self.failure = error
-        self.ended = self.clock()
+        self.failure, self.ended = error, now
         if self._timer is not None:
             self._timer.stop()
         if self._generation is not None:
             self._generation.close()
         # They refer to this attempt: cycles that only the garbage collector would free.
         self._timer = self._generation = self.owner = None
-        self._notify()
+        if self._place is not None:
+            self._place.release()
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
-    def _take_text(self, event: TextDelta, now: float) -> None:
-        checks = self._filter
-        if checks.accept(event.text):
-            if checks.worthless is None:
-                self._pass(event, now)
-            else:
-                self._pass_filtered(event, (event,), now)
-        elif len(event.frames) > 1:
+    def _pass_odd(self, event: Output, now: float) -> None:
+        """Pass on what is no text, or what the filter leaves of a text that it changes."""
+        checks = self.output_filter
+        if not isinstance(event, TextDelta):
+            if isinstance(event, ReasoningDelta):
+                checks.expect_text()
+            self._pass(event, now)
+        elif checks.worthless is not None:
+            self._pass_filtered(event, (event,), now)
+        elif len(event.frames) < 2:
+            self._pass_filtered(event, checks.push(event), now)
+        else:
             for frame in event.frames:
                 piece = TextDelta(frames.text_in(frame), (frame,))
                 self._pass_filtered(piece, checks.push(piece), now)
                 if self.finish_reason is not None:
                     return
-        else:
-            self._pass_filtered(event, checks.push(event), now)
 
     def _pass_filtered(
         self, event: TextDelta, pieces: Sequence[TextDelta | ReasoningDelta], now: float
     ) -> None:
-        if self._filter.worthless is not None:
+        if self.output_filter.worthless is not None:
             owner = self.owner
             seen = self.yielded and owner is not None and owner.committed
-            self._filter.refuse_loop(committed=seen)
+            self.output_filter.refuse_loop(committed=seen)
         if len(pieces) == 1 and pieces[0] is event:
             self._pass(event, now)
         else:
-            if self._filter.discard:
+            if self.output_filter.discard:
                 self._discard()
             outputs: Sequence[Output] = pieces
             if event.frames and self.sink.kind is not SinkKind.EDITABLE:
                 outputs = frames.filtered(event.frames[0], pieces)
             for output in outputs:
                 self._pass(output, now)
-        if self._filter.cut:
+        if self.output_filter.cut:
             self.finish_reason = "stop"
-            if self._filter.worthless is not None:
-                self._texts = [whole_sentences(self.text[: self._filter.worthless])]
+            if self.output_filter.worthless is not None:
+                self._texts = [whole_sentences(self.text[: self.output_filter.worthless])]
                 self.repeated = True
 
     def _discard(self) -> None:
@@ -316,50 +305,58 @@ class Attempt:
         self._texts.clear()
         self._reasoned = True
         self.reasoning_chars += len(thought)
-        if not self._buffer.turn_into_reasoning():
+        if not self.buffer.turn_into_reasoning():
             self.sink.restart()
             self.sink.write(ReasoningDelta(thought))
             self._written = True
 
     def _pass(self, output: Output, now: float) -> None:
         if isinstance(output, TextDelta):
-            if not output.text:
-                return
-            self._texts.append(output.text)
-            if self.first_visible is None and not output.text.isspace():
-                self.first_visible = now
-            self._useful_at(now)
-        elif not self._note(output, now):
+            self._pass_text(output, now)
             return
-        if self._buffer.is_open:
+        useful, visible = self._note(output)
+        if visible and self.first_visible is None:
+            self.first_visible = now
+        if useful or isinstance(output, OtherDelta):
+            self._push(output, now, useful=useful)
+
+    def _pass_text(self, output: TextDelta, now: float) -> None:
+        text = output.text
+        if not text:
+            return
+        self._texts.append(text)
+        if self.first_visible is None and not text.isspace():
+            self.first_visible = now
+        self._push(output, now)
+
+    def _push(self, output: Output, now: float, *, useful: bool = True) -> None:
+        """Write an output to the sink, or keep it until the attempt is committed."""
+        if useful:
+            if self.first_output is None:
+                self.first_output = now
+            gap_s = now - self.last_useful
+            if gap_s > self.max_gap_s:
+                self.max_gap_s = gap_s
+            self.last_useful = now
+        if self.buffer.is_open:
             self._write(output)
-        else:
-            for released in self._buffer.push(output):
-                self._write(released)
+            return
+        for released in self.buffer.push(output):
+            self._write(released)
 
-    def _useful_at(self, now: float) -> None:
-        if self.first_output is None:
-            self.first_output = now
-        self.max_gap_s = max(self.max_gap_s, now - self.last_useful)
-        self.last_useful = now
-
-    def _note(self, output: Output, now: float) -> bool:
-        """Note an output without text; whether it goes on."""
+    def _note(self, output: Output) -> tuple[bool, bool]:
+        """Note an output without text; whether it is useful, and whether it is visible."""
         if isinstance(output, ReasoningDelta):
             self._reasoned = self._reasoned or bool(output.text)
             self.reasoning_chars += len(output.text)
-            useful, visible = bool(output.text), False
-        elif isinstance(output, ToolCallDelta):
+            return bool(output.text), False
+        if isinstance(output, ToolCallDelta):
             self.call_chars += len(output.arguments) + len(output.name or "")
-            self.tool_calls = useful = visible = True
-        else:
-            useful = visible = isinstance(output, OtherDelta) and output.media
-            self._media = self._media or visible
-        if useful:
-            if visible and self.first_visible is None:
-                self.first_visible = now
-            self._useful_at(now)
-        return useful or isinstance(output, OtherDelta)
+            self.tool_calls = True
+            return True, True
+        media = isinstance(output, OtherDelta) and output.media
+        self._media = self._media or media
+        return media, media
 
     def _write(self, output: Output) -> None:
         if not self.yielded:
@@ -376,24 +373,24 @@ class Attempt:
 
     def _conclude(self, now: float) -> None:
         """End a reply whose stream is complete; raises where what came is no reply."""
-        if self._filter.is_busy:
+        if self.output_filter.is_busy:
             self._conclude_filter(now)
         whole = self.tool_calls or self._media
         if not whole and not any(map(str.strip, self._texts)):
             exhausted = self._reasoned and self.finish_reason == "length"
             raise BadReply(ErrorClass.REASONING_EXHAUSTED if exhausted else ErrorClass.EMPTY_REPLY)
-        if self.plan.echoes and self._buffer.is_echo and not whole:
+        if self.plan.echoes and self.buffer.is_echo and not whole:
             self.echoed = True
             raise BadReply(ErrorClass.GARBAGE, provider_code=ECHO)
         if self.finish_reason == "content_filter":
             raise Rejected(ErrorClass.CONTENT_POLICY)
-        for output in self._buffer.release():
+        for output in self.buffer.release():
             self._write(output)
-        self._end(None)
+        self._end(None, now)
 
     def _conclude_filter(self, now: float) -> None:
-        unclosed = self._filter.is_unclosed and self.finish_reason == "stop"
-        for piece in self._filter.rest():
+        unclosed = self.output_filter.is_unclosed and self.finish_reason == "stop"
+        for piece in self.output_filter.rest():
             self._pass(piece, now)
         if unclosed and not self._texts:
-            self._texts.append(self._buffer.turn_into_text())
+            self._texts.append(self.buffer.turn_into_text())

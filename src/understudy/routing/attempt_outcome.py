@@ -5,13 +5,12 @@ import structlog
 
 from understudy.errors import ErrorClass, HoldScope, ProviderError
 from understudy.llm.capabilities import MOST_TOKENS_PER_BYTE, Capabilities, CapabilityBook
-from understudy.llm.messages import UsageSource
 from understudy.llm.openai_wire import without_lengths
 from understudy.routing.attempt import Attempt
 from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.failure_policy import STOPS, Rule, rule_for
 from understudy.routing.prompt_fitting import learn_ratio
-from understudy.routing.records import AttemptRole, BreakerChange
+from understudy.routing.records import AttemptRole
 from understudy.routing.request import ReplyRequest, SinkKind
 from understudy.routing.retries import DROPPABLE, RetryPlan, retry_plan_for
 from understudy.routing.router_state import RouterState
@@ -57,12 +56,6 @@ class Evaluation(msgspec.Struct, frozen=True):
     retry: RetryPlan | None = None
     set_aside: bool = False
     """The candidate may be tried again without images."""
-    breaker: BreakerChange | None = None
-    held_until: float | None = None
-    """Wall clock."""
-
-
-_USUAL = Evaluation()
 
 
 def evaluate(
@@ -75,31 +68,20 @@ def evaluate(
 ) -> Evaluation:
     """Update cooldowns and capabilities by an attempt that failed with `error`; decide what is
     next."""
-    _learn_template(attempt, state)
-    candidate = attempt.plan.candidate
+    learn_template(attempt, state.book)
+    candidate, board, now = attempt.plan.candidate, state.board, env.clock()
     rule = rule_for(error, local=candidate.local, useful_output=attempt.first_output is not None)
     if error.error_class is ErrorClass.EMPTY_REPLY and progress.request.may_be_empty:
         rule = Rule()
-    breaker = _count_failure(attempt, error, rule, state, env)
+    attempt.breaker = board.count_failure(candidate, error, rule, attempt.plan.probes, now)
+    _follow_up(attempt, error, rule, state)
     set_aside = _learn(attempt, error, progress.request, state)
-    now = env.clock()
-    hold = state.board.availability(candidate.scope_keys, now).hold
-    held_until = None if hold is None else env.wall() + hold.until - now
+    hold = board.availability(candidate.scope_keys, now).hold
+    attempt.held_until = None if hold is None else env.wall() + hold.until - now
     restart = progress.partial and _may_restart(attempt, progress, rule, rules)
     stop = _is_final(error, progress, rules, restart=restart)
     retry = None if stop or progress.partial else _retry(attempt, error, progress, state.book)
-    return Evaluation(stop, restart, retry, set_aside, breaker, held_until)
-
-
-def succeeded(attempt: Attempt, state: RouterState, env: RouterEnvironment) -> Evaluation:
-    """Update cooldowns and capabilities by an attempt that ended well."""
-    _learn_template(attempt, state)
-    candidate, prompt = attempt.plan.candidate, attempt.plan.prompt
-    breaker = state.board.succeed(candidate.scope_keys, env.clock())
-    usage = attempt.exchange.usage
-    if usage is not None and usage.source is UsageSource.REPORTED and not prompt.images:
-        learn_ratio(state.book, candidate.key, prompt, usage.input_tokens)
-    return _USUAL if breaker is None else Evaluation(breaker=breaker)
+    return Evaluation(stop, restart, retry, set_aside)
 
 
 def is_empty(attempt: Attempt) -> bool:
@@ -107,41 +89,27 @@ def is_empty(attempt: Attempt) -> bool:
     return attempt.finish_reason is not None and attempt.error_class in _EMPTY
 
 
-def _learn_template(attempt: Attempt, state: RouterState) -> None:
-    opens_thought = attempt.template_opens_thought
-    if opens_thought is not None:
-        key = attempt.plan.candidate.key
-        state.book.learn(key, Capabilities(opens_thought=opens_thought))
+def learn_template(attempt: Attempt, book: CapabilityBook) -> None:
+    """Note whether the chat template opens a thought, where the reply shows it."""
+    opens_thought = attempt.output_filter.opened_by_template
+    if opens_thought or (attempt.plan.in_thought and attempt.failure is None):
+        book.learn(attempt.plan.candidate.key, Capabilities(opens_thought=opens_thought))
 
 
-def _count_failure(
-    attempt: Attempt, error: ProviderError, rule: Rule, state: RouterState, env: RouterEnvironment
-) -> BreakerChange | None:
-    board, candidate, now = state.board, attempt.plan.candidate, env.clock()
-    probes = attempt.plan.probes
-    board.release(probes)
-    if error.http_status is not None:
-        # Whatever it answered, its machine is up.
-        board.succeed([k for k in probes if k.scope is HoldScope.ENDPOINT], now)
-    if rule.scope is None or rule.scope is HoldScope.REQUEST:
-        return None
-    change = board.fail(
-        candidate.scope_key(rule.scope),
-        rule,
-        error.error_class,
-        now,
-        retry_after_s=error.retry_after_s,
-    )
-    if change is not None and candidate.local and rule.scope is HoldScope.ENDPOINT:
+def _follow_up(attempt: Attempt, error: ProviderError, rule: Rule, state: RouterState) -> None:
+    """After a cooldown opened: poll a local server; report what only the operator can fix."""
+    change, candidate = attempt.breaker, attempt.plan.candidate
+    if change is None:
+        return
+    if candidate.local and rule.scope is HoldScope.ENDPOINT:
         state.health.watch(candidate)
-    if change is not None and rule.alerts and change.before != change.after:
+    if rule.alerts and change.before != change.after:
         _log.warning(
             "router.operator_needed",
             provider=candidate.provider,
             model=candidate.model,
             error_class=error.error_class.value,
         )
-    return change
 
 
 def _learn(

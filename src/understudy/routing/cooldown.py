@@ -12,8 +12,8 @@ from typing import Protocol
 
 import msgspec
 
-from understudy.errors import ErrorClass
-from understudy.routing.candidates import ScopeKey
+from understudy.errors import ErrorClass, HoldScope, ProviderError
+from understudy.routing.candidates import Candidate, ScopeKey
 from understudy.routing.failure_policy import Opens, Rule
 from understudy.routing.records import BreakerChange
 
@@ -47,7 +47,7 @@ class Availability(msgspec.Struct, frozen=True):
     """Half-open scopes: their hold has expired and the next attempt probes them."""
 
 
-_AVAILABLE = Availability()
+AVAILABLE = Availability()
 
 
 class CooldownSharing(Protocol):
@@ -132,19 +132,22 @@ class CooldownBoard:
         self._random = random
         self.sharing: CooldownSharing | None = None
         """Set where other processes use the same servers."""
-        self._breakers: dict[ScopeKey, _Breaker] = {}
+        self.breakers: dict[ScopeKey, _Breaker] = {}
+        """Of every scope that failed."""
+        self.open: dict[ScopeKey, _Breaker] = {}
+        """Those that are not closed."""
 
     def availability(
         self, keys: Iterable[ScopeKey], now: float, *, asking: bool = True
     ) -> Availability:
         """`asking` is False where no request depends on the result, as on a page."""
-        if not self._breakers:
-            return _AVAILABLE
+        if not self.open:
+            return AVAILABLE
         hold: Cooldown | None = None
         probes: list[ScopeKey] = []
         for key in keys:
-            breaker = self._breakers.get(key)
-            if breaker is None or breaker.until is None:
+            breaker = self.open.get(key)
+            if breaker is None:
                 continue
             until = breaker.held_until(now)
             if until is None and (
@@ -161,32 +164,55 @@ class CooldownBoard:
     def lease(self, keys: Sequence[ScopeKey], until: float) -> None:
         """Reserve the probe of these scopes for one attempt; for all others they stay open."""
         for key in keys:
-            self._breakers[key].leased_until = until
+            self.breakers[key].leased_until = until
         if self.sharing is not None:
             self.sharing.probing(keys, until)
 
     def release(self, keys: Iterable[ScopeKey]) -> None:
         """Release the lease of a probe that had no result."""
         for key in keys:
-            if key in self._breakers:
-                self._breakers[key].leased_until = 0.0
+            if key in self.breakers:
+                self.breakers[key].leased_until = 0.0
                 self._share_released(key)
 
     def succeed(self, keys: Iterable[ScopeKey], now: float) -> BreakerChange | None:
         """Close these scopes: a useful reply came through all of them."""
         change = None
-        if not self._breakers:
+        if not self.breakers:
             return None
         for key in keys:
-            breaker = self._breakers.get(key)
+            breaker = self.breakers.get(key)
             if breaker is None:
                 continue
             breaker.count(now, failed=False)
             if breaker.until is not None:
                 change = BreakerChange(key.scope, breaker.state(now), State.CLOSED, 0.0)
                 self._share_closed([key])
-            breaker.until, breaker.leased_until = None, 0.0
+            self._close(key, breaker)
         return change
+
+    def count_failure(
+        self,
+        candidate: Candidate,
+        error: ProviderError,
+        rule: Rule,
+        probes: Sequence[ScopeKey],
+        now: float,
+    ) -> BreakerChange | None:
+        """Count a failed attempt of a candidate; `probes` are the scopes it was the probe of."""
+        self.release(probes)
+        if error.http_status is not None:
+            # Whatever it answered, its machine is up.
+            self.succeed([k for k in probes if k.scope is HoldScope.ENDPOINT], now)
+        if rule.scope is None or rule.scope is HoldScope.REQUEST:
+            return None
+        return self.fail(
+            candidate.scope_key(rule.scope),
+            rule,
+            error.error_class,
+            now,
+            retry_after_s=error.retry_after_s,
+        )
 
     def fail(
         self,
@@ -198,7 +224,7 @@ class CooldownBoard:
         retry_after_s: float | None = None,
     ) -> BreakerChange | None:
         """Count one failure; a half-open scope opens again whatever its count."""
-        breaker = self._breakers.setdefault(key, _Breaker())
+        breaker = self.breakers.setdefault(key, _Breaker())
         before = breaker.state(now)
         breaker.count(now, failed=True)
         breaker.leased_until = 0.0
@@ -211,46 +237,54 @@ class CooldownBoard:
             breaker.opened = now
         breaker.until = max(breaker.until or 0.0, now + hold_s)
         breaker.cause = cause
+        self.open[key] = breaker
         self._share_opened(key, breaker)
         return BreakerChange(key.scope, before, State.OPEN, hold_s)
 
     def restore(self, hold: Cooldown) -> None:
         """Open a scope as it was saved."""
-        breaker = self._breakers.setdefault(hold.key, _Breaker())
+        breaker = self.breakers.setdefault(hold.key, _Breaker())
         breaker.until, breaker.cause = max(breaker.until or 0.0, hold.until), hold.cause
+        self.open[hold.key] = breaker
 
     def extend(self, key: ScopeKey, until: float) -> None:
         """Extend the hold of an open scope."""
-        breaker = self._breakers.get(key)
+        breaker = self.breakers.get(key)
         if breaker is not None and breaker.until is not None:
             breaker.until = max(breaker.until, until)
             self._share_opened(key, breaker)
 
     def close(self, key: ScopeKey) -> None:
         """Close a scope that another process has closed."""
-        breaker = self._breakers.get(key)
+        breaker = self.breakers.get(key)
         if breaker is not None:
-            breaker.until, breaker.leased_until, breaker.in_a_row = None, 0.0, 0
+            breaker.in_a_row = 0
+            self._close(key, breaker)
 
     def state(self, key: ScopeKey, now: float) -> State:
-        breaker = self._breakers.get(key)
+        breaker = self.breakers.get(key)
         return State.CLOSED if breaker is None else breaker.state(now)
 
     def holds(self, now: float) -> tuple[Cooldown, ...]:
         """Everything that is not closed."""
         return tuple(
             Cooldown(key, max(b.until, now), b.cause)
-            for key, b in self._breakers.items()
+            for key, b in self.open.items()
             if b.until is not None
         )
 
     def reset(self, key: ScopeKey | None = None) -> Sequence[ScopeKey]:
         """Reset one scope, or all. Returns the scopes that were reset."""
-        keys = list(self._breakers) if key is None else [key] if key in self._breakers else []
+        keys = list(self.breakers) if key is None else [key] if key in self.breakers else []
         for known in keys:
-            del self._breakers[known]
+            del self.breakers[known]
+            self.open.pop(known, None)
         self._share_closed(keys)
         return keys
+
+    def _close(self, key: ScopeKey, breaker: _Breaker) -> None:
+        breaker.until, breaker.leased_until = None, 0.0
+        self.open.pop(key, None)
 
     def _share_opened(self, key: ScopeKey, breaker: _Breaker) -> None:
         if self.sharing is not None and breaker.until is not None:

@@ -93,32 +93,31 @@ def is_undecodable(text: str) -> bool:
 class LoopDetector:
     """Checks a growing text from time to time for loops and undecodable characters."""
 
-    def __init__(self) -> None:
-        self._text = ""
-        self._next_check = _FIRST_CHECK
-        self._next_compression = _TAIL
-        self._parts: list[str] = []
-        self._length = 0
+    __slots__ = ("_next_compression", "_tail", "length", "next_check", "parts")
 
-    def push(self, text: str) -> bool:
-        """Add a piece; whether it is time for a `check`."""
-        self._parts.append(text)
-        self._length += len(text)
-        return self._length >= self._next_check
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        """The text since the last check."""
+        self.length = 0
+        """Of the whole text."""
+        self.next_check = _FIRST_CHECK
+        """At which length to check again."""
+        self._tail = ""
+        self._next_compression = _TAIL
 
     def check(self) -> int | None:
         """Return the index in the whole text at which a loop began, if one did."""
-        self._next_check = self._length + _CHECK_EVERY
-        self._text = (self._text + "".join(self._parts))[-2 * _TAIL :]
-        self._parts.clear()
-        dropped = self._length - len(self._text)
-        if is_undecodable(self._text):
+        self.next_check = self.length + _CHECK_EVERY
+        self._tail = (self._tail + "".join(self.parts))[-2 * _TAIL :]
+        self.parts.clear()
+        dropped = self.length - len(self._tail)
+        if is_undecodable(self._tail):
             return dropped
-        start = loop_start(self._text)
-        if start is None and self._length >= self._next_compression:
-            self._next_compression = self._length + _COMPRESS_EVERY
-            if is_repetitive(self._text):
-                start = len(self._text) - _TAIL
+        start = loop_start(self._tail)
+        if start is None and self.length >= self._next_compression:
+            self._next_compression = self.length + _COMPRESS_EVERY
+            if is_repetitive(self._tail):
+                start = len(self._tail) - _TAIL
         return None if start is None else dropped + start
 
 
@@ -251,7 +250,10 @@ class OutputFilter:
                 return False
             self._visible = not text.isspace()
         self._last = text[-1:] or self._last
-        if self.worthless is None and self._loop.push(text):
+        loop = self._loop
+        loop.parts.append(text)
+        loop.length += len(text)
+        if loop.length >= loop.next_check and self.worthless is None:
             self._cut_loop()
         return True
 
@@ -372,7 +374,10 @@ class OutputFilter:
         self._visible = self._visible or not text.isspace()
         self._struck = self._struck or _STRIKE in text
         self._last = text[-1]
-        if self.worthless is None and self._loop.push(text):
+        loop = self._loop
+        loop.parts.append(text)
+        loop.length += len(text)
+        if loop.length >= loop.next_check and self.worthless is None:
             self._cut_loop()
 
     def _cut_loop(self) -> None:

@@ -54,8 +54,6 @@ class PromptPlan(msgspec.Struct, frozen=True):
         if tokens_per_char is not None:
             fit = msgspec.structs.replace(fit, tokens_per_char=tokens_per_char)
         prompt = request.build(fit)
-        if not (self.omitted or request.images or retry is not None):
-            return prompt
         chat, degraded = prompt.request, prompt.degraded
         if self.omitted:
             chat = msgspec.structs.replace(chat, omit=(*chat.omit, *self.omitted))
@@ -67,12 +65,22 @@ class PromptPlan(msgspec.Struct, frozen=True):
             degraded = (*degraded, "images")
         return msgspec.structs.replace(prompt, request=chat, degraded=degraded)
 
+    def build_certain(self) -> Prompt | None:
+        """Build the prompt where it is sure to fit, or its context is not known; else `None`."""
+        n_ctx = self.fit.n_ctx
+        if n_ctx is not None and self.request.may_trim_prompt:
+            return None
+        prompt = self.build()
+        if n_ctx is None or _is_short(prompt, _room_of(prompt, self.candidate, n_ctx)):
+            return prompt
+        return None
 
-async def build_fitting_prompt(
-    plan: PromptPlan, n_ctx: int, book: CapabilityBook
-) -> Prompt | Overflow:
+
+async def fit_prompt(plan: PromptPlan, book: CapabilityBook) -> Prompt | Overflow:
     """Build a prompt for a context of known length; the server may be asked to count it."""
     candidate, ratio = plan.candidate, plan.fit.tokens_per_char
+    n_ctx = plan.fit.n_ctx
+    assert n_ctx is not None
     count = _counter(candidate)
     if not plan.request.may_trim_prompt:
         prompt = plan.build()
@@ -106,13 +114,21 @@ def _counter(candidate: Candidate) -> Count:
 
 
 async def _fits_as_it_is(prompt: Prompt, candidate: Candidate, n_ctx: int, count: Count) -> bool:
-    room = n_ctx / _MARGIN - min(
-        prompt.request.max_tokens or candidate.reply_tokens, _REPLY_RESERVE
-    )
-    if prompt.input_tokens <= room * _WORTH_COUNTING:
+    room = _room_of(prompt, candidate, n_ctx)
+    if _is_short(prompt, room):
         return True
     counted = await count(prompt)
     return (prompt.input_tokens if counted is None else counted) <= room
+
+
+def _room_of(prompt: Prompt, candidate: Candidate, n_ctx: int) -> float:
+    """Return the tokens of a context that a client's prompt may have."""
+    reply = min(prompt.request.max_tokens or candidate.reply_tokens, _REPLY_RESERVE)
+    return n_ctx / _MARGIN - reply
+
+
+def _is_short(prompt: Prompt, room: float) -> bool:
+    return prompt.input_tokens <= room * _WORTH_COUNTING
 
 
 class _Fitter:
@@ -180,14 +196,14 @@ class _Fitter:
         return wanted
 
     def _fits_any_tokenizer(self, prompt: Prompt, ratio: float) -> bool:
-        dearest = prompt.input_tokens + text_bytes(prompt.request) * (MOST_TOKENS_PER_BYTE - ratio)
+        dearest = prompt.input_tokens + text_bytes(prompt) * (MOST_TOKENS_PER_BYTE - ratio)
         return not prompt.trimmed and dearest <= self._room
 
     def _by_estimate(self, prompt: Prompt, ratio: float) -> Prompt | None:
         """Leave the last word to the server, unless even the cheapest tokenizer is too dear."""
         if self._low_enough is not None:
             return self._bounded(self._low_enough[1])
-        cheapest = prompt.input_tokens - text_bytes(prompt.request) * (ratio - _CHEAPEST)
+        cheapest = prompt.input_tokens - text_bytes(prompt) * (ratio - _CHEAPEST)
         return None if cheapest > self._n_ctx - _LEAST_REPLY else self._bounded(prompt)
 
     async def _shortest(self) -> Prompt | None:
@@ -216,7 +232,7 @@ def measured_ratio(prompt: Prompt, ratio: float, counted: int) -> float | None:
 
     `ratio` is the one it was estimated with; `None` where there is too little text to tell.
     """
-    size = text_bytes(prompt.request)
+    size = text_bytes(prompt)
     if size < _LEAST_BYTES:
         return None
     return max(ratio + (counted - prompt.input_tokens) / size, _CHEAPEST / 2)
@@ -224,22 +240,24 @@ def measured_ratio(prompt: Prompt, ratio: float, counted: int) -> float | None:
 
 def learn_ratio(book: CapabilityBook, key: ModelKey, prompt: Prompt, tokens: int) -> None:
     """Teach the book what a server reported for a prompt without images."""
-    chars = text_bytes(prompt.request)
+    chars = text_bytes(prompt) if prompt.text_bytes is None else prompt.text_bytes
     if chars >= LEAST_CHARS:
         text = tokens - MESSAGE_TOKENS * len(prompt.request.messages)
         book.learn_tokens(key, tokens=text, chars=chars)
 
 
-def text_bytes(request: ChatRequest) -> int:
+def text_bytes(prompt: Prompt) -> int:
     """UTF-8 bytes of a prompt's text: what its reported tokens are held against.
 
     In English a byte is a character; every other script costs a tokenizer about as many more
     tokens per character as it costs more bytes.
     """
+    if prompt.text_bytes is not None:
+        return prompt.text_bytes
     return sum(
         [
             len(part.text) if part.text.isascii() else len(part.text.encode("utf-8", "replace"))
-            for message in request.messages
+            for message in prompt.request.messages
             for part in message.parts
             if isinstance(part, TextPart)
         ]

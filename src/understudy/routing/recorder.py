@@ -2,8 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import msgspec
 
@@ -13,7 +12,6 @@ from understudy.llm.messages import Usage, UsageSource
 from understudy.llm.openai_wire import most_tokens
 from understudy.llm.pricing import UNBILLED_ENGINES, PriceBook
 from understudy.routing.attempt import Attempt
-from understudy.routing.attempt_outcome import Evaluation
 from understudy.routing.candidates import Candidate
 from understudy.routing.environment import RouterEnvironment
 from understudy.routing.records import (
@@ -32,12 +30,6 @@ from understudy.routing.selection import Skip
 
 _CHARS_PER_TOKEN = 3.3
 _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
-Scrub = Callable[[str], str]
-
-
-_Subject = tuple[str, str, int, int, str, str, str, str, str | None, str]
-"""The fields of a record from `label` to `model_requested`."""
-_Times = tuple[int, int | None, int | None, int | None, int | None, int, int, int]
 
 
 class Offline(msgspec.Struct, frozen=True):
@@ -48,107 +40,62 @@ class Offline(msgspec.Struct, frozen=True):
     """Wall clock."""
 
 
-@dataclass(slots=True, eq=False)
 class Recorder:
-    """Makes the records of one request and passes them to the observers."""
+    """Makes the records of the requests of one router and passes them to the observers."""
 
-    request: ReplyRequest
-    env: RouterEnvironment
-    of_max: int
-    config_rev: str
+    def __init__(self, env: RouterEnvironment, config_rev: str) -> None:
+        self._env = env
+        self._config_rev = config_rev
 
-    def skipped(self, candidate: Candidate, skip: Skip, number: int) -> AttemptRecord:
-        record = AttemptRecord(
-            self.env.wall(),
-            *self._subject(candidate, number),
-            AttemptRole.NORMAL,
-            Outcome.SKIPPED,
-            Phase.QUEUE,
-            NextStep.FAILOVER,
-            skip_reason=skip.reason,
-            error_class=skip.error_class,
-            held_until=skip.held_until,
-            config_rev=self.config_rev,
+    def skipped(
+        self, candidate: Candidate, skip: Skip, request: ReplyRequest, number: int, of_max: int
+    ) -> AttemptRecord:
+        return self._observed(
+            AttemptRecord(
+                self._env.wall(),
+                candidate.label,
+                request.id,
+                number,
+                of_max,
+                request.sink,
+                *candidate.record_fields,
+                AttemptRole.NORMAL,
+                Outcome.SKIPPED,
+                Phase.QUEUE,
+                NextStep.FAILOVER,
+                skip_reason=skip.reason,
+                error_class=skip.error_class,
+                held_until=skip.held_until,
+                config_rev=self._config_rev,
+            )
         )
-        return self._observed(record)
-
-    def _subject(self, candidate: Candidate, number: int) -> _Subject:
-        request = self.request
-        return (
-            candidate.label,
-            request.id,
-            number,
-            self.of_max,
-            request.sink,
-            *candidate.record_fields,
-        )
-
-    def reply(
-        self,
-        outcome: ReplyOutcome,
-        attempts: tuple[AttemptRecord, ...],
-        *,
-        started: float,
-        first_visible: float | None,
-        offline: Offline | None,
-        winner: AttemptRecord | None = None,
-    ) -> ReplyRecord:
-        """`winner` is the last attempt of a delivered reply where it is not given."""
-        if winner is None and outcome is ReplyOutcome.DELIVERED:
-            winner = attempts[-1]
-        took_s = self.env.clock() - started
-        request = self.request
-        record = ReplyRecord(
-            self.env.wall() - took_s,
-            request.id,
-            request.sink,
-            outcome,
-            attempts,
-            winner,
-            None if offline is None else offline.reason,
-            None if offline is None else offline.retry_at,
-            None if first_visible is None else round((first_visible - started) * 1000),
-            round(took_s * 1000),
-            sum_usage(attempts),
-            request.origin,
-            request.purpose,
-            request.order_name,
-        )
-        for observer in self.env.observers:
-            observer.reply_ended(record)
-        return record
-
-    def _observed(self, record: AttemptRecord) -> AttemptRecord:
-        for observer in self.env.observers:
-            observer.attempt_ended(record)
-        return record
 
     def attempted(
-        self,
-        attempt: Attempt,
-        evaluation: Evaluation,
-        step: NextStep,
-        number: int,
-        *,
-        committed: bool,
+        self, attempt: Attempt, step: NextStep, of_max: int, *, committed: bool
     ) -> AttemptRecord:
-        ended = self.env.clock() if attempt.ended is None else attempt.ended
-        candidate, exchange, started = attempt.plan.candidate, attempt.exchange, attempt.started
-        usage = exchange.usage
+        env, plan, started = self._env, attempt.plan, attempt.started
+        candidate, prompt, exchange = plan.candidate, plan.prompt, attempt.exchange
+        ended = env.clock() if attempt.ended is None else attempt.ended
+        connect_s, headers_s = exchange.connect_s, exchange.headers_s
+        output, visible = attempt.first_output, attempt.first_visible
+        failure, request, usage = attempt.failure, attempt.request, exchange.usage
         if usage is None:
             usage = _estimated(attempt)
         cost, source = cost_of(
-            self.env.prices,
+            env.prices,
             candidate.provider,
             candidate.engine,
             (candidate.model, exchange.model_served or candidate.model),
             usage,
         )
-        plan, failure = attempt.plan, attempt.failure
-        prompt = plan.prompt
         record = AttemptRecord(
-            self.env.wall() - (ended - started),
-            *self._subject(candidate, number),
+            env.wall() - (ended - started),
+            candidate.label,
+            request.id,
+            attempt.number,
+            of_max,
+            request.sink,
+            *candidate.record_fields,
             plan.role,
             Outcome.OK if failure is None else Outcome.ERROR,
             exchange.phase,
@@ -157,25 +104,75 @@ class Recorder:
             exchange.upstream_id,
             exchange.http_status,
             committed,
-            attempt.visible_chars,
+            len(attempt.text),
             attempt.finish_reason,
-            *_times(attempt, ended),
+            int(attempt.queued_s * 1000 + 0.5),
+            None if connect_s is None else int(connect_s * 1000 + 0.5),
+            None if headers_s is None else int(headers_s * 1000 + 0.5),
+            None if output is None else int((output - started) * 1000 + 0.5),
+            None if visible is None else int((visible - started) * 1000 + 0.5),
+            int((ended - started) * 1000 + 0.5),
+            int(plan.budget.first_token_s * 1000 + 0.5),
+            int(attempt.max_gap_s * 1000 + 0.5),
             exchange.reused_connection,
             exchange.keepalives,
             exchange.bad_frames,
             exchange.bad_members,
             cost,
             prompt.images,
-            self.config_rev,
+            self._config_rev,
             usage=usage,
             cost_source=source,
             degraded=(*prompt.degraded, REPETITION) if attempt.repeated else prompt.degraded,
-            breaker=evaluation.breaker,
-            held_until=evaluation.held_until,
+            breaker=attempt.breaker,
+            held_until=attempt.held_until,
         )
         if failure is not None or attempt.cancelled:
             record = self._unfinished(record, attempt)
         return self._observed(record)
+
+    def reply(
+        self,
+        request: ReplyRequest,
+        outcome: ReplyOutcome,
+        attempts: tuple[AttemptRecord, ...],
+        times: tuple[float, float | None, float],
+        *,
+        offline: Offline | None = None,
+        winner: AttemptRecord | None = None,
+    ) -> ReplyRecord:
+        """`times` are the start, the first visible text, and the end.
+
+        `winner` is the last attempt of a delivered reply where it is not given.
+        """
+        if winner is None and outcome is ReplyOutcome.DELIVERED:
+            winner = attempts[-1]
+        started, first_visible, ended = times
+        took_s = ended - started
+        record = ReplyRecord(
+            self._env.wall() - took_s,
+            request.id,
+            request.sink,
+            outcome,
+            attempts,
+            winner,
+            None if offline is None else offline.reason,
+            None if offline is None else offline.retry_at,
+            None if first_visible is None else int((first_visible - started) * 1000 + 0.5),
+            int(took_s * 1000 + 0.5),
+            attempts[0].usage if len(attempts) == 1 else sum_usage(attempts),
+            request.origin,
+            request.purpose,
+            request.order_name,
+        )
+        for observer in self._env.observers:
+            observer.reply_ended(record)
+        return record
+
+    def _observed(self, record: AttemptRecord) -> AttemptRecord:
+        for observer in self._env.observers:
+            observer.attempt_ended(record)
+        return record
 
     def _unfinished(self, record: AttemptRecord, attempt: Attempt) -> AttemptRecord:
         """Return the record with what only failed and cancelled attempts have."""
@@ -189,7 +186,7 @@ class Recorder:
         )
 
     def _failed(self, record: AttemptRecord, failure: ProviderError) -> AttemptRecord:
-        detail = failure.detail
+        detail, scrub = failure.detail, self._env.scrub
         return msgspec.structs.replace(
             record,
             error_class=failure.error_class,
@@ -197,34 +194,17 @@ class Recorder:
             retry_after_s=failure.retry_after_s,
             http_status=failure.http_status or record.http_status,
             error_digest=hashlib.sha256(detail.encode()).hexdigest()[:8] if detail else None,
-            error_text=self.env.scrub(detail)[:300]
-            if detail and self.env.scrub is not None
-            else None,
+            error_text=scrub(detail)[:300] if detail and scrub is not None else None,
         )
-
-
-def _times(attempt: Attempt, ended: float) -> _Times:
-    """Return the fields from `t_queue_ms` to `max_gap_ms`."""
-    exchange, started = attempt.exchange, attempt.started
-    connect_s, headers_s = exchange.connect_s, exchange.headers_s
-    output, visible = attempt.first_output, attempt.first_visible
-    return (
-        round(attempt.queued_s * 1000),
-        None if connect_s is None else round(connect_s * 1000),
-        None if headers_s is None else round(headers_s * 1000),
-        None if output is None else round((output - started) * 1000),
-        None if visible is None else round((visible - started) * 1000),
-        round((ended - started) * 1000),
-        round(attempt.plan.budget.first_token_s * 1000),
-        round(attempt.max_gap_s * 1000),
-    )
 
 
 def _estimated(attempt: Attempt) -> Usage | None:
     """Estimate the usage of a server that reported none; `None` where it sent no output."""
     if attempt.first_output is None:
         return None
-    spoken = math.ceil((attempt.visible_chars + attempt.hidden_chars) / _CHARS_PER_TOKEN)
+    spoken = math.ceil(
+        (len(attempt.text) + attempt.reasoning_chars + attempt.call_chars) / _CHARS_PER_TOKEN
+    )
     reasoning = math.ceil(attempt.reasoning_chars / _CHARS_PER_TOKEN)
     prompt = attempt.plan.prompt
     most = most_tokens(prompt.request)

@@ -56,6 +56,8 @@ class Prompt(msgspec.Struct, frozen=True):
     """Whether more room would have held more of the conversation."""
     image_tokens: int = 0
     """The share of `input_tokens` that the images have."""
+    text_bytes: int | None = None
+    """UTF-8 bytes of its text, where they are counted already."""
 
 
 BuildPrompt = Callable[[Fit], Prompt]

@@ -1,19 +1,26 @@
 """One request on its way through the candidates: what was tried, what is visible, what is next."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from understudy.errors import ErrorClass, ProviderError
-from understudy.llm.messages import ReplyIdentity
+from understudy.llm.messages import ReplyIdentity, UsageSource
 from understudy.routing.attempt import Attempt
-from understudy.routing.attempt_outcome import Evaluation, Progress, evaluate, is_empty, succeeded
+from understudy.routing.attempt_outcome import (
+    Evaluation,
+    Progress,
+    evaluate,
+    is_empty,
+    learn_template,
+)
 from understudy.routing.candidate_queue import CandidateQueue
 from understudy.routing.candidates import Candidate
 from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.failure_policy import offline_reason
+from understudy.routing.prompt_fitting import Overflow, PromptPlan, fit_prompt, learn_ratio
 from understudy.routing.recorder import Offline, Recorder
 from understudy.routing.records import (
     AttemptRecord,
@@ -22,17 +29,31 @@ from understudy.routing.records import (
     OfflineReason,
     ReplyOutcome,
     ReplyRecord,
-    SkipReason,
 )
-from understudy.routing.request import Answering, ReplyEnded, ReplyRequest, ReplySink, SinkKind
+from understudy.routing.request import (
+    Answering,
+    Prompt,
+    ReplyEnded,
+    ReplyRequest,
+    ReplySink,
+    SinkKind,
+)
 from understudy.routing.retries import RetryPlan, backoff_s
 from understudy.routing.router_state import RouterState
-from understudy.routing.selection import AttemptPlan, Skip
+from understudy.routing.selection import AttemptPlan, Selection, Skip
 
 _MOST_RETRIES = 2
 """Per request; one per candidate."""
-_BUSY_RETRY_S = 5.0
-"""When to come back after all queues were full."""
+
+
+class RouterParts(msgspec.Struct, frozen=True):
+    """What all requests of one router share."""
+
+    state: RouterState
+    env: RouterEnvironment
+    rules: RouterRules
+    selection: Selection
+    recorder: Recorder
 
 
 @dataclass(slots=True, eq=False)
@@ -42,21 +63,21 @@ class RequestRun:
     request: ReplyRequest
     sink: ReplySink
     candidates: Sequence[Candidate]
-    state: RouterState
-    env: RouterEnvironment
-    rules: RouterRules
+    parts: RouterParts
+    queue: CandidateQueue
+    of_max: int
+    started: float
 
-    _recorder: Recorder = field(init=False)
-    _started: float = field(init=False)
     _silent_since: float = field(init=False)
-    _records: list[AttemptRecord] = field(default_factory=list)
+    _records: tuple[AttemptRecord, ...] = ()
     _tries: int = 0
-    _queue: CandidateQueue = field(init=False)
+    _fitted: tuple[PromptPlan, Prompt | Overflow] | None = None
+    """A prompt that was counted for the attempt to plan next."""
     _restarting: bool = False
     _retry: RetryPlan | None = None
-    _retried: list[Candidate] = field(default_factory=list)
-    _failures: list[Attempt] = field(default_factory=list)
-    _partials: list[Attempt] = field(default_factory=list)
+    _retried: tuple[Candidate, ...] = ()
+    _failures: tuple[Attempt, ...] = ()
+    _partials: tuple[Attempt, ...] = ()
     """Those whose visible text was interrupted."""
     _running: Attempt | None = None
     _winner: Attempt | None = None
@@ -68,20 +89,21 @@ class RequestRun:
     _has_output: bool = False
     _first_visible: float | None = None
 
-    def __post_init__(self) -> None:
-        of_max = self.rules.max_attempts or len(self.candidates) + 2
-        self._recorder = Recorder(self.request, self.env, of_max, self.rules.config_rev)
-        self._started = self._silent_since = self.env.clock()
-        self._queue = CandidateQueue(self.candidates, self.request, self.state, self.env)
-
     async def run(self) -> ReplyEnded:
         """Make attempts until one answers or none is left. Cancelling it leaves its records."""
+        now = self._silent_since = self.started
         try:
-            while self._winner is None and (plan := await self._next()) is not None:
-                await self._attempt(plan)
+            while self._winner is None and (step := self._next(now)) is not None:
+                if isinstance(step, AttemptPlan):
+                    attempt = self._begin(step)
+                    await attempt.run()
+                    self._finish(attempt)
+                else:
+                    await step
+                now = self.parts.env.clock()
             if self._winner is None:
                 await self._deliver_empty()
-            return self._end()
+            return self._end(now)
         finally:
             if not self._over:
                 self._abandon()
@@ -90,9 +112,10 @@ class RequestRun:
 
     @property
     def committed(self) -> bool:
-        if not self._has_output:
+        kind = self.sink.kind
+        if not self._has_output or kind is SinkKind.HELD:
             return False
-        return self.sink.kind is SinkKind.APPEND_ONLY or self.sink.is_visible()
+        return kind is SinkKind.APPEND_ONLY or self.sink.is_visible()
 
     def begin_output(self, candidate: Candidate, identity: ReplyIdentity) -> None:
         if self._has_output:
@@ -113,79 +136,94 @@ class RequestRun:
 
     def remaining_s(self, now: float) -> float:
         """Until the next attempt's text must be visible; an interrupted text starts it again."""
-        deadline = self.rules.deadline
-        until = self._silent_since + deadline.commit_s
-        end = self._started + deadline.total_s
-        return (min(until, end)) - now
+        until_s = self.parts.rules.deadline.commit_s - (now - self._silent_since)
+        total_s = self.total_s(now)
+        return min(until_s, total_s)
 
     def total_s(self, now: float) -> float:
-        return self._started + self.rules.deadline.total_s - now
+        return self.parts.rules.deadline.total_s - (now - self.started)
 
-    def usable_later(self, now: float) -> int:
-        queue = self._queue
-        return queue.usable(now) if queue.waiting or queue.without_vision else 0
+    def echoes(self) -> tuple[str, ...]:
+        """Texts that are no reply; an echo is refused once, for some requests ask for one."""
+        request = self.request
+        if any(failed.echoed for failed in self._failures):
+            return ()
+        return (request.last_user_text, request.previous_reply)
 
     # Selection.
 
-    async def _next(self) -> AttemptPlan | None:
-        """Return the next attempt to make; skipped candidates are recorded on the way."""
-        queue = self._queue
-        while not self._is_decided and self.remaining_s(self.env.clock()) > 0:
-            if self._retry is not None:
-                retry, self._retry = self._retry, None
-                await asyncio.sleep(retry.wait_s)
-                plan = await self._plan(retry.candidate, retry)
-            elif queue.waiting:
-                plan = await self._plan(queue.waiting.popleft(), None)
-            elif not (await queue.refill(self.remaining_s) or self._plan_backoff()):
-                return None
-            else:
+    def _next(self, now: float) -> AttemptPlan | Awaitable[None] | None:
+        """Return the next attempt to make, or what to wait for before it; `None`: there is none.
+        Skipped candidates are recorded on the way."""
+        queue, parts = self.queue, self.parts
+        while not self._is_decided and (now == self.started or self.remaining_s(now) > 0):
+            if self._fitted is not None or self._retry is not None or queue.waiting:
+                step = self._plan(now)
+                if step is not None:
+                    return step
                 continue
-            if plan is not None:
-                return plan
+            wait_s = queue.refill(parts.state, now, self.remaining_s(now))
+            if wait_s:
+                return asyncio.sleep(wait_s)
+            if wait_s is None and not self._plan_backoff(now):
+                return None
         return None
 
     @property
     def _is_decided(self) -> bool:
-        return self._stopped or len(self._failures) >= self._recorder.of_max
+        return self._stopped or len(self._failures) >= self.of_max
 
-    async def _plan(self, candidate: Candidate, retry: RetryPlan | None) -> AttemptPlan | None:
-        plan = await self._queue.selection.plan(candidate, retry, self, self._echoes())
+    def _plan(self, now: float) -> AttemptPlan | Awaitable[None] | None:
+        """Plan an attempt at the next candidate; `None` where it is skipped."""
+        fitted, retry = self._fitted, self._retry
+        self._fitted = self._retry = None
+        prompt = None
+        if fitted is not None:
+            (prompts, prompt), retry = fitted, fitted[0].retry
+            candidate = prompts.candidate
+        elif retry is None:
+            candidate = self.queue.waiting.popleft()
+        elif retry.wait_s:
+            return self._pause(retry)
+        else:
+            candidate = retry.candidate
+        plan = self.parts.selection.plan(candidate, retry, self, now, prompt)
         if isinstance(plan, Skip):
             self._skip(candidate, plan)
             return None
-        if plan is not None and self._restarting and retry is None:
+        if isinstance(plan, PromptPlan):
+            return self._fit(plan)
+        if self._restarting and retry is None:
             return msgspec.structs.replace(plan, role=AttemptRole.RESTART)
         return plan
 
-    def _echoes(self) -> tuple[str, ...]:
-        """Texts that are no reply; an echo is refused once, for some requests ask for one."""
-        if self._failures and any(failed.echoed for failed in self._failures):
-            return ()
-        request = self.request
-        if not (request.last_user_text or request.previous_reply):
-            return ()
-        return (request.last_user_text, request.previous_reply)
+    async def _pause(self, retry: RetryPlan) -> None:
+        await asyncio.sleep(retry.wait_s)
+        self._retry = replace(retry, wait_s=0.0)
+
+    async def _fit(self, plan: PromptPlan) -> None:
+        self._fitted = plan, await fit_prompt(plan, self.parts.state.book)
 
     def _skip(self, candidate: Candidate, skip: Skip) -> None:
-        if self._queue.postpone(candidate, skip.reason):
-            self._add(self._recorder.skipped(candidate, skip, len(self._records) + 1))
+        if self.queue.postpone(candidate, skip.reason):
+            number, recorder = len(self._records) + 1, self.parts.recorder
+            record = recorder.skipped(candidate, skip, self.request, number, self.of_max)
+            self._records += (record,)
+            self.sink.attempt_ended(record)
 
-    def _plan_backoff(self) -> bool:
+    def _plan_backoff(self, now: float) -> bool:
         """Try the last candidate that failed for a transient cause once more, after a wait."""
         if self._restarting or self._backed_off:
             return False
-        now = self.env.clock()
+        remaining_s, dice = self.remaining_s(now), self.parts.env.random.random
         for failed in reversed(self._failures):
             candidate = failed.plan.candidate
             if failed.failure is None or not self._may_retry(candidate):
                 continue
-            wait = backoff_s(
-                failed.failure, dice=self.env.random.random(), remaining_s=self.remaining_s(now)
-            )
-            if wait is not None and self.state.pacing.may_retry(now):
+            wait_s = backoff_s(failed.failure, dice=dice(), remaining_s=remaining_s)
+            if wait_s is not None and self.parts.state.pacing.may_retry(now):
                 self._backed_off = True
-                self._schedule(RetryPlan(candidate, AttemptRole.BACKOFF_RETRY, wait_s=wait))
+                self._schedule(RetryPlan(candidate, AttemptRole.BACKOFF_RETRY, wait_s))
                 return True
         return False
 
@@ -193,57 +231,65 @@ class RequestRun:
         return len(self._retried) < _MOST_RETRIES and candidate not in self._retried
 
     def _schedule(self, retry: RetryPlan) -> None:
-        self._retried.append(retry.candidate)
+        self._retried += (retry.candidate,)
         self._retry = retry
 
     # Attempts.
 
-    async def _attempt(self, plan: AttemptPlan) -> None:
-        attempt = Attempt(plan, self.request, self.sink, self, self.env.clock)
+    def _begin(self, plan: AttemptPlan) -> Attempt:
+        clock, number = self.parts.env.clock, len(self._records) + 1
+        attempt = Attempt(plan, self.request, self.sink, self, clock, number)
         self._running = attempt
         self._tries += 1
-        running, key = self.state.running, plan.candidate.key
-        running[key] += 1
-        try:
-            await attempt.run()
-        finally:
-            running[key] -= 1
+        self.parts.state.attempts[attempt] = plan.candidate.key
+        return attempt
+
+    def _finish(self, attempt: Attempt) -> None:
         self._running = None
+        del self.parts.state.attempts[attempt]
         if self._first_visible is None:
             self._first_visible = attempt.first_visible
-        if attempt.failure is None:
-            self._succeed(attempt)
-        else:
+        if attempt.failure is not None:
             self._fail(attempt, attempt.failure)
-
-    def _succeed(self, attempt: Attempt) -> None:
+            return
         self._winner = attempt
-        evaluation = succeeded(attempt, self.state, self.env)
-        self._record(attempt, evaluation, NextStep.DELIVER, committed=self.committed)
+        self._learn(attempt)
+        self._record(attempt, NextStep.DELIVER, committed=self.committed)
+
+    def _learn(self, attempt: Attempt) -> None:
+        """Note what a good reply shows about its candidate."""
+        state, plan, usage = self.parts.state, attempt.plan, attempt.exchange.usage
+        if plan.in_thought or attempt.output_filter.opened_by_template:
+            learn_template(attempt, state.book)
+        if state.board.breakers:
+            now = self.parts.env.clock()
+            attempt.breaker = state.board.succeed(plan.candidate.scope_keys, now)
+        if usage is not None and usage.source is UsageSource.REPORTED and not plan.prompt.images:
+            learn_ratio(state.book, plan.candidate.key, plan.prompt, usage.input_tokens)
 
     def _fail(self, attempt: Attempt, error: ProviderError) -> None:
-        self._note_end(attempt)
+        self._note_failure(attempt)
         progress = self._progress(attempt)
-        evaluation = evaluate(attempt, error, progress, self.state, self.env, self.rules)
+        parts = self.parts
+        evaluation = evaluate(attempt, error, progress, parts.state, parts.env, parts.rules)
         self._apply(attempt, evaluation)
-        record = self._record(attempt, evaluation, self._step(), committed=progress.partial)
+        record = self._record(attempt, self._step(), committed=progress.partial)
         if self._empty is None and is_empty(attempt):
             self._empty = attempt, record
 
-    def _record(
-        self, attempt: Attempt, evaluation: Evaluation, step: NextStep, *, committed: bool
-    ) -> AttemptRecord:
-        number = len(self._records) + 1
-        record = self._recorder.attempted(attempt, evaluation, step, number, committed=committed)
-        self._add(record)
+    def _record(self, attempt: Attempt, step: NextStep, *, committed: bool) -> AttemptRecord:
+        recorder = self.parts.recorder
+        record = recorder.attempted(attempt, step, self.of_max, committed=committed)
+        self._records += (record,)
+        self.sink.attempt_ended(record)
         return record
 
-    def _note_end(self, attempt: Attempt) -> None:
-        self._failures.append(attempt)
+    def _note_failure(self, attempt: Attempt) -> None:
+        self._failures += (attempt,)
         if attempt.first_visible is not None and attempt.ended is not None:
             self._silent_since = attempt.ended
         if attempt.yielded and self.committed:
-            self._partials.append(attempt)
+            self._partials += (attempt,)
 
     def _progress(self, attempt: Attempt) -> Progress:
         return Progress(
@@ -251,15 +297,15 @@ class RequestRun:
             self.sink.kind,
             attempt in self._partials,
             len(self._partials),
-            tuple(self._failures),
-            self.total_s(self.env.clock()),
+            self._failures,
+            self.total_s(self.parts.env.clock()),
             self._may_retry(attempt.plan.candidate),
-            is_last=self._queue.is_last,
+            is_last=self.queue.is_last,
         )
 
     def _apply(self, attempt: Attempt, evaluation: Evaluation) -> None:
         if evaluation.set_aside:
-            self._queue.without_vision.append(attempt.plan.candidate)
+            self.queue.without_vision.append(attempt.plan.candidate)
         self._stopped = evaluation.stop
         if attempt in self._partials:
             self._restarting = evaluation.restart
@@ -271,11 +317,7 @@ class RequestRun:
             return NextStep.STOP
         if self._retry is not None:
             return NextStep.RETRY
-        return NextStep.FAILOVER if self._queue.has_more else NextStep.STOP
-
-    def _add(self, record: AttemptRecord) -> None:
-        self._records.append(record)
-        self.sink.attempt_ended(record)
+        return NextStep.FAILOVER if self.queue.has_more else NextStep.STOP
 
     # The end.
 
@@ -286,15 +328,17 @@ class RequestRun:
         attempt, _ = self._empty
         self._winner = attempt
         self.begin_output(attempt.plan.candidate, attempt.exchange.identity)
-        for output in attempt.unreleased():
+        # What was held back: reasoning, and frames without text.
+        for output in attempt.buffer.release():
             self.sink.write(output)
         await self.sink.flush()
 
-    def _end(self) -> ReplyEnded:
+    def _end(self, now: float) -> ReplyEnded:
         winner = self._winner
         if winner is not None:
+            answer = self._empty if winner.failure else None
             return ReplyEnded(
-                self._close(ReplyOutcome.DELIVERED, winner=self._empty if winner.failure else None),
+                self._close(ReplyOutcome.DELIVERED, now, winner=answer),
                 winner.text,
                 winner.finish_reason,
                 None,
@@ -304,47 +348,43 @@ class RequestRun:
             )
         error_class = self._failures[-1].error_class if self._failures else None
         if self._partials:
-            record = self._close(ReplyOutcome.PARTIAL)
+            record = self._close(ReplyOutcome.PARTIAL, now)
             best = max(self._partials, key=_worth)
             return ReplyEnded(record, best.text, None, error_class)
-        offline = self._offline()
+        offline = self._offline(now)
         rejected = offline.reason is OfflineReason.REJECTED
         outcome = ReplyOutcome.REJECTED if rejected else ReplyOutcome.OFFLINE
-        return ReplyEnded(self._close(outcome, offline), error_class=error_class)
+        return ReplyEnded(self._close(outcome, now, offline), error_class=error_class)
 
     def _abandon(self) -> None:
         """Record a request that was cancelled; that says nothing about the candidate."""
-        attempt = self._running
+        attempt, parts = self._running, self.parts
         if attempt is not None:
-            self.state.board.release(attempt.plan.probes)
-            record = self._recorder.attempted(
-                attempt,
-                Evaluation(),
-                NextStep.STOP,
-                len(self._records) + 1,
-                committed=self.committed,
-            )
-            self._records.append(record)
-        self._close(ReplyOutcome.CANCELLED)
+            del parts.state.attempts[attempt]
+            parts.state.board.release(attempt.plan.probes)
+            step, committed = NextStep.STOP, self.committed
+            record = parts.recorder.attempted(attempt, step, self.of_max, committed=committed)
+            self._records += (record,)
+        self._close(ReplyOutcome.CANCELLED, parts.env.clock())
 
     def _close(
         self,
         outcome: ReplyOutcome,
+        now: float,
         offline: Offline | None = None,
         winner: tuple[Attempt, AttemptRecord] | None = None,
     ) -> ReplyRecord:
         self._over = True
-        return self._recorder.reply(
+        return self.parts.recorder.reply(
+            self.request,
             outcome,
-            tuple(self._records),
-            started=self._started,
-            first_visible=self._first_visible,
+            self._records,
+            (self.started, self._first_visible, now),
             offline=offline,
             winner=None if winner is None else winner[1],
         )
 
-    def _offline(self) -> Offline:
-        now = self.env.clock()
+    def _offline(self, now: float) -> Offline:
         over = self.total_s(now) <= 0
         reason = offline_reason(
             self._records,
@@ -352,19 +392,8 @@ class RequestRun:
             # The end of the time stops a request too, and that is not its fault.
             at_fault=self._stopped and not over,
         )
-        if reason is OfflineReason.BUSY:
-            return Offline(reason, self.env.wall() + _BUSY_RETRY_S)
-        if reason is OfflineReason.DEADLINE:
-            # A candidate that there was no time for may be free, whatever holds the others.
-            return Offline(reason, None)
-        recovery = self._queue.selection.soonest(self.candidates, now)
-        times = [] if recovery is None else [recovery]
-        times += [
-            a.held_until
-            for a in self._records
-            if a.skip_reason is SkipReason.BUDGET and a.held_until
-        ]
-        return Offline(reason, min(times, default=None))
+        retry_at = self.parts.selection.retry_at(reason, self.candidates, self._records, now)
+        return Offline(reason, retry_at)
 
 
 def _worth(part: Attempt) -> tuple[bool, int]:

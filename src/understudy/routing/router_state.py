@@ -26,23 +26,26 @@ class RetryBudget:
     """Limits retries and forced passes while all servers are down."""
 
     def __init__(self) -> None:
-        self._requests: deque[list[int]] = deque(maxlen=MINUTE_S)
-        """[second, requests started in it]."""
+        self.second = -1
+        """The current one, of the monotonic clock."""
+        self.in_second = 0
+        """Requests that began in it."""
+        self._earlier: deque[tuple[int, int]] = deque(maxlen=MINUTE_S)
+        """(second, requests that began in it)."""
         self._retries: deque[float] = deque()
         self._forced_at = float("-inf")
 
-    def request(self, now: float) -> None:
-        second = int(now)
-        if self._requests and self._requests[-1][0] == second:
-            self._requests[-1][1] += 1
-        else:
-            self._requests.append([second, 1])
+    def begin_second(self, now: float) -> None:
+        """Note the first request of a second; the others only add to `in_second`."""
+        self._earlier.append((self.second, self.in_second))
+        self.second, self.in_second = int(now), 1
 
     def may_retry(self, now: float) -> bool:
         """Spend one backoff retry, if the budget has one."""
         while self._retries and now - self._retries[0] > MINUTE_S:
             self._retries.popleft()
-        began = sum(n for second, n in self._requests if now - second <= MINUTE_S)
+        seconds = ((self.second, self.in_second), *self._earlier)
+        began = sum(n for second, n in seconds if now - second <= MINUTE_S)
         if len(self._retries) >= max(_RETRY_FLOOR, began * _RETRIES_PER_REQUEST):
             return False
         self._retries.append(now)
@@ -65,8 +68,12 @@ class RouterState:
     pacing: RetryBudget
     health: HealthMonitor
     queues: dict[tuple[str, str], FairQueue] = field(default_factory=dict)
-    running: Counter[ModelKey] = field(default_factory=Counter)
-    """Attempts that are running."""
+    attempts: dict[object, ModelKey] = field(default_factory=dict)
+    """Those that are running, with their models."""
+
+    def running(self) -> Counter[ModelKey]:
+        """Count the running attempts of each model."""
+        return Counter(self.attempts.values())
 
     @classmethod
     def fresh(cls, clock: Callable[[], float], random: Random) -> "RouterState":
@@ -119,11 +126,12 @@ class CandidateStatus:
 def candidate_statuses(
     candidates: Iterable[Candidate], memory: RouterState, now: float, wall: float
 ) -> tuple[CandidateStatus, ...]:
-    return tuple(_standing(candidate, memory, now, wall) for candidate in candidates)
+    running = memory.running()
+    return tuple(_status(c, memory, now, wall, running[c.key]) for c in candidates)
 
 
-def _standing(
-    candidate: Candidate, memory: RouterState, now: float, wall: float
+def _status(
+    candidate: Candidate, memory: RouterState, now: float, wall: float, running: int
 ) -> CandidateStatus:
     availability = memory.board.availability(candidate.scope_keys, now, asking=False)
     hold, state = availability.hold, State.HALF_OPEN if availability.probes else State.CLOSED
@@ -138,6 +146,6 @@ def _standing(
         scope=None if hold is None else hold.key.scope,
         cause=None if hold is None else hold.cause,
         until=None if hold is None else wall + hold.until - now,
-        running=memory.running.get(candidate.key, 0),
+        running=running,
         waiting=0 if queue is None else queue.waiting,
     )

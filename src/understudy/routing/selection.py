@@ -6,21 +6,25 @@ from typing import Protocol
 import msgspec
 
 from understudy.errors import ErrorClass
-from understudy.llm.capabilities import Capabilities
+from understudy.llm.capabilities import Capabilities, ModelFacts
 from understudy.llm.messages import ReplyIdentity
+from understudy.routing.candidate_queue import CandidateQueue
 from understudy.routing.candidates import Candidate, ScopeKey
-from understudy.routing.cooldown import Availability, Cooldown
+from understudy.routing.cooldown import AVAILABLE, Availability, Cooldown
 from understudy.routing.environment import RouterEnvironment
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.ledger import start_of_next_day
-from understudy.routing.prompt_fitting import Overflow, PromptPlan, build_fitting_prompt
-from understudy.routing.records import AttemptRole, SkipReason
+from understudy.routing.prompt_fitting import Overflow, PromptPlan
+from understudy.routing.records import AttemptRecord, AttemptRole, OfflineReason, SkipReason
 from understudy.routing.request import Fit, Prompt, ReplyRequest
 from understudy.routing.retries import RetryPlan
 from understudy.routing.router_state import RouterState
 from understudy.routing.timeouts import Budget, budget
 
 _LEASE_MARGIN_S = 5.0
+_BUSY_RETRY_S = 5.0
+"""When to come back after all queues were full."""
+_OVER_BUDGET = SkipReason.BUDGET
 
 
 class Skip(msgspec.Struct, frozen=True):
@@ -42,9 +46,6 @@ class AttemptPlan(msgspec.Struct, frozen=True):
     budget: Budget
     queue: FairQueue | None = None
     """The queue of a server that works on only so many requests at once."""
-    queue_key: str = ""
-    queue_s: float = 0.0
-    """How long to wait in it; the last candidate may as well wait: there is no other."""
     probes: tuple[ScopeKey, ...] = ()
     """Cooldowns that this attempt has the lease to probe."""
     echoes: tuple[str, ...] = ()
@@ -66,8 +67,12 @@ class AttemptOwner(Protocol):
         ...
 
 
-class TimeLeft(Protocol):
-    """What a request may still spend."""
+class PlannedRequest(Protocol):
+    """The request that an attempt is planned for."""
+
+    request: ReplyRequest
+    queue: CandidateQueue
+    started: float
 
     def remaining_s(self, now: float) -> float:
         """Return the seconds until visible text must have come."""
@@ -77,145 +82,212 @@ class TimeLeft(Protocol):
         """Return the seconds until the request must have ended."""
         ...
 
-    def usable_later(self, now: float) -> int:
-        """Return how many usable candidates come after the one being planned."""
+    def echoes(self) -> tuple[str, ...]:
+        """Return the texts that are no reply to it."""
         ...
 
 
-class Selection(msgspec.Struct, frozen=True):
-    """The view of one request that candidates are selected by."""
+class _Facts(msgspec.Struct, eq=False):
+    """What is known of a candidate, until `model` changes or `until` has come."""
 
-    request: ReplyRequest
-    state: RouterState
-    env: RouterEnvironment
-    forcing: bool = False
-    """Candidates in a cooldown for a transient cause are tried too."""
-    degrading: bool = False
-    """Images are left out for candidates without vision."""
+    model: ModelFacts
+    version: int
+    until: float
+    known: Capabilities
+    sees: bool
+    """Whether images may be sent to it."""
+    omitted: tuple[str, ...]
+    """Fields that its server rejects."""
+    queue: FairQueue | None
+    first_budgets: dict[int, Budget]
+    """Of the first attempt of a request, by the number of usable candidates after it."""
+
+
+class Selection:
+    """Plans attempts for the requests of one router."""
+
+    def __init__(self, state: RouterState, env: RouterEnvironment) -> None:
+        self.state = state
+        self.env = env
+        self._facts: dict[Candidate, _Facts] = {}
 
     def hold(self, candidate: Candidate, now: float) -> Cooldown | None:
         return self.state.board.availability(candidate.scope_keys, now).hold
 
-    def soonest(self, candidates: Iterable[Candidate], now: float) -> float | None:
-        """Wall clock of the soonest end of a cooldown; `None` where none is known."""
+    def retry_at(
+        self,
+        reason: OfflineReason,
+        candidates: Iterable[Candidate],
+        records: Iterable[AttemptRecord],
+        now: float,
+    ) -> float | None:
+        """Wall clock at which a request that no candidate answered may succeed, where one is
+        known."""
+        wall = self.env.wall()
+        if reason is OfflineReason.BUSY:
+            return wall + _BUSY_RETRY_S
+        if reason is OfflineReason.DEADLINE:
+            # A candidate that there was no time for may be free, whatever holds the others.
+            return None
         holds = [self.hold(c, now) for c in candidates if not c.off]
-        times = [self.env.wall() + hold.until - now for hold in holds if hold is not None]
+        times = [wall + hold.until - now for hold in holds if hold is not None]
+        times += [r.held_until for r in records if r.skip_reason is _OVER_BUDGET and r.held_until]
         return min(times, default=None)
 
-    def unfit(self, candidate: Candidate) -> Skip | None:
-        """Return why a candidate cannot take this request, cooldowns apart."""
-        if candidate.off is not None:
-            return Skip(candidate.off)
-        request = self.request
-        if not request.may_spend(request.origin) and not self.env.prices.is_free(
-            candidate.provider, candidate.engine, candidate.model
-        ):
-            until = start_of_next_day(self.env.wall())
-            return Skip(SkipReason.BUDGET, held_until=until)
-        special = request.tools or request.raw_completion or request.images
-        if special and not self._capable(candidate):
-            return Skip(SkipReason.CAPABILITY)
-        return None
-
-    def _choose(
-        self, candidate: Candidate, availability: Availability, now: float
-    ) -> Skip | AttemptRole:
-        """Decide whether a candidate is tried now, and as what."""
-        skip = self.unfit(candidate)
-        if skip is not None:
-            return skip
-        if availability.hold is not None:
-            if not self.forcing:
-                return self._cooldown_skip(availability.hold, now)
-            return AttemptRole.FORCED
-        return AttemptRole.PROBE if availability.probes else AttemptRole.NORMAL
-
-    def _cooldown_skip(self, hold: Cooldown, now: float) -> Skip:
-        until = self.env.wall() + hold.until - now
-        return Skip(SkipReason.COOLDOWN, hold.cause, until)
-
-    def _sees(self, candidate: Candidate, known: Capabilities) -> bool:
-        """Whether images may be sent to it."""
-        vision = known.vision
-        return not candidate.silently_drops_images if vision is None else vision
-
-    def usable(self, candidates: Iterable[Candidate], now: float) -> int:
-        """Count the candidates that could be tried now."""
-        return sum(
-            self.unfit(c) is None and (self.forcing or self.hold(c, now) is None)
-            for c in candidates
-        )
-
-    async def plan(
+    def plan(
         self,
         candidate: Candidate,
         retry: RetryPlan | None,
-        time: TimeLeft,
-        echoes: tuple[str, ...],
-    ) -> AttemptPlan | Skip | None:
-        """Plan one attempt; `None` where the time is over. Leases the cooldowns it probes."""
-        state, now = self.state, self.env.clock()
-        availability = state.board.availability(candidate.scope_keys, now)
-        role = retry.role if retry is not None else self._choose(candidate, availability, now)
+        planned: PlannedRequest,
+        now: float,
+        prompt: Prompt | Overflow | None = None,
+    ) -> AttemptPlan | PromptPlan | Skip:
+        """Plan one attempt; leases the cooldowns it probes.
+
+        Returns the plan of the prompt where the server may have to count it: `fit_prompt` makes
+        the `prompt` to plan again with.
+        """
+        request, board, available = planned.request, self.state.board, AVAILABLE
+        if board.open:
+            available = board.availability(candidate.scope_keys, now)
+        role = self._role(candidate, planned, available, now) if retry is None else retry.role
         if isinstance(role, Skip):
             return role
-        known, ratio, omitted = state.book.prompt_facts(candidate.key, candidate.capabilities)
-        sees = not self.degrading and self._sees(candidate, known)
-        shrink = 1.0 if retry is None else retry.shrink
-        fit = Fit(known.n_ctx, candidate.reply_tokens, sees, ratio, shrink, candidate.model)
-        prompts = PromptPlan(self.request, candidate, fit, omitted, retry)
-        if known.n_ctx is None:
-            prompt: Prompt | Overflow = prompts.build()
-        else:
-            prompt = await build_fitting_prompt(prompts, known.n_ctx, state.book)
-            # Meanwhile another request may have become the probe.
-            now = self.env.clock()
-            availability = state.board.availability(candidate.scope_keys, now)
-            if availability.hold is not None and role is AttemptRole.PROBE:
-                return self._cooldown_skip(availability.hold, now)
-        if isinstance(prompt, Overflow):
-            return Skip(SkipReason.CONTEXT)
-        spend = self._budget(candidate, role, time, now)
-        if spend is None:
-            return None
-        if availability.probes:
-            lease_until = now + spend.first_token_s + _LEASE_MARGIN_S
-            state.board.lease(availability.probes, lease_until)
+        facts = self._facts.get(candidate)
+        if facts is None or facts.version != facts.model.version or now >= facts.until:
+            facts = self._facts[candidate] = self._facts_of(candidate, now)
+        built = prompt or self._prompt(candidate, facts, retry, planned)
+        if not isinstance(built, Prompt):
+            return built if isinstance(built, PromptPlan) else Skip(SkipReason.CONTEXT)
+        spend = self._budget(candidate, role, facts, planned, now)
+        if available.probes:
+            board.lease(available.probes, now + spend.first_token_s + _LEASE_MARGIN_S)
         return AttemptPlan(
             candidate,
             role,
-            prompt,
+            built,
             spend,
-            state.queue(candidate, known),
-            self.request.queue_key,
-            spend.visible_s if spend.is_last else candidate.limits.queue_s,
-            availability.probes,
-            echoes,
-            known.opens_thought is True,
+            facts.queue,
+            available.probes,
+            planned.echoes() if request.last_user_text or request.previous_reply else (),
+            facts.known.opens_thought is True,
         )
 
-    def _budget(
-        self, candidate: Candidate, role: AttemptRole, time: TimeLeft, now: float
-    ) -> Budget | None:
-        """Return what the attempt may spend, `None` where nothing is left."""
-        remaining_s = time.remaining_s(now)
-        if remaining_s <= 0:
-            return None
-        return budget(
-            candidate.limits,
-            remaining_s=remaining_s,
-            total_s=time.total_s(now),
-            later=time.usable_later(now),
-            probe=role is AttemptRole.PROBE,
+    def _later(self, planned: PlannedRequest, now: float) -> int:
+        """Count the candidates after this one that could be tried now."""
+        queue, board = planned.queue, self.state.board
+        if not board.open and _suits_any(planned.request):
+            return [c.off for c in queue.waiting].count(None)
+        usable = sum(
+            self._unfit(c, planned) is None and (queue.forcing or self.hold(c, now) is None)
+            for c in queue.waiting
         )
+        if usable or queue.degrading or not queue.degrades:
+            return usable
+        return sum(self.hold(c, now) is None for c in queue.without_vision)
 
-    def _capable(self, candidate: Candidate) -> bool:
-        request = self.request
+    def _role(
+        self, candidate: Candidate, planned: PlannedRequest, available: Availability, now: float
+    ) -> AttemptRole | Skip:
+        """Decide whether a candidate is tried now, and as what."""
+        if candidate.off is not None or not _suits_any(planned.request):
+            skip = self._unfit(candidate, planned)
+            if skip is not None:
+                return skip
+        hold = available.hold
+        if hold is None:
+            return AttemptRole.PROBE if available.probes else AttemptRole.NORMAL
+        if planned.queue.forcing:
+            return AttemptRole.FORCED
+        return Skip(SkipReason.COOLDOWN, hold.cause, self.env.wall() + hold.until - now)
+
+    def _unfit(self, candidate: Candidate, planned: PlannedRequest) -> Skip | None:
+        """Return why a candidate cannot take this request, cooldowns apart."""
+        request = planned.request
+        if candidate.off is not None:
+            return Skip(candidate.off)
+        if not request.may_spend(request.origin) and not self.env.prices.is_free(
+            candidate.provider, candidate.engine, candidate.model
+        ):
+            return Skip(SkipReason.BUDGET, held_until=start_of_next_day(self.env.wall()))
         known = self.state.book.of(candidate.key, candidate.capabilities)
         if request.tools and known.tools is False:
-            return False
+            return Skip(SkipReason.CAPABILITY)
         if request.raw_completion and not (
             candidate.client.supports_completions and known.supports_completions is not False
         ):
-            return False
-        return not request.images or self.degrading or self._sees(candidate, known)
+            return Skip(SkipReason.CAPABILITY)
+        if request.images and not planned.queue.degrading and not _sees(candidate, known):
+            return Skip(SkipReason.CAPABILITY)
+        return None
+
+    def _facts_of(self, candidate: Candidate, now: float) -> _Facts:
+        model = self.state.book.model(candidate.key)
+        known = candidate.capabilities.over(model.known(now))
+        return _Facts(
+            model,
+            model.version,
+            model.constant_until(now),
+            known,
+            _sees(candidate, known),
+            model.omissions(now),
+            self.state.queue(candidate, known),
+            {},
+        )
+
+    def _prompt(
+        self,
+        candidate: Candidate,
+        facts: _Facts,
+        retry: RetryPlan | None,
+        planned: PlannedRequest,
+    ) -> Prompt | PromptPlan:
+        request, n_ctx = planned.request, facts.known.n_ctx
+        fit = Fit(
+            n_ctx,
+            candidate.reply_tokens,
+            facts.sees and not planned.queue.degrading,
+            facts.model.tokens_per_char,
+            1.0 if retry is None else retry.shrink,
+            candidate.model,
+        )
+        if n_ctx is None and retry is None and not (facts.omitted or request.images):
+            return request.build(fit)
+        prompts = PromptPlan(request, candidate, fit, facts.omitted, retry)
+        return prompts.build_certain() or prompts
+
+    def _budget(
+        self,
+        candidate: Candidate,
+        role: AttemptRole,
+        facts: _Facts,
+        planned: PlannedRequest,
+        now: float,
+    ) -> Budget:
+        queue = planned.queue
+        later = self._later(planned, now) if queue.waiting or queue.without_vision else 0
+        probe = role is AttemptRole.PROBE
+        is_first = now == planned.started and not probe
+        if is_first and later in facts.first_budgets:
+            return facts.first_budgets[later]
+        spend = budget(
+            candidate.limits,
+            remaining_s=planned.remaining_s(now),
+            total_s=planned.total_s(now),
+            later=later,
+            probe=probe,
+        )
+        if is_first:
+            facts.first_budgets[later] = spend
+        return spend
+
+
+def _suits_any(request: ReplyRequest) -> bool:
+    """Whether any candidate that is on can take this request, cooldowns apart."""
+    special = request.tools or request.raw_completion or request.images
+    return not special and request.may_spend(request.origin)
+
+
+def _sees(candidate: Candidate, known: Capabilities) -> bool:
+    """Whether images may be sent to it."""
+    return not candidate.silently_drops_images if known.vision is None else known.vision

@@ -1,7 +1,6 @@
 """Time limits of attempts and requests, and the timer that enforces those of an attempt."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -81,57 +80,49 @@ def budget(
     return Budget(own, kept, limits.idle_s, min(limits.total_s, total_s), is_last)
 
 
-class OutputTimes(Protocol):
-    """When an attempt had output."""
+class TimedAttempt(Protocol):
+    """What the timer needs of its attempt."""
 
-    @property
-    def first_output(self) -> float | None: ...
+    started: float
+    first_output: float | None
+    first_visible: float | None
+    last_useful: float
 
-    @property
-    def first_visible(self) -> float | None: ...
+    def clock(self) -> float: ...
 
-    @property
-    def last_useful(self) -> float: ...
+    def expired(self, limit: ErrorClass) -> None:
+        """End the attempt; called once, for the limit that it exceeded."""
+        ...
 
 
 class AttemptTimer:
-    """Calls `expire` once an attempt exceeds one of its limits. One timer, moved lazily.
+    """Ends an attempt once it exceeds one of its limits. One timer, moved lazily.
 
     Only time spent waiting for the model counts: between `pause` and `resume`, while the sink
     works, nothing expires.
     """
 
-    __slots__ = ("_budget", "_clock", "_expire", "_handle", "_resumed", "_started", "_times",
-                 "_waiting")  # fmt: skip
+    __slots__ = ("_attempt", "_budget", "_handle", "_loop", "_resumed", "_waiting")
 
     def __init__(
-        self,
-        budget: Budget,
-        clock: Callable[[], float],
-        started: float,
-        times: OutputTimes,
-        expire: Callable[[ErrorClass], None],
+        self, budget: Budget, attempt: TimedAttempt, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """`times` is asked when the timer fires, so output that comes does not move it."""
-        self._budget = budget
-        self._clock = clock
-        self._started = started
-        self._expire = expire
-        self._times = times
-        self._resumed = started
-        self._waiting = True
-        self._handle: asyncio.TimerHandle | None = None
+        """Starts it. Raises `Unreachable` (`queue_timeout`) where no time is left after the queue.
 
-    def start(self) -> None:
-        """Raises `Unreachable` (`queue_timeout`) where no time is left after the queue."""
-        budget = self._budget
+        The attempt is asked when the timer fires, so output that comes does not move it.
+        """
         limit_s = min(budget.first_token_s, budget.visible_s, budget.total_s)
-        left_s = self._started + limit_s - self._clock()
-        if left_s <= 0:
+        if limit_s <= 0:
             raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
+        self._budget = budget
+        self._attempt = attempt
+        self._loop = loop
+        self._resumed = attempt.started
+        self._waiting = True
         # The first output may come before the first check, and the idle limit counts from then.
-        wait_s = min(left_s, budget.idle_s)
-        self._handle = asyncio.get_running_loop().call_later(wait_s, self._check)
+        self._handle: asyncio.TimerHandle | None = loop.call_later(
+            min(limit_s, budget.idle_s), self._check
+        )
 
     def stop(self) -> None:
         self._waiting = False
@@ -145,19 +136,19 @@ class AttemptTimer:
     def resume(self) -> None:
         """Wait for the model again; a limit that passed meanwhile expires now."""
         self._waiting = True
-        now = self._resumed = self._clock()
+        now = self._resumed = self._attempt.clock()
         if self._handle is None and not self._schedule(now):
-            self._expire(self._next_limit()[1])
+            self._attempt.expired(self._next_limit()[1])
 
     def _next_limit(self) -> tuple[float, ErrorClass]:
-        budget, start, times = self._budget, self._started, self._times
-        whole_s = budget.total_s
-        if times.first_visible is None and budget.visible_s < whole_s:
+        budget, attempt = self._budget, self._attempt
+        start, whole_s = attempt.started, budget.total_s
+        if attempt.first_visible is None and budget.visible_s < whole_s:
             whole_s = budget.visible_s
-        if times.first_output is None:
+        if attempt.first_output is None:
             due, limit = start + budget.first_token_s, ErrorClass.FIRST_TOKEN_TIMEOUT
         else:
-            useful_at = max(times.last_useful, self._resumed)
+            useful_at = max(attempt.last_useful, self._resumed)
             due, limit = useful_at + budget.idle_s, ErrorClass.IDLE_TIMEOUT
         # Of two that end together the more precise one is named.
         if due <= start + whole_s:
@@ -170,15 +161,15 @@ class AttemptTimer:
         if due <= now:
             return False
         wait_s = due - now
-        if self._times.first_output is None:
+        if self._attempt.first_output is None:
             wait_s = min(wait_s, self._budget.idle_s)
-        self._handle = asyncio.get_running_loop().call_later(wait_s, self._check)
+        self._handle = self._loop.call_later(wait_s, self._check)
         return True
 
     def _check(self) -> None:
         self._handle = None
         if not self._waiting:
             return
-        now = self._clock()
+        now = self._attempt.clock()
         if not self._schedule(now):
-            self._expire(self._next_limit()[1])
+            self._attempt.expired(self._next_limit()[1])

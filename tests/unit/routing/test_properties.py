@@ -180,7 +180,7 @@ def test_a_crowd_that_comes_and_goes_leaves_one_record_each_and_nothing_under_wa
     assert outcomes.count(ReplyOutcome.CANCELLED) == left
     told = [attempt for record in observed.replies for attempt in record.attempts]
     assert sorted(map(id, told)) == sorted(map(id, observed.attempts))
-    assert not +model.memory.running
+    assert not model.memory.attempts
     assert all((q.inside, q.waiting) == (0, 0) for q in model.memory.queues.values())
     bugs = [log for log in logs if log["event"] == "router.internal_error"]
     assert all(log["error"] in ("", "ArithmeticError") for log in bugs)

@@ -131,11 +131,10 @@ async def test_a_wait_that_took_too_long_leaves_no_attempt_without_a_limit() -> 
 @pytest.mark.parametrize("left_s", [0.0, -0.03])
 async def test_an_attempt_without_any_time_left_does_not_begin(left_s: float) -> None:
     spent = Budget(first_token_s=left_s, visible_s=left_s, idle_s=20, total_s=29)
-    silent = SimpleNamespace(first_output=None, first_visible=None, last_useful=7.0)
+    silent = SimpleNamespace(started=7.0)
 
-    timer = AttemptTimer(spent, lambda: 7.0, 7.0, silent, expire=lambda _: None)
     with pytest.raises(Unreachable) as caught:
-        timer.start()
+        AttemptTimer(spent, silent, asyncio.get_running_loop())
 
     assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT
 
