@@ -23,7 +23,7 @@ class ReplyAccumulator:
 
     In a delta strings join, lists extend, and objects merge, those of a list by their `index`. Of
     other members the last value counts. The visible text is not collected: the router knows it.
-    Frames are read several at a time, the last ones by `finish`.
+    Frames are read several at a time.
     """
 
     def __init__(self) -> None:
@@ -38,9 +38,11 @@ class ReplyAccumulator:
         if isinstance(output, TextDelta) and output.plain:
             return  # only the text differs from an earlier frame
         if output.frames:
-            self.add_frames(output.frames)
+            self._unread += output.frames
+            if len(self._unread) > _MOST_UNREAD:
+                self.read()
             return
-        self._read()
+        self.read()
         match output:
             case ReasoningDelta(text):
                 _merge(self._message, {"reasoning_content": text})
@@ -51,19 +53,18 @@ class ReplyAccumulator:
             case TextDelta() | OtherDelta():
                 pass
 
-    def add_frames(self, payloads: Sequence[bytes]) -> None:
-        self._unread += payloads
-        if len(self._unread) > _MOST_UNREAD:
-            self._read()
+    def read(self, last: Sequence[bytes] = ()) -> bool:
+        """Read the frames so far; return whether choice or message has more than a text.
 
-    def finish(self, payloads: Sequence[bytes]) -> None:
-        """Read the last frames; what they all hold can be asked for then."""
-        self._unread += payloads
-        self._read()
-
-    @property
-    def has_members(self) -> bool:
-        """Whether choice or message has any that is not the text."""
+        To be called with the last frames before the members are asked for.
+        """
+        unread, self._unread = [*self._unread, *last], []
+        usage = usage_of_plain(unread)
+        if usage is None:
+            for payload in unread:
+                self._add(read_frame(payload))
+        elif usage:
+            self.usage |= usage
         return bool(self._choice or self._message)
 
     def choice(self) -> Json:
@@ -77,15 +78,6 @@ class ReplyAccumulator:
         if isinstance(calls, list):
             message["tool_calls"] = [_without_index(call) for call in sorted(calls, key=_index)]
         return message
-
-    def _read(self) -> None:
-        unread, self._unread = self._unread, []
-        usage = usage_of_plain(unread)
-        if usage is None:
-            for payload in unread:
-                self._add(read_frame(payload))
-        elif usage:
-            self.usage |= usage
 
     def _add(self, frame: Json) -> None:
         for name, value in frame.items():

@@ -167,13 +167,13 @@ class Envelope:
 
     def whole(self, end: ReplyEnded, gathered: ReplyAccumulator) -> bytes:
         """Return the answer in one piece."""
-        gathered.finish(end.frames)
+        has_more = gathered.read(end.frames)
         choice: Json = {"index": 0, "logprobs": None, "finish_reason": end.finish_reason}
         if self._completion:
             choice["text"] = end.text
         else:
             choice["message"] = {"role": "assistant", "content": end.text}
-        if gathered.has_members:
+        if has_more:
             choice = self._with_members(choice, gathered, end.text)
         answer = {**self._members, **gathered.top, "choices": [choice]}
         winner = end.record.winner

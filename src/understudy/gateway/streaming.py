@@ -73,7 +73,7 @@ class StreamSink:
         """The records of the attempts are not sent."""
 
     def try_flush(self) -> bool:
-        if self._exchange.paused:
+        if self._exchange.client.paused:
             return False
         self._send()
         return True
@@ -120,7 +120,7 @@ class StreamSink:
         due = self._sent_at + self._keep_alive_s
         if now >= due:
             due = now + self._keep_alive_s
-            if not self._exchange.paused:  # else the client does not read what it was sent
+            if not self._exchange.client.paused:  # else the client does not read what it was sent
                 self._open()
                 self._exchange.write(KEEP_ALIVE)
         self._timer = self._loop.call_at(due, self._check_silence)
@@ -140,7 +140,9 @@ class AnswerSink(HeldSink):
         if winner is None or end.finish_reason is None:
             return None
         model = winner.model_served or winner.model_requested
-        lines = answered_by(winner.provider, model, tries(end.record.attempts))
+        attempts = end.record.attempts
+        made = 1 if len(attempts) == 1 else tries(attempts)
+        lines = answered_by(winner.provider, model, made)
         envelope = Envelope(self._form, end.identity, model)
         return lines, envelope.whole(end, self._gathered)
 

@@ -153,9 +153,12 @@ class Connection(asyncio.Protocol):
         # Where no header asks for it, only HTTP/1.1 keeps a connection alive.
         usual = keep_alive and _CONNECTION.isdisjoint(named)
         version = "1.1" if usual else self._parser.get_http_version()
+        hosts = int(b"host" in named)
+        if len(named) != len(headers):
+            hosts = [name for name, _ in headers].count(b"host")
         if len(headers) > limits.headers:
             self._refuse(b"431 Request Header Fields Too Large")
-        elif version != "1.0" and not _names_one_host(headers, named):
+        elif version != "1.0" and hosts != 1:
             self._refuse(b"400 Bad Request")
         elif len(self._line) >= limits.pipelined or self._at_once > limits.pipelined:
             self.abort()
@@ -192,7 +195,9 @@ class Connection(asyncio.Protocol):
     def keeps_alive(self) -> bool:
         return not self._state.stopping or bool(self._line)
 
-    def response_ended(self, exchange: Exchange, *, keep: bool) -> None:
+    def end_response(self, exchange: Exchange, data: bytes, *, keep: bool) -> None:
+        if data and not self._closing:
+            self._transport.write(data)
         exchange.receiver = None
         self._answering = None
         if not keep or (self._state.stopping and not self._line):
@@ -389,12 +394,6 @@ class Connection(asyncio.Protocol):
             self._expect_reading()
         else:
             self.abort()
-
-
-def _names_one_host(headers: list[Header], named: dict[bytes, bytes]) -> bool:
-    if len(named) == len(headers):
-        return b"host" in named
-    return [name for name, _ in headers].count(b"host") == 1
 
 
 def _address(name: object) -> tuple[str, int]:

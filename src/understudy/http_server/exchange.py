@@ -49,7 +49,7 @@ class Client(Protocol):
     async def drain(self) -> None: ...
     def run(self, exchange: "Exchange", work: Coroutine[object, object, None]) -> Running: ...
     def keeps_alive(self) -> bool: ...
-    def response_ended(self, exchange: "Exchange", *, keep: bool) -> None: ...
+    def end_response(self, exchange: "Exchange", data: bytes, *, keep: bool) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def abort(self) -> None: ...
@@ -159,11 +159,6 @@ class Exchange:
 
     # The response.
 
-    @property
-    def paused(self) -> bool:
-        """Whether what is written now waits for the client to read."""
-        return self.client.paused
-
     async def drain(self) -> None:
         """Wait until the client has read enough, or has hung up."""
         await self.client.drain()
@@ -181,8 +176,7 @@ class Exchange:
             lines += b"content-length: %d\r\n" % len(body)
         if self.method == b"HEAD":
             body = b""
-        client.write(b"%b%b\r\n%b" % (client.head(status), lines, body))
-        client.response_ended(self, keep=keep)
+        client.end_response(self, b"%b%b\r\n%b" % (client.head(status), lines, body), keep=keep)
 
     def start(self, status: int, lines: bytes, *, sized: bool = False) -> None:
         """Begin a response; its head is sent together with the first write.
@@ -209,22 +203,21 @@ class Exchange:
             data = b""
         elif data and self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        head, self._head = self._head, b""
-        if head or data:
-            self.client.write(head + data)
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data:
+            self.client.write(data)
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
         if self.lost or self.complete:
             return
-        if self._chunked:
-            last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
-            self._chunked = False
-            self.write(last)
-        else:
-            self.write(data)
+        if self._bodyless:
+            data = b""
+        elif self._chunked:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
         self.complete = True
-        self.client.response_ended(self, keep=self._keep_alive)
+        self.client.end_response(self, self._head + data, keep=self._keep_alive)
 
     def fail(self) -> None:
         """End the response to a request that the application failed at."""
@@ -233,7 +226,7 @@ class Exchange:
         self.close_after()
         if self.started and not self._head:
             self.complete = True
-            self.client.response_ended(self, keep=False)
+            self.client.end_response(self, b"", keep=False)
         else:
             self._head = b""
             text = b"content-type: text/plain; charset=utf-8\r\n"

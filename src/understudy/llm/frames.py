@@ -4,7 +4,7 @@ A frame is in the form of a chat chunk (`delta`) or of a text completion (`text`
 keep the members that they do not know.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, TypeGuard
 
 import msgspec
@@ -62,22 +62,14 @@ class _FrameWithUsage(_PlainMembers, forbid_unknown_fields=True, kw_only=True):
 
 _decode_plain = msgspec.json.Decoder(_PlainFrame).decode
 _decode_run = msgspec.json.Decoder(list[_FrameWithUsage]).decode
-_decode = msgspec.json.Decoder(Json).decode
-_encode = msgspec.json.encode
+read_frame = msgspec.json.Decoder(Json).decode
+write_frame: Callable[[Json], bytes] = msgspec.json.encode
 _IDENTITY = ("id", "object", "created", "model")
 _REASONING = ("reasoning", "reasoning_content", "reasoning_details")
 _MEDIA = ("images", "audio")
 _CALL_MEMBERS = ("index", "id", "type", "function", "custom")
 EMPTY: tuple[object, ...] = (None, "", [], {})
 """Values of members that hold nothing."""
-
-
-def read_frame(payload: bytes) -> Json:
-    return _decode(payload)
-
-
-def write_frame(frame: Json) -> bytes:
-    return _encode(frame)
 
 
 def first_choice(frame: Json) -> Json:

@@ -15,7 +15,7 @@ def gathered(*outputs: OtherDelta | TextDelta | ReasoningDelta | ToolCallDelta) 
     accumulator = ReplyAccumulator()
     for output in outputs:
         accumulator.add(output)
-    accumulator.finish(())
+    accumulator.read()
     return accumulator
 
 
