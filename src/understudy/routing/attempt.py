@@ -27,6 +27,8 @@ from understudy.routing.selection import AttemptOwner, AttemptPlan
 from understudy.routing.timeouts import AttemptTimer
 
 _log = structlog.get_logger()
+# Read for each attempt: looking up the member of an enum takes longer than a call.
+_QUEUE, _CONNECT = Phase.QUEUE, Phase.CONNECT
 _MOST_UNSENT = 64 * 1024
 """Bytes of output that may wait while the sink sends, before reading from the server stops."""
 
@@ -57,6 +59,8 @@ class Attempt:
     repeated: bool = False
     """The end of the text repeated itself, and was cut."""
     last_frames: tuple[bytes, ...] = ()
+    text: str = ""
+    """All that is visible, once it has ended."""
     tool_calls: bool = False
     cancelled: bool = False
     echoed: bool = False
@@ -92,7 +96,7 @@ class Attempt:
     def __post_init__(self) -> None:
         plan, request = self.plan, self.request
         self.started = self.last_useful = self.clock()
-        self.exchange = Exchange(plan.budget.is_last, 0.0, Phase.QUEUE)
+        self.exchange = Exchange(plan.budget.is_last, 0.0, _QUEUE)
         self.output_filter = OutputFilter(
             for_people=request.may_trim_prompt,
             raw_completion=request.raw_completion,
@@ -100,13 +104,6 @@ class Attempt:
             in_thought=plan.in_thought,
         )
         self.buffer = OutputBuffer(self.sink.kind, plan.echoes)
-
-    @property
-    def text(self) -> str:
-        texts = self._texts
-        if len(texts) > 1:
-            texts[:] = ["".join(texts)]
-        return texts[0] if texts else ""
 
     @property
     def error_class(self) -> ErrorClass | None:
@@ -195,7 +192,7 @@ class Attempt:
 
     def _send(self, loop: asyncio.AbstractEventLoop) -> None:
         """Raises `ProviderError` for a request that cannot be sent."""
-        self.exchange.phase = Phase.CONNECT
+        self.exchange.phase = _CONNECT
         candidate, budget = self.plan.candidate, self.plan.budget
         if self.queued_s:
             budget = budget.after(self.queued_s)
@@ -245,6 +242,7 @@ class Attempt:
             return
         self._over = True
         self.failure, self.ended = error, now
+        self.text = "".join(self._texts)
         if self._timer is not None:
             self._timer.stop()
         if self._generation is not None:
@@ -279,7 +277,7 @@ class Attempt:
     ) -> None:
         if self.output_filter.worthless is not None:
             owner = self.owner
-            seen = self.yielded and owner is not None and owner.committed
+            seen = self.yielded and owner is not None and owner.committed()
             self.output_filter.refuse_loop(committed=seen)
         if len(pieces) == 1 and pieces[0] is event:
             self._pass(event, now)
@@ -294,14 +292,15 @@ class Attempt:
         if self.output_filter.cut:
             self.finish_reason = "stop"
             if self.output_filter.worthless is not None:
-                self._texts = [whole_sentences(self.text[: self.output_filter.worthless])]
+                text = "".join(self._texts)[: self.output_filter.worthless]
+                self._texts = [whole_sentences(text)]
                 self.repeated = True
 
     def _discard(self) -> None:
         """All text so far was reasoning."""
         if self.sink.kind is SinkKind.APPEND_ONLY and self.yielded:
             return
-        thought = self.text
+        thought = "".join(self._texts)
         self._texts.clear()
         self._reasoned = True
         self.reasoning_chars += len(thought)
@@ -373,7 +372,7 @@ class Attempt:
 
     def _conclude(self, now: float) -> None:
         """End a reply whose stream is complete; raises where what came is no reply."""
-        if self.output_filter.is_busy:
+        if self.output_filter.is_busy():
             self._conclude_filter(now)
         whole = self.tool_calls or self._media
         if not whole and not any(map(str.strip, self._texts)):

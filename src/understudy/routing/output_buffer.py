@@ -6,6 +6,7 @@ from understudy.llm import frames
 from understudy.llm.messages import OtherDelta, Output, ReasoningDelta, TextDelta, ToolCallDelta
 from understudy.routing.request import SinkKind
 
+_HELD = SinkKind.HELD
 _MOST_HELD_CHARS = 65_536
 _MOST_HELD_OTHERS = 64
 _SHORTEST_ECHO = 24
@@ -22,7 +23,7 @@ class OutputBuffer:
     __slots__ = ("_chars", "_echoes", "_held", "_others", "_text", "_to_the_end", "is_open")
 
     def __init__(self, kind: SinkKind, echoes: tuple[str, ...] = ()) -> None:
-        self._to_the_end = kind is SinkKind.HELD
+        self._to_the_end = kind is _HELD
         self._held: list[Output] | None = []
         self.is_open = False
         """Whether all output goes on to the sink at once."""

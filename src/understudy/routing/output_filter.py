@@ -228,7 +228,6 @@ class OutputFilter:
         """Whether the thought that the template should have opened has no end yet."""
         return self._thinking and self._assumed
 
-    @property
     def is_busy(self) -> bool:
         """Whether `rest` may return anything, or a thought has no end."""
         return bool(self._held) or self._page is not None or self._thinking

@@ -86,7 +86,8 @@ class QuotaGuard:
         self._usd = 0.0
         self._reserved: dict[str, tuple[float, tuple[Charge, ...]]] = {}
         self._totals: dict[tuple[str, str], float] = {}
-        self._mean = {Unit.TOKENS: 500.0, Unit.USD: 0.01}
+        self._mean_tokens = 500.0
+        self._mean_usd = 0.01
 
     async def recall(self, ledger: LedgerReader) -> None:
         """Load what was used today before the process started. Raises StorageError."""
@@ -162,7 +163,7 @@ class QuotaGuard:
 
     def expect(self, unit: Unit) -> float:
         """What a reply is likely to use."""
-        return self._mean[unit]
+        return self._mean_tokens if unit is Unit.TOKENS else self._mean_usd
 
     def may_spend(self, origin: Origin) -> bool:
         """Whether candidates that cost money may be used for `origin`."""
@@ -193,21 +194,19 @@ class QuotaGuard:
         """Counted with its reply."""
 
     def reply_ended(self, record: ReplyRecord) -> None:
-        self._start_day()
-        usage = record.usage
+        if self._wall() // DAY_S != self._day:
+            self._start_day()
+        usage, by_user = record.usage, self._by_user
         usd = record.cost_usd or 0.0
         tokens = usage.input_tokens + usage.output_tokens if usage else 0
         shown = record.outcome in _SHOWN
         for who in self._counted(record.origin.user):
-            used = self._of(who)
-            self._by_user[who] = Spent(
-                replies=used.replies + shown, tokens=used.tokens + tokens, usd=used.usd + usd
-            )
+            used = by_user.get(who, _NOTHING)
+            by_user[who] = Spent(used.replies + shown, used.tokens + tokens, used.usd + usd)
         self._usd += usd
         if shown:
-            mean = self._mean
-            mean[Unit.TOKENS] += _LEARNING * (tokens - mean[Unit.TOKENS])
-            mean[Unit.USD] += _LEARNING * (usd - mean[Unit.USD])
+            self._mean_tokens += _LEARNING * (tokens - self._mean_tokens)
+            self._mean_usd += _LEARNING * (usd - self._mean_usd)
         if self._reserved:
             self._settle(record.request_id, {Unit.TOKENS: tokens, Unit.USD: usd}, shown=shown)
 

@@ -28,6 +28,8 @@ from understudy.routing.records import (
 from understudy.routing.request import ReplyRequest
 from understudy.routing.selection import Skip
 
+# Read for each reply: looking up the member of an enum takes longer than a call.
+_OK, _DELIVERED, _UNKNOWN = Outcome.OK, ReplyOutcome.DELIVERED, CostSource.UNKNOWN
 _CHARS_PER_TOKEN = 3.3
 _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
 
@@ -97,7 +99,7 @@ class Recorder:
             request.sink,
             *candidate.record_fields,
             plan.role,
-            Outcome.OK if failure is None else Outcome.ERROR,
+            _OK if failure is None else Outcome.ERROR,
             exchange.phase,
             step,
             exchange.model_served,
@@ -145,7 +147,7 @@ class Recorder:
 
         `winner` is the last attempt of a delivered reply where it is not given.
         """
-        if winner is None and outcome is ReplyOutcome.DELIVERED:
+        if winner is None and outcome is _DELIVERED:
             winner = attempts[-1]
         started, first_visible, ended = times
         took_s = ended - started
@@ -235,7 +237,7 @@ def cost_of(
         return usage.cost_usd, CostSource.REPORTED
     price = prices.price(provider, engine, models)
     if price is None or (usage is None and not price.free):
-        return None, CostSource.UNKNOWN
+        return None, _UNKNOWN
     unbilled = engine in UNBILLED_ENGINES and price.free
     cost = 0.0 if usage is None else price.cost(usage)
     return cost, CostSource.UNBILLED if unbilled else CostSource.LISTED

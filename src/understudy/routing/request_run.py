@@ -42,6 +42,10 @@ from understudy.routing.retries import RetryPlan, backoff_s
 from understudy.routing.router_state import RouterState
 from understudy.routing.selection import AttemptPlan, Selection, Skip
 
+# Read for each reply: looking up the member of an enum takes longer than a call.
+_HELD, _APPEND_ONLY = SinkKind.HELD, SinkKind.APPEND_ONLY
+_DELIVER, _DELIVERED = NextStep.DELIVER, ReplyOutcome.DELIVERED
+_REPORTED = UsageSource.REPORTED
 _MOST_RETRIES = 2
 """Per request; one per candidate."""
 
@@ -110,12 +114,11 @@ class RequestRun:
 
     # What an attempt asks of its request.
 
-    @property
     def committed(self) -> bool:
         kind = self.sink.kind
-        if not self._has_output or kind is SinkKind.HELD:
+        if not self._has_output or kind is _HELD:
             return False
-        return kind is SinkKind.APPEND_ONLY or self.sink.is_visible()
+        return kind is _APPEND_ONLY or self.sink.is_visible()
 
     def begin_output(self, candidate: Candidate, identity: ReplyIdentity) -> None:
         if self._has_output:
@@ -156,7 +159,9 @@ class RequestRun:
         """Return the next attempt to make, or what to wait for before it; `None`: there is none.
         Skipped candidates are recorded on the way."""
         queue, parts = self.queue, self.parts
-        while not self._is_decided and (now == self.started or self.remaining_s(now) > 0):
+        while not self._stopped and len(self._failures) < self.of_max:
+            if now != self.started and self.remaining_s(now) <= 0:
+                return None
             if self._fitted is not None or self._retry is not None or queue.waiting:
                 step = self._plan(now)
                 if step is not None:
@@ -168,10 +173,6 @@ class RequestRun:
             if wait_s is None and not self._plan_backoff(now):
                 return None
         return None
-
-    @property
-    def _is_decided(self) -> bool:
-        return self._stopped or len(self._failures) >= self.of_max
 
     def _plan(self, now: float) -> AttemptPlan | Awaitable[None] | None:
         """Plan an attempt at the next candidate; `None` where it is skipped."""
@@ -254,7 +255,7 @@ class RequestRun:
             return
         self._winner = attempt
         self._learn(attempt)
-        self._record(attempt, NextStep.DELIVER, committed=self.committed)
+        self._record(attempt, _DELIVER, committed=self.committed())
 
     def _learn(self, attempt: Attempt) -> None:
         """Note what a good reply shows about its candidate."""
@@ -264,13 +265,12 @@ class RequestRun:
         if state.board.breakers:
             now = self.parts.env.clock()
             attempt.breaker = state.board.succeed(plan.candidate.scope_keys, now)
-        if usage is not None and usage.source is UsageSource.REPORTED and not plan.prompt.images:
+        if usage is not None and usage.source is _REPORTED and not plan.prompt.images:
             learn_ratio(state.book, plan.candidate.key, plan.prompt, usage.input_tokens)
 
     def _fail(self, attempt: Attempt, error: ProviderError) -> None:
         self._note_failure(attempt)
-        progress = self._progress(attempt)
-        parts = self.parts
+        progress, parts = self._progress(attempt), self.parts
         evaluation = evaluate(attempt, error, progress, parts.state, parts.env, parts.rules)
         self._apply(attempt, evaluation)
         record = self._record(attempt, self._step(), committed=progress.partial)
@@ -288,7 +288,7 @@ class RequestRun:
         self._failures += (attempt,)
         if attempt.first_visible is not None and attempt.ended is not None:
             self._silent_since = attempt.ended
-        if attempt.yielded and self.committed:
+        if attempt.yielded and self.committed():
             self._partials += (attempt,)
 
     def _progress(self, attempt: Attempt) -> Progress:
@@ -338,7 +338,7 @@ class RequestRun:
         if winner is not None:
             answer = self._empty if winner.failure else None
             return ReplyEnded(
-                self._close(ReplyOutcome.DELIVERED, now, winner=answer),
+                self._close(_DELIVERED, now, winner=answer),
                 winner.text,
                 winner.finish_reason,
                 None,
@@ -362,7 +362,7 @@ class RequestRun:
         if attempt is not None:
             del parts.state.attempts[attempt]
             parts.state.board.release(attempt.plan.probes)
-            step, committed = NextStep.STOP, self.committed
+            step, committed = NextStep.STOP, self.committed()
             record = parts.recorder.attempted(attempt, step, self.of_max, committed=committed)
             self._records += (record,)
         self._close(ReplyOutcome.CANCELLED, parts.env.clock())
@@ -392,8 +392,8 @@ class RequestRun:
             # The end of the time stops a request too, and that is not its fault.
             at_fault=self._stopped and not over,
         )
-        retry_at = self.parts.selection.retry_at(reason, self.candidates, self._records, now)
-        return Offline(reason, retry_at)
+        selection = self.parts.selection
+        return Offline(reason, selection.retry_at(reason, self.candidates, self._records, now))
 
 
 def _worth(part: Attempt) -> tuple[bool, int]:

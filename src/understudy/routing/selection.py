@@ -25,6 +25,8 @@ _LEASE_MARGIN_S = 5.0
 _BUSY_RETRY_S = 5.0
 """When to come back after all queues were full."""
 _OVER_BUDGET = SkipReason.BUDGET
+# Read often: looking up the member of an enum takes longer than a call.
+_NORMAL, _PROBE = AttemptRole.NORMAL, AttemptRole.PROBE
 
 
 class Skip(msgspec.Struct, frozen=True):
@@ -57,7 +59,6 @@ class AttemptPlan(msgspec.Struct, frozen=True):
 class AttemptOwner(Protocol):
     """The request that an attempt belongs to."""
 
-    @property
     def committed(self) -> bool:
         """Whether text of this reply is visible that another attempt would contradict."""
         ...
@@ -196,7 +197,7 @@ class Selection:
                 return skip
         hold = available.hold
         if hold is None:
-            return AttemptRole.PROBE if available.probes else AttemptRole.NORMAL
+            return _PROBE if available.probes else _NORMAL
         if planned.queue.forcing:
             return AttemptRole.FORCED
         return Skip(SkipReason.COOLDOWN, hold.cause, self.env.wall() + hold.until - now)
@@ -266,7 +267,7 @@ class Selection:
     ) -> Budget:
         queue = planned.queue
         later = self._later(planned, now) if queue.waiting or queue.without_vision else 0
-        probe = role is AttemptRole.PROBE
+        probe = role is _PROBE
         is_first = now == planned.started and not probe
         if is_first and later in facts.first_budgets:
             return facts.first_budgets[later]
