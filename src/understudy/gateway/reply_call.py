@@ -13,7 +13,7 @@ from understudy.gateway.error_responses import refusal_of
 from understudy.gateway.key_limits import KeyLimits
 from understudy.gateway.requests import ClientRequest, ModelNames
 from understudy.gateway.responses import Form
-from understudy.gateway.streaming import AnswerSink, StreamSink
+from understudy.gateway.streaming import AnswerSink, KeepAlive, StreamSink
 from understudy.routing.records import Origin
 from understudy.routing.request import Reply, ReplyEnded, ReplyRequest
 
@@ -43,6 +43,7 @@ class Serving:
     bodies: BodyBudget
     limits: KeyLimits
     wall: Callable[[], float]
+    keep_alive: KeepAlive = field(default_factory=KeepAlive)
     calls: "set[ReplyCall]" = field(default_factory=set)
     """Those that are not answered yet."""
 
@@ -159,7 +160,7 @@ class ReplyCall:
 
     async def _stream(self, request: ReplyRequest, form: Form, ask: ClientRequest) -> None:
         exchange = self._call.exchange
-        sink = self._sink = StreamSink(form, exchange, self._call.lines)
+        sink = self._sink = StreamSink(form, exchange, self._call.lines, self._serving.keep_alive)
         end = await self._serving.source.reply(request, sink)
         refusal = None if end.finish_reason else self._refusal(ask, end)
         if refusal is not None and not exchange.started:

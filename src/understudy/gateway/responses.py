@@ -9,6 +9,7 @@ from understudy.gateway.accumulator import ReplyAccumulator
 from understudy.gateway.error_responses import error_of
 from understudy.llm.frames import (
     Json,
+    finish_of_plain,
     first_choice,
     read_frame,
     with_indexes,
@@ -29,6 +30,7 @@ from understudy.routing.request import ReplyEnded
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 _encode = msgspec.json.encode
+_BETWEEN = b"\n\ndata: "
 _COUNTS = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 
 
@@ -68,11 +70,12 @@ def _as_reported(usage: Usage, reported: Json) -> Json:
     return figures
 
 
-def event(payload: bytes) -> bytes:
-    """Return one server-sent event."""
-    if b"\n" in payload:
-        payload = payload.replace(b"\n", b"\ndata: ")
-    return b"data: %b\n\n" % payload
+def event(*payloads: bytes) -> bytes:
+    """Return server-sent events, one for each payload."""
+    lines = _BETWEEN.join(payloads)
+    if lines.count(b"\n") != 2 * len(payloads) - 2:
+        lines = _BETWEEN.join([payload.replace(b"\n", b"\ndata: ") for payload in payloads])
+    return b"data: %b\n\n" % lines
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -131,10 +134,10 @@ class Envelope:
             return self._own(output)
         if not (isinstance(output, TextDelta) and output.plain):
             frames = tuple([with_indexes(frame, self._lists) for frame in frames])
-        missing = self._lacking()
+        missing = self._lacking() if self._missing is None else self._missing
         if missing:
-            return b"".join(event(with_members(frame, missing)) for frame in frames)
-        return b"".join(map(event, frames))
+            frames = tuple([with_members(frame, missing) for frame in frames])
+        return event(*frames)
 
     def role(self, output: Output) -> bytes:
         """Return the event that names the role, unless the first output's frame does."""
@@ -144,6 +147,10 @@ class Envelope:
 
     def last_events(self, end: ReplyEnded, *, include_usage: bool) -> bytes:
         """Return the events that end a complete reply, `[DONE]` excluded."""
+        if not (include_usage or self._lacking()):
+            payload = finish_of_plain(end.frames, end.finish_reason)
+            if payload is not None:
+                return event(payload)
         finish, usage, rest = self._finish(end)
         if not include_usage:
             return finish if not rest else self._with_rest(finish, rest)

@@ -13,6 +13,8 @@ from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Answering, HeldSink, ReplyEnded, SinkKind
 
 KEEP_ALIVE_S = 15.0
+_TICKS = 3
+"""In that time."""
 _SSE = header_lines(
     [
         (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -24,34 +26,55 @@ _SSE = header_lines(
 _LONGEST_HEADER = 256
 
 
+class KeepAlive:
+    """Notes silent streams: one timer for all of them."""
+
+    def __init__(self, after_s: float = KEEP_ALIVE_S) -> None:
+        """A stream that is silent for so long is sent a comment, or a little before."""
+        self._tick_s = after_s / _TICKS
+        self._streams: set[StreamSink] = set()
+        self._ticking = False
+
+    def add(self, stream: "StreamSink") -> None:
+        self._streams.add(stream)
+        if not self._ticking:
+            self._start(asyncio.get_running_loop())
+
+    def discard(self, stream: "StreamSink") -> None:
+        self._streams.discard(stream)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ticking = bool(self._streams)
+        if self._ticking:
+            loop.call_later(self._tick_s, self._tick, loop)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        for stream in tuple(self._streams):
+            stream.tick()
+        self._start(loop)
+
+
 class StreamSink:
     """Passes a reply on to a client as it comes.
 
-    A stream that is silent for `keep_alive_s` is sent a comment: its response then begins with
-    status 200 even if the first output is still to come.
+    A silent stream is sent comments: its response then begins with status 200 even if the first
+    output is still to come.
     """
 
     kind = SinkKind.APPEND_ONLY
 
-    def __init__(
-        self,
-        form: Form,
-        exchange: Exchange,
-        lines: bytes = b"",
-        keep_alive_s: float = KEEP_ALIVE_S,
-    ) -> None:
+    def __init__(self, form: Form, exchange: Exchange, lines: bytes, keep_alive: KeepAlive) -> None:
         """`lines` are encoded headers of the response."""
         self._form = form
         self._exchange = exchange
         self._lines = lines
-        self._envelope = Envelope(form, ReplyIdentity(), "")
+        self._envelope: Envelope | None = None
         self._answered_by = b""
         self._begun = False
         self._unsent: list[bytes] = []
-        self._keep_alive_s = keep_alive_s
-        self._loop = asyncio.get_running_loop()
-        self._sent_at = self._loop.time()
-        self._timer = self._loop.call_at(self._sent_at + keep_alive_s, self._check_silence)
+        self._silent_ticks = 0
+        self._keep_alive = keep_alive
+        keep_alive.add(self)
 
     def is_visible(self) -> bool:
         return self._exchange.started
@@ -61,10 +84,11 @@ class StreamSink:
         self._answered_by = answered_by(answering.provider, answering.model, answering.tries)
 
     def write(self, output: Output) -> None:
+        envelope = self._envelope or self._unknown()
         if not self._begun:
             self._begun = True
-            self._unsent.append(self._envelope.role(output))
-        self._unsent.append(self._envelope.events(output))
+            self._unsent.append(envelope.role(output))
+        self._unsent.append(envelope.events(output))
 
     def restart(self) -> None:
         """What was sent to a client cannot be replaced, so the router never calls this."""
@@ -84,7 +108,7 @@ class StreamSink:
 
     async def end(self, end: ReplyEnded, refusal: RequestRefused | None) -> None:
         """Send the last events; `refusal` says why the reply is not complete."""
-        envelope, usage = self._envelope, self._form.include_usage
+        envelope, usage = self._envelope or self._unknown(), self._form.include_usage
         if refusal is None:
             last = envelope.last_events(end, include_usage=usage)
         else:
@@ -95,17 +119,32 @@ class StreamSink:
 
     def break_off(self, refusal: RequestRefused) -> None:
         """End a stream that the router has not ended."""
-        self._finish(self._envelope.broken(refusal))
+        self._finish((self._envelope or self._unknown()).broken(refusal))
+
+    def tick(self) -> None:
+        """Send a comment after some ticks without output."""
+        self._silent_ticks += 1
+        if self._silent_ticks >= _TICKS:
+            self._silent_ticks = 0
+            if not self._exchange.client.paused:  # else the client does not read what it was sent
+                self._open()
+                self._exchange.write(KEEP_ALIVE)
 
     def close(self) -> None:
-        self._timer.cancel()
+        self._keep_alive.discard(self)
+
+    def _unknown(self) -> Envelope:
+        """Return the form of a reply whose server is not known."""
+        envelope = self._envelope = Envelope(self._form, ReplyIdentity(), "")
+        return envelope
 
     def _send(self) -> None:
         data = b"".join(self._unsent)
         self._unsent.clear()
-        self._open()
+        if not self._exchange.started:
+            self._open()
         self._exchange.write(data)
-        self._sent_at = self._loop.time()
+        self._silent_ticks = 0
 
     def _finish(self, events: bytes) -> None:
         self._open()
@@ -114,16 +153,6 @@ class StreamSink:
     def _open(self) -> None:
         if not self._exchange.started:
             self._exchange.start(200, b"%b%b%b" % (_SSE, self._lines, self._answered_by))
-
-    def _check_silence(self) -> None:
-        now = self._loop.time()
-        due = self._sent_at + self._keep_alive_s
-        if now >= due:
-            due = now + self._keep_alive_s
-            if not self._exchange.client.paused:  # else the client does not read what it was sent
-                self._open()
-                self._exchange.write(KEEP_ALIVE)
-        self._timer = self._loop.call_at(due, self._check_silence)
 
 
 class AnswerSink(HeldSink):

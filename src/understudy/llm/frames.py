@@ -95,15 +95,30 @@ def is_plain(payload: bytes) -> bool:
 
 def usage_of_plain(payloads: Sequence[bytes]) -> Json | None:
     """Return the usage of frames that are plain but for it; `None` where one is not."""
-    try:
-        frames = _decode_run(b"[%b]" % b",".join(payloads))
-    except NOT_JSON:
+    frames = _read_run(payloads)
+    if frames is None:
         return None
     usage: Json = {}
     for frame in frames:
         if frame.usage:
             usage |= frame.usage
     return usage
+
+
+def finish_of_plain(payloads: Sequence[bytes], reason: str | None) -> bytes | None:
+    """Return the frame that ends a reply for this reason, where all are plain but for the usage."""
+    finish = None
+    for payload, frame in zip(payloads, _read_run(payloads) or (), strict=False):
+        if frame.choices:
+            finish = payload if frame.choices[0].finish_reason == reason else None
+    return finish
+
+
+def _read_run(payloads: Sequence[bytes]) -> list[_FrameWithUsage] | None:
+    try:
+        return _decode_run(b"[%b]" % b",".join(payloads))
+    except NOT_JSON:
+        return None
 
 
 def has_media(payload: bytes) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 
 from gateway_call import MemoryTransport
 from understudy.gateway.responses import Form
-from understudy.gateway.streaming import StreamSink
+from understudy.gateway.streaming import KeepAlive, StreamSink
 from understudy.http_server.connection import Connection
 from understudy.http_server.exchange import Exchange, Receiver
 from understudy.http_server.state import ClientLimits, ServerState
@@ -29,9 +29,8 @@ class Opened:
         return None
 
     def sink(self, lines: bytes = b"", keep_alive_s: float = 60.0) -> StreamSink:
-        return StreamSink(
-            Form("r1", 5, include_usage=False), self.exchanges[0], lines, keep_alive_s
-        )
+        form = Form("r1", 5, include_usage=False)
+        return StreamSink(form, self.exchanges[0], lines, KeepAlive(keep_alive_s))
 
     @property
     def written(self) -> bytes:
@@ -52,6 +51,20 @@ async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\na: b\r\n" in head
     assert body.startswith(b"e\r\n: keep-alive\n\n\r\n")
+
+
+async def test_each_of_several_silent_streams_is_kept_alive() -> None:
+    first, second, keep_alive = Opened(), Opened(), KeepAlive(0.01)
+    form = Form("r1", 5, include_usage=False)
+    sinks = [StreamSink(form, each.exchanges[0], b"", keep_alive) for each in (first, second)]
+
+    async with asyncio.timeout(LIMIT_S):
+        while b": keep-alive\n\n" not in second.written:
+            await second.transport.changed.wait()
+            second.transport.changed.clear()
+    assert first.written.count(b": keep-alive\n\n") == 1
+    for sink in sinks:
+        sink.close()
 
 
 async def test_a_client_that_does_not_read_is_not_kept_alive() -> None:
