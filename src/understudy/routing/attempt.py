@@ -24,7 +24,7 @@ from understudy.routing.output_filter import OutputFilter, whole_sentences
 from understudy.routing.records import BreakerChange
 from understudy.routing.request import ReplyRequest, ReplySink, SinkKind
 from understudy.routing.selection import AttemptOwner, AttemptPlan
-from understudy.routing.timeouts import AttemptTimer
+from understudy.routing.timeouts import AttemptTimer, AttemptTimers
 
 _log = structlog.get_logger()
 # Read for each attempt: looking up the member of an enum takes longer than a call.
@@ -42,6 +42,7 @@ class Attempt:
     sink: ReplySink
     owner: AttemptOwner | None
     clock: Callable[[], float]
+    timers: AttemptTimers
     number: int
     """Among the request's attempts, from 1, skips included."""
 
@@ -196,7 +197,7 @@ class Attempt:
         candidate, budget = self.plan.candidate, self.plan.budget
         if self.queued_s:
             budget = budget.after(self.queued_s)
-        self._timer = AttemptTimer(budget, self, loop)
+        self._timer = AttemptTimer(budget, self, self.timers, loop)
         try:
             self._generation = candidate.client.start(
                 self.plan.prompt.request, candidate.model, self.exchange, self

@@ -238,11 +238,12 @@ class RequestRun:
     # Attempts.
 
     def _begin(self, plan: AttemptPlan) -> Attempt:
-        clock, number = self.parts.env.clock, len(self._records) + 1
-        attempt = Attempt(plan, self.request, self.sink, self, clock, number)
+        parts, number = self.parts, len(self._records) + 1
+        clock, timers = parts.env.clock, parts.state.timers
+        attempt = Attempt(plan, self.request, self.sink, self, clock, timers, number)
         self._running = attempt
         self._tries += 1
-        self.parts.state.attempts[attempt] = plan.candidate.key
+        parts.state.attempts[attempt] = plan.candidate.key
         return attempt
 
     def _finish(self, attempt: Attempt) -> None:

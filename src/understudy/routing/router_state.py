@@ -14,6 +14,7 @@ from understudy.routing.failure_policy import RULES
 from understudy.routing.fair_queue import FairQueue
 from understudy.routing.monitoring import HealthMonitor
 from understudy.routing.records import SkipReason
+from understudy.routing.timeouts import AttemptTimers
 
 _RETRY_FLOOR = 5
 _RETRIES_PER_REQUEST = 0.1
@@ -68,6 +69,7 @@ class RouterState:
     pacing: RetryBudget
     health: HealthMonitor
     queues: dict[tuple[str, str], FairQueue] = field(default_factory=dict)
+    timers: AttemptTimers = field(default_factory=AttemptTimers)
     attempts: dict[object, ModelKey] = field(default_factory=dict)
     """Those that are running, with their models."""
 

@@ -11,6 +11,9 @@ MIN_SHARE_S = 3.0
 """Share of the time to the first visible text that each later usable candidate keeps."""
 _FLOOR_S = 1.0
 _PROBE_S = 8.0
+_CLOCK_STEP_S = 0.001
+"""Timers of the loop count milliseconds."""
+_USUAL_WAITS = 32
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -47,19 +50,18 @@ class Budget(msgspec.Struct, frozen=True):
     total_s: float
     is_last: bool = False
     """No usable candidate comes after it, so that it may wait for a model to be loaded."""
+    check_s: float = 0.0
+    """When to check the limits first. The first output may come before, and the idle limit counts
+    from then."""
 
     def after(self, queued_s: float) -> "Budget":
         """Subtract the time in the queue, which counts only against the request's deadlines."""
         if not queued_s:
             return self
         visible_s = max(self.visible_s - queued_s, 0.0)
-        return Budget(
-            first_token_s=min(self.first_token_s, visible_s),
-            visible_s=visible_s,
-            idle_s=self.idle_s,
-            total_s=max(self.total_s - queued_s, 0.0),
-            is_last=self.is_last,
-        )
+        first_token_s = min(self.first_token_s, visible_s)
+        total_s = max(self.total_s - queued_s, 0.0)
+        return _checked(first_token_s, visible_s, self.idle_s, total_s, is_last=self.is_last)
 
 
 def budget(
@@ -77,7 +79,14 @@ def budget(
     is_last = later == 0 and not limits.strict
     if is_last or own > kept:
         own = kept
-    return Budget(own, kept, limits.idle_s, min(limits.total_s, total_s), is_last)
+    return _checked(own, kept, limits.idle_s, min(limits.total_s, total_s), is_last=is_last)
+
+
+def _checked(
+    first_token_s: float, visible_s: float, idle_s: float, total_s: float, *, is_last: bool
+) -> Budget:
+    check_s = min(first_token_s, visible_s, idle_s, total_s)
+    return Budget(first_token_s, visible_s, idle_s, total_s, is_last, check_s)
 
 
 class TimedAttempt(Protocol):
@@ -95,40 +104,93 @@ class TimedAttempt(Protocol):
         ...
 
 
+class _SharedTimer:
+    """Attempts that wait equally long, each with the time at which it is checked.
+
+    They wait in the order in which they joined, so one timer of the loop is enough for all.
+    """
+
+    __slots__ = ("_is_set", "_wait_s", "loop", "waiting")
+
+    def __init__(self, wait_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._wait_s = wait_s
+        self._is_set = False
+        self.loop = loop
+        self.waiting: dict[AttemptTimer, float] = {}
+
+    def join(self, timer: "AttemptTimer", now: float) -> None:
+        self.waiting[timer] = now + self._wait_s
+        if not self._is_set:
+            self._is_set = True
+            self.loop.call_later(self._wait_s, self._check)
+
+    def _check(self) -> None:
+        self._is_set = False
+        while self.waiting:
+            timer, due = next(iter(self.waiting.items()))
+            wait_s = due - timer.attempt.clock()
+            if wait_s > _CLOCK_STEP_S:
+                self._is_set = True
+                self.loop.call_later(wait_s, self._check)
+                return
+            del self.waiting[timer]
+            timer.check()
+
+
+class AttemptTimers:
+    """The timers of all attempts of a process, shared by those of equal limits: an attempt that
+    ends in time sets and cancels none of the loop's."""
+
+    def __init__(self) -> None:
+        self._by_wait: dict[float, _SharedTimer] = {}
+        self._most = _USUAL_WAITS
+
+    def of(self, wait_s: float, loop: asyncio.AbstractEventLoop) -> _SharedTimer:
+        shared = self._by_wait.get(wait_s)
+        if shared is None or shared.loop is not loop:
+            if len(self._by_wait) >= self._most:
+                self._drop_unused()
+            shared = self._by_wait[wait_s] = _SharedTimer(wait_s, loop)
+        return shared
+
+    def _drop_unused(self) -> None:
+        """Few waits are usual; those of attempts after a failed one are all different."""
+        self._by_wait = {wait_s: one for wait_s, one in self._by_wait.items() if one.waiting}
+        self._most = max(_USUAL_WAITS, 2 * len(self._by_wait))
+
+
 class AttemptTimer:
-    """Ends an attempt once it exceeds one of its limits. One timer, moved lazily.
+    """Ends an attempt once it exceeds one of its limits. Checks are moved lazily.
 
     Only time spent waiting for the model counts: between `pause` and `resume`, while the sink
     works, nothing expires.
     """
 
-    __slots__ = ("_attempt", "_budget", "_handle", "_loop", "_resumed", "_waiting")
+    __slots__ = ("_budget", "_resumed", "_shared", "_waiting", "attempt")
 
     def __init__(
-        self, budget: Budget, attempt: TimedAttempt, loop: asyncio.AbstractEventLoop
+        self,
+        budget: Budget,
+        attempt: TimedAttempt,
+        timers: AttemptTimers,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Starts it. Raises `Unreachable` (`queue_timeout`) where no time is left after the queue.
 
         The attempt is asked when the timer fires, so output that comes does not move it.
         """
-        limit_s = min(budget.first_token_s, budget.visible_s, budget.total_s)
-        if limit_s <= 0:
+        if budget.check_s <= 0:
             raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
         self._budget = budget
-        self._attempt = attempt
-        self._loop = loop
+        self.attempt = attempt
         self._resumed = attempt.started
         self._waiting = True
-        # The first output may come before the first check, and the idle limit counts from then.
-        self._handle: asyncio.TimerHandle | None = loop.call_later(
-            min(limit_s, budget.idle_s), self._check
-        )
+        self._shared = timers.of(budget.check_s, loop)
+        self._shared.join(self, attempt.started)
 
     def stop(self) -> None:
         self._waiting = False
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        self._shared.waiting.pop(self, None)
 
     def pause(self) -> None:
         self._waiting = False
@@ -136,12 +198,12 @@ class AttemptTimer:
     def resume(self) -> None:
         """Wait for the model again; a limit that passed meanwhile expires now."""
         self._waiting = True
-        now = self._resumed = self._attempt.clock()
-        if self._handle is None and not self._schedule(now):
-            self._attempt.expired(self._next_limit()[1])
+        now = self._resumed = self.attempt.clock()
+        if self not in self._shared.waiting and not self._schedule(now):
+            self.attempt.expired(self._next_limit()[1])
 
     def _next_limit(self) -> tuple[float, ErrorClass]:
-        budget, attempt = self._budget, self._attempt
+        budget, attempt = self._budget, self.attempt
         start, whole_s = attempt.started, budget.total_s
         if attempt.first_visible is None and budget.visible_s < whole_s:
             whole_s = budget.visible_s
@@ -161,15 +223,16 @@ class AttemptTimer:
         if due <= now:
             return False
         wait_s = due - now
-        if self._attempt.first_output is None:
+        if self.attempt.first_output is None:
             wait_s = min(wait_s, self._budget.idle_s)
-        self._handle = self._loop.call_later(wait_s, self._check)
+        self._shared = _SharedTimer(wait_s, self._shared.loop)
+        self._shared.join(self, now)
         return True
 
-    def _check(self) -> None:
-        self._handle = None
+    def check(self) -> None:
+        """End the attempt if a limit has passed, or wait for the next one."""
         if not self._waiting:
             return
-        now = self._attempt.clock()
+        now = self.attempt.clock()
         if not self._schedule(now):
-            self._attempt.expired(self._next_limit()[1])
+            self.attempt.expired(self._next_limit()[1])

@@ -15,7 +15,14 @@ from understudy.llm.testing import SILENCE, Pause, Script, saying
 from understudy.routing.environment import RouterEnvironment, RouterRules
 from understudy.routing.records import OfflineReason
 from understudy.routing.router import ModelRouter
-from understudy.routing.timeouts import MIN_SHARE_S, AttemptTimer, Budget, Deadline, Limits
+from understudy.routing.timeouts import (
+    MIN_SHARE_S,
+    AttemptTimer,
+    AttemptTimers,
+    Budget,
+    Deadline,
+    Limits,
+)
 from unit.routing.router_driver import calls, candidate, left_open, reply, router, wanted
 
 
@@ -57,6 +64,20 @@ async def test_empty_pieces_are_not(nothing: TextDelta | ReasoningDelta) -> None
 
     assert seen.story == ["a first_token_timeout", "b ok"]
     assert seen.took_s == pytest.approx(20.0)
+
+
+async def test_attempts_with_equal_limits_end_each_at_its_own_time() -> None:
+    silent = candidate("a", (SILENCE,), limits=Limits(first_token_s=10, strict=True))
+    model = router([silent], RouterRules(max_attempts=1))
+
+    async def took_s(after_s: float) -> float:
+        await asyncio.sleep(after_s)
+        return (await reply(model)).took_s
+
+    first_s, second_s = await asyncio.gather(took_s(0), took_s(4))
+
+    assert first_s == pytest.approx(10.0)
+    assert second_s == pytest.approx(10.0)
 
 
 async def test_an_attempt_has_a_limit_of_its_own_for_the_whole_reply() -> None:
@@ -134,7 +155,7 @@ async def test_an_attempt_without_any_time_left_does_not_begin(left_s: float) ->
     silent = SimpleNamespace(started=7.0)
 
     with pytest.raises(Unreachable) as caught:
-        AttemptTimer(spent, silent, asyncio.get_running_loop())
+        AttemptTimer(spent, silent, AttemptTimers(), asyncio.get_running_loop())
 
     assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT
 
