@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from random import Random
 from weakref import WeakSet
 
@@ -135,6 +136,11 @@ _random = Random(secrets.randbits(256))  # noqa: S311
 """Ids of requests need not be secret, and the system's generator costs a system call each."""
 
 
+@lru_cache(maxsize=4)
+def _letters_of(second: int) -> str:
+    return f"{_PAIRS[second >> 20 & 1023]}{_PAIRS[second >> 10 & 1023]}{_PAIRS[second & 1023]}"
+
+
 def request_id(wall: Callable[[], float] = time.time) -> str:
     """Return 16 lower-case letters and digits: the second, which repeats after 34 years, then 50
     random bits.
@@ -142,11 +148,10 @@ def request_id(wall: Callable[[], float] = time.time) -> str:
     Ids that increase are stored side by side in the database; in a large one, random ids need a
     page each.
     """
-    now, bits = int(wall()), _random.getrandbits(50)
+    bits = _random.getrandbits(50)
     return (
-        f"{_PAIRS[now >> 20 & 1023]}{_PAIRS[now >> 10 & 1023]}{_PAIRS[now & 1023]}"
-        f"{_PAIRS[bits & 1023]}{_PAIRS[bits >> 10 & 1023]}{_PAIRS[bits >> 20 & 1023]}"
-        f"{_PAIRS[bits >> 30 & 1023]}{_PAIRS[bits >> 40]}"
+        f"{_letters_of(int(wall()))}{_PAIRS[bits & 1023]}{_PAIRS[bits >> 10 & 1023]}"
+        f"{_PAIRS[bits >> 20 & 1023]}{_PAIRS[bits >> 30 & 1023]}{_PAIRS[bits >> 40]}"
     )
 
 

@@ -72,7 +72,6 @@ class _Chat(msgspec.Struct):
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_decode_members = _members.decode
 _name = msgspec.json.Decoder(str | None)
 _number = msgspec.json.Decoder(int | None)
 _flag = msgspec.json.Decoder(bool | None)
@@ -93,7 +92,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     stream: bool
     include_usage: bool
     extra: bytes
-    """The request without the members that the router sets."""
+    """The request as it came; the server's client replaces the members that the router sets."""
     messages: tuple[Message, ...]
     """The text of its messages, for servers that accept only prompts and for counting tokens."""
     text_bytes: int
@@ -135,7 +134,6 @@ def read_ask(body: bytes) -> ClientRequest:
     """Raises `RequestRefused` (400) naming the member that is wrong."""
     try:
         chat = _decode_chat(body)
-        members = _decode_members(body)
     except (*NOT_JSON, RecursionError):
         raise _wrong_member(body) from None
     if (chat.n or 1) != 1:
@@ -146,14 +144,12 @@ def read_ask(body: bytes) -> ClientRequest:
     tools = b"" if chat.tools is _NULL else bytes(chat.tools)
     if tools in _NO_TOOLS:
         tools = b""
-    for name in _OURS:
-        members.pop(name, None)
     options = chat.stream_options
     return ClientRequest(
         model=chat.model or "",
         stream=chat.stream is True,
         include_usage=options is not None and options.include_usage is True,
-        extra=_encode(members),
+        extra=body,
         messages=messages,
         text_bytes=size,
         tool_bytes=len(tools),

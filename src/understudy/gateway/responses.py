@@ -64,6 +64,8 @@ def usage_of(usage: Usage) -> Json:
 def _as_reported(usage: Usage, reported: Json) -> Json:
     """Return the server's own figures; those that are not whole numbers as they were read."""
     figures = usage_of(usage)
+    if set(map(type, map(reported.get, _COUNTS))) == {int}:
+        return figures | reported
     for name, value in reported.items():
         if type(value) is int or name not in _COUNTS:
             figures[name] = value

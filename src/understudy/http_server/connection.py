@@ -107,8 +107,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         # A body goes to the parser as it comes, heads in pieces.
-        self._at_once = 0
-        at = 0
+        self._at_once = at = 0
+        if len(data) <= _PIECE and not self._closing:
+            self._parse(data)
+            return
         while at < len(data) and not self._closing:
             end = len(data) if self._incoming is not None else at + _PIECE
             self._parse(data[at:end])
@@ -136,9 +138,7 @@ class Connection(asyncio.Protocol):
         self._target.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # A trailer is part of no request here, and comes after the checks of the head.
-        if self._in_head:
-            self._headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -262,6 +262,8 @@ class Connection(asyncio.Protocol):
             named,
             http_1_0=http_1_0,
         )
+        # A trailer is part of no request here, and comes after the checks of the head.
+        self._headers = []
         if not keep_alive:
             exchange.close_after()
         if self._answering is None and not (self._line or self.paused):

@@ -18,7 +18,7 @@ class Worker:
     cancelled, so no later request is affected.
     """
 
-    __slots__ = ("_exchange", "_loop", "_note_idle", "_wake", "_work", "task")
+    __slots__ = ("_given", "_loop", "_note_idle", "_wake", "task")
 
     def __init__(
         self,
@@ -30,29 +30,29 @@ class Worker:
         """Begin with some work. `note_idle` returns whether later requests need the worker."""
         self._loop = loop
         self._note_idle = note_idle
-        self._exchange: Exchange | None = exchange
-        self._work: Work | None = work
+        self._given: tuple[Exchange, Work] | None = (exchange, work)
         self._wake: asyncio.Future[None] = loop.create_future()
         self.task = loop.create_task(self._run())
         self.task.add_done_callback(self._ended)
 
     def begin(self, exchange: Exchange, work: Work) -> None:
         """Do some work; only while there is none."""
-        self._exchange, self._work = exchange, work
+        self._given = exchange, work
         self._wake.set_result(None)
 
     def cancel(self, exchange: Exchange) -> None:
         """Cancel the work on this request, unless it is done."""
-        if self._exchange is exchange:
+        if self._given is not None and self._given[0] is exchange:
             self.task.cancel()
 
     async def _run(self) -> None:
-        while self._work is not None and self._exchange is not None:
+        while self._given is not None:
+            exchange, work = self._given
             try:
-                await self._work
+                await work
             except Exception as error:  # noqa: BLE001 - a mistake in the application
-                log_failure(self._exchange, error)
-            exchange, self._exchange, self._work = self._exchange, None, None
+                log_failure(exchange, error)
+            self._given = None
             # Also without an error, where the application has sent no response or a part of it.
             if not exchange.complete:
                 exchange.fail()
@@ -62,9 +62,10 @@ class Worker:
             await self._wake
 
     def _ended(self, _: asyncio.Task[None]) -> None:
-        if self._work is not None and self._exchange is not None:
-            self._work.close()  # where it has not begun
-            self._exchange.fail()
+        if self._given is not None:
+            exchange, work = self._given
+            work.close()  # where it has not begun
+            exchange.fail()
 
 
 def log_failure(exchange: Exchange, error: BaseException) -> None:

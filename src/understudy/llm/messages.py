@@ -48,7 +48,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """Body fields that this model's server rejects; left out even where they are configured."""
     extra: bytes = b""
     """A JSON object whose members go into the upstream body unchanged and override the fields
-    above; from the gateway it holds the client's `messages` too."""
+    above; from the gateway it is the client's request, `messages` included. Members that the
+    router sets, as `model`, are left out by the server's client."""
     raw_completion: bool = False
     """Continue the text of `prompt` in `extra`. `messages` is not sent."""
 

@@ -217,8 +217,8 @@ class OpenAIClient:
         """Return the members that configuration and request set, as this dialect names them."""
         dialect = self.dialect
         asked = request_members(request, dialect.length_field)
-        if not self._dropped.isdisjoint(asked):
-            asked = {k: v for k, v in asked.items() if k not in self._dropped}
+        for name in self._dropped:
+            asked.pop(name, None)
         members = self._configured | asked
         messages = members.get("messages")
         if dialect.plain_messages and isinstance(messages, msgspec.Raw):

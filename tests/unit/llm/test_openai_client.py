@@ -214,7 +214,8 @@ async def test_the_body_holds_what_is_set_and_no_nulls(sessions: HttpSessions) -
             ASKED.messages,
             max_tokens=20,
             stop=("", "END"),
-            extra=b'{"seed": 1, "n": 3, "stream": false, "temperature": 0.9}',
+            extra=b'{"model": "other", "seed": 1, "n": 3, "stream": false, "temperature": 0.9,'
+            b'"stream_options": {"include_usage": false}}',
         )
         async for _ in stream_events(client, request, "m", Exchange()):
             pass
