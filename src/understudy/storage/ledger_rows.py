@@ -25,47 +25,19 @@ from understudy.routing.records import (
     SkipReason,
 )
 
-_PLAIN = [
-    "ts",
-    "request_id",
-    "attempt",
-    "of_max",
-    "sink",
-    "provider",
-    "label",
-    "engine",
-    "endpoint_host",
-    "key_ref",
-    "model_requested",
-    "model_served",
-    "upstream_id",
-    "http_status",
-    "provider_code",
-    "error_digest",
-    "error_text",
-    "retry_after_s",
-    "committed",
-    "visible_chars",
-    "finish_reason",
-    "t_queue_ms",
-    "t_connect_ms",
-    "t_headers_ms",
-    "t_first_output_ms",
-    "t_first_visible_ms",
-    "t_total_ms",
-    "budget_ms",
-    "reused_connection",
-    "keepalives",
-    "bad_frames",
-    "max_gap_ms",
-    "cost_usd",
-    "maybe_billed",
-    "images",
-    "held_until",
-    "config_rev",
-]
-"""Fields of an AttemptRecord that are columns without conversion."""
-_plain = operator.attrgetter(*_PLAIN)
+Columns = dict[str, Sequence[object]]
+"""The values of rows by their column, as many for each column."""
+
+_FIELDS = AttemptRecord.__struct_fields__
+_USAGE = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens",
+          "cache_write_tokens", "usage_source", "reported_cost_usd")  # fmt: skip
+_BREAKER = ("breaker_scope", "breaker_before", "breaker_after", "breaker_hold_s")
+_ENUM_FIELDS = ("role", "outcome", "phase", "next", "skip_reason", "error_class", "cost_source")
+_FLAGS = ("committed", "reused_connection", "maybe_billed")
+_CONVERTED = frozenset((*_ENUM_FIELDS, "usage", "breaker", "degraded"))
+_LOGGED_ONLY = "bad_members"
+_PLAIN = [name for name in _FIELDS if name not in _CONVERTED and name != _LOGGED_ONLY]
+"""Fields of an AttemptRecord that are read without conversion."""
 
 _ENUMS: tuple[type[str], ...] = (
     AttemptRole,
@@ -85,22 +57,40 @@ for _enum in _ENUMS:
     sqlite3.register_adapter(_enum, str.__str__)
 
 
-def reply_row(record: ReplyRecord) -> dict[str, object]:
+def reply_columns(records: Sequence[ReplyRecord]) -> Columns:
+    """Return the columns of `replies` apart from `run`."""
+    fields = _columns(ReplyRecord.__struct_fields__, records)
     return {
-        "request_id": record.request_id,
-        "ts": record.ts,
-        "sink": record.sink,
-        "outcome": record.outcome,
-        "offline_reason": record.offline_reason,
-        "retry_at": record.retry_at,
-        "winner": None if record.winner is None else record.winner.attempt,
-        "t_first_visible_ms": record.t_first_visible_ms,
-        "t_total_ms": record.t_total_ms,
-        "channel": record.origin.channel,
-        "user": record.origin.user,
-        "purpose": record.purpose,
-        "order_name": record.order_name or None,
+        **{name: fields[name] for name in _REPLY_PLAIN},
+        "outcome": _builtin(fields["outcome"]),
+        "offline_reason": _builtin(fields["offline_reason"]),
+        "winner": [None if one.winner is None else one.winner.attempt for one in records],
+        "channel": [one.origin.channel for one in records],
+        "user": [one.origin.user for one in records],
+        "order_name": [one.order_name or None for one in records],
     }
+
+
+_REPLY_PLAIN = (
+    "request_id",
+    "ts",
+    "sink",
+    "retry_at",
+    "t_first_visible_ms",
+    "t_total_ms",
+    "purpose",
+)
+
+
+def _columns(names: Sequence[str], records: Sequence[msgspec.Struct]) -> Columns:
+    """Turn structs into columns: a loop of C for each struct, none of Python."""
+    return dict(zip(names, zip(*map(msgspec.structs.astuple, records), strict=True), strict=False))
+
+
+def _builtin(column: Sequence[object]) -> Sequence[object]:
+    """Return a column of enumerations as text; for others the driver looks for an adapter."""
+    built: Sequence[object] = msgspec.to_builtins(column)
+    return built
 
 
 def reply_of(row: RowMapping, attempts_of: Sequence[AttemptRecord]) -> ReplyRecord:
@@ -123,58 +113,27 @@ def reply_of(row: RowMapping, attempts_of: Sequence[AttemptRecord]) -> ReplyReco
     )
 
 
-_CONVERTED = (
-    "run",
-    "role",
-    "outcome",
-    "phase",
-    "next",
-    "skip_reason",
-    "error_class",
-    "input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "usage_source",
-    "reported_cost_usd",
-    "cost_source",
-    "degraded",
-    "breaker_scope",
-    "breaker_before",
-    "breaker_after",
-    "breaker_hold_s",
-)
-ATTEMPT_COLUMNS = (*_PLAIN, *_CONVERTED)
-_usage_figures = operator.attrgetter(
-    "input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "source",
-    "cost_usd",
-)
-_change = operator.attrgetter("scope", "before", "after", "hold_s")
+def attempt_columns(records: Sequence[AttemptRecord]) -> Columns:
+    """Return the columns of `attempts` apart from `run`."""
+    fields = _columns(_FIELDS, records)
+    columns = {name: fields[name] for name in _PLAIN}
+    columns |= {name: _builtin(fields[name]) for name in _ENUM_FIELDS}
+    columns |= {name: [*map(operator.pos, fields[name])] for name in _FLAGS}  # type: ignore[arg-type]
+    columns["degraded"] = [
+        msgspec.json.encode(one.degraded).decode() if one.degraded else "[]" for one in records
+    ]
+    columns |= _optional(_USAGE, [one.usage for one in records])
+    columns["usage_source"] = _builtin(columns["usage_source"])
+    columns |= _optional(_BREAKER, [one.breaker for one in records])
+    columns["breaker_scope"] = _builtin(columns["breaker_scope"])
+    return columns
 
 
-def attempt_row(record: AttemptRecord, run: int) -> tuple[object, ...]:
-    """The values of `ATTEMPT_COLUMNS`."""
-    usage, breaker, degraded = record.usage, record.breaker, record.degraded
-    return (
-        *_plain(record),
-        run,
-        record.role,
-        record.outcome,
-        record.phase,
-        record.next,
-        record.skip_reason,
-        record.error_class,
-        *((None,) * 7 if usage is None else _usage_figures(usage)),
-        record.cost_source,
-        msgspec.json.encode(degraded).decode() if degraded else "[]",
-        *((None,) * 4 if breaker is None else _change(breaker)),
-    )
+def _optional(names: Sequence[str], structs: Sequence[msgspec.Struct | None]) -> Columns:
+    """Turn structs into columns, which are empty in the rows without a struct."""
+    nothing = (None,) * len(names)
+    rows = [nothing if one is None else msgspec.structs.astuple(one) for one in structs]
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
 def attempt_of(row: RowMapping) -> AttemptRecord:

@@ -1,10 +1,10 @@
 """The statements that store and read attempt and reply records."""
 
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import (
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Row,
+    Text,
     and_,
     bindparam,
     column,
@@ -24,23 +25,18 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from understudy.routing.records import AttemptRecord, ReplyRecord
 from understudy.storage.ledger_rows import (
-    ATTEMPT_COLUMNS,
+    Columns,
+    attempt_columns,
     attempt_of,
-    attempt_row,
+    reply_columns,
     reply_of,
-    reply_row,
 )
 from understudy.storage.statements import Statement, positional
 from understudy.storage.tables import attempts, replies
 
-_RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run).where(
-    replies.c.request_id.in_(bindparam("ids", expanding=True))
-)
-_RUNS_OF_ONE = Statement(
-    select(replies.c.request_id, replies.c.ts, replies.c.run).where(
-        replies.c.request_id == bindparam("id")
-    )
-)
+T = TypeVar("T")
+
+_RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run)
 _STEPS = (64, 8, 2, 1)
 """Rows per statement. Few sizes, because each has a prepared statement of its own. SQLite accepts
 at most 32,766 values in one statement."""
@@ -53,6 +49,22 @@ _ADD_REPLIES_ONCE = (
 )
 _LAST_RUN = Statement(select(func.max(replies.c.run)))
 _ADD_ATTEMPTS = insert(attempts).on_conflict_do_nothing()
+_OFTEN_EMPTY = (
+    ("key_ref",),
+    ("t_connect_ms",),
+    ("cost_usd",),
+    ("reported_cost_usd",),
+    (
+        *("skip_reason", "error_class", "provider_code", "error_digest", "error_text"),
+        *("retry_after_s", "held_until"),
+        *("breaker_scope", "breaker_before", "breaker_after", "breaker_hold_s"),
+    ),
+    ("offline_reason", "retry_at"),
+    ("order_name",),
+)
+"""Columns that are left out of a statement where all its rows are empty: the driver looks for an
+adapter of each empty value. Those of a group are left out together, so that there are few
+statements."""
 
 _rows = func.json_to_recordset(bindparam("rows", type_=JSON)).table_valued(
     *(column(name, one.type) for name, one in attempts.c.items()), name="given"
@@ -93,45 +105,64 @@ def _key(record: ReplyRecord) -> tuple[str, float]:
     return record.request_id, record.ts
 
 
-def _runs(connection: Connection, records: Iterable[ReplyRecord]) -> dict[tuple[str, float], int]:
+def _runs(connection: Connection, records: Sequence[ReplyRecord]) -> dict[tuple[str, float], int]:
     """The stored runs of these replies, by the reply's id and time."""
-    ids = [record.request_id for record in records]
-    if len(ids) == 1:
-        found = _RUNS_OF_ONE.run(connection, {"id": ids[0]}).mappings().all()
-    else:
-        found = connection.execute(_RUNS, {"ids": ids}).mappings().all()
-    return {(row["request_id"], row["ts"]): row["run"] for row in found}
+    found: dict[tuple[str, float], int] = {}
+    for some in _in_steps([record.request_id for record in records]):
+        text = _compiled_look_up(connection.dialect, len(some))
+        rows = connection.exec_driver_sql(text, tuple(some)).mappings()
+        found |= {(row["request_id"], row["ts"]): row["run"] for row in rows}
+    return found
 
 
 def _insert_fresh(
     connection: Connection, fresh: Sequence[ReplyRecord]
 ) -> dict[tuple[str, float], int]:
     """Insert replies that `_runs` did not find; their runs, by the reply's id and time."""
-    named = [reply_row(record) for record in fresh]
-    rows = [tuple(row.values()) for row in named]
-    columns = tuple(named[0])
+    runs: dict[tuple[str, float], int] = {}
     if connection.dialect.name == "postgresql":
-        added = _insert_rows(connection, _ADD_REPLIES_ONCE, columns, rows)
-        runs = {(row.request_id, row.ts): row.run for row in added}
+        for some in _in_steps(fresh):
+            added = _insert(connection, _ADD_REPLIES_ONCE, reply_columns(some), len(some))
+            runs |= {(row.request_id, row.ts): row.run for row in added}
         # Another process may have stored some of them meanwhile.
-        return runs if len(added) == len(fresh) else _runs(connection, fresh) | runs
+        return runs if len(runs) == len(fresh) else _runs(connection, fresh) | runs
     # A write transaction excludes all others. SQLite's driver releases the interpreter lock for
     # each row that a statement returns, so the runs are numbered here.
-    last: int = _LAST_RUN.run(connection, {}).scalars().one() or 0
-    numbered = [(run, *row) for run, row in enumerate(rows, last + 1)]
-    _insert_rows(connection, _ADD_REPLIES, ("run", *columns), numbered)
-    return {_key(record): run for run, record in enumerate(fresh, last + 1)}
+    next_run: int = (_LAST_RUN.run(connection, {}).scalars().one() or 0) + 1
+    for some in _in_steps(fresh):
+        numbers = range(next_run, next_run + len(some))
+        _insert(connection, _ADD_REPLIES, {"run": numbers} | reply_columns(some), len(some))
+        runs |= zip(map(_key, some), numbers, strict=True)
+        next_run = numbers.stop
+    return runs
 
 
 def _insert_attempts(connection: Connection, runs: Iterable[tuple[int, ReplyRecord]]) -> None:
-    rows = [attempt_row(attempt, run) for run, record in runs for attempt in record.attempts]
+    rows = [(run, attempt) for run, record in runs for attempt in record.attempts]
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        named = [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in rows]
+        columns = _attempt_columns(rows)
+        named = [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
         _ADD_ATTEMPTS_AS_JSON.run(connection, {"rows": _json(named)})
-    else:
-        _insert_rows(connection, _ADD_ATTEMPTS, ATTEMPT_COLUMNS, rows)
+        return
+    for some in _in_steps(rows):
+        _insert(connection, _ADD_ATTEMPTS, _attempt_columns(some), len(some))
+
+
+def _attempt_columns(rows: Sequence[tuple[int, AttemptRecord]]) -> Columns:
+    return {"run": [run for run, _ in rows]} | attempt_columns([attempt for _, attempt in rows])
+
+
+def _in_steps(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Divide rows into parts of the sizes of `_STEPS`."""
+    done = 0
+    for size in _STEPS:
+        while len(rows) - done >= size:
+            yield rows[done : done + size]
+            done += size
 
 
 def _json(rows: Sequence[Mapping[str, object]]) -> str:
@@ -149,30 +180,34 @@ def _without_nul(row: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _insert_rows(
+def _insert(
     connection: Connection,
     statement: Insert | ReturningInsert[*tuple[object, ...]],
-    columns: tuple[str, ...],
-    rows: Sequence[tuple[object, ...]],
-) -> list[Row[*tuple[object, ...]]]:
-    """Insert rows of plain values, in the order of `columns`; what the statement returns.
+    columns: Columns,
+    count: int,
+) -> Sequence[Row[*tuple[object, ...]]]:
+    """Insert `count` rows of plain values; what the statement returns.
 
     SQLAlchemy processes each value of each row, which takes longer than SQLite takes to store it;
     so SQLAlchemy compiles the statement, and the values go to the driver directly. Each statement
     holds many rows: the driver releases the interpreter lock for each statement, and then has to
     wait for the event loop to reacquire it.
     """
-    done = 0
-    returned: list[Row[*tuple[object, ...]]] = []
-    for size in _STEPS:
-        while len(rows) - done >= size:
-            text, in_order = _compiled(statement, connection.dialect, columns, size)
-            values = chain.from_iterable(map(in_order, rows[done : done + size]))
-            result = connection.exec_driver_sql(text, tuple(values))
-            if result.returns_rows:
-                returned += result.all()
-            done += size
-    return returned
+    empty = {
+        name
+        for group in _OFTEN_EMPTY
+        if all(_is_empty(columns.get(name, ())) for name in group)
+        for name in group
+    }
+    names = tuple(name for name in columns if name not in empty)
+    text, order = _compiled(statement, connection.dialect, names, count)
+    rows = zip(*[columns[name] for name in order], strict=True)
+    result = connection.exec_driver_sql(text, tuple(chain.from_iterable(rows)))
+    return result.all() if result.returns_rows else ()
+
+
+def _is_empty(column: Sequence[object]) -> bool:
+    return not column or (column[0] is None and column.count(None) == len(column))
 
 
 @cache
@@ -181,12 +216,19 @@ def _compiled(
     dialect: Dialect,
     columns: tuple[str, ...],
     count: int,
-) -> tuple[str, Callable[[tuple[object, ...]], tuple[object, ...]]]:
-    """The SQL for `count` rows, and a function that puts a row's values in the SQL's order."""
+) -> tuple[str, Sequence[str]]:
+    """The SQL for `count` rows, and the columns in the order of the SQL."""
     text, order = positional(statement.compile(dialect=dialect, column_keys=columns))
     head, values, rest = _VALUES.split(text, maxsplit=1)
-    in_order = operator.itemgetter(*map(columns.index, order))
-    return f"{head}{', '.join([values] * count)}{rest}", in_order
+    return f"{head}{', '.join([values] * count)}{rest}", order
+
+
+@cache
+def _compiled_look_up(dialect: Dialect, count: int) -> str:
+    """The SQL that finds the runs of `count` replies."""
+    ids = [bindparam(f"id_{number}", type_=Text) for number in range(count)]
+    text, _ = positional(_RUNS.where(replies.c.request_id.in_(ids)).compile(dialect=dialect))
+    return text
 
 
 def _run_of(connection: Connection, record: ReplyRecord) -> int:
@@ -202,7 +244,8 @@ def _run_of(connection: Connection, record: ReplyRecord) -> int:
     run: int | None = found.scalar_one_or_none()
     if run is not None:
         return run
-    new = insert(replies).values(reply_row(record)).returning(replies.c.run)
+    row = {name: value for name, (value,) in reply_columns((record,)).items()}
+    new = insert(replies).values(row).returning(replies.c.run)
     made: int = connection.execute(new).scalar_one()
     return made
 
