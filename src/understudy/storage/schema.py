@@ -5,7 +5,7 @@ A changed table needs a migration and a new `HEAD`; a test compares the two ways
 
 from understudy.storage import shared_tables, tables
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest migration."""
 
 metadata = tables.metadata

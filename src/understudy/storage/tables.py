@@ -168,7 +168,6 @@ replies = Table(
     Column("order_name", Text),
     UniqueConstraint("request_id", "ts", name="replies_once"),
     Index("replies_by_time", "ts"),
-    Index("replies_by_user", "user", "ts"),
 )
 """One row per run of a reply: a late answer is a second run."""
 
