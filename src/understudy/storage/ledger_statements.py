@@ -41,7 +41,9 @@ _STEPS = (64, 8, 2, 1)
 """Rows per statement. Few sizes, because each has a prepared statement of its own. SQLite accepts
 at most 32,766 values in one statement."""
 _VALUES = re.compile(r"(?<=VALUES )(\([^()]*\))")
-_ADD_REPLIES = insert(replies)
+# With the usual resolution of conflicts, SQLite writes the pages that a statement of many rows
+# changes to a file first. A conflict undoes the transaction in either case.
+_ADD_REPLIES = insert(replies).prefix_with("OR ROLLBACK", dialect="sqlite")
 _ADD_REPLIES_ONCE = (
     insert(replies)
     .on_conflict_do_nothing()
