@@ -14,7 +14,7 @@ from understudy.observability import events
 from understudy.routing.ledger import LedgerWriter
 from understudy.routing.records import AttemptRecord, ReplyRecord
 
-_BATCH = 256
+_BATCH = 512
 _log = structlog.get_logger("understudy.ledger")
 
 
