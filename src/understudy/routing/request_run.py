@@ -330,7 +330,7 @@ class RequestRun:
         self._winner = attempt
         self.begin_output(attempt.plan.candidate, attempt.exchange.identity)
         # What was held back: reasoning, and frames without text.
-        for output in attempt.buffer.release():
+        for output in attempt.unreleased():
             self.sink.write(output)
         await self.sink.flush()
 

@@ -1,11 +1,9 @@
-"""Time limits of attempts and requests, and the timer that enforces those of an attempt."""
+"""Time limits of attempts and requests, and the timers that attempts share."""
 
 import asyncio
 from typing import Protocol
 
 import msgspec
-
-from understudy.errors import ErrorClass, Unreachable
 
 MIN_SHARE_S = 3.0
 """Share of the time to the first visible text that each later usable candidate keeps."""
@@ -56,8 +54,6 @@ class Budget(msgspec.Struct, frozen=True):
 
     def after(self, queued_s: float) -> "Budget":
         """Subtract the time in the queue, which counts only against the request's deadlines."""
-        if not queued_s:
-            return self
         visible_s = max(self.visible_s - queued_s, 0.0)
         first_token_s = min(self.first_token_s, visible_s)
         total_s = max(self.total_s - queued_s, 0.0)
@@ -89,23 +85,18 @@ def _checked(
     return Budget(first_token_s, visible_s, idle_s, total_s, is_last, check_s)
 
 
-class TimedAttempt(Protocol):
-    """What the timer needs of its attempt."""
-
-    started: float
-    first_output: float | None
-    first_visible: float | None
-    last_useful: float
+class Timed(Protocol):
+    """Something with a time limit."""
 
     def clock(self) -> float: ...
 
-    def expired(self, limit: ErrorClass) -> None:
-        """End the attempt; called once, for the limit that it exceeded."""
+    def check(self) -> None:
+        """Called when it has waited as long as it wanted to."""
         ...
 
 
-class _SharedTimer:
-    """Attempts that wait equally long, each with the time at which it is checked.
+class SharedTimer:
+    """For attempts that wait equally long, each with the time at which it is checked.
 
     They wait in the order in which they joined, so one timer of the loop is enough for all.
     """
@@ -116,10 +107,11 @@ class _SharedTimer:
         self._wait_s = wait_s
         self._is_set = False
         self.loop = loop
-        self.waiting: dict[AttemptTimer, float] = {}
+        self.waiting: dict[Timed, float] = {}
+        """Leave it to be checked no more."""
 
-    def join(self, timer: "AttemptTimer", now: float) -> None:
-        self.waiting[timer] = now + self._wait_s
+    def join(self, attempt: Timed, now: float) -> None:
+        self.waiting[attempt] = now + self._wait_s
         if not self._is_set:
             self._is_set = True
             self.loop.call_later(self._wait_s, self._check)
@@ -127,14 +119,14 @@ class _SharedTimer:
     def _check(self) -> None:
         self._is_set = False
         while self.waiting:
-            timer, due = next(iter(self.waiting.items()))
-            wait_s = due - timer.attempt.clock()
+            attempt, due = next(iter(self.waiting.items()))
+            wait_s = due - attempt.clock()
             if wait_s > _CLOCK_STEP_S:
                 self._is_set = True
                 self.loop.call_later(wait_s, self._check)
                 return
-            del self.waiting[timer]
-            timer.check()
+            del self.waiting[attempt]
+            attempt.check()
 
 
 class AttemptTimers:
@@ -142,97 +134,18 @@ class AttemptTimers:
     ends in time sets and cancels none of the loop's."""
 
     def __init__(self) -> None:
-        self._by_wait: dict[float, _SharedTimer] = {}
+        self._by_wait: dict[float, SharedTimer] = {}
         self._most = _USUAL_WAITS
 
-    def of(self, wait_s: float, loop: asyncio.AbstractEventLoop) -> _SharedTimer:
+    def of(self, wait_s: float, loop: asyncio.AbstractEventLoop) -> SharedTimer:
         shared = self._by_wait.get(wait_s)
         if shared is None or shared.loop is not loop:
             if len(self._by_wait) >= self._most:
                 self._drop_unused()
-            shared = self._by_wait[wait_s] = _SharedTimer(wait_s, loop)
+            shared = self._by_wait[wait_s] = SharedTimer(wait_s, loop)
         return shared
 
     def _drop_unused(self) -> None:
         """Few waits are usual; those of attempts after a failed one are all different."""
         self._by_wait = {wait_s: one for wait_s, one in self._by_wait.items() if one.waiting}
         self._most = max(_USUAL_WAITS, 2 * len(self._by_wait))
-
-
-class AttemptTimer:
-    """Ends an attempt once it exceeds one of its limits. Checks are moved lazily.
-
-    Only time spent waiting for the model counts: between `pause` and `resume`, while the sink
-    works, nothing expires.
-    """
-
-    __slots__ = ("_budget", "_resumed", "_shared", "_waiting", "attempt")
-
-    def __init__(
-        self,
-        budget: Budget,
-        attempt: TimedAttempt,
-        timers: AttemptTimers,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        """Starts it. Raises `Unreachable` (`queue_timeout`) where no time is left after the queue.
-
-        The attempt is asked when the timer fires, so output that comes does not move it.
-        """
-        if budget.check_s <= 0:
-            raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
-        self._budget = budget
-        self.attempt = attempt
-        self._resumed = attempt.started
-        self._waiting = True
-        self._shared = timers.of(budget.check_s, loop)
-        self._shared.join(self, attempt.started)
-
-    def stop(self) -> None:
-        self._waiting = False
-        self._shared.waiting.pop(self, None)
-
-    def pause(self) -> None:
-        self._waiting = False
-
-    def resume(self) -> None:
-        """Wait for the model again; a limit that passed meanwhile expires now."""
-        self._waiting = True
-        now = self._resumed = self.attempt.clock()
-        if self not in self._shared.waiting and not self._schedule(now):
-            self.attempt.expired(self._next_limit()[1])
-
-    def _next_limit(self) -> tuple[float, ErrorClass]:
-        budget, attempt = self._budget, self.attempt
-        start, whole_s = attempt.started, budget.total_s
-        if attempt.first_visible is None and budget.visible_s < whole_s:
-            whole_s = budget.visible_s
-        if attempt.first_output is None:
-            due, limit = start + budget.first_token_s, ErrorClass.FIRST_TOKEN_TIMEOUT
-        else:
-            useful_at = max(attempt.last_useful, self._resumed)
-            due, limit = useful_at + budget.idle_s, ErrorClass.IDLE_TIMEOUT
-        # Of two that end together the more precise one is named.
-        if due <= start + whole_s:
-            return due, limit
-        return start + whole_s, ErrorClass.TOTAL_TIMEOUT
-
-    def _schedule(self, now: float) -> bool:
-        """False when the next limit has already passed."""
-        due, _ = self._next_limit()
-        if due <= now:
-            return False
-        wait_s = due - now
-        if self.attempt.first_output is None:
-            wait_s = min(wait_s, self._budget.idle_s)
-        self._shared = _SharedTimer(wait_s, self._shared.loop)
-        self._shared.join(self, now)
-        return True
-
-    def check(self) -> None:
-        """End the attempt if a limit has passed, or wait for the next one."""
-        if not self._waiting:
-            return
-        now = self.attempt.clock()
-        if not self._schedule(now):
-            self.attempt.expired(self._next_limit()[1])

@@ -2,7 +2,6 @@
 
 import asyncio
 from random import Random
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,18 +11,20 @@ from autojump import AutojumpLoop
 from understudy.errors import ErrorClass, RateLimited, Unreachable
 from understudy.llm.messages import Finished, ReasoningDelta, TextDelta
 from understudy.llm.testing import SILENCE, Pause, Script, saying
+from understudy.routing.attempt import Attempt
 from understudy.routing.environment import RouterEnvironment, RouterRules
-from understudy.routing.records import OfflineReason
+from understudy.routing.records import AttemptRole, OfflineReason
+from understudy.routing.request import Fit, HeldSink
 from understudy.routing.router import ModelRouter
+from understudy.routing.selection import AttemptPlan
 from understudy.routing.timeouts import (
     MIN_SHARE_S,
-    AttemptTimer,
     AttemptTimers,
     Budget,
     Deadline,
     Limits,
 )
-from unit.routing.router_driver import calls, candidate, left_open, reply, router, wanted
+from unit.routing.router_driver import calls, candidate, hello, left_open, reply, router, wanted
 
 
 class AlmostASecond(Random):
@@ -151,13 +152,16 @@ async def test_a_wait_that_took_too_long_leaves_no_attempt_without_a_limit() -> 
 
 @pytest.mark.parametrize("left_s", [0.0, -0.03])
 async def test_an_attempt_without_any_time_left_does_not_begin(left_s: float) -> None:
-    spent = Budget(first_token_s=left_s, visible_s=left_s, idle_s=20, total_s=29)
-    silent = SimpleNamespace(started=7.0)
+    one, clock = candidate("a", GOOD), asyncio.get_running_loop().time
+    spent = Budget(first_token_s=left_s, visible_s=left_s, idle_s=20, total_s=29, check_s=left_s)
+    request = wanted().request
+    plan = AttemptPlan(one, AttemptRole.NORMAL, hello(Fit(None, 512, True, 0.3)), spent)
+    attempt = Attempt(plan, request, HeldSink(), None, clock, AttemptTimers(), 1)
 
-    with pytest.raises(Unreachable) as caught:
-        AttemptTimer(spent, silent, AttemptTimers(), asyncio.get_running_loop())
+    await attempt.run()
 
-    assert caught.value.error_class is ErrorClass.QUEUE_TIMEOUT
+    assert attempt.error_class is ErrorClass.QUEUE_TIMEOUT
+    assert calls(one) == 0
 
 
 @pytest.mark.slow
