@@ -50,13 +50,14 @@ class Gateway:
         self._access = Access(settings.keys, settings.cors_origins)
         self._names = ModelNames(source.candidates, settings.orders, source.unusable)
         self._serving = Serving(
-            settings,
             source,
             self._names,
             RequestLimiter(settings.max_requests),
             BodyBudget(settings.max_body_bytes, settings.max_held_bytes),
             limits,
             wall,
+            settings.clean,
+            settings.degrade_images,
         )
         self._failures = failures or AuthFailures()
         self._new_id = new_id

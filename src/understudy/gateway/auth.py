@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from understudy.config.settings import GatewayKey
 from understudy.errors import ConfigError, RequestRefused
 from understudy.http_server.exchange import header_lines
@@ -33,13 +35,23 @@ def make_key() -> NewKey:
     return NewKey(key, hashlib.sha256(key.encode()).hexdigest())
 
 
+class KeyQuota(msgspec.Struct, frozen=True):
+    """What one key may use; reading it costs less than reading its entry in the configuration."""
+
+    name: str
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Guest:
     """The sender of a request: a key of the configuration, or a program on this machine."""
 
     name: str
     origin: Origin = NOBODY
-    key: GatewayKey | None = None
+    key: KeyQuota | None = None
 
 
 ON_LOOPBACK = Guest("loopback")
@@ -69,12 +81,23 @@ def _digest(key: GatewayKey) -> bytes:
         ) from None
 
 
+def _quota(key: GatewayKey) -> KeyQuota:
+    return KeyQuota(
+        key.name,
+        key.requests_per_minute,
+        key.requests_per_day,
+        key.tokens_per_minute,
+        key.tokens_per_day,
+    )
+
+
 class Access:
     """Authenticates requests. Raises `ConfigError` for a configured key without a value."""
 
     def __init__(self, keys: Sequence[GatewayKey], cors_origins: Sequence[str] = ()) -> None:
         self._guests = {
-            _digest(key): Guest(key.name, Origin(user=key_user(key.name)), key) for key in keys
+            _digest(key): Guest(key.name, Origin(user=key_user(key.name)), _quota(key))
+            for key in keys
         }
         self._by_key = lru_cache(maxsize=_MOST_REMEMBERED)(self._find)
         self._origins = frozenset(origin.rstrip("/").encode() for origin in cors_origins)

@@ -4,8 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from understudy.clock import DAY_S, MINUTE_S
-from understudy.config.settings import GatewayKey
-from understudy.gateway.auth import key_user
+from understudy.gateway.auth import KeyQuota, key_user
 from understudy.routing.quotas import Charge, Unit, window
 from understudy.routing.records import AttemptRecord, Origin, ReplyRecord
 
@@ -34,7 +33,7 @@ class _Used:
         if day != self.day:
             self.day, self.day_requests, self.day_tokens = day, 0, 0
 
-    def exhausted_until(self, key: GatewayKey) -> float | None:
+    def exhausted_until(self, key: KeyQuota) -> float | None:
         """Wall clock at which every limit has room again; `None` where all have now."""
         until = None
         requests, tokens = key.requests_per_minute, key.tokens_per_minute
@@ -64,7 +63,7 @@ class KeyLimits:
         self._by_user: dict[str, _Used] = {}
 
     async def acquire(
-        self, key: GatewayKey | None, request_id: str, origin: Origin, now: float
+        self, key: KeyQuota | None, request_id: str, origin: Origin, now: float
     ) -> float | None:
         """As `take`, among all processes, and for requests without a key too.
 
@@ -76,7 +75,7 @@ class KeyLimits:
         full = await self.reserve(request_id, origin, charges)
         return None if full is None else max(0.0, full.ends_at - now)
 
-    def _charges(self, key: GatewayKey, now: float) -> list[Charge]:
+    def _charges(self, key: KeyQuota, now: float) -> list[Charge]:
         tokens = self.expected_tokens()
         wanted = (
             (Unit.REQUESTS, 1.0, ("minute", MINUTE_S), key.requests_per_minute),
@@ -90,7 +89,7 @@ class KeyLimits:
             if limit is not None
         ]
 
-    def take(self, key: GatewayKey, now: float) -> float | None:
+    def take(self, key: KeyQuota, now: float) -> float | None:
         """Count one request and return `None`, or return the seconds to wait for room."""
         user = key_user(key.name)
         used = self._by_user.get(user)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from understudy.config.settings import Gateway as GatewaySettings
 from understudy.errors import RequestRefused
 from understudy.gateway.admission import BodyBudget, RequestLimiter
 from understudy.gateway.auth import Guest
@@ -36,13 +35,14 @@ class Source:
 class Serving:
     """What the calls of one gateway share."""
 
-    settings: GatewaySettings
     source: Source
     names: ModelNames
     limiter: RequestLimiter
     bodies: BodyBudget
     limits: KeyLimits
     wall: Callable[[], float]
+    clean: bool
+    degrade_images: bool
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
     calls: "set[ReplyCall]" = field(default_factory=set)
     """Those that are not answered yet."""
@@ -168,7 +168,7 @@ class ReplyCall:
         await sink.end(end, refusal)
 
     def _request(self, ask: ClientRequest) -> ReplyRequest:
-        settings, guest = self._serving.settings, self._guest
+        serving, guest = self._serving, self._guest
         return ReplyRequest(
             id=self._call.id,
             sink="gateway",
@@ -176,14 +176,14 @@ class ReplyCall:
             origin=guest.origin,
             may_trim_prompt=False,
             images=ask.images,
-            degrade_images=settings.degrade_images and not ask.raw_completion,
+            degrade_images=serving.degrade_images and not ask.raw_completion,
             tools=ask.tools,
-            clean=settings.clean,
+            clean=serving.clean,
             may_be_empty=ask.may_be_empty,
             raw_completion=ask.raw_completion,
-            order=self._serving.names.order(ask.model),
+            order=serving.names.order(ask.model),
             queue_key=guest.name,
-            may_spend=self._serving.source.may_spend,
+            may_spend=serving.source.may_spend,
         )
 
     def _refusal(self, ask: ClientRequest, end: ReplyEnded) -> RequestRefused:

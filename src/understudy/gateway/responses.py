@@ -31,6 +31,7 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 _encode = msgspec.json.encode
 _BETWEEN = b"\n\ndata: "
+_INTEGERS = {int}
 _COUNTS = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 
 
@@ -64,8 +65,8 @@ def usage_of(usage: Usage) -> Json:
 def _as_reported(usage: Usage, reported: Json) -> Json:
     """Return the server's own figures; those that are not whole numbers as they were read."""
     figures = usage_of(usage)
-    if set(map(type, map(reported.get, _COUNTS))) == {int}:
-        return figures | reported
+    if set(map(type, map(reported.get, _COUNTS))) == _INTEGERS:
+        return reported if len(figures) == len(_COUNTS) else figures | reported
     for name, value in reported.items():
         if type(value) is int or name not in _COUNTS:
             figures[name] = value
@@ -94,22 +95,58 @@ class Form(msgspec.Struct, frozen=True):
         return f"cmpl-{self.id}" if self.raw_completion else f"chatcmpl-{self.id}"
 
 
+def _identity_members(form: Form, identity: ReplyIdentity, model: str) -> Json:
+    created = identity.created
+    return {
+        "id": form.own_id if identity.id is None else identity.id,
+        "object": "text_completion" if form.raw_completion else "chat.completion",
+        "created": form.created if created is None else msgspec.Raw(created),
+        "model": identity.model or model,
+    }
+
+
+def whole_answer(form: Form, end: ReplyEnded, gathered: ReplyAccumulator, model: str) -> bytes:
+    """Return the answer in one piece; `model` is named where the server's frames name none."""
+    has_more = gathered.read(end.frames)
+    text = end.text
+    choice: Json = {"index": 0, "logprobs": None, "finish_reason": end.finish_reason}
+    if form.raw_completion:
+        choice["text"] = text
+    else:
+        choice["message"] = {"role": "assistant", "content": text}
+    if has_more:
+        choice = _with_members(choice, gathered, text)
+    answer = _identity_members(form, end.identity, model)
+    if gathered.top:
+        answer |= gathered.top
+    answer["choices"] = [choice]
+    winner = end.record.winner
+    usage = None if winner is None else winner.usage
+    if usage is not None:
+        reported = gathered.usage if usage.source is UsageSource.REPORTED else {}
+        answer["usage"] = _as_reported(usage, reported)
+    return write_frame(answer)
+
+
+def _with_members(choice: Json, gathered: ReplyAccumulator, text: str) -> Json:
+    """Add what the server's frames hold beside the text."""
+    if "text" in choice:
+        return choice | gathered.choice() | {"text": text}
+    message: Json = {"role": "assistant", "content": text} | gathered.message()
+    if (message.get("refusal") == text) if text else message.get("tool_calls"):
+        message["content"] = None
+    return choice | gathered.choice() | {"message": message}
+
+
 class Envelope:
-    """Writes the frames and the whole answer of one reply, all with the same identity."""
+    """Writes the frames of one reply, all with the same identity."""
 
     __slots__ = ("_completion", "_identity", "_lists", "_members", "_missing")
 
     def __init__(self, form: Form, identity: ReplyIdentity, model: str) -> None:
-        kind = "text_completion" if form.raw_completion else "chat.completion"
-        created = identity.created
         self._completion = form.raw_completion
         self._identity = identity
-        self._members: Json = {
-            "id": form.own_id if identity.id is None else identity.id,
-            "object": kind,
-            "created": form.created if created is None else msgspec.Raw(created),
-            "model": identity.model or model,
-        }
+        self._members = _identity_members(form, identity, model)
         self._lists: dict[str, int] = {}
         """How many items of each list were sent."""
         self._missing: bytes | None = None
@@ -173,33 +210,6 @@ class Envelope:
             "usage": usage_of(usage),
         }
         return event(write_frame(frame))
-
-    def whole(self, end: ReplyEnded, gathered: ReplyAccumulator) -> bytes:
-        """Return the answer in one piece."""
-        has_more = gathered.read(end.frames)
-        choice: Json = {"index": 0, "logprobs": None, "finish_reason": end.finish_reason}
-        if self._completion:
-            choice["text"] = end.text
-        else:
-            choice["message"] = {"role": "assistant", "content": end.text}
-        if has_more:
-            choice = self._with_members(choice, gathered, end.text)
-        answer = {**self._members, **gathered.top, "choices": [choice]}
-        winner = end.record.winner
-        usage = None if winner is None else winner.usage
-        if usage is not None:
-            reported = gathered.usage if usage.source is UsageSource.REPORTED else {}
-            answer["usage"] = _as_reported(usage, reported)
-        return write_frame(answer)
-
-    def _with_members(self, choice: Json, gathered: ReplyAccumulator, text: str) -> Json:
-        """Add what the server's frames hold beside the text."""
-        if self._completion:
-            return choice | gathered.choice() | {"text": text}
-        message: Json = {"role": "assistant", "content": text} | gathered.message()
-        if (message.get("refusal") == text) if text else message.get("tool_calls"):
-            message["content"] = None
-        return choice | gathered.choice() | {"message": message}
 
     def _own(self, output: Output) -> bytes:
         match output:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from understudy.errors import RequestRefused
 from understudy.gateway.accumulator import ReplyAccumulator
-from understudy.gateway.responses import DONE, KEEP_ALIVE, Envelope, Form
+from understudy.gateway.responses import DONE, KEEP_ALIVE, Envelope, Form, whole_answer
 from understudy.http_server.exchange import Exchange, header_lines
 from understudy.llm.messages import Output, ReplyIdentity
 from understudy.routing.records import AttemptRecord, Outcome
@@ -172,8 +172,7 @@ class AnswerSink(HeldSink):
         attempts = end.record.attempts
         made = 1 if len(attempts) == 1 else tries(attempts)
         lines = answered_by(winner.provider, model, made)
-        envelope = Envelope(self._form, end.identity, model)
-        return lines, envelope.whole(end, self._gathered)
+        return lines, whole_answer(self._form, end, self._gathered, model)
 
 
 @lru_cache(maxsize=1024)

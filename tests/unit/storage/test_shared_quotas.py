@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from postgres_server import KINDS, database_location
 from sample_records import NOON, answered, reply
-from understudy.config.settings import GatewayKey, Limits, UserLimits
+from understudy.config.settings import Limits, UserLimits
+from understudy.gateway.auth import KeyQuota
 from understudy.gateway.key_limits import KeyLimits
 from understudy.llm.messages import Usage
 from understudy.routing.quotas import QuotaGuard, Unit
@@ -125,7 +126,7 @@ async def test_money_is_not_spent_beyond_what_was_reserved(location: Path | str)
 
 
 async def test_processes_together_keep_to_the_limits_of_a_key(location: Path | str) -> None:
-    key = GatewayKey(name="k", requests_per_minute=7)
+    key = KeyQuota(name="k", requests_per_minute=7)
     async with AsyncExitStack() as stack:
         processes = [await start(stack, location, Limits()) for _ in range(3)]
 
@@ -161,7 +162,7 @@ async def test_without_limits_nothing_is_written(location: Path | str) -> None:
         one = await start(stack, location, Limits())
 
         assert await one.guard.reserve("r1", ANN) is None
-        assert await one.keys.acquire(GatewayKey(name="k"), "r2", ANN, NOON) is None
+        assert await one.keys.acquire(KeyQuota(name="k"), "r2", ANN, NOON) is None
 
         assert await stores.database.read(lambda on: on.execute(select(quotas)).all()) == []
 
