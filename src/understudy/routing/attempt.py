@@ -1,6 +1,7 @@
 """One attempt: sends the request, enforces its time limits, lets the sink send what came."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 import structlog
@@ -43,38 +44,38 @@ class Attempt(AttemptOutput):
     def error_class(self) -> ErrorClass | None:
         return None if self.failure is None else self.failure.error_class
 
-    async def run(self) -> None:
-        """Make the attempt; afterwards `failure` says how it ended.
+    def start(self) -> None:
+        """Send the request, where the server's queue has a place; else `wait` waits for one.
 
-        Cancelling it, or an exception of the sink, closes the connection.
+        Then `wait`, as long as it is not `over` or something is `written`; `failure` says how it
+        ended.
         """
         queue = self.plan.queue
-        try:
-            if queue is not None and not queue.try_acquire():
-                await self._queue_up(queue)
+        if queue is None or queue.try_acquire():
             self._place = queue
-            loop = asyncio.get_running_loop()
-            self._start_timer(loop)
             self._send()
-            while self._written or not self._over:
-                if self._written:
-                    await self._flush()
-                else:
-                    self._wake = loop.create_future()
-                    await self._wake
-        except ProviderError as error:
-            self._end(error, self.clock())
-        except BaseException:
-            self.cancelled = True
-            raise
-        finally:
-            if not self._over:
-                self._end(None, self.clock())
+
+    def wait(self) -> Awaitable[None]:
+        """Return what the task of the request has to wait for now."""
+        if self.written:
+            return self._flush()
+        queue = self.plan.queue
+        if queue is not None and self._place is None:
+            return self._queue_up(queue)
+        assert self._timer is not None
+        self._wake = self._timer.loop.create_future()
+        return self._wake
+
+    def cancel(self) -> None:
+        """Give it up, and close its connection."""
+        self.cancelled = True
+        if not self.over:
+            self._end(None, self.clock())
 
     # As the receiver of the reply's events.
 
     def failed(self, error: ProviderError) -> None:
-        if self._over:
+        if self.over:
             return
         if error.error_class is ErrorClass.INTERNAL:
             _log.error("router.internal_error", error=error.detail)
@@ -90,42 +91,44 @@ class Attempt(AttemptOutput):
         """Wait for a place; the last candidate may as well wait: there is no other."""
         budget = self.plan.budget
         wait_s = budget.visible_s if budget.is_last else self.plan.candidate.limits.queue_s
-        await queue.acquire(self.request.queue_key, wait_s)
+        try:
+            await queue.acquire(self.request.queue_key, wait_s)
+        except ProviderError as error:
+            self._end(error, self.clock())
+            return
         now = self.clock()
         self.queued_s, self.started, self.last_useful = now - self.started, now, now
-
-    def _start_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Raises `Unreachable` (`queue_timeout`) where no time is left after the queue."""
-        budget = self.plan.budget
-        if self.queued_s:
-            budget = budget.after(self.queued_s)
-        self._budget = budget
-        if budget.check_s <= 0:
-            raise Unreachable(ErrorClass.QUEUE_TIMEOUT)
-        self._timer = self.timers.of(budget.check_s, loop)
-        self._timer.join(self, self.started)
+        self._place = queue
+        self._send()
 
     def _send(self) -> None:
-        """Raises `ProviderError` for a request that cannot be sent."""
+        """Start the timer, and send the request; a request that cannot be sent has failed."""
+        candidate, budget = self.plan.candidate, self.plan.budget
+        if self.queued_s:
+            budget = budget.after(self.queued_s)
+        if budget.check_s <= 0:
+            self._end(Unreachable(ErrorClass.QUEUE_TIMEOUT), self.clock())
+            return
+        self._budget = budget
+        self._timer = self.timers.watch(self, self.started, budget.check_s)
         self.exchange.phase = _CONNECT
-        candidate = self.plan.candidate
         try:
             self._generation = candidate.client.start(
                 self.plan.prompt.request, candidate.model, self.exchange, self
             )
-        except ProviderError:
-            raise
+        except ProviderError as error:
+            self._end(error, self.clock())
         except Exception as error:  # noqa: BLE001
             # A bug in one engine's client must not end the reply.
             _log.error("router.internal_error", error=type(error).__name__, exc_info=True)
-            raise Unreachable(ErrorClass.INTERNAL) from None
+            self._end(Unreachable(ErrorClass.INTERNAL), self.clock())
 
     async def _flush(self) -> None:
         """Let the sink send. Only time spent waiting for the model counts, so nothing expires."""
-        self._written, self._sending, self._unsent = False, True, 0
+        self.written, self._sending, self._unsent = False, True, 0
         await self.sink.flush()
         self._sending = False
-        if self._over:
+        if self.over:
             return
         self._resumed = self.clock()
         if self._timer is None:
@@ -170,9 +173,9 @@ class Attempt(AttemptOutput):
 
     def _end(self, error: ProviderError | None, now: float) -> None:
         """The first call decides how it ended; closes what is open."""
-        if self._over:
+        if self.over:
             return
-        self._over = True
+        self.over = True
         self.failure, self.ended = error, now
         self.text = "".join(self._texts)
         if self._timer is not None:

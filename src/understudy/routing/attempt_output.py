@@ -75,8 +75,8 @@ class AttemptOutput(ABC):
     _texts: list[str] = field(default_factory=list)
     _media: bool = False
     _reasoned: bool = False
-    _over: bool = False
-    _written: bool = False
+    over: bool = False
+    written: bool = False
     """Whether the sink has something to send."""
     _unsent: int = 0
     _sending: bool = False
@@ -112,7 +112,7 @@ class AttemptOutput(ABC):
         """The first call decides how the attempt ended."""
 
     def output(self, events: Sequence[Output]) -> None:
-        if self._over:
+        if self.over:
             return
         now, checks = self.clock(), self.output_filter
         try:
@@ -126,11 +126,11 @@ class AttemptOutput(ABC):
                     break
         except ProviderError as error:
             self._end(error, now)
-        if self._written:
+        if self.written:
             self._send_written()
 
     def finished(self, finished: Finished) -> None:
-        if self._over:
+        if self.over:
             return
         now = self.clock()
         self._generation = None
@@ -139,7 +139,7 @@ class AttemptOutput(ABC):
             self._conclude(now)
         except ProviderError as error:
             self._end(error, now)
-        if self._written:
+        if self.written:
             self._send_written()
 
     def unreleased(self) -> Sequence[Output]:
@@ -154,13 +154,9 @@ class AttemptOutput(ABC):
         if self._sending:
             return
         if self.sink.try_flush():
-            self._written = False
+            self.written = False
         elif self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
-
-    def _release(self) -> None:
-        for output in self.unreleased():
-            self._write(output)
 
     def _pass_odd(self, event: Output, now: float) -> None:
         """Pass on what is no text, or what the filter leaves of a text that it changes."""
@@ -215,7 +211,7 @@ class AttemptOutput(ABC):
         if self._held is None:
             self.sink.restart()
             self.sink.write(ReasoningDelta(thought))
-            self._written = True
+            self.written = True
         else:
             self._held = [_as_reasoning(o) if isinstance(o, TextDelta) else o for o in self._held]
 
@@ -279,7 +275,7 @@ class AttemptOutput(ABC):
             assert self.owner is not None
             self.owner.begin_output(self.plan.candidate, self.exchange.identity)
         self.sink.write(output)
-        self._written = True
+        self.written = True
         if self._sending:
             self._unsent += sum(map(len, output.frames)) or 64
             if self._unsent > _MOST_UNSENT and not self._paused and self._generation is not None:
@@ -300,7 +296,8 @@ class AttemptOutput(ABC):
             self._held_chars += len(output.text)
         commits = _commits(output) and not self._may_echo(output)
         if not self._to_the_end and (commits or self._held_chars > _MOST_HELD_CHARS):
-            self._release()
+            for released in self.unreleased():
+                self._write(released)
 
     def _may_echo(self, output: Output) -> bool:
         """Whether the text so far may be the beginning of one that it was to answer."""
@@ -323,8 +320,9 @@ class AttemptOutput(ABC):
             raise BadReply(ErrorClass.GARBAGE, provider_code=ECHO)
         if self.finish_reason == "content_filter":
             raise Rejected(ErrorClass.CONTENT_POLICY)
-        if self._held is not None:
-            self._release()
+        held, self._held = self._held, None
+        for output in held or ():
+            self._write(output)
         self._end(None, now)
 
     def _conclude_filter(self, now: float) -> None:

@@ -23,9 +23,9 @@ class CandidateQueue(msgspec.Struct, eq=False):
     """Images are left out for candidates without vision."""
     forcing: bool = False
     """Candidates in a cooldown for a transient cause are tried too."""
-    without_vision: list[Candidate] = []
+    without_vision: tuple[Candidate, ...] = ()
     """Cannot take the images: tried without them where no other is left."""
-    cooling: list[Candidate] = []
+    cooling: tuple[Candidate, ...] = ()
     """Skipped for a cooldown: tried after all where no other is left."""
     waited: bool = False
     """For the soonest end of a cooldown."""
@@ -44,9 +44,9 @@ class CandidateQueue(msgspec.Struct, eq=False):
         if reason is SkipReason.COOLDOWN:
             if candidate in self.cooling or self.waited:
                 return False
-            self.cooling.append(candidate)
+            self.cooling += (candidate,)
         elif reason is SkipReason.CAPABILITY:
-            self.without_vision.append(candidate)
+            self.without_vision += (candidate,)
         return True
 
     def refill(self, state: RouterState, now: float, remaining_s: float) -> float | None:
@@ -86,6 +86,6 @@ class CandidateQueue(msgspec.Struct, eq=False):
             hold = state.board.availability(candidate.scope_keys, now).hold
             if hold is None or (self.forcing and RULES[hold.cause].transient):
                 again.append(candidate)
-        self.cooling = [c for c in self.cooling if c not in again]
+        self.cooling = tuple(c for c in self.cooling if c not in again)
         self.waiting.extend(again)
         return bool(again)

@@ -93,31 +93,26 @@ def is_undecodable(text: str) -> bool:
 class LoopDetector:
     """Checks a growing text from time to time for loops and undecodable characters."""
 
-    __slots__ = ("_next_compression", "_tail", "length", "next_check", "parts")
+    __slots__ = ("_next_compression", "_tail")
 
     def __init__(self) -> None:
-        self.parts: list[str] = []
-        """The text since the last check."""
-        self.length = 0
-        """Of the whole text."""
-        self.next_check = _FIRST_CHECK
-        """At which length to check again."""
         self._tail = ""
         self._next_compression = _TAIL
 
-    def check(self) -> int | None:
-        """Return the index in the whole text at which a loop began, if one did."""
-        self.next_check = self.length + _CHECK_EVERY
-        self._tail = (self._tail + "".join(self.parts))[-2 * _TAIL :]
-        self.parts.clear()
-        dropped = self.length - len(self._tail)
-        if is_undecodable(self._tail):
+    def check(self, added: str, length: int) -> int | None:
+        """Return the index in the whole text at which a loop began, if one did.
+
+        `added` is the text since the last check, `length` that of the whole text.
+        """
+        tail = self._tail = (self._tail + added)[-2 * _TAIL :]
+        dropped = length - len(tail)
+        if is_undecodable(tail):
             return dropped
-        start = loop_start(self._tail)
-        if start is None and self.length >= self._next_compression:
-            self._next_compression = self.length + _COMPRESS_EVERY
-            if is_repetitive(self._tail):
-                start = len(self._tail) - _TAIL
+        start = loop_start(tail)
+        if start is None and length >= self._next_compression:
+            self._next_compression = length + _COMPRESS_EVERY
+            if is_repetitive(tail):
+                start = len(tail) - _TAIL
         return None if start is None else dropped + start
 
 
@@ -193,6 +188,10 @@ class OutputFilter:
     """Filters the text of one attempt piece by piece. A piece that needs no change is returned as
     the very same event."""
 
+    __slots__ = ("_assumed", "_held", "_last", "_length", "_loops", "_markers", "_next_check",
+                 "_page", "_struck", "_thinking", "_thought", "_unchecked", "_visible", "cut",
+                 "discard", "opened_by_template", "worthless")  # fmt: skip
+
     def __init__(
         self,
         *,
@@ -207,7 +206,12 @@ class OutputFilter:
         self._markers = _NONE if raw_completion else _FOR_PEOPLE if for_people else for_clients
         self._struck = False
         """Whether the text has an opening tag for which `</s>` is the closing one."""
-        self._loop = LoopDetector()
+        self._unchecked: list[str] = []
+        """Visible text since the last check for loops."""
+        self._length = 0
+        """Of all visible text."""
+        self._next_check = _FIRST_CHECK
+        self._loops: LoopDetector | None = None
         self._held = ""
         self._page: ErrorPageCheck | None = None
         self._thinking = self._assumed = in_thought and not raw_completion
@@ -249,10 +253,9 @@ class OutputFilter:
                 return False
             self._visible = not text.isspace()
         self._last = text[-1:] or self._last
-        loop = self._loop
-        loop.parts.append(text)
-        loop.length += len(text)
-        if loop.length >= loop.next_check and self.worthless is None:
+        self._unchecked.append(text)
+        self._length += len(text)
+        if self._length >= self._next_check:
             self._cut_loop()
         return True
 
@@ -361,7 +364,8 @@ class OutputFilter:
         if not self._thinking and not self._thought:
             self.discard = self.opened_by_template = self._visible
             self._visible = False
-            self._loop = LoopDetector()
+            self._unchecked, self._length, self._next_check = [], 0, _FIRST_CHECK
+            self._loops = None
             clean[:] = [ReasoningDelta(piece.text) for piece in clean]
         self.opened_by_template = self.opened_by_template or self._assumed
         self._thinking = self._assumed = False
@@ -373,12 +377,18 @@ class OutputFilter:
         self._visible = self._visible or not text.isspace()
         self._struck = self._struck or _STRIKE in text
         self._last = text[-1]
-        loop = self._loop
-        loop.parts.append(text)
-        loop.length += len(text)
-        if loop.length >= loop.next_check and self.worthless is None:
+        self._unchecked.append(text)
+        self._length += len(text)
+        if self._length >= self._next_check:
             self._cut_loop()
 
     def _cut_loop(self) -> None:
-        self.worthless = self._loop.check()
+        if self.worthless is not None:
+            return
+        if self._loops is None:
+            self._loops = LoopDetector()
+        self._next_check = self._length + _CHECK_EVERY
+        added = "".join(self._unchecked)
+        self._unchecked.clear()
+        self.worthless = self._loops.check(added, self._length)
         self.cut = self.cut or self.worthless is not None

@@ -52,25 +52,26 @@ class Recorder:
     def skipped(
         self, candidate: Candidate, skip: Skip, request: ReplyRequest, number: int, of_max: int
     ) -> AttemptRecord:
-        return self._observed(
-            AttemptRecord(
-                self._env.wall(),
-                candidate.label,
-                request.id,
-                number,
-                of_max,
-                request.sink,
-                *candidate.record_fields,
-                AttemptRole.NORMAL,
-                Outcome.SKIPPED,
-                Phase.QUEUE,
-                NextStep.FAILOVER,
-                skip_reason=skip.reason,
-                error_class=skip.error_class,
-                held_until=skip.held_until,
-                config_rev=self._config_rev,
-            )
+        record = AttemptRecord(
+            self._env.wall(),
+            candidate.label,
+            request.id,
+            number,
+            of_max,
+            request.sink,
+            *candidate.record_fields,
+            AttemptRole.NORMAL,
+            Outcome.SKIPPED,
+            Phase.QUEUE,
+            NextStep.FAILOVER,
+            skip_reason=skip.reason,
+            error_class=skip.error_class,
+            held_until=skip.held_until,
+            config_rev=self._config_rev,
         )
+        for observer in self._env.observers:
+            observer.attempt_ended(record)
+        return record
 
     def attempted(
         self, attempt: Attempt, step: NextStep, of_max: int, *, committed: bool
@@ -131,7 +132,9 @@ class Recorder:
         )
         if failure is not None or attempt.cancelled:
             record = self._unfinished(record, attempt)
-        return self._observed(record)
+        for observer in env.observers:
+            observer.attempt_ended(record)
+        return record
 
     def reply(
         self,
@@ -169,11 +172,6 @@ class Recorder:
         )
         for observer in self._env.observers:
             observer.reply_ended(record)
-        return record
-
-    def _observed(self, record: AttemptRecord) -> AttemptRecord:
-        for observer in self._env.observers:
-            observer.attempt_ended(record)
         return record
 
     def _unfinished(self, record: AttemptRecord, attempt: Attempt) -> AttemptRecord:

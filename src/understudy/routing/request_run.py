@@ -100,7 +100,8 @@ class RequestRun:
             while self._winner is None and (step := self._next(now)) is not None:
                 if isinstance(step, AttemptPlan):
                     attempt = self._begin(step)
-                    await attempt.run()
+                    while attempt.written or not attempt.over:
+                        await attempt.wait()
                     self._finish(attempt)
                 else:
                     await step
@@ -140,18 +141,16 @@ class RequestRun:
     def remaining_s(self, now: float) -> float:
         """Until the next attempt's text must be visible; an interrupted text starts it again."""
         until_s = self.parts.rules.deadline.commit_s - (now - self._silent_since)
-        total_s = self.total_s(now)
-        return min(until_s, total_s)
+        return min(until_s, self.total_s(now))
 
     def total_s(self, now: float) -> float:
         return self.parts.rules.deadline.total_s - (now - self.started)
 
     def echoes(self) -> tuple[str, ...]:
         """Texts that are no reply; an echo is refused once, for some requests ask for one."""
-        request = self.request
         if any(failed.echoed for failed in self._failures):
             return ()
-        return (request.last_user_text, request.previous_reply)
+        return (self.request.last_user_text, self.request.previous_reply)
 
     # Selection.
 
@@ -244,6 +243,7 @@ class RequestRun:
         self._running = attempt
         self._tries += 1
         parts.state.attempts[attempt] = plan.candidate.key
+        attempt.start()
         return attempt
 
     def _finish(self, attempt: Attempt) -> None:
@@ -255,11 +255,7 @@ class RequestRun:
             self._fail(attempt, attempt.failure)
             return
         self._winner = attempt
-        self._learn(attempt)
-        self._record(attempt, _DELIVER, committed=self.committed())
-
-    def _learn(self, attempt: Attempt) -> None:
-        """Note what a good reply shows about its candidate."""
+        # What a good reply shows about its candidate.
         state, plan, usage = self.parts.state, attempt.plan, attempt.exchange.usage
         if plan.in_thought or attempt.output_filter.opened_by_template:
             learn_template(attempt, state.book)
@@ -268,6 +264,7 @@ class RequestRun:
             attempt.breaker = state.board.succeed(plan.candidate.scope_keys, now)
         if usage is not None and usage.source is _REPORTED and not plan.prompt.images:
             learn_ratio(state.book, plan.candidate.key, plan.prompt, usage.input_tokens)
+        self._record(attempt, _DELIVER, committed=self.committed())
 
     def _fail(self, attempt: Attempt, error: ProviderError) -> None:
         self._note_failure(attempt)
@@ -306,7 +303,7 @@ class RequestRun:
 
     def _apply(self, attempt: Attempt, evaluation: Evaluation) -> None:
         if evaluation.set_aside:
-            self.queue.without_vision.append(attempt.plan.candidate)
+            self.queue.without_vision += (attempt.plan.candidate,)
         self._stopped = evaluation.stop
         if attempt in self._partials:
             self._restarting = evaluation.restart
@@ -362,9 +359,10 @@ class RequestRun:
         attempt, parts = self._running, self.parts
         if attempt is not None:
             del parts.state.attempts[attempt]
+            attempt.cancel()
             parts.state.board.release(attempt.plan.probes)
-            step, committed = NextStep.STOP, self.committed()
-            record = parts.recorder.attempted(attempt, step, self.of_max, committed=committed)
+            shown, recorder = self.committed(), parts.recorder
+            record = recorder.attempted(attempt, NextStep.STOP, self.of_max, committed=shown)
             self._records += (record,)
         self._close(ReplyOutcome.CANCELLED, parts.env.clock())
 

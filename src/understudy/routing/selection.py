@@ -148,12 +148,13 @@ class Selection:
         Returns the plan of the prompt where the server may have to count it: `fit_prompt` makes
         the `prompt` to plan again with.
         """
-        request, board, available = planned.request, self.state.board, AVAILABLE
-        if board.open:
+        request, board, available, role = planned.request, self.state.board, AVAILABLE, _NORMAL
+        if board.open or retry is not None or candidate.off is not None or not _suits_any(request):
             available = board.availability(candidate.scope_keys, now)
-        role = self._role(candidate, planned, available, now) if retry is None else retry.role
-        if isinstance(role, Skip):
-            return role
+            chosen = self._role(candidate, planned, available, now) if retry is None else retry.role
+            if isinstance(chosen, Skip):
+                return chosen
+            role = chosen
         facts = self._facts.get(candidate)
         if facts is None or facts.version != facts.model.version or now >= facts.until:
             facts = self._facts[candidate] = self._facts_of(candidate, now)
@@ -191,10 +192,9 @@ class Selection:
         self, candidate: Candidate, planned: PlannedRequest, available: Availability, now: float
     ) -> AttemptRole | Skip:
         """Decide whether a candidate is tried now, and as what."""
-        if candidate.off is not None or not _suits_any(planned.request):
-            skip = self._unfit(candidate, planned)
-            if skip is not None:
-                return skip
+        skip = self._unfit(candidate, planned)
+        if skip is not None:
+            return skip
         hold = available.hold
         if hold is None:
             return _PROBE if available.probes else _NORMAL

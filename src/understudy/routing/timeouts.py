@@ -137,12 +137,15 @@ class AttemptTimers:
         self._by_wait: dict[float, SharedTimer] = {}
         self._most = _USUAL_WAITS
 
-    def of(self, wait_s: float, loop: asyncio.AbstractEventLoop) -> SharedTimer:
+    def watch(self, attempt: Timed, now: float, wait_s: float) -> SharedTimer:
+        """Check an attempt in `wait_s` from `now`; it leaves the timer that is returned."""
+        loop = asyncio.get_running_loop()
         shared = self._by_wait.get(wait_s)
         if shared is None or shared.loop is not loop:
             if len(self._by_wait) >= self._most:
                 self._drop_unused()
             shared = self._by_wait[wait_s] = SharedTimer(wait_s, loop)
+        shared.join(attempt, now)
         return shared
 
     def _drop_unused(self) -> None:

@@ -158,7 +158,7 @@ async def test_an_attempt_without_any_time_left_does_not_begin(left_s: float) ->
     plan = AttemptPlan(one, AttemptRole.NORMAL, hello(Fit(None, 512, True, 0.3)), spent)
     attempt = Attempt(plan, request, HeldSink(), None, clock, AttemptTimers(), 1)
 
-    await attempt.run()
+    attempt.start()
 
     assert attempt.error_class is ErrorClass.QUEUE_TIMEOUT
     assert calls(one) == 0
