@@ -14,7 +14,11 @@ from understudy.llm.pricing import Price
 
 
 class Phase(StrEnum):
-    """How far an attempt has come."""
+    """How far an attempt has come.
+
+    What runs in every reply names the members it needs in constants of its own: CPython 3.11 looks
+    them up slowly.
+    """
 
     QUEUE = "queue"
     CONNECT = "connect"

@@ -17,7 +17,7 @@ _SAID_OTHERWISE = _LENGTHS | {"stop"}
 ABSENT = msgspec.Raw()
 _NULL = msgspec.Raw(b"null")
 _MOST_TOKENS = 1_000_000_000
-_NOTHING = frozenset((b"", b"null", b"false", b'""', b"{}", b"[]"))
+_NOTHING = (ABSENT, _NULL, *map(msgspec.Raw, (b"false", b'""', b"{}", b"[]")))
 
 
 class FunctionPiece(msgspec.Struct):
@@ -60,6 +60,8 @@ class Delta(msgspec.Struct):
     tool_calls: list[ToolCallPiece] | None = None
     function_call: FunctionPiece | None = None
     """The older form of a tool call; there is only one."""
+    images: msgspec.Raw = ABSENT
+    audio: msgspec.Raw = ABSENT
 
 
 class Choice(msgspec.Struct):
@@ -138,7 +140,7 @@ _decode_any = msgspec.json.Decoder().decode
 
 def present(raw: msgspec.Raw) -> bool:
     """Whether a member that stays encoded is present and not empty."""
-    return raw is not ABSENT and bytes(raw) not in _NOTHING
+    return raw not in _NOTHING
 
 
 def encode_body(members: Mapping[str, object]) -> bytes:
@@ -261,9 +263,10 @@ def with_length_field(members: dict[str, object], length_field: str) -> dict[str
 
 def usage_of(raw: msgspec.Raw) -> Usage | None:
     """Read a usage object; `None` for none, for an unreadable one, and for one without figures."""
-    if not present(raw):
-        return None
-    piece = _usage_piece(raw)
+    try:
+        piece = _decode_usage(raw)
+    except NOT_JSON:
+        piece = _readable_figures(raw)
     if piece is None:
         return None
     given, made = piece.prompt_tokens, piece.completion_tokens
@@ -293,12 +296,8 @@ def usage_of(raw: msgspec.Raw) -> Usage | None:
     )
 
 
-def _usage_piece(raw: msgspec.Raw) -> UsagePiece | None:
-    """Decode a usage object; a member of an unexpected type costs only itself."""
-    try:
-        return _decode_usage(raw)
-    except NOT_JSON:
-        pass
+def _readable_figures(raw: msgspec.Raw) -> UsagePiece | None:
+    """Decode a usage object without its members of an unexpected type."""
     with suppress(*NOT_JSON):
         members = _MEMBERS.decode(raw)
         readable = {name: value for name, value in members.items() if _is_figure(name, value)}

@@ -12,6 +12,8 @@ _MAX_LINES = 4096
 ERROR_EVENT = b"error: "
 """Put before the data of an event that is named `error`, whatever its data is."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LF, _CR = 10, 13
+"""As numbers: CPython 3.11 raises and drops an error where it looks for bytes within bytes."""
 _LONE_CR = re.compile(rb"\r[^\n]")
 _SILENT_FIELDS = (b"event", b"id", b"retry")
 
@@ -45,33 +47,28 @@ class SseReader:
         in one.
         """
         if self._cr or not self._begun:
-            if data[:6] == b"data: " and b"\n" in data and b"\r" not in data and not self._cr:
-                self._begun = True
-            else:
-                data = self._normalised(data)
+            data = self._normalised(data)
         if self._rest:
             data = self._rest + data
-        payloads = [] if self._data or self._is_error else self._usual_frames(data)
-        if not payloads:
-            *lines, self._rest = data.split(b"\n")
-            self._read_lines(lines, payloads)
+        if data[:6] == b"data: " and not (self._data or self._is_error):
+            end = data.rfind(b"\n\n")
+            frames = data[6:end].split(b"\n\ndata: ")
+            rest = data[end + 2 :]
+            # Frames of one line of data each; the rest is less than a line.
+            if end > 0 and _LF not in b"".join(frames) and _LF not in rest:
+                self._rest = rest
+                if len(rest) <= _MAX_LINE_BYTES:
+                    return [*filter(None, map(bytes.strip, frames))]
+        return self._lines_of(data)
+
+    def _lines_of(self, data: bytes) -> list[bytes]:
+        """Read data that holds more than frames of one line each, or the beginning of a frame."""
+        payloads: list[bytes] = []
+        *lines, self._rest = data.split(b"\n")
+        self._read_lines(lines, payloads)
         if len(self._rest) > _MAX_LINE_BYTES:
             raise BadReply(ErrorClass.RESPONSE_TOO_LARGE, detail="one line of over 4 MiB")
         return payloads
-
-    def _usual_frames(self, data: bytes) -> list[bytes]:
-        """Split data that begins with a frame and has no line but one of data in each frame.
-
-        Returns nothing, and leaves the data alone, where it is otherwise.
-        """
-        end = data.rfind(b"\n\n")
-        if end < 0 or data[:6] != b"data: ":
-            return []
-        frames, rest = data[6:end].split(b"\n\ndata: "), data[end + 2 :]
-        if b"\n" in rest or b"\n" in b"".join(frames):
-            return []
-        self._rest = rest
-        return list(filter(None, map(bytes.strip, frames)))
 
     def _read_lines(self, lines: list[bytes], payloads: list[bytes]) -> None:
         for line in lines:
@@ -92,11 +89,14 @@ class SseReader:
         """Remove a byte-order mark at the start; turn CR as the end of lines into LF."""
         if not self._begun:
             start = self._rest + data
+            if start[:6] == b"data: " and _LF in start and _CR not in start:
+                self._begun, self._rest = True, b""
+                return start
             if len(start) < 3 and _BYTE_ORDER_MARK.startswith(start):
                 return data
-            self._begun, self._rest = b"\n" in start or bool(_LONE_CR.search(start)), b""
+            self._begun, self._rest = _LF in start or bool(_LONE_CR.search(start)), b""
             data = start.removeprefix(_BYTE_ORDER_MARK)
-            self._cr = b"\r" in data and bool(_LONE_CR.search(data))
+            self._cr = _CR in data and bool(_LONE_CR.search(data))
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if self._cr else data
 
     @property

@@ -26,6 +26,7 @@ from understudy.llm.openai_wire import (
 from understudy.llm.sse import DONE, ERROR_EVENT
 from understudy.llm.text_runs import TextRuns
 
+_STREAMING = Phase.STREAMING
 MAX_REPLY_CHARS = 2 * 1024 * 1024
 _BAD_FRAMES_IN_A_ROW = 3
 
@@ -92,7 +93,8 @@ class StreamParser:
 
         Text of frames that follow each other is one event.
         """
-        self.exchange.keepalives += comments
+        if comments:
+            self.exchange.keepalives += comments
         if not payloads:
             return []
         self.is_blank = False
@@ -114,7 +116,7 @@ class StreamParser:
         except ProviderError as error:
             self.failure = error
         if events:
-            self.exchange.phase = Phase.STREAMING
+            self.exchange.phase = _STREAMING
         return events
 
     def read(self, payload: bytes) -> list[Output]:
@@ -157,14 +159,15 @@ class StreamParser:
     def _events(self, chunk: Chunk, payload: bytes) -> list[Output]:
         if (chunk.id, chunk.created, chunk.model, chunk.object) != self._known_members:
             payload = self._identified(chunk, payload)
-        has_usage = chunk.usage is not ABSENT and present(chunk.usage)
+        usage = chunk.usage
+        has_usage = usage is not ABSENT and present(usage)
         if has_usage or chunk.timings is not None or chunk.x_groq is not None:
             self._count(chunk, has_usage=has_usage)
         choices = chunk.choices
         if not choices or (chunk.error is not ABSENT and present(chunk.error)):
             return self._without_choices(chunk, payload, has_usage=has_usage)
         choice = choices[0]
-        delta = choice.delta
+        delta, word = choice.delta, choice.finish_reason
         if (
             delta is None
             or has_usage
@@ -174,9 +177,18 @@ class StreamParser:
             or not _is_only_text(delta)
         ):
             return self._odd_choice(chunk, choice, payload)
-        if choice.finish_reason is not None:
-            return self._finish_frame_events(chunk, choice, payload)
-        return self._text_events(delta.content, payload)
+        if word is None:
+            return self._text_events(delta.content, payload)
+        if delta.content or word == "error" or self._choices is not None:
+            return self._odd_choice(chunk, choice, payload)
+        reason = read_finish_reason(word)
+        if reason is None:
+            return self._odd_choice(chunk, choice, payload)
+        self.finish = reason
+        self._has_deltas = True
+        self._first_choices += 1
+        self._finish_frame = payload if usage is ABSENT else frames.without_usage(payload)
+        return []
 
     def _text_events(self, text: object, payload: bytes) -> list[Output]:
         """Read a frame of nothing but text, or of nothing."""
@@ -184,7 +196,7 @@ class StreamParser:
         self._has_deltas = True
         if not (isinstance(text, str) and text):
             self.exchange.keepalives += 1
-            return [OtherDelta((payload,), frames.has_media(payload))]
+            return [OtherDelta((payload,))]
         self._grow(len(text))
         if self._texts is not None:
             self._texts.learn(payload, text)
@@ -193,24 +205,6 @@ class StreamParser:
             self._texts.learn(payload, text)
         self._has_text = True
         return [TextDelta(text, (payload,))]
-
-    def _finish_frame_events(self, chunk: Chunk, choice: Choice, payload: bytes) -> list[Output]:
-        """Read a frame of a finish, and maybe of text; one that holds no more is kept."""
-        delta, word = choice.delta, choice.finish_reason
-        if (
-            self._choices is None
-            and word != "error"
-            and not (delta is not None and delta.content)
-            and not frames.has_media(payload)
-        ):
-            reason = read_finish_reason(word)
-            if reason is not None:
-                self.finish = reason
-                self._has_deltas = True
-                self._first_choices += 1
-                self._finish_frame = frames.without_usage(payload)
-                return []
-        return self._odd_choice(chunk, choice, payload)
 
     def _odd_choice(self, chunk: Chunk, choice: Choice, payload: bytes) -> list[Output]:
         if choice.finish_reason == "error" or (
@@ -378,6 +372,8 @@ def _is_only_text(delta: Delta) -> bool:
         or delta.refusal
         or delta.tool_calls
         or delta.function_call is not None
+        or delta.images is not ABSENT
+        or delta.audio is not ABSENT
         or type(delta.content) is list
     )
 

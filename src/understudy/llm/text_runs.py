@@ -1,6 +1,7 @@
 """Reads frames of one reply that differ from an earlier one in their text alone."""
 
 import re
+from itertools import takewhile
 
 import msgspec
 
@@ -11,6 +12,8 @@ from understudy.llm.messages import TextDelta
 _MOST_LEARNED = 8
 """How often the constant part of text frames is determined: it may change in every frame."""
 _WORTH_JOINING = 3
+_BACKSLASH = ord("\\")
+"""As a number: CPython 3.11 raises and drops an error where it looks for bytes within bytes."""
 
 _TEXT_MEMBER = re.compile(rb'"(?:content|text)"\s*:\s*"((?:[^"\\]|\\.)*)"')
 
@@ -23,11 +26,13 @@ class TextRuns:
     Nearly all frames of a reply are such frames. Those that one read brings are decoded together.
     """
 
-    __slots__ = ("_head", "_left", "_tail")
+    __slots__ = ("_head", "_least", "_left", "_tail")
 
     def __init__(self) -> None:
         self._head = self._tail = b""
         """What surrounds the text, its quotes excluded; empty: unknown."""
+        self._least = 0
+        """The length of both."""
         self._left = _MOST_LEARNED
 
     def learn(self, payload: bytes, text: str) -> None:
@@ -35,24 +40,26 @@ class TextRuns:
         if self._left:
             self._left -= 1
             self._head, self._tail = _borders(payload, text) or (b"", b"")
+            self._least = len(self._head) + len(self._tail)
 
     def read(self, payloads: list[bytes], start: int) -> TextDelta | None:
         """Return the text of the plain frames from `start` on, `None` where that frame is none."""
-        if not (self._head and payloads[start].startswith(self._head)):
+        if not self._head:
             return None
-        end = len(payloads)
+        payload, end = payloads[start], len(payloads)
+        if end - start == 1:
+            text = self._text_of(payload)
+            return TextDelta(text, (payload,), plain=True) if text else None
+        if not payload.startswith(self._head):
+            return None
         while end > start and not payloads[end - 1].endswith(self._tail):
             end -= 1
         run = payloads[start:end]
-        text = self._joined(run) if len(run) >= _WORTH_JOINING else None
-        if text is None:
-            texts: list[str] = []
-            for payload in run:
-                if not (text := self._text_of(payload)):
-                    break
-                texts.append(text)
-            run, text = run[: len(texts)], "".join(texts)
-        return TextDelta(text, tuple(run), plain=True) if text else None
+        joined = self._joined(run) if len(run) >= _WORTH_JOINING else None
+        if joined is None:
+            texts = [*takewhile(bool, map(self._text_of, run))]
+            run, joined = run[: len(texts)], "".join(texts)
+        return TextDelta(joined, tuple(run), plain=True) if joined else None
 
     def _joined(self, run: list[bytes]) -> str | None:
         """Return the text of frames that are all plain, `None` where one may be otherwise.
@@ -67,7 +74,7 @@ class TextRuns:
         if b"" in texts or head + (tail + head).join(texts) + tail != b"".join(run):
             return None
         joined = b"".join(texts)
-        if b"\\" in joined and (b"\\ud" in joined.lower() or any(map(_ends_escaped, texts))):
+        if _BACKSLASH in joined and (b"\\ud" in joined.lower() or any(map(_ends_escaped, texts))):
             return None
         try:
             return _decode_text(b'"%b"' % joined)
@@ -77,12 +84,10 @@ class TextRuns:
     def _text_of(self, payload: bytes) -> str:
         """Return the text of a plain frame, which is not empty; else nothing."""
         head, tail = self._head, self._tail
-        if not (payload.startswith(head) and payload.endswith(tail)):
-            return ""
-        if len(payload) <= len(head) + len(tail):
+        if len(payload) <= self._least or not (payload.startswith(head) and payload.endswith(tail)):
             return ""
         try:
-            return _decode_text(memoryview(payload)[len(head) - 1 : len(payload) - len(tail) + 1])
+            return _decode_text(payload[len(head) - 1 : 1 - len(tail)])
         except NOT_JSON:
             return ""
 
