@@ -34,7 +34,7 @@ class _Server(asyncio.Transport):
         self.reused = False
         self._aborted = False
         call = Call(self, Exchange(), b"", b"", time.monotonic)
-        call.hold(self)
+        call.holder = self
         connection = Connection(self, call)
         connection.connection_made(self)
         for read in reads:

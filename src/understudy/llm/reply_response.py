@@ -13,6 +13,8 @@ from understudy.llm.messages import Finished, Output
 from understudy.llm.sse import SseReader
 from understudy.llm.stream_parser import StreamParser
 
+_STREAMING, _DONE = Phase.STREAMING, Phase.DONE
+_EVENT_STREAM = b"text/event-stream"
 _MAX_ERROR_BYTES = 256 * 1024
 _MAX_WHOLE_BYTES = 16 * 1024 * 1024
 _NO_SUCH_PAGE = frozenset((404, 405, 501))
@@ -40,7 +42,6 @@ class ReplyResponse:
         "_client",
         "_grace",
         "_headers",
-        "_loop",
         "_over",
         "_parser",
         "_receiver",
@@ -52,17 +53,17 @@ class ReplyResponse:
 
     call: Call
     """Set by the sender of the request."""
+    _headers: Headers
+    _whole: bytearray
+    """Set where the response is no stream."""
 
     def __init__(self, client: ReplyDialect, parser: StreamParser, receiver: EventReceiver) -> None:
         self._client = client
         self._parser = parser
         self._receiver = receiver
-        self._loop = asyncio.get_running_loop()
         self._status = 0
-        self._headers: Mapping[str, str] = {}
         self._sse: SseReader | None = None
         """Set where the response is a stream."""
-        self._whole = bytearray()
         self._grace: asyncio.TimerHandle | None = None
         """Ends a reply whose finish came but whose stream does not end."""
         self._over = False
@@ -87,10 +88,11 @@ class ReplyResponse:
         if own_id is not None:
             self._parser.exchange.upstream_id = own_id.decode("latin-1")
         self._status = status
-        if status >= 300:
-            self._headers = headers
-        elif _is_stream(headers):
+        kind = headers.raw.get(b"content-type", b"")
+        if status < 300 and (kind.startswith(_EVENT_STREAM) or _is_stream(kind)):
             self._sse = SseReader()
+        else:
+            self._headers, self._whole = headers, bytearray()
 
     def data(self, data: bytes) -> None:
         if self._over:
@@ -99,13 +101,17 @@ class ReplyResponse:
         if sse is None:
             self._collect(data)
             return
+        parser = self._parser
         try:
             payloads = sse.feed(data)
         except ProviderError as error:
             self._fail(error)
             return
-        comments = sse.take_comments() if sse.comments else 0
-        self._deliver(self._parser.read_all(payloads, comments))
+        outputs = parser.read_all(payloads, sse.take_comments() if sse.comments else 0)
+        if outputs:
+            self._receiver.output(outputs)
+        if parser.closed or parser.finish is not None or parser.failure is not None:
+            self._after_end(parser)
 
     def end(self) -> None:
         if self._over:
@@ -141,9 +147,12 @@ class ReplyResponse:
 
     def _deliver(self, outputs: Sequence[Output]) -> None:
         """Pass outputs on, then end the reply where the parser says so."""
-        parser = self._parser
         if outputs:
             self._receiver.output(outputs)
+        self._after_end(self._parser)
+
+    def _after_end(self, parser: StreamParser) -> None:
+        """End the reply where a failure or `[DONE]` was read; wait for more after a finish."""
         if self._over:  # closed by the receiver
             return
         if parser.failure is not None:
@@ -159,7 +168,7 @@ class ReplyResponse:
         except ProviderError as error:
             self._fail(error)
             return
-        self._parser.exchange.phase = Phase.STREAMING
+        self._parser.exchange.phase = _STREAMING
         self._deliver(events)
         self._finish()
 
@@ -176,7 +185,8 @@ class ReplyResponse:
         """Wait for usage and `[DONE]`, from the latest data on."""
         if self._grace is not None:
             self._grace.cancel()
-        self._grace = self._loop.call_later(self._client.dialect.finish_grace_s, self._finish)
+        loop = asyncio.get_running_loop()
+        self._grace = loop.call_later(self._client.dialect.finish_grace_s, self._finish)
 
     def _finish(self) -> None:
         if self._over:
@@ -189,10 +199,9 @@ class ReplyResponse:
         except ProviderError as error:
             self._fail(error)
             return
-        self._parser.exchange.phase = Phase.DONE
+        self._parser.exchange.phase = _DONE
         self._end()
-        if not self.call.has_ended:
-            self.call.detach()
+        self.call.detach()
         self._receiver.finished(finished)
 
     def _fail(self, error: ProviderError) -> None:
@@ -225,7 +234,6 @@ class MissingPage:
         self._receiver.failed(error)
 
 
-def _is_stream(headers: Headers) -> bool:
+def _is_stream(kind: bytes) -> bool:
     """Whether to read frames: some servers stream without saying so, none as JSON or HTML."""
-    kind = headers.raw.get(b"content-type", b"")
     return b"event-stream" in kind or not (b"json" in kind or b"html" in kind)

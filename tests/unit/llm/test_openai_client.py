@@ -271,4 +271,4 @@ async def test_all_calls_that_the_router_admits_get_a_slot(sessions: HttpSession
         client = client_of(server, sessions, max_concurrency=300)
         assert isinstance(client, OpenAIClient)
 
-        assert client.endpoint._slots._free == 300
+        assert client.endpoint._slots.free == 300

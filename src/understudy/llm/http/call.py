@@ -80,12 +80,12 @@ class Call:
     """
 
     __slots__ = (
-        "_holder",
         "_timer",
         "body",
         "clock",
         "exchange",
         "head",
+        "holder",
         "paused",
         "receiver",
         "release_slot",
@@ -109,18 +109,19 @@ class Call:
         """Set while the call has one of its endpoint's slots."""
         self.clock = clock
         self.started = clock()
-        self._holder: Holder | None = None
+        self.holder: Holder | None = None
+        """What it waits in; set by the queue, the pool and the connection."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def done(self) -> bool:
         """Whether nothing more comes: the response ended, it failed, or the call was closed."""
-        return self._holder is None
+        return self.holder is None
 
     @property
     def has_ended(self) -> bool:
         """Whether the whole response was read, though `end` may still be to come."""
-        return self._holder is None or self._holder.has_ended
+        return self.holder is None or self.holder.has_ended
 
     def pause_reading(self) -> None:
         """Stop reading from the server; TCP then slows it down.
@@ -129,14 +130,14 @@ class Call:
         the time of a pause: the server may close the connection meanwhile.
         """
         self.paused = True
-        if self._holder is not None:
-            self._holder.set_paused(paused=True)
+        if self.holder is not None:
+            self.holder.set_paused(paused=True)
 
     def resume_reading(self) -> None:
         """Read on. May call the receiver before it returns, with decoded bytes that waited."""
         self.paused = False
-        if self._holder is not None:
-            self._holder.set_paused(paused=False)
+        if self.holder is not None:
+            self.holder.set_paused(paused=False)
 
     def detach(self, grace_s: float = LAST_BYTES_S) -> None:
         """Have no more of the response delivered: its receiver has all it needs.
@@ -144,12 +145,15 @@ class Call:
         A body that ends within `grace_s` leaves its connection for reuse; otherwise it is closed.
         The slot is free at once. `close` does nothing afterwards.
         """
-        if self._holder is None:
+        holder = self.holder
+        if holder is None:
             return
         if self.exchange.http_status is None:
             self.close()
             return
         self.receiver = _DISCARD
+        if holder.has_ended:
+            return
         self._free_slot()
         self._timer = asyncio.get_running_loop().call_later(grace_s, self._give_up)
         self.resume_reading()
@@ -161,12 +165,9 @@ class Call:
 
     # For the queue, the pool and the connection.
 
-    def hold(self, holder: Holder) -> None:
-        self._holder = holder
-
     def finish(self) -> None:
         """The call is done: the slot is free, and the receiver, which may own the call, let go."""
-        self._holder = None
+        self.holder = None
         self.receiver = _DISCARD
         if self._timer is not None:
             self._timer.cancel()
@@ -178,14 +179,14 @@ class Call:
 
     def fail(self, error: ProviderError) -> None:
         """End the call from outside its holder."""
-        holder, receiver = self._holder, self.receiver
+        holder, receiver = self.holder, self.receiver
         if holder is not None:
             self.finish()
             holder.drop(self)
             receiver.failed(error)
 
     def _give_up(self) -> None:
-        holder = self._holder
+        holder = self.holder
         if holder is not None:
             self.finish()
             holder.drop(self)

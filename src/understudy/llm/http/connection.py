@@ -10,9 +10,10 @@ from understudy.errors import BadReply, ErrorClass, ProviderError, Unreachable
 from understudy.llm.client import Phase
 from understudy.llm.http.call import Call
 from understudy.llm.http.encoding import BodyDecoder, DroppedBody, decoder_for
-from understudy.llm.http.parser import Headers, ResponseParser
+from understudy.llm.http.parser import ResponseParser
 from understudy.llm.http.unread import UnreadBytes
 
+_HEADERS, _FIRST_TOKEN = Phase.HEADERS, Phase.FIRST_TOKEN
 _UPLOAD_STEP_BYTES = 64 * 1024
 _SMALL_BODY_BYTES = 16 * 1024
 """What the kernel takes at once, whatever the connection's speed so far."""
@@ -66,16 +67,21 @@ class Connection(asyncio.Protocol):
         """The one it carries, `None` while it is idle."""
         return self._call
 
-    @property
-    def usable(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+    def is_usable(self, generation: int, idle_since: float) -> bool:
+        """Whether it is open, of this generation of the pool's, and idle since then or later."""
+        transport = self._transport
+        return (
+            self.generation == generation
+            and self.idle_since > idle_since
+            and transport is not None
+            and not transport.is_closing()
+        )
 
     def send(self, call: Call) -> None:
         """Send the request of the next call; the connection is idle and usable."""
         self._reused = True
         self._head_delivered = False
         self._decoder = None
-        self._parser.reset()
         self._call = call
         self._start(call)
 
@@ -128,8 +134,7 @@ class Connection(asyncio.Protocol):
             return
         if call.paused:  # uvloop starts to read after `connection_made`
             self.set_paused(paused=True)
-        self._parser.feed(data)
-        self._deliver(call)
+        self._receive(call, data)
 
     def eof_received(self) -> bool:
         # With a request half sent the transport would wait until it is sent before it closes.
@@ -161,22 +166,27 @@ class Connection(asyncio.Protocol):
     # Its own affairs.
 
     def _start(self, call: Call) -> None:
-        assert self._transport is not None
-        call.hold(self)
+        transport = self._transport
+        assert transport is not None
+        if self._reused:
+            self._parser.reset()
+        call.holder = self
         exchange = call.exchange
         exchange.connect_s = call.clock() - call.started
         exchange.reused_connection = self._reused
-        exchange.phase = Phase.HEADERS
+        exchange.phase = _HEADERS
         if call.paused:
-            self._transport.pause_reading()
+            transport.pause_reading()
         body = call.body
-        if len(body) > _SMALL_BODY_BYTES:
-            self._unread = UnreadBytes.of(self._transport)
+        if len(body) <= _SMALL_BODY_BYTES:
+            transport.write(call.head + body)
+            return
+        self._unread = UnreadBytes.of(transport)
         if len(body) <= _UPLOAD_STEP_BYTES:
-            self._transport.write(call.head + body)
-            self._all_written(self._transport)
+            transport.write(call.head + body)
+            self._all_written(transport)
         else:
-            self._transport.write(call.head)
+            transport.write(call.head)
             self._unsent = memoryview(body)
             self._upload()
 
@@ -216,9 +226,10 @@ class Connection(asyncio.Protocol):
             self._upload_due = True
             asyncio.get_running_loop().call_soon(self._upload)
 
-    def _deliver(self, call: Call) -> None:
-        """Hand on what the parser found: head, body, end or fault, in this order."""
+    def _receive(self, call: Call, data: bytes | None) -> None:
+        """Hand on what one read brought, or the end: head, body, end or fault, in this order."""
         parser = self._parser
+        parser.feed(data)
         if not self._head_delivered:
             if parser.status is not None:
                 self._deliver_head(call, parser.status)
@@ -226,12 +237,12 @@ class Connection(asyncio.Protocol):
                 return
         parts = parser.parts
         if parts:
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
             if self._decoder is None:
-                call.receiver.data(data)
+                call.receiver.data(body)
             else:
-                self._decoder.feed(data)
+                self._decoder.feed(body)
                 self._decode(call, self._decoder)
         if parser.complete or parser.fault is not None:
             self._conclude(call)
@@ -241,12 +252,13 @@ class Connection(asyncio.Protocol):
         exchange = call.exchange
         exchange.headers_s = call.clock() - call.started
         exchange.http_status = status
-        exchange.phase = Phase.FIRST_TOKEN
+        exchange.phase = _FIRST_TOKEN
         if status >= 300:  # an error that came early: the rest of the request is of no use
             self._stop_upload()
-        elif self._unsent is None:
+        elif self._unsent is None and self._unread is not None:
             self._release_unread()
-        coding = self._parser.headers.get(b"content-encoding")
+        headers = self._parser.headers
+        coding = headers.raw.get(b"content-encoding")
         if coding is not None:
             try:
                 self._decoder = decoder_for(coding)
@@ -255,7 +267,7 @@ class Connection(asyncio.Protocol):
                     self._fail(call, error)
                     return
                 self._decoder = DroppedBody()
-        call.receiver.head(status, Headers(self._parser.headers))
+        call.receiver.head(status, headers)
 
     def _stop_upload(self) -> None:
         if self._unsent is not None:
@@ -280,33 +292,38 @@ class Connection(asyncio.Protocol):
             if self._parser.fault is not None:
                 self._fail(call, self._parser.fault)
             return
-        if self._decoder is not None:
-            try:
-                self._decoder.finish()
-            except BadReply as error:
-                self._fail(call, error)
-                return
-        self._end(call)
-
-    def _end(self, call: Call) -> None:
+        if self._decoder is not None and not self._is_decoded(call, self._decoder):
+            return
         self._call = None
-        self._release_unread()
+        if self._unread is not None:
+            self._release_unread()
         receiver = call.receiver
-        sent = self._unsent is None and not self._incomplete
-        transport = self._transport
-        if (
-            self._parser.keep_alive
-            and sent
-            and transport is not None
-            and not transport.is_closing()
-        ):
+        if self._may_be_reused():
             if call.paused:
-                transport.resume_reading()
+                self.set_paused(paused=False)
             self._owner.idle(self)
         else:
             self.abort()
         call.finish()  # last: a call that waits for the slot can then have this connection
         receiver.end()
+
+    def _is_decoded(self, call: Call, decoder: BodyDecoder) -> bool:
+        try:
+            decoder.finish()
+        except BadReply as error:
+            self._fail(call, error)
+            return False
+        return True
+
+    def _may_be_reused(self) -> bool:
+        transport = self._transport
+        return (
+            self._parser.keep_alive
+            and self._unsent is None
+            and not self._incomplete
+            and transport is not None
+            and not transport.is_closing()
+        )
 
     def _fail(self, call: Call, error: ProviderError) -> None:
         self._call = None
@@ -321,8 +338,7 @@ class Connection(asyncio.Protocol):
             call = self._call
             if call is None:
                 return
-            self._parser.feed(data)
-            self._deliver(call)
+            self._receive(call, data)
 
     def _release_unread(self) -> None:
         if self._unread is not None:
@@ -338,8 +354,7 @@ class Connection(asyncio.Protocol):
         if self._decoder is not None and parser.complete and not _is_bug(exc):
             return  # decoded bytes still wait for a resume
         if exc is None and parser.started:
-            parser.feed_eof()
-            self._deliver(call)
+            self._receive(call, None)
         else:
             self._fail(call, self._lost(exc))
 

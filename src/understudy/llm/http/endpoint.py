@@ -107,7 +107,13 @@ class Endpoint:
             target = self._pages[path] = self._target("POST", path)
         head = b"%bContent-Length: %d\r\n\r\n" % (target.head, len(body))
         call = Call(receiver, exchange, head, body, self._clock)
-        self._slots.start(call, target.pool)
+        slots = self._slots
+        if slots.free:
+            slots.free -= 1
+            call.release_slot = slots.release
+            target.pool.start(call, self._pool.connect_timeout_s)
+        else:
+            slots.wait(call, target.pool)
         return call
 
     async def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
@@ -173,19 +179,15 @@ class _Slots:
     """How many calls may be under way; those beyond wait their turn, one second at most."""
 
     def __init__(self, slots: int, connect_timeout_s: float) -> None:
-        self._free = slots
+        self.free = slots
         self._connect_timeout_s = connect_timeout_s
         self._waiting: dict[Call, tuple[ConnectionPool, asyncio.TimerHandle]] = {}
 
-    def start(self, call: Call, pool: ConnectionPool) -> None:
-        if self._free:
-            self._free -= 1
-            call.release_slot = self._release
-            pool.start(call, self._connect_timeout_s)
-        else:
-            call.hold(self)
-            timer = asyncio.get_running_loop().call_later(POOL_TIMEOUT_S, self._expire, call)
-            self._waiting[call] = (pool, timer)
+    def wait(self, call: Call, pool: ConnectionPool) -> None:
+        """Start the call once a slot is free."""
+        call.holder = self
+        timer = asyncio.get_running_loop().call_later(POOL_TIMEOUT_S, self._expire, call)
+        self._waiting[call] = (pool, timer)
 
     def drop(self, call: Call) -> None:
         waiting = self._waiting.pop(call, None)
@@ -199,18 +201,15 @@ class _Slots:
     def has_ended(self) -> bool:
         return False
 
-    def _admit(self, call: Call, pool: ConnectionPool) -> None:
-        call.release_slot = self._release
-        pool.start(call, self._connect_timeout_s)
-
-    def _release(self) -> None:
+    def release(self) -> None:
         if not self._waiting:
-            self._free += 1
+            self.free += 1
             return
         call = next(iter(self._waiting))
         pool, timer = self._waiting.pop(call)
         timer.cancel()
-        self._admit(call, pool)
+        call.release_slot = self.release
+        pool.start(call, self._connect_timeout_s)
 
     def _expire(self, call: Call) -> None:
         call.fail(Unreachable(ErrorClass.POOL_TIMEOUT))

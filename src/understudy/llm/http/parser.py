@@ -40,6 +40,9 @@ class Headers(Mapping[str, str]):
         return f"Headers({dict(self)!r})"
 
 
+_NO_HEADERS = Headers({})
+
+
 class ResponseParser:
     """One parser per connection; call `reset` before each response.
 
@@ -85,8 +88,7 @@ class ResponseParser:
     def reset(self) -> None:
         self.status: int | None = None
         """Of the final response, once its head is complete."""
-        self.headers: dict[bytes, bytes] = {}
-        """Names in lower case."""
+        self.headers = _NO_HEADERS
         self.started = False
         """Whether any byte of this response arrived."""
         self.complete = False
@@ -100,7 +102,11 @@ class ResponseParser:
         self._quiet_bytes = 0
         self._informational = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | None) -> None:
+        """Read on; `None`: the connection ended in order."""
+        if data is None:
+            self._feed_eof()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -113,13 +119,13 @@ class ResponseParser:
         self.started = True
         if self.parts:
             self._quiet_bytes = 0
-        elif not self.complete:
-            self._quiet_bytes += len(data)
-            if self._quiet_bytes > MAX_HEAD_BYTES and self.fault is None:
-                self.fault = _bad("over 64 KiB without any body")
+            return
+        self._quiet_bytes += len(data)
+        if self._quiet_bytes > MAX_HEAD_BYTES and not self.complete and self.fault is None:
+            self.fault = _bad("over 64 KiB without any body")
 
-    def feed_eof(self) -> None:
-        """The connection ended in order: the end of the body, or a fault."""
+    def _feed_eof(self) -> None:
+        """The end of the body, or a fault."""
         if self.complete or self.fault is not None:
             return
         if self.until_close:
@@ -149,7 +155,7 @@ class ResponseParser:
             if coding not in (b"chunked", b"identity"):
                 self._refuse("unknown transfer coding")
         self.until_close = coding != b"chunked" and b"content-length" not in headers
-        self.headers = headers
+        self.headers = Headers(headers)
         self.status = status
 
     def on_message_complete(self) -> None:

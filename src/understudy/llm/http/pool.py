@@ -32,22 +32,22 @@ class ConnectionPool:
 
     def start(self, call: Call, connect_timeout_s: float) -> None:
         """Send a call over an idle connection, at once, or over one that is dialled for it."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._move_to(loop)
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            loop = self._move_to(asyncio.get_running_loop())
         if self._closing:
-            call.hold(self)
+            call.holder = self
             loop.call_soon(call.fail, _closed())
             return
         idle = self._idle
-        now = loop.time() if idle else 0.0
+        oldest = loop.time() - self._keepalive_s if idle else 0.0
         while idle:
             connection = idle.pop()
-            if self._is_trusted(connection, now):
+            if connection.is_usable(self._generation, oldest):
                 connection.send(call)
                 return
             connection.abort()
-        call.hold(self)
+        call.holder = self
         task = loop.create_task(self._dial(call, connect_timeout_s))
         self._dials[call] = task
 
@@ -112,26 +112,19 @@ class ConnectionPool:
 
     # Its own affairs.
 
-    def _is_trusted(self, connection: Connection, now: float) -> bool:
-        return (
-            connection.usable
-            and connection.generation == self._generation
-            and now - connection.idle_since < self._keepalive_s
-        )
-
     def _close_expired(self) -> None:
         assert self._loop is not None
-        now = self._loop.time()
+        oldest = self._loop.time() - self._keepalive_s
         self._sweep = None
         kept: list[Connection] = []
         for connection in self._idle:
-            if self._is_trusted(connection, now):
+            if connection.is_usable(self._generation, oldest):
                 kept.append(connection)
             else:
                 connection.abort()
         self._idle = kept
         if kept:
-            left = kept[0].idle_since + self._keepalive_s - now
+            left = kept[0].idle_since - oldest
             self._sweep = self._loop.call_later(left, self._close_expired)
 
     async def _dial(self, call: Call, connect_timeout_s: float) -> None:
@@ -148,13 +141,14 @@ class ConnectionPool:
         finally:
             self._dials.pop(call, None)
 
-    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
         """Forget what belongs to a loop that is over: nothing of it can be closed any more."""
         self._loop = loop
         self._sweep = None
         self._idle.clear()
         self._open.clear()
         self._dials.clear()
+        return loop
 
 
 def _closed() -> Unreachable:
