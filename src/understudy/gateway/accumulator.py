@@ -2,16 +2,12 @@
 
 from collections.abc import Sequence
 
-from understudy.llm.frames import Json, delta_of, first_choice, read_frame, usage_of_plain
+from understudy.llm.frames import Json, delta_of, first_choice, is_plain, read_frame
 from understudy.llm.messages import OtherDelta, Output, ReasoningDelta, TextDelta, ToolCallDelta
 
 _IDENTITY = frozenset(("id", "object", "created", "model", "choices", "usage"))
 _REPLACED = frozenset(("id", "type", "name", "role", "object", "model", "format"))
 """Strings that a server may repeat; all others are pieces of one text."""
-
-
-_MOST_UNREAD = 64
-"""Frames that are kept to be read together."""
 
 
 class _Pieces(list[str]):
@@ -23,11 +19,9 @@ class ReplyAccumulator:
 
     In a delta strings join, lists extend, and objects merge, those of a list by their `index`. Of
     other members the last value counts. The visible text is not collected: the router knows it.
-    Frames are read several at a time.
     """
 
     def __init__(self) -> None:
-        self._unread: list[bytes] = []
         self.top: Json = {}
         """Members beside the choices."""
         self.usage: Json = {}
@@ -38,11 +32,8 @@ class ReplyAccumulator:
         if isinstance(output, TextDelta) and output.plain:
             return  # only the text differs from an earlier frame
         if output.frames:
-            self._unread += output.frames
-            if len(self._unread) > _MOST_UNREAD:
-                self.read()
+            self.add_frames(output.frames)
             return
-        self.read()
         match output:
             case ReasoningDelta(text):
                 _merge(self._message, {"reasoning_content": text})
@@ -53,19 +44,10 @@ class ReplyAccumulator:
             case TextDelta() | OtherDelta():
                 pass
 
-    def read(self, last: Sequence[bytes] = ()) -> bool:
-        """Read the frames so far; return whether choice or message has more than a text.
-
-        To be called with the last frames before the members are asked for.
-        """
-        unread, self._unread = [*self._unread, *last], []
-        usage = usage_of_plain(unread)
-        if usage is None:
-            for payload in unread:
+    def add_frames(self, payloads: Sequence[bytes]) -> None:
+        for payload in payloads:
+            if not is_plain(payload):
                 self._add(read_frame(payload))
-        elif usage:
-            self.usage |= usage
-        return bool(self._choice or self._message)
 
     def choice(self) -> Json:
         """Return the members of the choice, without message, text and finish reason."""

@@ -24,7 +24,6 @@ _ONE_TEXT = (
     "it has to be one text; token numbers mean another text to each model, "
     "and several texts are several requests"
 )
-_LENGTHS = ("max_tokens", "max_completion_tokens")
 _FEW_TOKENS = 16
 """A reply of so few tokens may be empty, above all from a reasoning model."""
 _IMAGE_NOTE = {"type": "text", "text": "[an image that this model cannot be shown]"}
@@ -65,9 +64,15 @@ class _Chat(msgspec.Struct):
     stream_options: _StreamOptions | None = None
     n: int | None = None
     tools: msgspec.Raw = _NULL
-    stop: msgspec.Raw = _NULL
-    max_tokens: msgspec.Raw = _NULL
-    max_completion_tokens: msgspec.Raw = _NULL
+    stop: object = None
+    max_tokens: object = None
+    max_completion_tokens: object = None
+
+
+class _Limits(msgspec.Struct):
+    stop: object = None
+    max_tokens: object = None
+    max_completion_tokens: object = None
 
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
@@ -76,6 +81,7 @@ _name = msgspec.json.Decoder(str | None)
 _number = msgspec.json.Decoder(int | None)
 _flag = msgspec.json.Decoder(bool | None)
 _options = msgspec.json.Decoder(_StreamOptions | None)
+_limits = msgspec.json.Decoder(_Limits)
 _turns = msgspec.json.Decoder(list[_Turn])
 _prompt = msgspec.json.Decoder(str | list[object])
 _messages = msgspec.json.Decoder(list[dict[str, object]])
@@ -196,6 +202,7 @@ def read_completion(body: bytes) -> ClientRequest:
             raise _wrong("prompt", _ONE_TEXT)
         prompt = prompt[0]
     options = _read(_options, members.get("stream_options", _NULL), "stream_options")
+    limits = _read(_limits, body, None)
     passed = {k: raw for k, raw in members.items() if k not in _NOT_OF_A_TEXT}
     return ClientRequest(
         model=_read(_name, members.get("model", _NULL), "model") or "",
@@ -204,27 +211,17 @@ def read_completion(body: bytes) -> ClientRequest:
         extra=_encode(passed | {"prompt": prompt}),
         messages=(Message("user", (TextPart(prompt),)),),
         text_bytes=_bytes_of(prompt),
-        may_be_empty=_may_be_empty(
-            members.get("stop", _NULL), *(members.get(name, _NULL) for name in _LENGTHS)
-        ),
+        may_be_empty=_may_be_empty(limits.stop, limits.max_tokens, limits.max_completion_tokens),
         raw_completion=True,
     )
 
 
-def _may_be_empty(stop: msgspec.Raw, *lengths: msgspec.Raw) -> bool:
-    if stop is not _NULL and bytes(stop) not in (b"null", b"[]", b'""'):
-        return True
-    return any(map(_is_few, lengths))
+def _may_be_empty(stop: object, length: object, other: object) -> bool:
+    return (stop is not None and stop not in ("", [])) or _is_few(length) or _is_few(other)
 
 
-def _is_few(length: msgspec.Raw) -> bool:
-    if length is _NULL:
-        return False
-    try:
-        tokens = _number.decode(length)
-    except NOT_JSON:
-        return False
-    return tokens is not None and tokens <= _FEW_TOKENS
+def _is_few(tokens: object) -> bool:
+    return type(tokens) is int and tokens <= _FEW_TOKENS
 
 
 def _text_of(turn: _Turn) -> str:

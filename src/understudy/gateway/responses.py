@@ -31,7 +31,6 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 _encode = msgspec.json.encode
 _BETWEEN = b"\n\ndata: "
-_INTEGERS = {int}
 _COUNTS = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 
 
@@ -64,8 +63,9 @@ def usage_of(usage: Usage) -> Json:
 
 def _as_reported(usage: Usage, reported: Json) -> Json:
     """Return the server's own figures; those that are not whole numbers as they were read."""
+    given, made = reported.get("prompt_tokens"), reported.get("completion_tokens")
     figures = usage_of(usage)
-    if set(map(type, map(reported.get, _COUNTS))) == _INTEGERS:
+    if type(given) is type(made) is type(reported.get("total_tokens")) is int:
         return reported if len(figures) == len(_COUNTS) else figures | reported
     for name, value in reported.items():
         if type(value) is int or name not in _COUNTS:
@@ -105,26 +105,29 @@ def _identity_members(form: Form, identity: ReplyIdentity, model: str) -> Json:
     }
 
 
-def whole_answer(form: Form, end: ReplyEnded, gathered: ReplyAccumulator, model: str) -> bytes:
-    """Return the answer in one piece; `model` is named where the server's frames name none."""
-    has_more = gathered.read(end.frames)
+def whole_answer(
+    form: Form, end: ReplyEnded, model: str, reported: Json, gathered: ReplyAccumulator | None
+) -> bytes:
+    """Return the answer in one piece; `model` is named where the server's frames name none.
+
+    `reported` is the server's own usage; `gathered` has what its frames hold beside the text.
+    """
     text = end.text
     choice: Json = {"index": 0, "logprobs": None, "finish_reason": end.finish_reason}
     if form.raw_completion:
         choice["text"] = text
     else:
         choice["message"] = {"role": "assistant", "content": text}
-    if has_more:
-        choice = _with_members(choice, gathered, text)
     answer = _identity_members(form, end.identity, model)
-    if gathered.top:
+    if gathered is not None:
         answer |= gathered.top
+        choice = _with_members(choice, gathered, text)
     answer["choices"] = [choice]
     winner = end.record.winner
     usage = None if winner is None else winner.usage
     if usage is not None:
-        reported = gathered.usage if usage.source is UsageSource.REPORTED else {}
-        answer["usage"] = _as_reported(usage, reported)
+        is_reported = usage.source is UsageSource.REPORTED
+        answer["usage"] = _as_reported(usage, reported) if is_reported else usage_of(usage)
     return write_frame(answer)
 
 

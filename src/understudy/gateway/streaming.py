@@ -8,7 +8,8 @@ from understudy.errors import RequestRefused
 from understudy.gateway.accumulator import ReplyAccumulator
 from understudy.gateway.responses import DONE, KEEP_ALIVE, Envelope, Form, whole_answer
 from understudy.http_server.exchange import Exchange, header_lines
-from understudy.llm.messages import Output, ReplyIdentity
+from understudy.llm.frames import usage_of_plain
+from understudy.llm.messages import Output, ReplyIdentity, TextDelta
 from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Answering, HeldSink, ReplyEnded, SinkKind
 
@@ -24,6 +25,7 @@ _SSE = header_lines(
     ]
 )
 _LONGEST_HEADER = 256
+_MOST_UNREAD = 64
 
 
 class KeepAlive:
@@ -156,12 +158,30 @@ class StreamSink:
 
 
 class AnswerSink(HeldSink):
-    """Accumulates a reply for a client that does not stream."""
+    """Accumulates a reply for a client that does not stream.
+
+    Frames are read together at the end; one that holds more than text makes an accumulator.
+    """
 
     def __init__(self, form: Form) -> None:
         self._form = form
-        self._gathered = ReplyAccumulator()
-        self.write = self._gathered.add  # type: ignore[method-assign]
+        self._unread: list[bytes] = []
+        self._gathered: ReplyAccumulator | None = None
+
+    def write(self, output: Output) -> None:
+        if not output.frames:
+            self._gather().add(output)
+        elif not (isinstance(output, TextDelta) and output.plain):
+            self._unread += output.frames
+            if len(self._unread) > _MOST_UNREAD:
+                self._gather()
+
+    def _gather(self) -> ReplyAccumulator:
+        if self._gathered is None:
+            self._gathered = ReplyAccumulator()
+        self._gathered.add_frames(self._unread)
+        self._unread.clear()
+        return self._gathered
 
     def answer(self, end: ReplyEnded) -> tuple[bytes, bytes] | None:
         """Return encoded headers and the body; `None` where there is no complete reply."""
@@ -172,7 +192,12 @@ class AnswerSink(HeldSink):
         attempts = end.record.attempts
         made = 1 if len(attempts) == 1 else tries(attempts)
         lines = answered_by(winner.provider, model, made)
-        return lines, whole_answer(self._form, end, self._gathered, model)
+        self._unread += end.frames
+        usage = usage_of_plain(self._unread) if self._gathered is None else None
+        if usage is not None:
+            return lines, whole_answer(self._form, end, model, usage, None)
+        gathered = self._gather()
+        return lines, whole_answer(self._form, end, model, gathered.usage, gathered)
 
 
 @lru_cache(maxsize=1024)

@@ -15,7 +15,6 @@ def gathered(*outputs: OtherDelta | TextDelta | ReasoningDelta | ToolCallDelta) 
     accumulator = ReplyAccumulator()
     for output in outputs:
         accumulator.add(output)
-    accumulator.read()
     return accumulator
 
 
