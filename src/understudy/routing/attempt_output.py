@@ -97,11 +97,9 @@ class AttemptOutput(ABC):
         plan, request = self.plan, self.request
         self.started = self.last_useful = self.clock()
         self.exchange = Exchange(plan.budget.is_last, 0.0, _QUEUE)
+        # By position: names cost a dict for each call of a class.
         self.output_filter = OutputFilter(
-            for_people=request.may_trim_prompt,
-            raw_completion=request.raw_completion,
-            clean=request.clean,
-            in_thought=plan.in_thought,
+            request.may_trim_prompt, request.raw_completion, request.clean, plan.in_thought
         )
         self._to_the_end = self.sink.kind is _HELD
         if plan.echoes:

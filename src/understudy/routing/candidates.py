@@ -82,17 +82,6 @@ class Candidate:
             scopes.append(HoldScope.KEY_FREE)
         return tuple(self.scope_key(scope) for scope in scopes)
 
-    @cached_property
-    def record_fields(self) -> tuple[str, str, str, str | None, str]:
-        """The fields of a record from `provider` to `model_requested`."""
-        return (
-            self.provider,
-            self.engine,
-            self.endpoint_host,
-            self.key_ref,
-            self.model,
-        )
-
     def answers_to(self, name: str) -> bool:
         """Whether `name` in an order means this candidate: its provider, or provider/model."""
         return name in (self.provider, self.name)

@@ -194,11 +194,10 @@ class OutputFilter:
 
     def __init__(
         self,
-        *,
-        for_people: bool,
-        raw_completion: bool = False,
-        clean: bool = True,
-        in_thought: bool = False,
+        for_people: bool,  # noqa: FBT001
+        raw_completion: bool = False,  # noqa: FBT001, FBT002
+        clean: bool = True,  # noqa: FBT001, FBT002
+        in_thought: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         """`clean`: end a client's reply at a leaked end of turn too. `in_thought`: the chat
         template opens a thought, so that only the closing tag comes."""

@@ -29,7 +29,8 @@ from understudy.routing.request import ReplyRequest
 from understudy.routing.selection import Skip
 
 # Read for each reply: looking up the member of an enum takes longer than a call.
-_OK, _DELIVERED, _UNKNOWN = Outcome.OK, ReplyOutcome.DELIVERED, CostSource.UNKNOWN
+_OK, _DELIVERED = Outcome.OK, ReplyOutcome.DELIVERED
+_UNKNOWN, _LISTED, _UNBILLED = CostSource.UNKNOWN, CostSource.LISTED, CostSource.UNBILLED
 _CHARS_PER_TOKEN = 3.3
 _UNSENT = frozenset((Phase.QUEUE, Phase.CONNECT))
 
@@ -59,7 +60,11 @@ class Recorder:
             number,
             of_max,
             request.sink,
-            *candidate.record_fields,
+            candidate.provider,
+            candidate.engine,
+            candidate.endpoint_host,
+            candidate.key_ref,
+            candidate.model,
             AttemptRole.NORMAL,
             Outcome.SKIPPED,
             Phase.QUEUE,
@@ -98,7 +103,11 @@ class Recorder:
             attempt.number,
             of_max,
             request.sink,
-            *candidate.record_fields,
+            candidate.provider,
+            candidate.engine,
+            candidate.endpoint_host,
+            candidate.key_ref,
+            candidate.model,
             plan.role,
             _OK if failure is None else Outcome.ERROR,
             exchange.phase,
@@ -109,14 +118,14 @@ class Recorder:
             committed,
             len(attempt.text),
             attempt.finish_reason,
-            int(attempt.queued_s * 1000 + 0.5),
-            None if connect_s is None else int(connect_s * 1000 + 0.5),
-            None if headers_s is None else int(headers_s * 1000 + 0.5),
-            None if output is None else int((output - started) * 1000 + 0.5),
-            None if visible is None else int((visible - started) * 1000 + 0.5),
-            int((ended - started) * 1000 + 0.5),
-            int(plan.budget.first_token_s * 1000 + 0.5),
-            int(attempt.max_gap_s * 1000 + 0.5),
+            int(attempt.queued_s * 1000.0 + 0.5),
+            None if connect_s is None else int(connect_s * 1000.0 + 0.5),
+            None if headers_s is None else int(headers_s * 1000.0 + 0.5),
+            None if output is None else int((output - started) * 1000.0 + 0.5),
+            None if visible is None else int((visible - started) * 1000.0 + 0.5),
+            int((ended - started) * 1000.0 + 0.5),
+            int(plan.budget.first_token_s * 1000.0 + 0.5),
+            int(attempt.max_gap_s * 1000.0 + 0.5),
             exchange.reused_connection,
             exchange.keepalives,
             exchange.bad_frames,
@@ -163,8 +172,8 @@ class Recorder:
             winner,
             None if offline is None else offline.reason,
             None if offline is None else offline.retry_at,
-            None if first_visible is None else int((first_visible - started) * 1000 + 0.5),
-            int(took_s * 1000 + 0.5),
+            None if first_visible is None else int((first_visible - started) * 1000.0 + 0.5),
+            int(took_s * 1000.0 + 0.5),
             attempts[0].usage if len(attempts) == 1 else sum_usage(attempts),
             request.origin,
             request.purpose,
@@ -238,7 +247,7 @@ def cost_of(
         return None, _UNKNOWN
     unbilled = engine in UNBILLED_ENGINES and price.free
     cost = 0.0 if usage is None else price.cost(usage)
-    return cost, CostSource.UNBILLED if unbilled else CostSource.LISTED
+    return cost, _UNBILLED if unbilled else _LISTED
 
 
 _LEAST_SURE = (UsageSource.NONE, UsageSource.ESTIMATED, UsageSource.DERIVED, UsageSource.REPORTED)

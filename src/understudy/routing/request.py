@@ -63,10 +63,6 @@ class Prompt(msgspec.Struct, frozen=True):
 BuildPrompt = Callable[[Fit], Prompt]
 
 
-def _solvent(_: Origin) -> bool:
-    return True
-
-
 class ReplyRequest(msgspec.Struct, frozen=True):
     """One reply wanted by one sink."""
 
@@ -98,8 +94,9 @@ class ReplyRequest(msgspec.Struct, frozen=True):
     """Copied into the ReplyRecord: what people call `order`, and who chose it."""
     queue_key: str = ""
     """Requests of one key wait in one line of a provider's queue: the channel."""
-    may_spend: Callable[[Origin], bool] = _solvent
-    """False once the day's money is spent: candidates that cost money are then left out."""
+    may_spend: Callable[[Origin], bool] | None = None
+    """False once the day's money is spent: candidates that cost money are then left out. `None`
+    is always."""
     last_user_text: str = ""
     previous_reply: str = ""
     """With `last_user_text`: a reply that only echoes either is no reply."""

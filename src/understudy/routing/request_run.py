@@ -188,14 +188,14 @@ class RequestRun:
         else:
             candidate = retry.candidate
         plan = self.parts.selection.plan(candidate, retry, self, now, prompt)
-        if isinstance(plan, Skip):
-            self._skip(candidate, plan)
-            return None
+        if isinstance(plan, AttemptPlan):
+            if self._restarting and retry is None:
+                return msgspec.structs.replace(plan, role=AttemptRole.RESTART)
+            return plan
         if isinstance(plan, PromptPlan):
             return self._fit(plan)
-        if self._restarting and retry is None:
-            return msgspec.structs.replace(plan, role=AttemptRole.RESTART)
-        return plan
+        self._skip(candidate, plan)
+        return None
 
     async def _pause(self, retry: RetryPlan) -> None:
         await asyncio.sleep(retry.wait_s)

@@ -207,7 +207,8 @@ class Selection:
         request = planned.request
         if candidate.off is not None:
             return Skip(candidate.off)
-        if not request.may_spend(request.origin) and not self.env.prices.is_free(
+        may_spend = request.may_spend is None or request.may_spend(request.origin)
+        if not may_spend and not self.env.prices.is_free(
             candidate.provider, candidate.engine, candidate.model
         ):
             return Skip(SkipReason.BUDGET, held_until=start_of_next_day(self.env.wall()))
@@ -285,8 +286,9 @@ class Selection:
 
 def _suits_any(request: ReplyRequest) -> bool:
     """Whether any candidate that is on can take this request, cooldowns apart."""
-    special = request.tools or request.raw_completion or request.images
-    return not special and request.may_spend(request.origin)
+    if request.tools or request.raw_completion or request.images:
+        return False
+    return request.may_spend is None or request.may_spend(request.origin)
 
 
 def _sees(candidate: Candidate, known: Capabilities) -> bool:
