@@ -16,6 +16,7 @@ from understudy.routing.records import (
     Origin,
     Outcome,
     ReplyOutcome,
+    ReplyRecord,
     SkipReason,
 )
 from understudy.storage.database import Database
@@ -130,6 +131,30 @@ async def test_a_reply_keeps_the_name_of_the_order_that_was_chosen_for_it(ledger
 
     names = [run.order_name for name in ("r1", "r2") for run in await ledger.reply(name)]
     assert names == ["fast (chosen here)", ""]
+
+
+def numbered(number: int, *providers: str) -> ReplyRecord:
+    at, reply_id = NOON + number, f"r{number:03}"
+    last = len(providers)
+    tries = [
+        answered(provider, request_id=reply_id, ts=at, attempt=count, visible_chars=number)
+        if count == last
+        else failed(provider, ErrorClass.DNS, request_id=reply_id, ts=at, attempt=count)
+        for count, provider in enumerate(providers, 1)
+    ]
+    return reply(*tries, request_id=reply_id, ts=at, order_name="fast" if number % 7 else "")
+
+
+@pytest.mark.parametrize("others", [(), ("chutes",)], ids=["one candidate", "several"])
+async def test_many_replies_come_back_as_they_were_stored(
+    ledger: Ledger, others: tuple[str, ...]
+) -> None:
+    stored = [numbered(number, *others[: number % 3], "local") for number in range(300)]
+
+    await ledger.add(stored[:200])
+    await ledger.add(stored)
+
+    assert await ledger.recent(1000) == tuple(reversed(stored))
 
 
 async def test_a_late_answer_is_a_second_run_of_the_same_reply(ledger: Ledger) -> None:

@@ -37,7 +37,7 @@ from understudy.storage.tables import attempts, replies
 T = TypeVar("T")
 
 _RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run)
-_STEPS = (64, 8, 2, 1)
+_STEPS = (128, 32, 8, 1)
 """Rows per statement. Few sizes, because each has a prepared statement of its own. SQLite accepts
 at most 32,766 values in one statement."""
 _VALUES = re.compile(r"(?<=VALUES )(\([^()]*\))")
@@ -67,6 +67,17 @@ _OFTEN_EMPTY = (
 """Columns that are left out of a statement where all its rows are empty: the driver looks for an
 adapter of each empty value. Those of a group are left out together, so that there are few
 statements."""
+_SELDOM_DIFFERENT = frozenset(
+    (
+        *("sink", "provider", "label", "engine", "endpoint_host", "key_ref", "model_requested"),
+        *("model_served", "attempt", "of_max", "role", "outcome", "phase", "next", "http_status"),
+        *("committed", "finish_reason", "budget_ms", "keepalives", "bad_frames", "usage_source"),
+        *("cost_source", "maybe_billed", "images", "degraded", "config_rev"),
+        *("winner", "channel", "purpose"),
+    )
+)
+"""Columns that a statement for SQLite has once where they are the same in all its rows, as with one
+candidate that answers everything: binding a value takes longer than storing it."""
 
 _rows = func.json_to_recordset(bindparam("rows", type_=JSON)).table_valued(
     *(column(name, one.type) for name, one in attempts.c.items()), name="given"
@@ -202,9 +213,14 @@ def _insert(
         for name in group
     }
     names = tuple(name for name in columns if name not in empty)
-    text, order = _compiled(statement, connection.dialect, names, count)
-    rows = zip(*[columns[name] for name in order], strict=True)
-    result = connection.exec_driver_sql(text, tuple(chain.from_iterable(rows)))
+    dialect = connection.dialect
+    shared = _SELDOM_DIFFERENT.intersection(names) if dialect.name == "sqlite" else frozenset()
+    if not all(_is_same(columns[name]) for name in shared):
+        shared = frozenset()
+    text, once, each = _compiled(statement, dialect, names, shared, count)
+    rows = zip(*[columns[name] for name in each], strict=True)
+    values = (*[columns[name][0] for name in once], *chain.from_iterable(rows))
+    result = connection.exec_driver_sql(text, values)
     return result.all() if result.returns_rows else ()
 
 
@@ -212,17 +228,32 @@ def _is_empty(column: Sequence[object]) -> bool:
     return not column or (column[0] is None and column.count(None) == len(column))
 
 
+def _is_same(column: Sequence[object]) -> bool:
+    return column.count(column[0]) == len(column)
+
+
 @cache
 def _compiled(
     statement: Insert | ReturningInsert[*tuple[object, ...]],
     dialect: Dialect,
     columns: tuple[str, ...],
+    shared: frozenset[str],
     count: int,
-) -> tuple[str, Sequence[str]]:
-    """The SQL for `count` rows, and the columns in the order of the SQL."""
+) -> tuple[str, Sequence[str], Sequence[str]]:
+    """The SQL for `count` rows, and the columns whose values it takes once, then for each row."""
     text, order = positional(statement.compile(dialect=dialect, column_keys=columns))
     head, values, rest = _VALUES.split(text, maxsplit=1)
-    return f"{head}{', '.join([values] * count)}{rest}", order
+    if not shared:
+        return f"{head}{', '.join([values] * count)}{rest}", (), order
+    once = [name for name in order if name in shared]
+    each = [name for name in order if name not in shared]
+    numbers = {name: number for number, name in enumerate(once, 1)}
+    rows = []
+    for row in range(count):
+        first = len(once) + row * len(each) + 1
+        numbers |= {name: number for number, name in enumerate(each, first)}
+        rows.append("(" + ", ".join([f"?{numbers[name]}" for name in order]) + ")")
+    return f"{head}{', '.join(rows)}{rest}", once, each
 
 
 @cache
