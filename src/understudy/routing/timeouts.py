@@ -46,11 +46,11 @@ class Budget(msgspec.Struct, frozen=True):
     """To the first visible text."""
     idle_s: float
     total_s: float
-    is_last: bool = False
-    """No usable candidate comes after it, so that it may wait for a model to be loaded."""
-    check_s: float = 0.0
+    check_s: float
     """When to check the limits first. The first output may come before, and the idle limit counts
     from then."""
+    is_last: bool = False
+    """No usable candidate comes after it, so that it may wait for a model to be loaded."""
 
     def after(self, queued_s: float) -> "Budget":
         """Subtract the time in the queue, which counts only against the request's deadlines."""
@@ -82,7 +82,7 @@ def _checked(
     first_token_s: float, visible_s: float, idle_s: float, total_s: float, *, is_last: bool
 ) -> Budget:
     check_s = min(first_token_s, visible_s, idle_s, total_s)
-    return Budget(first_token_s, visible_s, idle_s, total_s, is_last, check_s)
+    return Budget(first_token_s, visible_s, idle_s, total_s, check_s, is_last)
 
 
 class Timed(Protocol):
