@@ -132,7 +132,7 @@ class RunningGateway:
 
 _ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
-_random = Random(secrets.randbits(256))  # noqa: S311
+_random_bits = Random(secrets.randbits(256)).getrandbits  # noqa: S311
 """Ids of requests need not be secret, and the system's generator costs a system call each."""
 
 
@@ -148,10 +148,10 @@ def request_id(wall: Callable[[], float] = time.time) -> str:
     Ids that increase are stored side by side in the database; in a large one, random ids need a
     page each.
     """
-    now, bits = int(wall() * 1024), _random.getrandbits(40)
+    now, left, right = int(wall() * 1024), _random_bits(20), _random_bits(20)
     return (
-        f"{_letters_of(now >> 10)}{_PAIRS[now & 1023]}{_PAIRS[bits & 1023]}"
-        f"{_PAIRS[bits >> 10 & 1023]}{_PAIRS[bits >> 20 & 1023]}{_PAIRS[bits >> 30]}"
+        f"{_letters_of(now >> 10)}{_PAIRS[now & 1023]}{_PAIRS[left & 1023]}{_PAIRS[left >> 10]}"
+        f"{_PAIRS[right & 1023]}{_PAIRS[right >> 10]}"
     )
 
 

@@ -133,9 +133,9 @@ class ReplyCall:
             self._release()
 
     async def _reply(self) -> None:
-        parts, serving = self._parts, self._serving
-        ask = self._read(parts[0] if len(parts) == 1 else b"".join(parts))
-        parts.clear()  # `ask` holds what is needed of them
+        serving = self._serving
+        ask = self._read(b"".join(self._parts))
+        self._parts.clear()  # `ask` holds what is needed of them
         now = serving.wall()
         limits, guest = serving.limits, self._guest
         if limits.reserve is not None:

@@ -64,9 +64,12 @@ def usage_of(usage: Usage) -> Json:
 def _as_reported(usage: Usage, reported: Json) -> Json:
     """Return the server's own figures; those that are not whole numbers as they were read."""
     given, made = reported.get("prompt_tokens"), reported.get("completion_tokens")
-    figures = usage_of(usage)
     if type(given) is type(made) is type(reported.get("total_tokens")) is int:
-        return reported if len(figures) == len(_COUNTS) else figures | reported
+        has_details = usage.cache_read_tokens or usage.reasoning_tokens
+        if usage.cost_usd is None and not has_details:
+            return reported
+        return usage_of(usage) | reported
+    figures = usage_of(usage)
     for name, value in reported.items():
         if type(value) is int or name not in _COUNTS:
             figures[name] = value

@@ -15,6 +15,7 @@ from understudy.http_server.worker import log_failure
 _PIECE = 2_048
 """Bytes; parsing cannot be stopped within a piece, which may hold 40 requests."""
 
+_NEVER = math.inf
 _CONNECTION = frozenset((b"connection", b"proxy-connection"))
 
 
@@ -53,10 +54,10 @@ class Connection(asyncio.Protocol):
     _answering: Exchange | None = None
 
     _waiting: _Waiting | None = None
-    _deadline = math.inf
+    _deadline = _NEVER
     _timer: asyncio.TimerHandle | None = None
     """Checks the deadline, which moves more often."""
-    _fires = math.inf
+    _fires = _NEVER
     _write_timer: asyncio.TimerHandle | None = None
     """Runs while the client reads too slowly."""
     _writable: asyncio.Future[None] | None = None
@@ -143,29 +144,28 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._collected = 0
-        self._waiting, self._deadline = None, math.inf
+        self._waiting, self._deadline = None, _NEVER
         if self._closing:
             return
         self._at_once += 1
-        headers, limits = self._headers, self._limits
+        limits, headers = self._limits, self._headers
         named = dict(headers)
-        keep_alive = self._parser.should_keep_alive()
-        # Where no header asks for it, only HTTP/1.1 keeps a connection alive.
-        usual = keep_alive and _CONNECTION.isdisjoint(named)
-        version = "1.1" if usual else self._parser.get_http_version()
-        hosts = int(b"host" in named)
+        hosts = b"host" in named
         if len(named) != len(headers):
-            hosts = [name for name, _ in headers].count(b"host")
+            hosts = [name for name, _ in headers].count(b"host") == 1
+        keep_alive, http_1_0 = self._parser.should_keep_alive(), False
+        # Where no header asks for it, only HTTP/1.1 keeps a connection alive.
+        if not (keep_alive and _CONNECTION.isdisjoint(named)):
+            version = self._parser.get_http_version()
+            keep_alive, http_1_0 = keep_alive and version == "1.1", version == "1.0"
         if len(headers) > limits.headers:
             self._refuse(b"431 Request Header Fields Too Large")
-        elif version != "1.0" and hosts != 1:
+        elif not (hosts or http_1_0):
             self._refuse(b"400 Bad Request")
         elif len(self._line) >= limits.pipelined or self._at_once > limits.pipelined:
             self.abort()
         else:
-            self._begin(
-                named, http_1_0=version == "1.0", keep_alive=version == "1.1" and keep_alive
-            )
+            self._begin(named, http_1_0=http_1_0, keep_alive=keep_alive)
 
     def on_message_complete(self) -> None:
         if self._parts:
@@ -173,7 +173,7 @@ class Connection(asyncio.Protocol):
         exchange, self._incoming = self._incoming, None
         if exchange is None or self._closing:
             return
-        self._waiting, self._deadline = None, math.inf
+        self._waiting, self._deadline = None, _NEVER
         exchange.body_complete = True
         if exchange.receiver is not None:
             exchange.receiver.end()
@@ -253,11 +253,10 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, named: dict[bytes, bytes], *, http_1_0: bool, keep_alive: bool) -> None:
         """Answer a request whose head has come, or let it wait in line."""
-        target = self._target
         self._incoming = exchange = Exchange(
             self,
             self._parser.get_method(),
-            target[0] if len(target) == 1 else b"".join(target),
+            b"".join(self._target),
             self._headers,
             named,
             http_1_0=http_1_0,
@@ -296,9 +295,8 @@ class Connection(asyncio.Protocol):
             receiver.end()
 
     def _take_body(self) -> None:
-        parts = self._parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
+        data = b"".join(self._parts)
+        self._parts.clear()
         self._collected = 0
         exchange = self._incoming
         if exchange is None:
@@ -374,13 +372,13 @@ class Connection(asyncio.Protocol):
 
     def _stop_waiting(self) -> None:
         self._waiting = None
-        self._deadline = math.inf
+        self._deadline = _NEVER
 
     def _check_deadline(self) -> None:
         self._timer = None
-        self._fires = math.inf
+        self._fires = _NEVER
         if self._loop.time() < self._deadline:
-            if self._deadline < math.inf:
+            if self._deadline < _NEVER:
                 self._set_timer()
         elif self._in_head or self._waiting is _Waiting.BODY:
             self._refuse(b"408 Request Timeout")
