@@ -105,7 +105,8 @@ class OpenAIClient:
         body = self.body(request, model)
         if request.raw_completion:
             return self.complete(body, exchange, receiver)
-        return self.converse(self.dialect.chat_path, body, self.parser(exchange), receiver)
+        parser = StreamParser(exchange, self._classify_within, self._repair)
+        return self.converse(self.dialect.chat_path, body, parser, receiver)
 
     def converse(
         self, path: str, body: bytes, parser: StreamParser, receiver: EventReceiver
@@ -220,8 +221,7 @@ class OpenAIClient:
         for name in self._dropped:
             asked.pop(name, None)
         members = self._configured | asked
-        messages = members.get("messages")
-        if dialect.plain_messages and isinstance(messages, msgspec.Raw):
+        if dialect.plain_messages and isinstance(messages := members.get("messages"), msgspec.Raw):
             members["messages"] = plain_messages(messages)
         for name, here in dialect.renames:
             if name in members:

@@ -11,7 +11,6 @@ from understudy.errors import NOT_JSON
 from understudy.llm.messages import ChatRequest, ImagePart, Message, TextPart, Usage, UsageSource
 
 _LENGTHS = frozenset(("max_tokens", "max_completion_tokens"))
-_SAID_OTHERWISE = _LENGTHS | {"stop"}
 
 
 ABSENT = msgspec.Raw()
@@ -134,7 +133,6 @@ _decode_usage: Callable[[bytes], UsagePiece | None] = msgspec.json.Decoder(
 ).decode
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MESSAGES = msgspec.json.Decoder(list[dict[str, object]])
-_ENCODER = msgspec.json.Encoder()
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -143,8 +141,7 @@ def present(raw: msgspec.Raw) -> bool:
     return raw not in _NOTHING
 
 
-def encode_body(members: Mapping[str, object]) -> bytes:
-    return _ENCODER.encode(members)
+encode_body: Callable[[Mapping[str, object]], bytes] = msgspec.json.Encoder().encode
 
 
 def _members_of(extra: bytes) -> dict[str, msgspec.Raw]:
@@ -175,7 +172,10 @@ def merge_turns(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def request_members(request: ChatRequest, length_field: str) -> dict[str, object]:
-    """Return the body members that the request itself sets; unset ones are absent, never null."""
+    """Return the body members that the request itself sets; unset ones are absent, never null.
+
+    Those of a client's request are still encoded.
+    """
     members: dict[str, object] = {}
     if request.max_tokens is not None:
         members[length_field] = request.max_tokens
@@ -185,18 +185,17 @@ def request_members(request: ChatRequest, length_field: str) -> dict[str, object
         members["top_p"] = request.top_p
     if request.stop and (stops := [text for text in request.stop if text]):
         members["stop"] = stops
-    given: dict[str, object] = dict(_members_of(request.extra))
-    if _NULL in given.values():
-        # koboldcpp sends an empty reply for a null; textgen-webui reads it as no limit.
-        given = {name: raw for name, raw in given.items() if raw != _NULL}
-    for name in _SAID_OTHERWISE:
-        if name in given:
-            given[name] = _readable(given[name])
-    return with_length_field(members | given, length_field)
+    if request.extra:
+        given = _MEMBERS.decode(request.extra)
+        if _NULL in given.values():
+            # koboldcpp sends an empty reply for a null; textgen-webui reads it as no limit.
+            given = {name: raw for name, raw in given.items() if raw != _NULL}
+        members.update(given)
+    return with_length_field(members, length_field)
 
 
-def _readable(raw: object) -> object:
-    """Decode a member that some engines have another form for."""
+def readable(raw: object) -> object:
+    """Decode a member that an engine has another form for."""
     try:
         return _decode_any(raw) if isinstance(raw, msgspec.Raw) else raw
     except NOT_JSON:
@@ -207,7 +206,7 @@ def most_tokens(request: ChatRequest) -> int | None:
     """Return how long the reply may be, `None` where the request does not say."""
     members = _members_of(request.extra)
     given = (members[name] for name in sorted(_LENGTHS) if name in members)
-    lengths = [length for raw in given if type(length := _readable(raw)) is int]
+    lengths = [length for raw in given if type(length := readable(raw)) is int]
     return lengths[0] if lengths else request.max_tokens
 
 
@@ -248,7 +247,7 @@ def _only_text(content: object) -> str | None:
 
 def take_stops(members: dict[str, object]) -> list[str]:
     """Remove `stop` from a body's members and return it as a list."""
-    stops = members.pop("stop", None)
+    stops = readable(members.pop("stop", None))
     listed = stops if isinstance(stops, list) else [stops]
     return [stop for stop in listed if isinstance(stop, str) and stop]
 

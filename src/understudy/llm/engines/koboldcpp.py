@@ -29,7 +29,7 @@ from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, Finished, ImagePart, Output, Usage
 from understudy.llm.model_list import ModelList, report_failure
 from understudy.llm.openai_client import OpenAIClient, ServerFacts
-from understudy.llm.openai_wire import Choice, Chunk, encode_body, take_stops, text_of
+from understudy.llm.openai_wire import Choice, Chunk, encode_body, readable, take_stops, text_of
 from understudy.llm.prompt_templates import chat_template
 
 DIALECT = Dialect(
@@ -105,7 +105,7 @@ class LocalKoboldClient(OpenAIClient):
     ) -> Generation:
         key = self._new_key()
         generation = _Abortable(exchange, receiver, lambda: self._abort(key))
-        generation.most_tokens = self.members(request).get("max_tokens")
+        generation.most_tokens = readable(self.members(request).get("max_tokens"))
         if request.raw_completion:
             body = self.body(request, model, {"genkey": key})
             generation.under = self.complete(body, exchange, generation)

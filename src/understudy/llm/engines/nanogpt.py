@@ -18,7 +18,7 @@ from understudy.llm.http.endpoint import HttpSessions
 from understudy.llm.messages import ChatRequest, Output, TextDelta
 from understudy.llm.model_list import report_failure
 from understudy.llm.openai_client import OpenAIClient, ServerFacts
-from understudy.llm.openai_wire import encode_body, take_stops
+from understudy.llm.openai_wire import encode_body, readable, take_stops
 from understudy.llm.prompt_templates import chat_template
 from understudy.llm.stream_parser import StreamParser
 
@@ -101,7 +101,7 @@ class NanoGptClient(OpenAIClient):
 
     def _plain(self, members: dict[str, object], prompt: str) -> dict[str, object]:
         """The newest part of the prompt that leaves room for the reply."""
-        asked = members.get("max_tokens", _NANO_REPLY_TOKENS)
+        asked = readable(members.get("max_tokens", _NANO_REPLY_TOKENS))
         reply = asked if isinstance(asked, int) else _NANO_REPLY_TOKENS
         n_ctx = self.facts.context_length or _NANO_CONTEXT_TOKENS
         room = max(n_ctx - reply, n_ctx // 2) * _CHARS_PER_TOKEN

@@ -23,7 +23,7 @@ from understudy.llm.messages import (
 )
 from understudy.llm.model_list import ModelList, report_failure
 from understudy.llm.openai_client import OpenAIClient
-from understudy.llm.openai_wire import Chunk, merge_turns, text_of
+from understudy.llm.openai_wire import Chunk, merge_turns, readable, text_of
 
 DIALECT = Dialect(
     engine="textgen-webui",
@@ -60,7 +60,7 @@ class TextgenWebuiClient(OpenAIClient):
         """
         defaults: dict[str, object] = {"max_tokens": _DEFAULT_REPLY_TOKENS}
         members = defaults | super().members(request) | {"mode": "instruct"}
-        wanted = members["max_tokens"]
+        wanted = readable(members["max_tokens"])
         if isinstance(wanted, int) and wanted < 1:
             raise Rejected(ErrorClass.BAD_REQUEST, detail="max_tokens below 1")
         if isinstance(wanted, int) and self.facts.context_length is not None:
