@@ -12,10 +12,13 @@ MAX_ROWS = 200
 
 
 class AttemptFeed:
-    """The last rows, numbered, so that each page can continue from the last row it received."""
+    """The last rows, numbered, so that each page can continue from the last row it received.
+
+    Records become rows when a page reads them: most are never read.
+    """
 
     def __init__(self) -> None:
-        self._rows: deque[Json] = deque(maxlen=MAX_ROWS)
+        self._records: deque[AttemptRecord | ReplyRecord] = deque(maxlen=MAX_ROWS)
         self._count = 0
         self._listeners: set[asyncio.Event] = set()
         self.closed = False
@@ -26,15 +29,16 @@ class AttemptFeed:
         return self._count
 
     def attempt_ended(self, record: AttemptRecord) -> None:
-        self._add("attempt", attempt_row(record))
+        self._add(record)
 
     def reply_ended(self, record: ReplyRecord) -> None:
-        self._add("reply", reply_row(record))
+        self._add(record)
 
     def since(self, number: int) -> list[Json]:
         """The stored rows after that number, oldest first."""
-        fresh = min(self._count - number, len(self._rows))
-        return list(self._rows)[len(self._rows) - fresh :] if fresh > 0 else []
+        fresh = max(0, min(self._count - number, len(self._records)))
+        records = list(self._records)[len(self._records) - fresh :]
+        return [_row(record, n) for n, record in enumerate(records, self._count - fresh + 1)]
 
     @contextmanager
     def subscribe(self) -> Iterator[asyncio.Event]:
@@ -50,11 +54,18 @@ class AttemptFeed:
         self.closed = True
         self._notify()
 
-    def _add(self, kind: str, row: Json) -> None:
+    def _add(self, record: AttemptRecord | ReplyRecord) -> None:
         self._count += 1
-        self._rows.append({"kind": kind, "number": self._count, **row})
-        self._notify()
+        self._records.append(record)
+        if self._listeners:
+            self._notify()
 
     def _notify(self) -> None:
         for listener in self._listeners:
             listener.set()
+
+
+def _row(record: AttemptRecord | ReplyRecord, number: int) -> Json:
+    if isinstance(record, AttemptRecord):
+        return {"kind": "attempt", "number": number, **attempt_row(record)}
+    return {"kind": "reply", "number": number, **reply_row(record)}
