@@ -126,7 +126,10 @@ class SharedTimer:
                 self.loop.call_later(wait_s, self._check)
                 return
             del self.waiting[attempt]
+            # Should this one raise, the others are checked all the same.
+            others = self.loop.call_soon(self._check)
             attempt.check()
+            others.cancel()
 
 
 class AttemptTimers:

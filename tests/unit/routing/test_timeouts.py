@@ -81,6 +81,32 @@ async def test_attempts_with_equal_limits_end_each_at_its_own_time() -> None:
     assert second_s == pytest.approx(10.0)
 
 
+async def test_an_error_in_one_attempt_leaves_the_others_their_limits() -> None:
+    loop = asyncio.get_running_loop()
+    errors: list[object] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    checked: list[float] = []
+
+    class Checked:
+        def clock(self) -> float:
+            return loop.time()
+
+        def check(self) -> None:
+            checked.append(loop.time())
+
+    class Broken(Checked):
+        def check(self) -> None:
+            raise ValueError
+
+    timers, start = AttemptTimers(), loop.time()
+    timers.watch(Broken(), start, 5.0)
+    timers.watch(Checked(), start, 5.0)
+    await asyncio.sleep(6)
+
+    assert [type(error) for error in errors] == [ValueError]
+    assert checked == [pytest.approx(start + 5.0)]
+
+
 async def test_an_attempt_has_a_limit_of_its_own_for_the_whole_reply() -> None:
     words: Script = tuple(step for _ in range(40) for step in (Pause(1), TextDelta("well ")))
     wordy = candidate("a", (*words, Finished("stop")), limits=Limits(total_s=10))
