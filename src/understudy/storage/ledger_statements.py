@@ -37,9 +37,11 @@ from understudy.storage.tables import attempts, replies
 T = TypeVar("T")
 
 _RUNS = select(replies.c.request_id, replies.c.ts, replies.c.run)
-_STEPS = (128, 32, 8, 1)
+_STEPS = (128, 32, 8, 2, 1)
 """Rows per statement. Few sizes, because each has a prepared statement of its own. SQLite accepts
 at most 32,766 values in one statement."""
+_FEW = 2
+"""For so few rows, a statement has all columns: leaving some out costs more than it saves."""
 _VALUES = re.compile(r"(?<=VALUES )(\([^()]*\))")
 # With the usual resolution of conflicts, SQLite writes the pages that a statement of many rows
 # changes to a file first. A conflict undoes the transaction in either case.
@@ -51,6 +53,7 @@ _ADD_REPLIES_ONCE = (
 )
 _LAST_RUN = Statement(select(func.max(replies.c.run)))
 _ADD_ATTEMPTS = insert(attempts).on_conflict_do_nothing()
+_NONE: frozenset[str] = frozenset()
 _OFTEN_EMPTY = (
     ("key_ref",),
     ("t_connect_ms",),
@@ -206,6 +209,17 @@ def _insert(
     holds many rows: the driver releases the interpreter lock for each statement, and then has to
     wait for the event loop to reacquire it.
     """
+    dialect = connection.dialect
+    names, shared = _layout(columns, dialect) if count > _FEW else (tuple(columns), _NONE)
+    text, once, each = _compiled(statement, dialect, names, shared, count)
+    rows = zip(*[columns[name] for name in each], strict=True)
+    values = (*[columns[name][0] for name in once], *chain.from_iterable(rows))
+    result = connection.exec_driver_sql(text, values)
+    return result.all() if result.returns_rows else ()
+
+
+def _layout(columns: Columns, dialect: Dialect) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The columns that any row has, and those that a statement has once."""
     empty = {
         name
         for group in _OFTEN_EMPTY
@@ -213,15 +227,8 @@ def _insert(
         for name in group
     }
     names = tuple(name for name in columns if name not in empty)
-    dialect = connection.dialect
-    shared = _SELDOM_DIFFERENT.intersection(names) if dialect.name == "sqlite" else frozenset()
-    if not all(_is_same(columns[name]) for name in shared):
-        shared = frozenset()
-    text, once, each = _compiled(statement, dialect, names, shared, count)
-    rows = zip(*[columns[name] for name in each], strict=True)
-    values = (*[columns[name][0] for name in once], *chain.from_iterable(rows))
-    result = connection.exec_driver_sql(text, values)
-    return result.all() if result.returns_rows else ()
+    shared = _SELDOM_DIFFERENT.intersection(names) if dialect.name == "sqlite" else _NONE
+    return names, shared if all(_is_same(columns[name]) for name in shared) else _NONE
 
 
 def _is_empty(column: Sequence[object]) -> bool:
