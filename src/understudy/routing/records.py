@@ -286,14 +286,16 @@ def verdict(record: AttemptRecord) -> str:
 
 
 def _step(record: AttemptRecord) -> str:
-    ended, usage = f"{verdict(record)}: {record.label}", record.usage
+    ended, label, usage = verdict(record), record.label, record.usage
     if record.outcome is not _OK:
-        return ended
+        return f"{ended}: {label}"
     tenths = (record.t_total_ms + 50) // 100
-    took = f", {tenths // 10}.{tenths % 10} s"
     if usage is None:
-        return ended + took
-    return f"{ended}{took}, {usage.input_tokens}→{usage.output_tokens} tokens"
+        return f"{ended}: {label}, {tenths // 10}.{tenths % 10} s"
+    return (
+        f"{ended}: {label}, {tenths // 10}.{tenths % 10} s, "
+        f"{usage.input_tokens}→{usage.output_tokens} tokens"
+    )
 
 
 def describe_route(attempts: Sequence[AttemptRecord]) -> str:
