@@ -105,7 +105,3 @@ class _Server(asyncio.Transport):
 
     def set_paused(self, *, paused: bool) -> None:
         pass
-
-    @property
-    def has_ended(self) -> bool:
-        return False

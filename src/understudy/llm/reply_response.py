@@ -41,6 +41,7 @@ class ReplyResponse:
     __slots__ = (
         "_client",
         "_grace",
+        "_grace_ends",
         "_headers",
         "_over",
         "_parser",
@@ -66,6 +67,7 @@ class ReplyResponse:
         """Set where the response is a stream."""
         self._grace: asyncio.TimerHandle | None = None
         """Ends a reply whose finish came but whose stream does not end."""
+        self._grace_ends = 0.0
         self._over = False
 
     # As the generation.
@@ -183,14 +185,21 @@ class ReplyResponse:
 
     def _start_grace(self) -> None:
         """Wait for usage and `[DONE]`, from the latest data on."""
-        if self._grace is not None:
-            self._grace.cancel()
         loop = asyncio.get_running_loop()
-        self._grace = loop.call_later(self._client.dialect.finish_grace_s, self._finish)
+        self._grace_ends = loop.time() + self._client.dialect.finish_grace_s
+        if self._grace is None:
+            self._grace = loop.call_at(self._grace_ends, self._end_grace, loop)
+
+    def _end_grace(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop.time() < self._grace_ends:  # data came meanwhile
+            self._grace = loop.call_at(self._grace_ends, self._end_grace, loop)
+        else:
+            self._finish()
 
     def _finish(self) -> None:
         if self._over:
             return
+        self._end()
         try:
             finished = self._parser.end(
                 eof_is_end=self._client.dialect.eof_is_end,
@@ -200,7 +209,6 @@ class ReplyResponse:
             self._fail(error)
             return
         self._parser.exchange.phase = _DONE
-        self._end()
         self.call.detach()
         self._receiver.finished(finished)
 

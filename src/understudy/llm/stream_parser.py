@@ -95,15 +95,13 @@ class StreamParser:
         """
         if comments:
             self.exchange.keepalives += comments
-        if not payloads:
-            return []
-        self.is_blank = False
+        if payloads:
+            self.is_blank = False
         events: list[Output] = []
         position, end = 0, len(payloads)
         try:
             while position < end:
-                texts = self._texts
-                run = None if texts is None else texts.read(payloads, position)
+                run = None if self._texts is None else self._texts.read(payloads, position)
                 if run is None:
                     events += self.read(payloads[position])
                     position += 1
@@ -112,7 +110,9 @@ class StreamParser:
                 self._first_choices += len(run.frames)
                 self._bad_in_a_row = 0
                 events.append(run)
-                self._grow(len(run.text))
+                self._size += len(run.text)
+                if self._size > MAX_REPLY_CHARS:
+                    raise BadReply(ErrorClass.RESPONSE_TOO_LARGE)
         except ProviderError as error:
             self.failure = error
         if events:

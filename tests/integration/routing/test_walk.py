@@ -144,4 +144,4 @@ async def test_a_whole_streamed_reply_passes_few_modules() -> None:
 
     assert ended.text == "One two three "
     assert 0 < len(walk.modules) <= 22, walk.stops
-    assert walk.returns <= 76, walk.stops
+    assert walk.returns <= 60, walk.stops

@@ -66,11 +66,6 @@ class Holder(Protocol):
 
     def set_paused(self, *, paused: bool) -> None: ...
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the whole response was read: `end` is about to be called."""
-        ...
-
 
 class Call:
     """One request under way and its response; `Endpoint.send` makes it.
@@ -84,6 +79,7 @@ class Call:
         "body",
         "clock",
         "exchange",
+        "has_ended",
         "head",
         "holder",
         "paused",
@@ -105,6 +101,8 @@ class Call:
         self.head = head
         self.body = body
         self.paused = False
+        self.has_ended = False
+        """Whether the whole response was read: `end` follows what is being delivered."""
         self.release_slot: Callable[[], None] | None = None
         """Set while the call has one of its endpoint's slots."""
         self.clock = clock
@@ -117,11 +115,6 @@ class Call:
     def done(self) -> bool:
         """Whether nothing more comes: the response ended, it failed, or the call was closed."""
         return self.holder is None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the whole response was read, though `end` may still be to come."""
-        return self.holder is None or self.holder.has_ended
 
     def pause_reading(self) -> None:
         """Stop reading from the server; TCP then slows it down.
@@ -145,14 +138,13 @@ class Call:
         A body that ends within `grace_s` leaves its connection for reuse; otherwise it is closed.
         The slot is free at once. `close` does nothing afterwards.
         """
-        holder = self.holder
-        if holder is None:
+        if self.holder is None:
             return
         if self.exchange.http_status is None:
             self.close()
             return
         self.receiver = _DISCARD
-        if holder.has_ended:
+        if self.has_ended:
             return
         self._free_slot()
         self._timer = asyncio.get_running_loop().call_later(grace_s, self._give_up)

@@ -99,10 +99,6 @@ class Connection(asyncio.Protocol):
         if self._call is call:
             self.abort()
 
-    @property
-    def has_ended(self) -> bool:
-        return self._parser.complete and self._decoder is None
-
     def set_paused(self, *, paused: bool) -> None:
         transport = self._transport
         if transport is not None and not transport.is_closing():
@@ -236,6 +232,7 @@ class Connection(asyncio.Protocol):
             if self._call is not call:
                 return
         parts = parser.parts
+        call.has_ended = parser.complete and self._decoder is None
         if parts:
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()

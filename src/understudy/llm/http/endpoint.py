@@ -197,10 +197,6 @@ class _Slots:
     def set_paused(self, *, paused: bool) -> None:
         """The connection asks the call when it has it."""
 
-    @property
-    def has_ended(self) -> bool:
-        return False
-
     def release(self) -> None:
         if not self._waiting:
             self.free += 1

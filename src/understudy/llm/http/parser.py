@@ -53,7 +53,10 @@ class ResponseParser:
     __slots__ = (
         "_head_bytes",
         "_informational",
+        "_lower",
         "_named",
+        "_names",
+        "_names_bytes",
         "_parser",
         "_quiet_bytes",
         "complete",
@@ -76,6 +79,11 @@ class ResponseParser:
         # httptools looks its callbacks up by name; these two never enter Python code.
         self.on_body = self.parts.append
         self.on_header = self._named.__setitem__
+        self._names: tuple[bytes, ...] = ()
+        """Of the head or trailers that were read last, as they were sent."""
+        self._lower: list[bytes] = []
+        """The same in lower case."""
+        self._names_bytes = 0
         self._parser = httptools.HttpResponseParser(self)
         # What browsers and aiohttp accept of servers: bare LF, folded lines, "5 \r\n".
         self._parser.set_dangerous_leniencies(
@@ -168,10 +176,12 @@ class ResponseParser:
 
     def _take_named(self) -> dict[bytes, bytes]:
         """Return the headers that were read last, their names in lower case."""
-        headers: dict[bytes, bytes] = {}
-        for name, value in self._named.items():
-            self._head_bytes += len(name) + len(value) + 4
-            headers[name.lower()] = value
+        named, values = tuple(self._named), self._named.values()
+        if named != self._names:  # a server sends the same names with nearly each response
+            self._names, self._lower = named, [name.lower() for name in named]
+            self._names_bytes = len(b"".join(named)) + 4 * len(named)
+        self._head_bytes += self._names_bytes + len(b"".join(values))
+        headers = dict(zip(self._lower, values, strict=True))
         self._named.clear()
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse("headers of over 64 KiB")

@@ -82,10 +82,6 @@ class ConnectionPool:
     def set_paused(self, *, paused: bool) -> None:
         """The connection asks the call when it is made."""
 
-    @property
-    def has_ended(self) -> bool:
-        return False
-
     # As the owner of connections.
 
     def opened(self, connection: Connection) -> None:
