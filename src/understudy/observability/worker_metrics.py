@@ -7,6 +7,7 @@ into a file every few seconds, and the one that is asked adds those of the other
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,8 @@ class WorkerMetrics:
         self._others = [other for other in range(1, count + 1) if other != number]
         self._wall = wall
         self._read: Mapping[int, str] = {}
+        self._writing = threading.Lock()
+        self._removed = False
 
     def page(self) -> tuple[bytes, str]:
         """Return the series of all workers, and their media type."""
@@ -60,18 +63,25 @@ class WorkerMetrics:
             await asyncio.sleep(_WRITE_EVERY_S)
 
     def remove(self) -> None:
-        with suppress(OSError):
+        """Remove the file for good. Blocking: an exchange that was cancelled may still write."""
+        with self._writing, suppress(OSError):
+            self._removed = True
             self._path(self._number).unlink(missing_ok=True)
 
     def _exchange(self, own: bytes) -> dict[int, str]:
+        with self._writing:
+            if not self._removed:
+                self._write(own)
+        pages = {other: self._page_of(other) for other in self._others}
+        return {other: page for other, page in pages.items() if page}
+
+    def _write(self, own: bytes) -> None:
         path = self._path(self._number)
         new = path.with_name(f".{path.name}.new")
         # Without fsync: after a crash of the system the file is of no use.
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "wb") as file:
             file.write(own)
         replace_file(new, path)
-        pages = {other: self._page_of(other) for other in self._others}
-        return {other: page for other, page in pages.items() if page}
 
     def _page_of(self, other: int) -> str:
         with suppress(OSError), self._path(other).open() as file:

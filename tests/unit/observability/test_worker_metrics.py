@@ -79,3 +79,13 @@ async def test_a_worker_that_stops_leaves_no_file(tmp_path: Path) -> None:
 
     assert written == ["metrics-1"]
     assert not list(tmp_path.iterdir())
+
+
+async def test_an_exchange_that_was_under_way_at_the_end_leaves_no_file(tmp_path: Path) -> None:
+    async with open_worker_metrics(
+        Metrics().page, tmp_path / "metrics", 1, 2, lambda: NOW
+    ) as shared:
+        pass
+    await shared.exchange()
+
+    assert not list(tmp_path.iterdir())
