@@ -254,9 +254,9 @@ def take_stops(members: dict[str, object]) -> list[str]:
 
 def with_length_field(members: dict[str, object], length_field: str) -> dict[str, object]:
     """Rename the reply's length for this server; the value set last wins."""
-    for name in _LENGTHS:
-        if name != length_field and name in members:
-            members[length_field] = members.pop(name)
+    other = "max_tokens" if length_field != "max_tokens" else "max_completion_tokens"
+    if other in members:
+        members[length_field] = members.pop(other)
     return members
 
 
