@@ -71,6 +71,8 @@ async def _fed(data: bytes) -> None:
     for _ in range(_MAX_STEPS):
         await asyncio.sleep(0)
     connection.connection_lost(None)
+    # It ends the tasks that wait for a further request, and none that still answers one.
+    state.stop()
     for _ in range(_MAX_STEPS):
         if not state.tasks:
             break
