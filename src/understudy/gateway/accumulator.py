@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from understudy.llm.frames import Json, delta_of, first_choice, is_plain, read_frame
+from understudy.llm.frames import Json, delta_of, first_choice, read_frame
 from understudy.llm.messages import OtherDelta, Output, ReasoningDelta, TextDelta, ToolCallDelta
+from understudy.llm.plain_frames import is_plain
 
 _IDENTITY = frozenset(("id", "object", "created", "model", "choices", "usage"))
 _REPLACED = frozenset(("id", "type", "name", "role", "object", "model", "format"))

@@ -9,7 +9,6 @@ from understudy.gateway.accumulator import ReplyAccumulator
 from understudy.gateway.error_responses import error_of
 from understudy.llm.frames import (
     Json,
-    finish_of_plain,
     first_choice,
     read_frame,
     with_indexes,
@@ -25,6 +24,7 @@ from understudy.llm.messages import (
     Usage,
     UsageSource,
 )
+from understudy.llm.plain_frames import finish_of_plain
 from understudy.routing.request import ReplyEnded
 
 DONE = b"data: [DONE]\n\n"

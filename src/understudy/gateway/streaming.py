@@ -8,8 +8,8 @@ from understudy.errors import RequestRefused
 from understudy.gateway.accumulator import ReplyAccumulator
 from understudy.gateway.responses import DONE, KEEP_ALIVE, Envelope, Form, whole_answer
 from understudy.http_server.exchange import Exchange, header_lines
-from understudy.llm.frames import usage_of_plain
 from understudy.llm.messages import Output, ReplyIdentity, TextDelta
+from understudy.llm.plain_frames import usage_of_plain
 from understudy.routing.records import AttemptRecord, Outcome
 from understudy.routing.request import Answering, HeldSink, ReplyEnded, SinkKind
 

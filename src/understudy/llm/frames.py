@@ -5,7 +5,7 @@ keep the members that they do not know.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, TypeGuard
+from typing import TypeGuard
 
 import msgspec
 
@@ -25,43 +25,6 @@ COMPLETION = "text_completion"
 """What a frame calls itself; the SDKs skip frames of another name."""
 
 
-class _PlainDelta(msgspec.Struct, forbid_unknown_fields=True):
-    role: str | None = None
-    content: str | None = None
-
-
-class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True):
-    index: int = 0
-    delta: _PlainDelta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    logprobs: None = None
-
-
-class _PlainMembers(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    id: str | int | None = None
-    kind: str = msgspec.field(default="", name="object")
-    created: float | None = None
-    model: str | None = None
-    system_fingerprint: None = None
-
-
-class _PlainFrame(_PlainMembers, forbid_unknown_fields=True, kw_only=True):
-    """A frame of nothing but text, role and finish."""
-
-    choices: tuple[_PlainChoice]
-    usage: None = None
-
-
-class _FrameWithUsage(_PlainMembers, forbid_unknown_fields=True, kw_only=True):
-    """The same, or the usage of the reply, which is in a frame without a choice."""
-
-    choices: Annotated[list[_PlainChoice], msgspec.Meta(max_length=1)]
-    usage: dict[str, object] | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_PlainFrame).decode
-_decode_run = msgspec.json.Decoder(list[_FrameWithUsage]).decode
 read_frame = msgspec.json.Decoder(Json).decode
 write_frame: Callable[[Json], bytes] = msgspec.json.encode
 _IDENTITY = ("id", "object", "created", "model")
@@ -82,43 +45,6 @@ def first_choice(frame: Json) -> Json:
 def delta_of(choice: Json) -> Json:
     delta = choice.get("delta")
     return delta if isinstance(delta, dict) else {}
-
-
-def is_plain(payload: bytes) -> bool:
-    """Whether a frame has no member but its identity, a text, a role and a finish reason."""
-    try:
-        _decode_plain(payload)
-    except NOT_JSON:
-        return False
-    return True
-
-
-def usage_of_plain(payloads: Sequence[bytes]) -> Json | None:
-    """Return the usage of frames that are plain but for it; `None` where one is not."""
-    frames = _read_run(payloads)
-    if frames is None:
-        return None
-    usage: Json = {}
-    for frame in frames:
-        if frame.usage:
-            usage |= frame.usage
-    return usage
-
-
-def finish_of_plain(payloads: Sequence[bytes], reason: str | None) -> bytes | None:
-    """Return the frame that ends a reply for this reason, where all are plain but for the usage."""
-    finish = None
-    for payload, frame in zip(payloads, _read_run(payloads) or (), strict=False):
-        if frame.choices:
-            finish = payload if frame.choices[0].finish_reason == reason else None
-    return finish
-
-
-def _read_run(payloads: Sequence[bytes]) -> list[_FrameWithUsage] | None:
-    try:
-        return _decode_run(b"[%b]" % b",".join(payloads))
-    except NOT_JSON:
-        return None
 
 
 def has_media(payload: bytes) -> bool:

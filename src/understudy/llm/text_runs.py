@@ -6,8 +6,9 @@ from itertools import takewhile
 import msgspec
 
 from understudy.errors import NOT_JSON
-from understudy.llm.frames import EMPTY, delta_of, first_choice, is_plain, read_frame
+from understudy.llm.frames import EMPTY, delta_of, first_choice, read_frame
 from understudy.llm.messages import TextDelta
+from understudy.llm.plain_frames import is_plain
 
 _MOST_LEARNED = 8
 """How often the constant part of text frames is determined: it may change in every frame."""
