@@ -67,6 +67,13 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def socket_address(name: object) -> tuple[str, int]:
+    """Return host and port of a socket's name; that of a client that has left is empty."""
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    return "", 0
+
+
 def host_name(host_header: str) -> str:
     """The name or address in a `Host` header, without its port; empty for what is none."""
     try:

@@ -9,8 +9,9 @@ from typing import cast
 import httptools
 
 from understudy.http_server.exchange import Exchange, Header
+from understudy.http_server.request_task import log_failure
 from understudy.http_server.state import ServerState
-from understudy.http_server.worker import log_failure
+from understudy.network import socket_address
 
 _PIECE = 2_048
 """Bytes; parsing cannot be stopped within a piece, which may hold 40 requests."""
@@ -84,8 +85,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.host, self.port = _address(transport.get_extra_info("peername"))
-        self.server = _address(transport.get_extra_info("sockname"))
+        self.host, self.port = socket_address(transport.get_extra_info("peername"))
+        self.server = socket_address(transport.get_extra_info("sockname"))
         self._wait(_Waiting.HEAD, self._limits.head_s)
         self._state.add(self)
         if self._state.stopping:
@@ -394,10 +395,3 @@ class Connection(asyncio.Protocol):
             self._expect_reading()
         else:
             self.abort()
-
-
-def _address(name: object) -> tuple[str, int]:
-    """Return host and port of a socket's name; that of a client that has left is empty."""
-    if isinstance(name, tuple) and len(name) >= 2:
-        return str(name[0]), int(name[1])
-    return "", 0

@@ -10,10 +10,10 @@ from typing import Protocol
 import structlog
 
 from understudy.http_server.exchange import Application, Exchange
-from understudy.http_server.worker import Work, Worker
+from understudy.http_server.request_task import RequestTask, Work
 
 _MOST_IDLE = 64
-"""Workers that are kept for later requests."""
+"""Tasks that are kept for later requests."""
 _log = structlog.get_logger()
 
 
@@ -63,8 +63,8 @@ class ServerState:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connected] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        """Those of all workers."""
-        self._idle: list[Worker] = []
+        """Those that answer requests, and those that are idle."""
+        self._idle: list[RequestTask] = []
         self.stopping = False
         self._all_ended = asyncio.Event()
         self._second = 0
@@ -99,23 +99,23 @@ class ServerState:
         self.connections.discard(connection)
         self._check_end()
 
-    def run(self, exchange: Exchange, work: Work) -> Worker:
+    def run(self, exchange: Exchange, work: Work) -> RequestTask:
         if self._idle:
-            worker = self._idle.pop()
-            worker.begin(exchange, work)
-            return worker
-        worker = Worker(self.loop, self._keep, exchange, work)
-        self.tasks.add(worker.task)
-        worker.task.add_done_callback(self._worker_ended)
-        return worker
+            reused = self._idle.pop()
+            reused.begin(exchange, work)
+            return reused
+        made = RequestTask(self.loop, self._keep, exchange, work)
+        self.tasks.add(made.task)
+        made.task.add_done_callback(self._task_ended)
+        return made
 
-    def _keep(self, worker: Worker) -> bool:
+    def _keep(self, idle: RequestTask) -> bool:
         if self.stopping or len(self._idle) >= _MOST_IDLE:
             return False
-        self._idle.append(worker)
+        self._idle.append(idle)
         return True
 
-    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         self._check_end()
 
@@ -123,8 +123,8 @@ class ServerState:
         self.stopping = True
         for connection in tuple(self.connections):
             connection.shut_down()
-        for worker in self._idle:
-            worker.task.cancel()
+        for idle in self._idle:
+            idle.task.cancel()
         self._idle.clear()
         self._check_end()
 

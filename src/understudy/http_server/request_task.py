@@ -11,7 +11,7 @@ Work = Coroutine[object, object, None]
 _log = structlog.get_logger()
 
 
-class Worker:
+class RequestTask:
     """A task that does the work on one request after the other.
 
     On Python 3.11, making a task and noting its end costs more than waking one. It ends when it is
@@ -23,11 +23,11 @@ class Worker:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        note_idle: "Callable[[Worker], bool]",
+        note_idle: "Callable[[RequestTask], bool]",
         exchange: Exchange,
         work: Work,
     ) -> None:
-        """Begin with some work. `note_idle` returns whether later requests need the worker."""
+        """Begin with some work. `note_idle` returns whether later requests need the task."""
         self._loop = loop
         self._note_idle = note_idle
         self._given: tuple[Exchange, Work] | None = (exchange, work)
