@@ -33,6 +33,7 @@ def ask(
     """Ask for one reply and print it. Exit code 3 when no provider could answer."""
     from understudy.app.one_shot import EXIT_OFFLINE, as_row, ask_once, attached_file, image_file
     from understudy.control_characters import visible
+    from understudy.routing.records import describe_route
 
     question = _question(text)
     if not question.strip() and not (image or file):
@@ -45,6 +46,8 @@ def ask(
     files = [attached_file(path) for path in file or ()]
     answer = asyncio.run(ask_once(loaded, logs, question, images, files))
     typer.echo(json.dumps(as_row(answer), ensure_ascii=False) if as_json else visible(answer.text))
+    if not (as_json or verbose) and len(answer.record.attempts) > 1:
+        typer.echo(visible(describe_route(answer.record.attempts)), err=True)
     if answer.offline:
         raise typer.Exit(EXIT_OFFLINE)
 

@@ -64,6 +64,11 @@ class Logs:
     def writes_json(self) -> bool:
         return not self._console
 
+    @property
+    def in_dialogue(self) -> bool:
+        """Whether a person reads the lines between replies, each of which shows its route."""
+        return self._plain
+
     def shows(self, level: str) -> bool:
         return LEVELS[level] >= LEVELS[self._level]
 

@@ -125,6 +125,7 @@ class LogObserver:
     def __init__(self, logs: Logs | None = None, wall: Callable[[], float] = time.time) -> None:
         self._json = logs if logs is not None and logs.writes_json else None
         """Where records are written in batches."""
+        self._shows_attempts = logs is None or not logs.in_dialogue
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("understudy.routing")
         self._wall = wall
         self._batch: list[tuple[float, AttemptRecord | ReplyRecord]] = []
@@ -135,7 +136,7 @@ class LogObserver:
             self._batch.append((self._wall(), record))
             if self._timer is None:
                 self._start_timer()
-        else:
+        elif self._shows_attempts:
             self._emit(attempt_level(record), ATTEMPT, attempt_fields(record))
 
     def reply_ended(self, record: ReplyRecord) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -234,14 +235,23 @@ async def test_a_file_that_cannot_be_read_is_an_error_with_its_name(tmp_path: Pa
     assert server.calls == 0
 
 
-async def test_a_warning_is_one_plain_line(tmp_path: Path) -> None:
+async def test_the_route_of_a_reply_that_took_several_servers_is_beside_it(tmp_path: Path) -> None:
     async with RehearsalServer("e401") as refusing, RehearsalServer("say:well") as server:
         one_server(tmp_path, server, first=refusing.base_url)
         done = await in_thread(understudy, "ask", "hello", folder=tmp_path)
 
     assert done.stdout == "well\n"
-    assert all(line.startswith("warning: ") for line in done.stderr.splitlines())
-    assert "warning: provider: attempt (first, auth, 401)" in done.stderr
+    *warnings, route = done.stderr.splitlines()
+    assert warnings == ["warning: router: operator needed (first, auth)"]
+    assert re.fullmatch(r"key refused: first · answered: a, [\d.]+ s, .*", route)
+
+
+async def test_a_reply_of_the_first_server_comes_alone(tmp_path: Path) -> None:
+    async with RehearsalServer("say:well") as server:
+        one_server(tmp_path, server)
+        done = await in_thread(understudy, "ask", "hello", folder=tmp_path)
+
+    assert (done.stdout, done.stderr) == ("well\n", "")
 
 
 def one_server(
