@@ -57,6 +57,9 @@ class Recorder:
         self._taken_up[question.number] = asyncio.Event()
 
     def called(self, server: str, messages: object, *, faulted: bool) -> Call:
+        """Note a call for a question. One for a summary, which quotes many, is for none."""
+        if _is_summary(messages):
+            return Call(server, 0, (), faulted=faulted)
         prompt = tuple(_turns(messages))
         call = Call(server, prompt[-1].question, prompt[-_KEPT:], faulted=faulted)
         self.calls.append(call)
@@ -71,6 +74,11 @@ class Recorder:
 
 def numbers_in(text: object) -> list[int]:
     return [int(number) for number in _NUMBER.findall(str(text))]
+
+
+def _is_summary(messages: object) -> bool:
+    assert isinstance(messages, list)
+    return str(messages[-1]["content"]).startswith("Earlier summary:\n")
 
 
 def _turns(messages: object) -> Iterator[PromptTurn]:

@@ -8,8 +8,13 @@ import pytest
 
 from chaos.invariants import Answer, Evidence, check
 from chaos.ledger_check import Entry, LedgerCounts
-from chaos.observations import Call, PromptTurn, Question
+from chaos.observations import Call, PromptTurn, Question, Recorder
+from sample_lines import line
+from understudy.llm.messages import Message, TextPart
+from understudy.memory.store import Summary
+from understudy.memory.summary_request import SummaryRequest
 from understudy.platforms.discord.rendering import CUT_OFF
+from understudy.routing.request import Fit
 
 
 def _question(number: int, author: str = "ann") -> Question:
@@ -139,3 +144,20 @@ def test_only_what_ran_at_a_kill_may_lack_its_record() -> None:
 
 def test_a_missing_record_at_a_stop_is_reported() -> None:
     assert check(_evidence(unrecorded=["q1 at a: 1 not recorded"])).violations
+
+
+def test_a_request_for_a_summary_is_no_call_for_a_question() -> None:
+    summary = SummaryRequest(Summary(), [line(1, "q1 please"), line(2, "q2 please")], "Bot", 100)
+    instruction, material = summary.build(Fit(None, 100, False, 0.3)).request.messages
+    recorder = Recorder()
+
+    recorder.called("a", _as_sent(instruction, material), faulted=False)
+
+    assert recorder.calls == []
+
+
+def _as_sent(*messages: Message) -> list[dict[str, str]]:
+    texts = [
+        (m.role, "".join(p.text for p in m.parts if isinstance(p, TextPart))) for m in messages
+    ]
+    return [{"role": role, "content": text} for role, text in texts]
