@@ -3,6 +3,7 @@
 Inline images, above all, are never decoded.
 """
 
+import codecs
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -24,6 +25,8 @@ _ONE_TEXT = (
     "it has to be one text; token numbers mean another text to each model, "
     "and several texts are several requests"
 )
+_SLICE = 65_536
+"""Bytes of a body that are decoded at a time; a decoded text may take four times as much memory."""
 _FEW_TOKENS = 16
 """A reply of so few tokens may be empty, above all from a reasoning model."""
 _IMAGE_NOTE = {"type": "text", "text": "[an image that this model cannot be shown]"}
@@ -82,6 +85,7 @@ _number = msgspec.json.Decoder(int | None)
 _flag = msgspec.json.Decoder(bool | None)
 _options = msgspec.json.Decoder(_StreamOptions | None)
 _limits = msgspec.json.Decoder(_Limits)
+_any = msgspec.json.Decoder()
 _turns = msgspec.json.Decoder(list[_Turn])
 _prompt = msgspec.json.Decoder(str | list[object])
 _messages = msgspec.json.Decoder(list[dict[str, object]])
@@ -138,6 +142,8 @@ def _is_image(piece: object) -> bool:
 
 def read_ask(body: bytes) -> ClientRequest:
     """Raises `RequestRefused` (400) naming the member that is wrong."""
+    if not body.isascii():
+        _check_encoding(body)
     try:
         chat = _decode_chat(body)
     except (*NOT_JSON, RecursionError):
@@ -165,6 +171,19 @@ def read_ask(body: bytes) -> ClientRequest:
     )
 
 
+def _check_encoding(body: bytes) -> None:
+    """Raises `RequestRefused` (400) for a body that is not UTF-8.
+
+    msgspec checks only the strings that it makes, and a server receives the others too.
+    """
+    slices = (body[at : at + _SLICE] for at in range(0, len(body), _SLICE))
+    try:
+        for _ in codecs.iterdecode(slices, "utf-8"):
+            pass
+    except UnicodeDecodeError as error:
+        raise _wrong(None, f"it is not UTF-8: {error.reason}") from None
+
+
 def _read_turns(turns: Iterable[_Turn]) -> tuple[tuple[Message, ...], int, int]:
     """Return the text of the turns as messages, its UTF-8 bytes, and the number of images."""
     messages: list[Message] = []
@@ -188,6 +207,8 @@ def _wrong_member(body: bytes) -> RequestRefused:
         _read(_options, members.get("stream_options", _NULL), "stream_options")
         _read(_name, members.get("model", _NULL), "model")
         _read(_flag, members.get("stream", _NULL), "stream")
+        for name in _Limits.__struct_fields__:
+            _read(_any, members.get(name, _NULL), name)
     except RequestRefused as refusal:
         return refusal
     return _wrong(None, "it cannot be read")
@@ -195,6 +216,8 @@ def _wrong_member(body: bytes) -> RequestRefused:
 
 def read_completion(body: bytes) -> ClientRequest:
     """Parse a request to continue a text. Raises `RequestRefused` (400) as `read_ask` does."""
+    if not body.isascii():
+        _check_encoding(body)
     members = _read(_members, body, None)
     prompt = _read(_prompt, members.get("prompt", _NULL), "prompt")
     if isinstance(prompt, list):

@@ -130,3 +130,19 @@ async def test_a_browser_may_send_the_headers_it_asks_for() -> None:
         allowed = response.headers["access-control-allow-headers"].split(", ")
 
     assert allowed == ["authorization", "content-type", "x-api-key", "x-stainless-os"]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [b'"us\xffer": 1', b'"user": "\xff"', b'"user": "\xe2\x82"', b'"user": "\xed\xa0\x80"'],
+)
+async def test_a_body_that_is_not_utf_8_is_refused_without_asking_a_server(member: bytes) -> None:
+    messages = b'"messages": [{"role": "user", "content": "hi"}]'
+    async with gateway_and_servers(LINE) as here, aiohttp.ClientSession() as http:
+        sent = b"{%b, %b}" % (member, messages)
+        async with http.post(f"{here.url}/chat/completions", data=sent) as response:
+            body = await response.json()
+
+        calls = here.servers[0].calls
+    assert (response.status, calls) == (400, 0)
+    assert body["error"]["code"] == "invalid_request"

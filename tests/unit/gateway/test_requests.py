@@ -103,7 +103,9 @@ def test_the_model_may_be_left_out() -> None:
         (body(messages="hi"), "messages"),
         (body(messages=[{"content": "hi"}]), "messages"),
         (body(messages=[{"role": "user", "content": 5}]), "messages"),
-        (b'{"messages":[{"role":"user","content":"\xff"}]}', "messages"),
+        (b'{"messages":[{"role":"user","content":"\xff"}]}', None),
+        (b'{"messages":[{"role":"user","content":"hi"}],"us\xffer":1}', None),
+        (b'{"messages":[{"role":"user","content":"hi"}],"max_tokens":1e999}', "max_tokens"),
         (body(model=5), "model"),
         (body(stream="yes"), "stream"),
         (body(stream_options=[]), "stream_options"),
@@ -117,6 +119,19 @@ def test_a_wrong_request_is_refused_with_the_member_at_fault(
 
     assert caught.value.status == 400
     assert caught.value.param == param
+
+
+def test_text_of_every_script_is_utf_8_wherever_its_slices_end() -> None:
+    said = "€" * 70_000
+
+    for shift in range(3):
+        asked = read_ask(
+            json.dumps({"messages": SAY, "x": "a" * shift + said}, ensure_ascii=False).encode()
+        )
+        bare = read_completion(json.dumps({"prompt": said}, ensure_ascii=False).encode())
+
+        assert asked.text_bytes == 5
+        assert bare.text_bytes == 210_000
 
 
 def test_text_of_every_script_weighs_what_its_bytes_do() -> None:
