@@ -77,6 +77,8 @@ class TextRuns:
         joined = b"".join(texts)
         if _BACKSLASH in joined and (b"\\ud" in joined.lower() or any(map(_ends_escaped, texts))):
             return None
+        if not joined.isascii() and any(map(_begins_within, texts)):
+            return None
         try:
             return _decode_text(b'"%b"' % joined)
         except NOT_JSON:
@@ -91,6 +93,11 @@ class TextRuns:
             return _decode_text(payload[len(head) - 1 : 1 - len(tail)])
         except NOT_JSON:
             return ""
+
+
+def _begins_within(text: bytes) -> bool:
+    """Whether a text begins with another byte of a character than its first."""
+    return text[0] & 0xC0 == 0x80
 
 
 def _ends_escaped(text: bytes) -> bool:

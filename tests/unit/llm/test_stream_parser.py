@@ -272,6 +272,18 @@ def test_broken_letters_are_replaced_rather_than_lost() -> None:
     assert [getattr(event, "text", "") for event in events] == ["caf\ufffd"]
 
 
+def test_broken_letters_are_replaced_among_plain_frames_too() -> None:
+    plain = [choice(delta={"content": text}) for text in ("He", "llo ", "caf?", "?!", "ß", "é")]
+    halves = zip(plain, (b"?", b"?", b"\xc3", b"\xa9", b"?", b"?"), strict=True)
+
+    events = reader_of().read_all([frame.replace(b"?", half) for frame, half in halves])
+
+    texts = [event.text for event in events if isinstance(event, TextDelta)]
+    assert "".join(texts) == "Hello caf\ufffd\ufffd!ßé"
+    for event in events:
+        assert [json.loads(frame) for frame in event.frames]
+
+
 @pytest.mark.slow
 def test_a_reply_without_end_is_cut_off() -> None:
     reader = reader_of()
