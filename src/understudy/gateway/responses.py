@@ -13,6 +13,7 @@ from understudy.llm.frames import (
     read_frame,
     with_indexes,
     with_members,
+    without_empty_identity,
     write_frame,
 )
 from understudy.llm.messages import (
@@ -270,7 +271,8 @@ class Envelope:
             return event(payload)
         choice["finish_reason"] = reason
         if self._lacking():
-            frame = self._members | {"object": self._frame_kind} | frame
+            known = without_empty_identity(frame)
+            frame = self._members | {"object": self._frame_kind} | known
         return event(write_frame(frame))
 
     def _with_rest(self, finish: bytes, rest: Json) -> bytes:

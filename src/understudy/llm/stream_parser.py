@@ -32,6 +32,7 @@ _BAD_FRAMES_IN_A_ROW = 3
 
 _NO_FRAMES = frozenset((b"null", b"[]"))
 """What some servers send while they have nothing to say."""
+_NO_TIME: tuple[msgspec.Raw, ...] = (ABSENT, *map(msgspec.Raw, (b"null", b"0", b'""')))
 _SAYS_ERROR = re.compile(rb"\[?error\b[\]:]", re.IGNORECASE)
 """An error that is no JSON, with or without the name of the event."""
 
@@ -288,20 +289,20 @@ class StreamParser:
         return [] if rest is None else [OtherDelta((payload,))]
 
     def _identified(self, chunk: Chunk, payload: bytes) -> bytes:
-        """Return the frame with the id, time and model of the reply's first one."""
+        """Return the frame with the id, time and model that came first; empty ones do not count."""
         identity = self.exchange.identity
-        created = None if chunk.created is ABSENT else bytes(chunk.created)
-        model, kind = chunk.model or None, _kind_of(chunk)
-        found = (chunk.id, created, model, kind)
+        created = None if chunk.created in _NO_TIME else bytes(chunk.created)
+        own_id, model, kind = chunk.id or None, chunk.model or None, _kind_of(chunk) or None
+        found = (own_id, created, model, kind)
         if identity.id is None:
-            identity.id = chunk.id
-            if self.exchange.upstream_id is None and chunk.id:
-                self.exchange.upstream_id = str(chunk.id)
+            identity.id = own_id
+            if self.exchange.upstream_id is None and own_id:
+                self.exchange.upstream_id = str(own_id)
         if identity.created is None:
             identity.created = created
         if identity.model is None:
             identity.model = self.exchange.model_served = model
-        if identity.kind is None and chunk.object is not None:
+        if identity.kind is None and chunk.object:
             identity.kind = chunk.object if chunk.object == frames.COMPLETION else frames.CHUNK
         if found != (identity.id, identity.created, identity.model, identity.kind):
             return frames.with_identity(payload, identity) if chunk.choices else payload

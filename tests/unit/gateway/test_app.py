@@ -478,10 +478,13 @@ async def test_a_reply_that_the_server_cancels_is_an_error() -> None:
     assert router.closed.is_set()
 
 
-async def test_frames_without_an_identity_get_the_gateways_own() -> None:
-    frame = b'{"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"}}],"odd":1}'
+@pytest.mark.parametrize("empty", [b"", b'"id":"","created":0,"model":null,"object":"",'])
+async def test_frames_without_an_identity_get_the_gateways_own(empty: bytes) -> None:
+    frame = b'"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"}}],"odd":1}'
+    finish = b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
     unnamed = Answering("chutes", "chutes", "lab/model", 1)
-    events = (unnamed, TextDelta("Hi", (frame,)), ENDED)
+    end = msgspec.structs.replace(ENDED, frames=(b"{%b%b" % (empty, finish),))
+    events = (unnamed, TextDelta("Hi", (b"{%b%b" % (empty, frame),)), end)
 
     answer = await post(gateway(Router(events)), STREAM)
 

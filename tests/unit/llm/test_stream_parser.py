@@ -163,6 +163,21 @@ def test_all_frames_get_the_identity_of_the_first() -> None:
     assert (frame["id"], frame["created"], frame["model"], frame["odd"]) == ("a", 1, "m", 1)
 
 
+def test_an_empty_identity_is_none() -> None:
+    """Azure's first frame has one."""
+    reader = reader_of()
+    filters = b'{"id":"","created":0,"model":"","object":"","choices":[],"prompt_filter":[1]}'
+    text: dict[str, object] = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+    named = {"id": "a", "created": 7, "model": "m", "object": "chat.completion.chunk"} | text
+    nameless = {"id": "", "created": 0, "model": "", "object": ""} | text
+
+    sent = [filters, json.dumps(named).encode(), json.dumps(nameless).encode()]
+    events = reader.read_all(sent)
+
+    assert [frame for event in events[1:] for frame in frames_of(event)] == [named, named]
+    assert reader.exchange.upstream_id == "a"
+
+
 def test_only_the_first_of_several_choices_counts() -> None:
     second = json.dumps({"choices": [{"index": 1, "delta": {"content": "other"}}]}).encode()
 
