@@ -59,6 +59,7 @@ class RequestTask:
             if self.task.cancelling() or not self._note_idle(self):
                 return
             self._wake = self._loop.create_future()
+            del exchange, work  # they hold the connection
             await self._wake
 
     def _ended(self, _: asyncio.Task[None]) -> None:

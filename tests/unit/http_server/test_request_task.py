@@ -1,6 +1,8 @@
 """Tasks that answer one request after the other."""
 
 import asyncio
+import gc
+import weakref
 
 from structlog.testing import capture_logs
 
@@ -158,6 +160,23 @@ async def test_a_mistake_in_one_answer_is_logged_and_costs_no_later_one() -> Non
 
     assert len(set(app.tasks)) == 1
     assert [line["event"] for line in logs] == ["http.request_failed"] * 2
+    await state.end()
+
+
+async def test_an_idle_task_holds_no_connection() -> None:
+    state = ServerState(Application(), ClientLimits())
+    connection, _ = connected(state)
+    connection.data_received(GET)
+    await passes()
+    connection.connection_lost(None)
+
+    left = weakref.ref(connection)
+    state.app = Application()
+    del connection, _
+    gc.collect()
+
+    assert len(state.tasks) == 1
+    assert left() is None
     await state.end()
 
 
