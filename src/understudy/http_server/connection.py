@@ -140,7 +140,9 @@ class Connection(asyncio.Protocol):
         self._target.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        # A trailer is part of no request here, and comes after the checks of the head.
+        if self._in_head:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -262,8 +264,6 @@ class Connection(asyncio.Protocol):
             named,
             http_1_0=http_1_0,
         )
-        # A trailer is part of no request here, and comes after the checks of the head.
-        self._headers = []
         if not keep_alive:
             exchange.close_after()
         if self._answering is None and not (self._line or self.paused):
@@ -335,7 +335,9 @@ class Connection(asyncio.Protocol):
             if self._ahead > self._limits.head_bytes:
                 self.abort()
                 return False
-        if self._collected > self._limits.head_bytes:
+        if self._collected > self._limits.head_bytes or (
+            self._in_head and len(self._headers) > self._limits.headers
+        ):
             self._refuse(b"431 Request Header Fields Too Large")
             return False
         return True
