@@ -106,8 +106,8 @@ class RequestRun:
                 else:
                     await step
                 now = self.parts.env.clock()
-            if self._winner is None:
-                await self._deliver_empty()
+            if self._winner is None and await self._deliver_empty():
+                now = self.parts.env.clock()
             return self._end(now)
         finally:
             if not self._over:
@@ -319,10 +319,10 @@ class RequestRun:
 
     # The end.
 
-    async def _deliver_empty(self) -> None:
+    async def _deliver_empty(self) -> bool:
         """Give a client that writes its own prompts the empty answer, where there is no other."""
         if self._empty is None or self._winner or self._partials or self.request.may_trim_prompt:
-            return
+            return False
         attempt, _ = self._empty
         self._winner = attempt
         self.begin_output(attempt.plan.candidate, attempt.exchange.identity)
@@ -330,6 +330,7 @@ class RequestRun:
         for output in attempt.unreleased():
             self.sink.write(output)
         await self.sink.flush()
+        return True
 
     def _end(self, now: float) -> ReplyEnded:
         winner = self._winner

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from reply_events import RecordingSink
 from understudy.errors import (
     BadReply,
     Denied,
@@ -519,6 +520,21 @@ async def test_a_refused_key_is_left_alone_and_costs_nothing() -> None:
         await reply(model)
 
     assert calls(denied) == 1
+
+
+async def test_an_empty_reply_lasts_until_its_sink_has_sent_it() -> None:
+    class Slow(RecordingSink):
+        async def flush(self) -> None:
+            await asyncio.sleep(2)
+
+    model = router([candidate("a", (Finished("stop"),))])
+
+    ended = await model.reply(wanted(may_trim_prompt=False).request, Slow())
+
+    record = ended.record
+    assert record.outcome is ReplyOutcome.DELIVERED
+    assert record.ts + record.t_total_ms / 1000 == 1e9 + asyncio.get_running_loop().time()
+    assert record.ts == 1e9
 
 
 async def test_three_empty_replies_of_ten_leave_a_model_out() -> None:
