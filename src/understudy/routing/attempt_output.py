@@ -313,7 +313,7 @@ class AttemptOutput(ABC):
         if not whole and not any(map(str.strip, self._texts)):
             exhausted = self._reasoned and self.finish_reason == "length"
             raise BadReply(ErrorClass.REASONING_EXHAUSTED if exhausted else ErrorClass.EMPTY_REPLY)
-        if self._echoes and not whole and "".join(self._texts).strip() in self._echoes:
+        if self._is_echo(whole=whole):
             self.echoed = True
             raise BadReply(ErrorClass.GARBAGE, provider_code=ECHO)
         if self.finish_reason == "content_filter":
@@ -322,6 +322,12 @@ class AttemptOutput(ABC):
         for output in held or ():
             self._write(output)
         self._end(None, now)
+
+    def _is_echo(self, *, whole: bool) -> bool:
+        """Whether all that came is a text that it was to answer, and none of it is shown."""
+        if not self._echoes or whole or self._held is None:
+            return False
+        return "".join(self._texts).strip() in self._echoes
 
     def _conclude_filter(self, now: float) -> None:
         unclosed = self.output_filter.is_unclosed and self.finish_reason == "stop"

@@ -201,6 +201,16 @@ async def test_an_echo_of_what_was_said_before_is_no_reply_once(of_the_question:
     assert seen.screen == question
 
 
+async def test_an_echo_that_is_shown_already_is_delivered() -> None:
+    line = "What do you think about the weather today?"
+    long_thought = ReasoningDelta("Hm. " * 20_000)
+    model = router([candidate("a", through(long_thought, TextDelta(line))), candidate("b", GOOD)])
+
+    seen = await reply(model, wanted(previous_reply=line))
+
+    assert (seen.end.text, seen.story) == (line, ["a ok"])
+
+
 async def test_a_reply_that_only_begins_like_the_question_is_let_through() -> None:
     question = "What do you think about the weather today?"
     script = through(TextDelta("What do you think "), TextDelta("of it yourself?"))
