@@ -100,6 +100,8 @@ class _Facts(msgspec.Struct, eq=False):
     omitted: tuple[str, ...]
     """Fields that its server rejects."""
     queue: FairQueue | None
+    places: tuple[int, int]
+    """The size and the length of the queue, as far as this candidate's server is known."""
     first_budgets: dict[int, Budget]
     """Of the first attempt of a request, by the number of usable candidates after it."""
 
@@ -162,6 +164,10 @@ class Selection:
         if not isinstance(built, Prompt):
             return built if isinstance(built, PromptPlan) else Skip(SkipReason.CONTEXT)
         spend = self._budget(candidate, role, facts, planned, now)
+        queue = facts.queue
+        if queue is not None:
+            # Another model of the same server may be known to have more places, or fewer.
+            queue.size, queue.length = facts.places
         if available.probes:
             board.lease(available.probes, now + spend.first_token_s + _LEASE_MARGIN_S)
         return AttemptPlan(
@@ -169,7 +175,7 @@ class Selection:
             role,
             built,
             spend,
-            facts.queue,
+            queue,
             available.probes,
             planned.echoes() if request.last_user_text or request.previous_reply else (),
             facts.known.opens_thought is True,
@@ -226,6 +232,7 @@ class Selection:
     def _facts_of(self, candidate: Candidate, now: float) -> _Facts:
         model = self.state.book.model(candidate.key)
         known = candidate.capabilities.over(model.known(now))
+        queue = self.state.queue(candidate, known)
         return _Facts(
             model,
             model.version,
@@ -233,7 +240,8 @@ class Selection:
             known,
             _sees(candidate, known),
             model.omissions(now),
-            self.state.queue(candidate, known),
+            queue,
+            (0, 0) if queue is None else (queue.size, queue.length),
             {},
         )
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from understudy.errors import ErrorClass, HoldScope, leaf_of
+from understudy.llm.capabilities import Capabilities
 from understudy.llm.client import ProbeReport, ProbeState
 from understudy.llm.testing import SILENCE, Script, ScriptedClient, saying
 from understudy.routing.candidates import Candidate
@@ -50,6 +51,22 @@ async def test_the_status_counts_attempts_under_way() -> None:
     await asyncio.wait([task])
 
     assert (running, model.status()[0].running) == (1, 0)
+
+
+async def test_the_queue_of_a_server_has_the_places_of_the_model_that_is_asked() -> None:
+    known, unknown = (
+        candidate(f"home/{name}", GOOD, local=True, endpoint="http://home.test")
+        for name in ("known", "unknown")
+    )
+    model = router([known, unknown])
+    model.memory.book.discover(known.key, Capabilities(slots=4))
+
+    sizes = []
+    for one in (known, unknown, known):
+        await reply(model, wanted(order=(one.name,)))
+        sizes += [queue.size for queue in model.memory.queues.values()]
+
+    assert sizes == [4, 1, 4]
 
 
 async def test_an_operator_ends_the_cooldowns_of_one_provider() -> None:
