@@ -14,7 +14,7 @@ from understudy.clock import DAY_S, MINUTE_S
 from understudy.config.settings import Limits
 from understudy.errors import StorageError
 from understudy.routing.ledger import LedgerReader, Spent, start_of_day, start_of_next_day
-from understudy.routing.records import AttemptRecord, Origin, ReplyOutcome, ReplyRecord
+from understudy.routing.records import REPLY, AttemptRecord, Origin, ReplyOutcome, ReplyRecord
 
 _log = structlog.get_logger()
 _SHOWN = (ReplyOutcome.DELIVERED, ReplyOutcome.PARTIAL)
@@ -200,15 +200,25 @@ class QuotaGuard:
         usd = record.cost_usd or 0.0
         tokens = usage.input_tokens + usage.output_tokens if usage else 0
         shown = record.outcome in _SHOWN
+        # Titles, captions and notes are no requests of a person; their tokens and costs count.
+        requests = shown and record.purpose == REPLY
         for who in self._counted(record.origin.user):
             used = by_user.get(who, _NOTHING)
-            by_user[who] = Spent(used.replies + shown, used.tokens + tokens, used.usd + usd)
+            by_user[who] = Spent(used.replies + requests, used.tokens + tokens, used.usd + usd)
         self._usd += usd
         if shown:
             self._mean_tokens += _LEARNING * (tokens - self._mean_tokens)
             self._mean_usd += _LEARNING * (usd - self._mean_usd)
         if self._reserved:
             self._settle(record.request_id, {Unit.TOKENS: tokens, Unit.USD: usd}, shown=shown)
+        if record.purpose != REPLY and self.shared is not None:
+            self._add(record.origin, {Unit.TOKENS: tokens, Unit.USD: usd}, self.shared)
+
+    def _add(self, origin: Origin, used: Mapping[Unit, float], shared: QuotaStore) -> None:
+        """Add what a request of the bot's own has used: it reserves nothing."""
+        charges = (*self._user_charges(origin.user), *self._money(origin))
+        amounts = [(charge, used.get(charge.unit, 0.0)) for charge in charges]
+        shared.settle([replace(c, amount=amount, limit=None) for c, amount in amounts if amount])
 
     def _user_charges(self, user: str) -> list[Charge]:
         limits = self._limits().per_user

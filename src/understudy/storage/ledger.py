@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from understudy.routing.ledger import AttemptFilter, Grouping, Spent, UsagePoint, UsageRow
-from understudy.routing.records import AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
+from understudy.routing.records import REPLY, AttemptRecord, Outcome, ReplyOutcome, ReplyRecord
 from understudy.storage.database import Database
 from understudy.storage.ledger_statements import insert_replies, read_attempts, read_replies
 from understudy.storage.sql_functions import mean, utc_day, whole
@@ -102,7 +102,7 @@ class Ledger:
                 _r.user,
                 func.sum(_tokens).label("tokens"),
                 func.sum(_a.cost_usd).label("usd"),
-                _count(_delivered).label("replies"),
+                _count(and_(_delivered, _r.purpose == REPLY)).label("replies"),
             )
             .join_from(replies, attempts)
             .where(_r.ts >= since)

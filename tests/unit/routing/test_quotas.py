@@ -97,6 +97,17 @@ def test_limits_that_a_reload_changed_hold_at_once() -> None:
     assert spending.limited_until("discord:ann") == MIDNIGHT
 
 
+def test_what_the_bot_asks_for_itself_costs_no_request_but_its_tokens_count() -> None:
+    spending = guard(Wall(), per_user={"requests_per_day": 1, "tokens_per_day": 100})
+    title = answered(usage=Usage(40, 10))
+
+    spending.reply_ended(reply(title, origin=ANN, purpose="title"))
+    assert spending.limited_until("discord:ann") is None
+
+    spending.reply_ended(reply(title, origin=ANN, purpose="caption"))
+    assert spending.limited_until("discord:ann") == MIDNIGHT
+
+
 async def test_a_restart_forgets_nothing_of_today_and_all_of_yesterday(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "ledger.db")
     ledger = Ledger(database)
@@ -105,6 +116,12 @@ async def test_a_restart_forgets_nothing_of_today_and_all_of_yesterday(tmp_path:
         (
             reply(answered(cost_usd=0.3), origin=ANN),
             reply(answered(cost_usd=9.0, **yesterday), origin=BOB, **yesterday),
+            reply(
+                answered(cost_usd=0.0, request_id="r2"),
+                origin=BOB,
+                request_id="r2",
+                purpose="caption",
+            ),
         )
     )
     restarted = guard(Wall(), daily_usd=0.5, per_user={"requests_per_day": 1})

@@ -84,6 +84,22 @@ async def test_a_reply_that_was_not_delivered_costs_no_request(location: Path | 
         assert await other.guard.reserve("r3", ANN) is None
 
 
+async def test_what_the_bot_asks_for_itself_counts_at_every_process(location: Path | str) -> None:
+    async with AsyncExitStack() as stack:
+        user = UserLimits(requests_per_day=1, tokens_per_day=1000)
+        limits = Limits(per_user=user, daily_usd=0.5)
+        one, other = [await start(stack, location, limits) for _ in range(2)]
+
+        caption = {"origin": ANN, "purpose": "caption"}
+        used = answered(usage=Usage(900, 200), cost_usd=0.5)
+        one.guard.reply_ended(reply(used, **caption))
+        await one.shared.flush()
+
+        assert await other.guard.reserve("r1", ANN) == MIDNIGHT
+        assert await other.guard.reserve("r2", BOB) is None
+        assert not other.guard.may_spend(BOB)
+
+
 async def test_tokens_are_corrected_when_the_reply_ends(location: Path | str) -> None:
     async with AsyncExitStack() as stack:
         one = await start(stack, location, per_user(tokens_per_day=1000))
