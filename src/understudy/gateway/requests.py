@@ -25,6 +25,7 @@ _ONE_TEXT = (
     "it has to be one text; token numbers mean another text to each model, "
     "and several texts are several requests"
 )
+_LIMITS = ("stop", "max_tokens", "max_completion_tokens")
 _SLICE = 65_536
 """Bytes of a body that are decoded at a time; a decoded text may take four times as much memory."""
 _FEW_TOKENS = 16
@@ -72,19 +73,12 @@ class _Chat(msgspec.Struct):
     max_completion_tokens: object = None
 
 
-class _Limits(msgspec.Struct):
-    stop: object = None
-    max_tokens: object = None
-    max_completion_tokens: object = None
-
-
 _decode_chat = msgspec.json.Decoder(_Chat).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _name = msgspec.json.Decoder(str | None)
 _number = msgspec.json.Decoder(int | None)
 _flag = msgspec.json.Decoder(bool | None)
 _options = msgspec.json.Decoder(_StreamOptions | None)
-_limits = msgspec.json.Decoder(_Limits)
 _any = msgspec.json.Decoder()
 _turns = msgspec.json.Decoder(list[_Turn])
 _prompt = msgspec.json.Decoder(str | list[object])
@@ -207,7 +201,7 @@ def _wrong_member(body: bytes) -> RequestRefused:
         _read(_options, members.get("stream_options", _NULL), "stream_options")
         _read(_name, members.get("model", _NULL), "model")
         _read(_flag, members.get("stream", _NULL), "stream")
-        for name in _Limits.__struct_fields__:
+        for name in _LIMITS:
             _read(_any, members.get(name, _NULL), name)
     except RequestRefused as refusal:
         return refusal
@@ -225,7 +219,7 @@ def read_completion(body: bytes) -> ClientRequest:
             raise _wrong("prompt", _ONE_TEXT)
         prompt = prompt[0]
     options = _read(_options, members.get("stream_options", _NULL), "stream_options")
-    limits = _read(_limits, body, None)
+    limits = [_read(_any, members.get(name, _NULL), name) for name in _LIMITS]
     passed = {k: raw for k, raw in members.items() if k not in _NOT_OF_A_TEXT}
     return ClientRequest(
         model=_read(_name, members.get("model", _NULL), "model") or "",
@@ -234,7 +228,7 @@ def read_completion(body: bytes) -> ClientRequest:
         extra=_encode(passed | {"prompt": prompt}),
         messages=(Message("user", (TextPart(prompt),)),),
         text_bytes=_bytes_of(prompt),
-        may_be_empty=_may_be_empty(limits.stop, limits.max_tokens, limits.max_completion_tokens),
+        may_be_empty=_may_be_empty(*limits),
         raw_completion=True,
     )
 

@@ -121,6 +121,24 @@ def test_a_wrong_request_is_refused_with_the_member_at_fault(
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        (b'{"prompt":"hi","max_tokens":1e999}', "max_tokens"),
+        (b'{"prompt":"hi","us\xffer":1}', None),
+        (b'{"prompt":"hi","user":"\xff"}', None),
+    ],
+)
+def test_a_wrong_completion_is_refused_with_the_member_at_fault(
+    wrong: bytes, param: str | None
+) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        read_completion(wrong)
+
+    assert caught.value.status == 400
+    assert caught.value.param == param
+
+
 def test_text_of_every_script_is_utf_8_wherever_its_slices_end() -> None:
     said = "€" * 70_000
 
