@@ -26,7 +26,7 @@ BLAMING = "a"
 NAMES = (BLAMING, "b", "c", REAL, LAST)
 _SHARES = {REAL: 0.3, LAST: 0.15}
 _SHARE = 0.5
-_BLAMES = ("e400", "e422", "e403mod", "e400param", "ctx")
+_BLAMES = ("e400", "e422", "e403mod", "e400param", "ctx", "jinja")
 _BLAMELESS = tuple(name for name in FAULTS if name not in _BLAMES)
 _SHORT = ("silent", "reset", "e500", "e503", "html", "empty", "garbage", "rolestall", "miderr",
           "midstall", "cut", "cleancut", "halfframe")  # fmt: skip
