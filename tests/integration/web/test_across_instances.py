@@ -17,6 +17,7 @@ from understudy.config.load import load_config
 from understudy.config.settings import Logging
 from understudy.observability.logs import Logs
 from understudy.rehearsal.server import RehearsalServer
+from waiting import LIMIT_S
 from web_setup import Events
 
 CONFIG = """\
@@ -105,7 +106,7 @@ class Two:
 async def two_instances(
     url: str, folder: Path, behaviour: str, *, more: str = ""
 ) -> AsyncGenerator[Two]:
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
+    async with asyncio.timeout(LIMIT_S), AsyncExitStack() as stack:
         model = await stack.enter_async_context(RehearsalServer(behaviour))
         (folder / "config.yaml").write_text(CONFIG.format(model=model.base_url, url=url) + more)
         one = await stack.enter_async_context(instance(folder))
