@@ -13,7 +13,6 @@ from understudy.llm.frames import (
     read_frame,
     with_indexes,
     with_members,
-    without_empty_identity,
     write_frame,
 )
 from understudy.llm.messages import (
@@ -163,7 +162,7 @@ class Envelope:
         return "text_completion" if self._completion else "chat.completion.chunk"
 
     def _lacking(self) -> bytes:
-        """Return the members that no frame of this server has, encoded without braces."""
+        """Return the members that the first frames do not have, encoded without braces."""
         if self._missing is None:
             identity = self._identity
             names = [name for name in ("id", "created", "model") if not getattr(identity, name)]
@@ -271,8 +270,7 @@ class Envelope:
             return event(payload)
         choice["finish_reason"] = reason
         if self._lacking():
-            known = without_empty_identity(frame)
-            frame = self._members | {"object": self._frame_kind} | known
+            frame |= read_frame(b"{%b}" % self._lacking())
         return event(write_frame(frame))
 
     def _with_rest(self, finish: bytes, rest: Json) -> bytes:

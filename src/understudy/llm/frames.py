@@ -4,7 +4,6 @@ A frame is in the form of a chat chunk (`delta`) or of a text completion (`text`
 keep the members that they do not know.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeGuard
 
@@ -29,7 +28,7 @@ COMPLETION = "text_completion"
 read_frame = msgspec.json.Decoder(Json).decode
 write_frame: Callable[[Json], bytes] = msgspec.json.encode
 _IDENTITY = ("id", "object", "created", "model")
-_EMPTY_IDENTITY = re.compile(rb'"(?:id|object|created|model)"\s*:\s*(?:null|""|0\b)')
+_IDENTITY_NAMES = tuple(b'"%b"' % name.encode() for name in _IDENTITY)
 _REASONING = ("reasoning", "reasoning_content", "reasoning_details")
 _MEDIA = ("images", "audio")
 _CALL_MEMBERS = ("index", "id", "type", "function", "custom")
@@ -81,19 +80,11 @@ def with_identity(payload: bytes, identity: ReplyIdentity) -> bytes:
 
 
 def with_members(payload: bytes, members: bytes) -> bytes:
-    """Put `members` of its identity, encoded without braces, before the others.
-
-    Only where they are missing or empty.
-    """
-    if _EMPTY_IDENTITY.search(payload):
-        payload = write_frame(without_empty_identity(read_frame(payload)))
+    """Put `members` of its identity, encoded without braces, in the place of the frame's own."""
+    if any(name in members and name in payload for name in _IDENTITY_NAMES):
+        return write_frame(read_frame(payload) | read_frame(b"{%b}" % members))
     rest = payload.lstrip()[1:]
     return b"{%b}" % members if rest.strip() == b"}" else b"{%b,%b" % (members, rest)
-
-
-def without_empty_identity(frame: Json) -> Json:
-    """Return the frame without an empty id, time, model or name of its kind."""
-    return {k: v for k, v in frame.items() if k not in _IDENTITY or v not in (None, "", 0)}
 
 
 def with_text(payload: bytes, text: str) -> bytes:

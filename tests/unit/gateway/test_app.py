@@ -478,18 +478,26 @@ async def test_a_reply_that_the_server_cancels_is_an_error() -> None:
     assert router.closed.is_set()
 
 
-@pytest.mark.parametrize("empty", [b"", b'"id":"","created":0,"model":null,"object":"",'])
-async def test_frames_without_an_identity_get_the_gateways_own(empty: bytes) -> None:
+@pytest.mark.parametrize(
+    ("empty", "late"),
+    [
+        (b"", b""),
+        (b'"id":"","created":0,"model":null,"object":"",', b'"id":"","created":0,"object":"",'),
+        (b"", b'"id":"late","created":7,"model":"late","object":"late",'),
+    ],
+)
+async def test_frames_without_an_identity_get_the_gateways_own(empty: bytes, late: bytes) -> None:
     frame = b'"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"}}],"odd":1}'
     finish = b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
     unnamed = Answering("chutes", "chutes", "lab/model", 1)
-    end = msgspec.structs.replace(ENDED, frames=(b"{%b%b" % (empty, finish),))
-    events = (unnamed, TextDelta("Hi", (b"{%b%b" % (empty, frame),)), end)
+    end = msgspec.structs.replace(ENDED, frames=(b"{%b%b" % (late, finish),))
+    first, second = (TextDelta("Hi", (b"{%b%b" % (named, frame),)) for named in (empty, late))
+    events = (unnamed, first, second, end)
 
     answer = await post(gateway(Router(events)), STREAM)
 
-    assert len(answer.frames) == 2
-    assert answer.frames[0]["odd"] == 1
+    assert len(answer.frames) == 3
+    assert answer.frames[0]["odd"] == answer.frames[1]["odd"] == 1
     for sent in answer.frames:
         assert (sent["id"], sent["created"], sent["model"], sent["object"]) == (
             "chatcmpl-r1",
