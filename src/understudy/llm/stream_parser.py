@@ -126,6 +126,8 @@ class StreamParser:
         Raises the error that the frame carries, `bad_frame` for more than three undecodable
         frames in a row, and `response_too_large` past 2 MiB of text.
         """
+        if not payload.isascii():
+            payload = _as_utf_8(payload)
         if payload[:1] != b"{":
             return self._other_frame(payload)
         try:
@@ -348,20 +350,25 @@ class StreamParser:
         try:
             chunk = self._decode(payload if repaired is None else repaired)
         except NOT_JSON:
-            return self._bad_frame(payload)
+            return self._bad_frame()
         self._bad_in_a_row = 0
         return self._events(chunk, repaired or payload)
 
-    def _bad_frame(self, payload: bytes) -> list[Output]:
-        try:
-            payload.decode()
-        except UnicodeDecodeError:
-            return self.read(payload.decode("utf-8", "replace").encode())
+    def _bad_frame(self) -> list[Output]:
         self.exchange.bad_frames += 1
         self._bad_in_a_row += 1
         if self._bad_in_a_row > _BAD_FRAMES_IN_A_ROW:
             raise BadReply(ErrorClass.BAD_FRAME)
         return []
+
+
+def _as_utf_8(payload: bytes) -> bytes:
+    """Replace broken letters, also those in members that are passed on unread."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return payload.decode("utf-8", "replace").encode()
+    return payload
 
 
 def _is_only_text(delta: Delta) -> bool:

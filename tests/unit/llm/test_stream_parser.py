@@ -287,6 +287,20 @@ def test_broken_letters_are_replaced_rather_than_lost() -> None:
     assert [getattr(event, "text", "") for event in events] == ["caf\ufffd"]
 
 
+def test_broken_letters_are_replaced_in_members_that_are_passed_on() -> None:
+    logprobs = {"content": [{"token": "?"}]}
+    text = choice(delta={"content": "caf"}, logprobs=logprobs).replace(b"?", b"\xc3")
+    last = choice(delta={}, finish_reason="stop", logprobs=logprobs, odd=1)
+    reader = reader_of()
+
+    (event,) = reader.read_all([text, last.replace(b"?", b"\xc3")])
+
+    sent = (*event.frames, *reader.end(eof_is_end=False).frames)
+    assert len(sent) == 2
+    for frame in sent:
+        assert json.loads(frame)["choices"][0]["logprobs"]["content"][0]["token"] == "\ufffd"
+
+
 def test_broken_letters_are_replaced_among_plain_frames_too() -> None:
     plain = [choice(delta={"content": text}) for text in ("He", "llo ", "caf?", "?!", "ß", "é")]
     halves = zip(plain, (b"?", b"?", b"\xc3", b"\xa9", b"?", b"?"), strict=True)
