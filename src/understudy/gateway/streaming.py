@@ -51,9 +51,14 @@ class KeepAlive:
             loop.call_later(self._tick_s, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        for stream in tuple(self._streams):
-            stream.tick()
         self._start(loop)
+        for stream in self._streams:
+            # Should one raise, the others are checked all the same.
+            loop.call_soon(self._check, stream)
+
+    def _check(self, stream: "StreamSink") -> None:
+        if stream in self._streams:
+            stream.tick()
 
 
 class StreamSink:

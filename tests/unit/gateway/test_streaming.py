@@ -67,6 +67,28 @@ async def test_each_of_several_silent_streams_is_kept_alive() -> None:
         sink.close()
 
 
+async def test_an_error_in_one_stream_leaves_the_others_alive() -> None:
+    errors: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+
+    class Broken(StreamSink):
+        def tick(self) -> None:
+            raise ValueError
+
+    opened, keep_alive, form = Opened(), KeepAlive(0.01), Form("r1", 5, include_usage=False)
+    broken = Broken(form, Opened().exchanges[0], b"", keep_alive)
+    sink = StreamSink(form, opened.exchanges[0], b"", keep_alive)
+
+    async with asyncio.timeout(LIMIT_S):
+        while opened.written.count(b": keep-alive\n\n") < 2:
+            await opened.transport.changed.wait()
+            opened.transport.changed.clear()
+    broken.close()
+    sink.close()
+    assert {type(error) for error in errors} == {ValueError}
+
+
 async def test_a_client_that_does_not_read_is_not_kept_alive() -> None:
     opened = Opened()
     opened.connection.pause_writing()
