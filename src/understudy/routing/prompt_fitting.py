@@ -157,6 +157,8 @@ class _Fitter:
         """The highest ratio whose prompt was too long."""
         self._low_enough: tuple[float, Prompt] | None = None
         """The lowest ratio whose prompt fits, with that prompt."""
+        self._between = 0
+        """Steps since two ratios bound the search."""
         self.measured: float | None = None
         """Tokens per byte by the last count."""
 
@@ -191,7 +193,10 @@ class _Fitter:
         highest = self._low_enough[0] if self._low_enough is not None else MOST_TOKENS_PER_BYTE
         if highest <= self._too_low * self._CLOSE or highest / self._CLOSE < wanted <= highest:
             return 0
-        if not self._too_low < wanted < highest:
+        if self._too_low and self._low_enough is not None:
+            self._between += 1
+        # Where cheap and dear lines alternate, measured ratios jump from one end to the other.
+        if not self._too_low < wanted < highest or self._between % 2 == 0 < self._between:
             return math.sqrt(self._too_low * highest)
         return wanted
 

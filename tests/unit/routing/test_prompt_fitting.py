@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from autojump import AutojumpLoop
@@ -173,6 +173,7 @@ def test_no_history_and_no_tokenizer_makes_a_context_too_small(
 @pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1024, 3000), RATIOS, st.lists(st.integers(100, 400), min_size=60, max_size=60))
+@example(1336, (1.1875, 0.5), [*[100] * 51, 173, 251, 355, 100, 100, 252, 268, 292, 300])
 def test_a_counted_prompt_uses_four_fifths_of_its_room_where_history_is_twice_as_long(
     n_ctx: int, ratios: tuple[float, ...], lengths: list[int]
 ) -> None:
